@@ -1,0 +1,39 @@
+"""Frozen values that say what the network hears, what it is, and how it learns.
+
+**Contract** (`Signal`, `Net`, the class list): whatever changes a value that the network receives or
+returns. It has one `fingerprint`, is stored with the weights, and prediction refuses a contradiction.
+**Recipe** (`Data`, `Augment`, `Fit`): how the weights came about. It is recorded, and not needed to run.
+
+All of them are checked when made, in the user's units, and travel as strict JSON: `from_dict` takes
+exactly the known keys.
+"""
+
+from .contract import (
+    SHORT_256,
+    SIGNALS,
+    TINY_128,
+    WIDE_256,
+    WIDE_384,
+    Contract,
+    Net,
+    Signal,
+)
+from .recipe import Augment, Data, Fit
+from .strict import from_dict, read_value, to_dict
+
+__all__ = [
+    "SHORT_256",
+    "SIGNALS",
+    "TINY_128",
+    "WIDE_256",
+    "WIDE_384",
+    "Augment",
+    "Contract",
+    "Data",
+    "Fit",
+    "Net",
+    "Signal",
+    "from_dict",
+    "read_value",
+    "to_dict",
+]

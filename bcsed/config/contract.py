@@ -1,0 +1,168 @@
+"""What the network hears, what it is, and which classes it answers: the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from .strict import at_least, check_types, multiple, nearest, one_of, to_dict
+
+# A CNN of the timm kind halves its picture five times.
+STRIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """How audio becomes the picture that the network sees.
+
+    Mel power with a periodic Hann window, Slaney mel scale and norm, then decibels
+    ``10 * log10(max(S, 1e-10))``; frame ``k`` is centred on sample ``k * hop_length`` of its recording.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz; every recording is resampled to it.
+    n_fft, hop_length : int
+        Samples per spectrum, and from one frame to the next.
+    n_mels : int
+        Mel bands.
+    fmin_hz, fmax_hz : float
+        Edges of the lowest and highest band.
+    n_frames : int
+        Frames of one window; ``n_frames * hop_length / sample_rate`` seconds.
+    folds : int
+        Into how many equal parts the frames are cut and stacked, first on top; 1 is no fold.
+    channels : {'deltas', 'repeat', 'mono'}
+        Picture channels: (x, Δ, ΔΔ) along time, three equal ones, or one.
+    top_db : float
+        The floor of a window, in dB below its own maximum.
+    """
+
+    sample_rate: int = 32_000
+    n_fft: int = 2048
+    hop_length: int = 500
+    n_mels: int = 192
+    fmin_hz: float = 20.0
+    fmax_hz: float = 14_000.0
+    n_frames: int = 768
+    folds: int = 2
+    channels: str = "deltas"
+    top_db: float = 80.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "folds"):
+            at_least(self, name, 1)
+        one_of(self, "channels", ("deltas", "repeat", "mono"))
+        if self.n_fft % 2:
+            raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
+        if self.hop_length > self.n_fft:
+            raise ConfigError(
+                f"hop_length {self.hop_length} is longer than n_fft {self.n_fft}: samples would go unheard; "
+                f"use at most {self.n_fft}."
+            )
+        if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate / 2:
+            raise ConfigError(
+                f"need 0 <= fmin_hz < fmax_hz <= {self.sample_rate / 2:g} Hz (half the sample rate), "
+                f"got fmin_hz {self.fmin_hz:g} and fmax_hz {self.fmax_hz:g}."
+            )
+        if not 0 < self.top_db <= 200:
+            raise ConfigError(f"top_db must be in (0, 200] dB, got {self.top_db:g}.")
+        multiple(self, "n_frames", STRIDE * self.folds)
+        if self.n_mels * self.folds % STRIDE:
+            step = STRIDE // math.gcd(STRIDE, self.folds)
+            raise ConfigError(
+                f"n_mels times folds is the picture's height and must be a multiple of {STRIDE}, got "
+                f"{self.n_mels} x {self.folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
+            )
+
+    @property
+    def window_s(self) -> float:
+        """Duration of one window in seconds."""
+        return self.n_frames * self.hop_length / self.sample_rate
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples that one window's frames see: ``(n_frames - 1) * hop_length + n_fft``."""
+        return (self.n_frames - 1) * self.hop_length + self.n_fft
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Height and width of the folded picture, in pixels."""
+        return self.n_mels * self.folds, self.n_frames // self.folds
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the picture."""
+        return 1 if self.channels == "mono" else 3
+
+
+WIDE_384 = Signal()
+WIDE_256 = Signal(hop_length=750, n_mels=128, n_frames=512)
+SHORT_256 = Signal(n_mels=128, n_frames=512)
+TINY_128 = Signal(hop_length=1000, n_mels=64, n_frames=256)
+SIGNALS: Mapping[str, Signal] = types.MappingProxyType(
+    {"WIDE_384": WIDE_384, "WIDE_256": WIDE_256, "SHORT_256": SHORT_256, "TINY_128": TINY_128}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """The network between picture and frame answers.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of a timm CNN.
+    pool : {'prob', 'logit'}
+        A clip's answer: Σ when·σ(what), or σ(Σ when·what).
+    freq_pool : {'mean', 'gem'}
+        How the frequency axis of the feature map is reduced; GeM has a learned exponent.
+    """
+
+    backbone: str = "tf_efficientnet_b0.ns_jft_in1k"
+    pool: str = "prob"
+    freq_pool: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not self.backbone:
+            raise ConfigError("backbone is empty; name a timm CNN such as 'tf_efficientnet_b0.ns_jft_in1k'.")
+        one_of(self, "pool", ("prob", "logit"))
+        one_of(self, "freq_pool", ("mean", "gem"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a network was made to hear and to answer: it travels with the weights.
+
+    Parameters
+    ----------
+    signal : Signal
+    net : Net
+    classes : tuple of str
+        Names of the K columns of the answer, in order.
+    """
+
+    signal: Signal
+    net: Net
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not self.classes:
+            raise ConfigError("classes is empty; a network needs at least one class.")
+        doubled = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if doubled:
+            raise ConfigError(f"classes names {', '.join(doubled[:5])} more than once; each may stand once.")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change whenever a value of the contract does."""
+        text = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

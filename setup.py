@@ -1,0 +1,5 @@
+"""Build bcsed; everything it needs is in setup.cfg."""
+
+from setuptools import setup
+
+setup()
