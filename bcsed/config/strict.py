@@ -120,24 +120,28 @@ def _spell(hint: Any) -> str:
 
 
 def one_of(value: Any, name: str, options: Sequence[str]) -> None:
+    """Refuse a field whose value is not among the options."""
     given = getattr(value, name)
     if given not in options:
         raise ConfigError(f"{name} must be one of {', '.join(options)}; got {given!r}.")
 
 
 def at_least(value: Any, name: str, lowest: float) -> None:
+    """Refuse a field below its lowest value."""
     given = getattr(value, name)
     if given < lowest:
         raise ConfigError(f"{name} must be at least {lowest}, got {given}.")
 
 
 def in_range(value: Any, name: str, lowest: float, highest: float) -> None:
+    """Refuse a field outside its closed range."""
     given = getattr(value, name)
     if not lowest <= given <= highest:
         raise ConfigError(f"{name} must be in [{lowest}, {highest}], got {given:g}.")
 
 
 def multiple(value: Any, name: str, step: int) -> None:
+    """Refuse a field that is no multiple of `step`, naming the nearest that are."""
     given = getattr(value, name)
     if given % step:
         raise ConfigError(
@@ -146,5 +150,6 @@ def multiple(value: Any, name: str, step: int) -> None:
 
 
 def nearest(given: int, step: int) -> str:
+    """Spell the multiples of `step` around a value."""
     below = given // step * step
     return f"{below} and {below + step}" if below else f"{step}"

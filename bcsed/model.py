@@ -1,0 +1,195 @@
+"""dB window -> picture -> what and when: the network, and the one pooling of its answers.
+
+Shapes: B windows, F mel bands, T frames, C channels, K classes; f and t after the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import backbone
+from .config import Net, Signal
+from .errors import ConfigError
+
+
+def fold(x: torch.Tensor, folds: int) -> torch.Tensor:
+    """Cut the time axis into equal parts and stack them, first on top: (B, C, F, T) -> (B, C, F*n, T/n)."""
+    B, C, F, T = x.shape
+    return x.reshape(B, C, F, folds, T // folds).transpose(2, 3).reshape(B, C, F * folds, T // folds)
+
+
+def unfold(x: torch.Tensor, folds: int) -> torch.Tensor:
+    """Undo `fold`: (B, C, f*n, t) -> (B, C, f, t*n)."""
+    B, C, f, t = x.shape
+    return x.reshape(B, C, folds, f // folds, t).transpose(2, 3).reshape(B, C, f // folds, t * folds)
+
+
+def delta(x: torch.Tensor) -> torch.Tensor:
+    """Slope along the last axis over 5 columns, edges replicated.
+
+    Equals ``librosa.feature.delta(x, width=5, mode='nearest')`` to rounding.
+    """
+    *_, T = x.shape
+    padded = nn.functional.pad(x, (2, 2), mode="replicate")
+    near = padded[..., 3 : T + 3] - padded[..., 1 : T + 1]
+    far = padded[..., 4 : T + 4] - padded[..., 0:T]
+    return (near + 2.0 * far) / 10.0
+
+
+class Picture(nn.Module):
+    """dB window -> picture: floor, scale to [0, 1], slopes, fold. It learns nothing.
+
+    Statistics are those of each window alone, never of a batch. A window whose values are all equal gives
+    an all-zero picture.
+    """
+
+    def __init__(self, signal: Signal) -> None:
+        super().__init__()
+        self.folds, self.channels, self.top_db = signal.folds, signal.channels, signal.top_db
+
+    def forward(self, db: torch.Tensor) -> torch.Tensor:
+        """(B, F, T) dB -> (B, C, F*folds, T/folds)."""
+        high = db.amax((1, 2), keepdim=True)
+        x = torch.maximum(db, high - self.top_db)
+        low = x.amin((1, 2), keepdim=True)
+        # Where all values are equal the numerator is zero, whatever the denominator.
+        x = (x - low) / (high - low).clamp_min(1e-6)
+        if self.channels == "deltas":
+            slope = delta(x)
+            x = torch.stack((x, slope, delta(slope)), 1)
+        elif self.channels == "repeat":
+            x = torch.stack((x, x, x), 1)
+        else:
+            x = x[:, None]
+        # Slopes come before the fold: after it they would have an edge at the seam.
+        return fold(x, self.folds)
+
+
+class GeM(nn.Module):
+    """Generalised mean over frequency with a learned exponent (Radenović et al. 2018), 1 being the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exponent = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, f, t) -> (B, C, t)."""
+        return x.float().clamp_min(1e-6).pow(self.exponent).mean(2).pow(1.0 / self.exponent)
+
+
+class FreqMean(nn.Module):
+    """Mean over frequency: (B, C, f, t) -> (B, C, t)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Reduce axis 2."""
+        return x.mean(2)
+
+
+class SedNet(nn.Module):
+    """A CNN over the folded picture, and two heads per time step.
+
+    Parameters
+    ----------
+    signal : Signal
+    net : Net
+    n_classes : int
+        K.
+    dropout : three float
+        After the pooled features, before the heads, inside the class head.
+    pretrained : bool, str or Path
+        See `bcsed.backbone.build`.
+
+    Raises
+    ------
+    ConfigError
+        If the backbone is unknown, no CNN, or its map cannot be unfolded into whole steps.
+    """
+
+    def __init__(
+        self,
+        signal: Signal,
+        net: Net,
+        n_classes: int,
+        *,
+        dropout: Sequence[float] = (0.0, 0.0, 0.0),
+        pretrained: bool | str | Path = False,
+    ) -> None:
+        super().__init__()
+        self.folds = signal.folds
+        self.picture = Picture(signal)
+        # Learns the picture's statistics; ImageNet's would be those of photographs.
+        self.norm = nn.BatchNorm2d(signal.n_channels)
+        self.backbone = backbone.build(net.backbone, signal.n_channels, pretrained=pretrained)
+        C, height, width = backbone.feature_shape(self.backbone, signal.n_channels, signal.picture)
+        self.steps = width * self.folds
+        if height % self.folds or signal.n_frames % self.steps:
+            raise ConfigError(
+                f"{net.backbone} makes a map of {height}x{width}, which {self.folds} folds and "
+                f"{signal.n_frames} frames do not divide evenly; choose another backbone or fold."
+            )
+        self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
+        self.features = nn.Sequential(
+            nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1])
+        )
+        self.when = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
+        self.what = nn.Sequential(
+            nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout[2]), nn.Linear(C // 2, n_classes)
+        )
+
+    def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer windows of a dB picture, step by step.
+
+        Parameters
+        ----------
+        db : Tensor, shape (B, F, T)
+
+        Returns
+        -------
+        what : Tensor, shape (B, t, K)
+            Logits of the classes.
+        when : Tensor, shape (B, t, K)
+            Attention scores in (-1, 1), before the softmax over whichever steps are pooled.
+        """
+        # Half precision has too few digits for dB differences along time.
+        with torch.autocast(db.device.type, enabled=False):
+            picture = self.picture(db.float())
+        x = self.backbone.forward_features(self.norm(picture))  # type: ignore[operator]
+        x = self.freq_pool(unfold(x, self.folds))  # (B, C, t)
+        x = self.features(x.transpose(1, 2))  # (B, t, C)
+        when = torch.tanh(self.when(x.transpose(1, 2))).transpose(1, 2)
+        return self.what(x).float(), when.float()
+
+
+def pool(
+    what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Pool the answers of some steps into one probability per class.
+
+    The same function serves the loss, validation, labelling and submission.
+
+    Parameters
+    ----------
+    what, when : Tensor of float32, shape (B, t, K)
+        The network's answers.
+    kind : {'prob', 'logit'}
+        Σ a·σ(what), or σ(Σ a·what), with ``a`` the softmax of `when` over the steps.
+    weight : Tensor, shape (B, t), optional
+        How much of each step belongs to the answer, for example its overlap with a row; at least one
+        positive. Equal by default.
+
+    Returns
+    -------
+    Tensor of float32, shape (B, K)
+        Probabilities.
+    """
+    share = when.exp()  # scores lie in (-1, 1): no overflow, no maximum to subtract
+    if weight is not None:
+        share = share * weight[..., None].to(share.dtype)
+    share = share / share.sum(1, keepdim=True)
+    if kind == "prob":
+        return (share * what.sigmoid()).sum(1)
+    return (share * what).sum(1).sigmoid()

@@ -1,0 +1,205 @@
+"""The score table: one line per row of a recording, one column per class.
+
+Conventions
+-----------
+A table is a DataFrame of float32 in [0, 1] with an index named ``row_id`` (``<stem>_<end second>`` in
+BirdCLEF) and one column per class, in the competition's order. `make` makes one, `check` says what is
+wrong with one, and nothing is written that was not checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .errors import DataError
+
+ROW_ID = "{stem}_{end}"
+
+
+def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: int = 0) -> list[str]:
+    """Return the ids of a recording's rows.
+
+    Examples
+    --------
+    >>> row_ids("H02_20230420_074000", 2, 5)
+    ['H02_20230420_074000_5', 'H02_20230420_074000_10']
+    """
+    return [form.format(stem=stem, end=(row + 1) * row_s) for row in range(first_row, first_row + n_rows)]
+
+
+def make(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]) -> pd.DataFrame:
+    """Make a score table.
+
+    Parameters
+    ----------
+    ids : sequence of R str
+    classes : sequence of K str
+    scores : ndarray, shape (R, K)
+    """
+    table = pd.DataFrame(
+        np.asarray(scores, np.float32).reshape(len(ids), len(classes)),
+        index=pd.Index(list(ids), dtype=object),
+        columns=pd.Index(list(classes), dtype=object),
+    )
+    table.index.name = "row_id"
+    return table
+
+
+def check(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
+    """Refuse a table that would be scored wrongly, or not at all.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Indexed by row id.
+    classes : sequence of str, optional
+        The columns that it must have, in this order.
+    where : str
+        What the message calls the table.
+
+    Raises
+    ------
+    DataError
+        If it is empty, a row id stands twice, columns differ, or a value is no number or outside [0, 1].
+    """
+    if table.empty:
+        raise DataError(f"{where} has no rows.")
+    doubled = table.index[table.index.duplicated()]
+    if len(doubled):
+        raise DataError(f"{where} has row {doubled[0]!r} more than once ({len(doubled)} such rows).")
+    if classes is not None:
+        _check_columns(list(table.columns), list(classes), where)
+    for name, dtype in table.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+            raise DataError(f"{where} has values in column {name!r} that are no numbers.")
+    values = table.to_numpy(np.float64)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(
+            f"{where} holds no number at row {table.index[row]!r}, class {table.columns[column]!r}."
+        )
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        raise DataError(
+            f"{where} holds {values[row, column]:g} at row {table.index[row]!r}, class "
+            f"{table.columns[column]!r}; scores are probabilities in [0, 1]."
+        )
+
+
+def broadcast_recordings(table: pd.DataFrame) -> list[str]:
+    """Return the stems of recordings with several rows, all of them identical.
+
+    That is the mark of one window's answer given to all rows of its file, a fault that cost the
+    post-mortem's author his second round of pseudolabels.
+    """
+    stems = table.index.to_series().astype(str).str.rsplit("_", n=1).str[0].to_numpy()
+    values = table.to_numpy()
+    found = []
+    for stem, places in pd.Series(range(len(stems))).groupby(stems, sort=False):
+        block = values[places.to_numpy()]
+        if len(block) > 1 and (block == block[0]).all():
+            found.append(str(stem))
+    return found
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a wide CSV of ``row_id`` and one column per class; class names stay text.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read as such a table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        table = pd.read_csv(path, dtype={"row_id": str})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
+    if "row_id" not in table.columns:
+        shown = ", ".join(map(str, table.columns[:5]))
+        raise DataError(f"{path}: no column 'row_id'; its columns begin with {shown}.")
+    return table.set_index("row_id")
+
+
+def write_submission(
+    table: pd.DataFrame, path: str | Path, sample_submission: str | Path | None = None
+) -> None:
+    """Check a table and write it as ``submission.csv``, whole or not at all.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A score table.
+    path : str or Path
+        Where to.
+    sample_submission : str or Path, optional
+        The competition's template; the table must have exactly its columns, in its order.
+
+    Raises
+    ------
+    DataError
+        If the table fails `check`, or a recording's rows are all identical.
+    """
+    classes = None
+    if sample_submission is not None:
+        classes = [str(name) for name in read(sample_submission).columns]
+    check(table, classes, where="the submission")
+    same = broadcast_recordings(table)
+    if same:
+        raise DataError(
+            f"the submission repeats one answer over all rows of {len(same)} recordings, {same[0]!r} first; "
+            "one window's answer was given to every row, or the recording is constant."
+        )
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index_label="row_id")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, moved there when the block ends well, removed when it does not.
+
+    A reader, or a process killed at any moment, sees the old file or the new one and never a part.
+
+    Raises
+    ------
+    DataError
+        If the disk refuses, with its reason.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_columns(given: list[object], wanted: list[str], where: str) -> None:
+    names = [str(name) for name in given]
+    missing = [name for name in wanted if name not in set(names)]
+    extra = [name for name in names if name not in set(wanted)]
+    if missing or extra:
+        lacks = f"lacks {', '.join(missing[:3])} ({len(missing)})" if missing else ""
+        has = f"has {', '.join(extra[:3])} ({len(extra)}) besides" if extra else ""
+        raise DataError(f"{where} {' and '.join(filter(None, (lacks, has)))}.")
+    for place, (name, right) in enumerate(zip(names, wanted, strict=True)):
+        if name != right:
+            raise DataError(
+                f"{where} has its columns in another order: column {place + 1} is {name!r} where "
+                f"{right!r} belongs."
+            )

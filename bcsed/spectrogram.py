@@ -1,0 +1,151 @@
+"""Waves -> mel spectrograms in decibels, on the device where the waves are.
+
+Frames belong to the recording, not to the clip: frame ``k`` is centred on sample ``k * hop_length`` of the
+recording and sees zeros only beyond the recording's ends. The picture of a clip is therefore a slice of
+the picture of its recording, bit for bit in the same precision on a CPU.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .config import Signal
+
+# Frames that are transformed together on a CPU: their power spectra stay in its cache, and since every
+# product has this one width, a frame's value cannot depend on how many others were asked for.
+BLOCK = 128
+# Below this power a bin counts as silent: -100 dB.
+FLOOR_POWER = 1e-10
+
+
+class LogMel(torch.nn.Module):
+    """Mel power in dB of a batch of waves.
+
+    Equals ``librosa.feature.melspectrogram(y, center=False, htk=False, norm='slaney', power=2)`` followed by
+    ``librosa.power_to_db(ref=1, amin=1e-10, top_db=None)``, to 1e-3 dB.
+
+    Parameters
+    ----------
+    signal : Signal
+        Sample rate, FFT and hop length, and mel bands.
+    """
+
+    window: torch.Tensor
+    mel: torch.Tensor
+
+    def __init__(self, signal: Signal) -> None:
+        super().__init__()
+        import librosa.filters
+
+        self.n_fft, self.hop_length = signal.n_fft, signal.hop_length
+        self.register_buffer("window", torch.hann_window(signal.n_fft, periodic=True), persistent=False)
+        mel = librosa.filters.mel(
+            sr=signal.sample_rate,
+            n_fft=signal.n_fft,
+            n_mels=signal.n_mels,
+            fmin=signal.fmin_hz,
+            fmax=signal.fmax_hz,
+            htk=False,
+            norm="slaney",
+            dtype=np.float32,
+        )
+        # Bins outside every band are not computed further.
+        used = np.flatnonzero(mel.any(axis=0))
+        self.first_bin, self.last_bin = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
+        self.register_buffer(
+            "mel", torch.from_numpy(mel[:, self.first_bin : self.last_bin].copy()), persistent=False
+        )
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        """Transform waves whose ends already hold the audio that their outer frames see.
+
+        Parameters
+        ----------
+        waves : Tensor of float32, shape (B, n)
+            ``n >= n_fft``; the first frame is centred on sample ``n_fft / 2``.
+
+        Returns
+        -------
+        Tensor of float32, shape (B, F, T)
+            dB, with ``T = (n - n_fft) // hop_length + 1``; never below -100.
+        """
+        # Half precision would overflow in the power.
+        with torch.autocast(waves.device.type, enabled=False):
+            frames = waves.float().unfold(-1, self.n_fft, self.hop_length)
+            if waves.is_cuda:
+                return self._transform(frames)
+            return torch.stack([self._in_blocks(item) for item in frames])
+
+    def _transform(self, frames: torch.Tensor) -> torch.Tensor:
+        """(..., T, n_fft) -> (..., F, T)."""
+        spectrum = torch.fft.rfft(frames * self.window)[..., self.first_bin : self.last_bin]
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return 10.0 * torch.log10((self.mel @ power.mT).clamp_min(FLOOR_POWER))
+
+    def _in_blocks(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T, n_fft) -> (F, T), `BLOCK` frames at a time."""
+        n_frames = len(frames)
+        out = frames.new_empty(self.mel.shape[0], n_frames)
+        for start in range(0, n_frames, BLOCK):
+            # The last block overlaps the one before rather than being narrower.
+            begin = max(0, min(start, n_frames - BLOCK))
+            block = frames[begin : begin + BLOCK]
+            if len(block) < BLOCK:
+                block = torch.nn.functional.pad(block, (0, 0, 0, BLOCK - len(block)))
+            out[:, begin : begin + BLOCK] = self._transform(block)[:, : n_frames - begin]
+        return out
+
+    def picture(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> torch.Tensor:
+        """Return frames ``first`` to ``last`` of a recording.
+
+        Parameters
+        ----------
+        wave : ndarray of float32, shape (n,)
+            The recording, or the part of it that these frames see.
+        first, last : int
+            Half-open range of frames of the recording; it may reach beyond its ends.
+        offset : int
+            The recording's sample at which `wave` begins.
+
+        Returns
+        -------
+        Tensor of float32, shape (F, last - first)
+            dB; samples before and after `wave` count as zero.
+        """
+        return self(torch.from_numpy(excerpt(wave, *self.reach(first, last), offset))[None])[0]
+
+    def reach(self, first: int, last: int) -> tuple[int, int]:
+        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` see."""
+        begin = first * self.hop_length - self.n_fft // 2
+        return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
+
+
+def excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
+    """Return samples ``begin`` to ``end`` of a recording, zero beyond what is given.
+
+    Parameters
+    ----------
+    wave : ndarray of float32, shape (n,)
+        Samples ``offset`` to ``offset + n`` of the recording.
+    begin, end : int
+        Half-open range, possibly outside `wave`.
+    offset : int
+        The recording's sample at which `wave` begins.
+
+    Returns
+    -------
+    ndarray of float32, shape (end - begin,)
+        A copy.
+
+    Examples
+    --------
+    >>> excerpt(np.ones(3, "float32"), -1, 4).tolist()
+    [0.0, 1.0, 1.0, 1.0, 0.0]
+    """
+    out = np.zeros(end - begin, np.float32)
+    left, right = max(begin, offset), min(end, offset + len(wave))
+    if left < right:
+        out[left - begin : right - begin] = wave[left - offset : right - offset]
+    return out
