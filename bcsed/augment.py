@@ -112,12 +112,13 @@ def coloured(n: int, colour: int, generator: torch.Generator, device: torch.devi
     size = 1 << (n - 1).bit_length()
     spectrum = torch.fft.rfft(white, n=size)
     bins = torch.arange(len(spectrum), device=device).clamp_min(1)
-    return torch.fft.irfft(spectrum * bins ** (-0.5 * (colour - 1)), n=size)[:n]
+    shaped: torch.Tensor = torch.fft.irfft(spectrum * bins ** (-0.5 * (colour - 1)), n=size)[:n]
+    return shaped
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Fill bands of time and frequency (SpecAugment, Park et al. 2019) and grid cells with the window's floor.
+    """Fill bands of time and frequency (SpecAugment, Park et al. 2019) and grid cells with the floor.
 
     Parameters
     ----------

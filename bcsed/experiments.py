@@ -70,7 +70,7 @@ class Experiment:
         >>> Experiment(name="a").vary("b", net__backbone="regnety_008", fit__epochs=3).fit.epochs
         3
         """
-        own = {"name": name, "hidden": "", "public": "", "note": ""}
+        own: dict[str, Any] = {"name": name, "hidden": "", "public": "", "note": ""}
         nested: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
             group, _, leaf = key.partition("__")

@@ -10,7 +10,7 @@ wrong with one, and nothing is written that was not checked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def make(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.floa
     classes : sequence of K str
     scores : ndarray, shape (R, K)
     """
-    table = pd.DataFrame(
+    table: pd.DataFrame = pd.DataFrame(
         np.asarray(scores, np.float32).reshape(len(ids), len(classes)),
         index=pd.Index(list(ids), dtype=object),
         columns=pd.Index(list(classes), dtype=object),
@@ -128,11 +128,16 @@ def read(path: str | Path) -> pd.DataFrame:
     if "row_id" not in table.columns:
         shown = ", ".join(map(str, table.columns[:5]))
         raise DataError(f"{path}: no column 'row_id'; its columns begin with {shown}.")
-    return table.set_index("row_id")
+    indexed: pd.DataFrame = table.set_index("row_id")
+    return indexed
 
 
 def write_submission(
-    table: pd.DataFrame, path: str | Path, sample_submission: str | Path | None = None
+    table: pd.DataFrame,
+    path: str | Path,
+    sample_submission: str | Path | None = None,
+    *,
+    constant: Collection[str] = (),
 ) -> None:
     """Check a table and write it as ``submission.csv``, whole or not at all.
 
@@ -144,6 +149,8 @@ def write_submission(
         Where to.
     sample_submission : str or Path, optional
         The competition's template; the table must have exactly its columns, in its order.
+    constant : collection of str
+        Stems of recordings whose rows are rightly all the same, such as digital silence.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def write_submission(
     if sample_submission is not None:
         classes = [str(name) for name in read(sample_submission).columns]
     check(table, classes, where="the submission")
-    same = broadcast_recordings(table)
+    same = [stem for stem in broadcast_recordings(table) if stem not in constant]
     if same:
         raise DataError(
             f"the submission repeats one answer over all rows of {len(same)} recordings, {same[0]!r} first; "

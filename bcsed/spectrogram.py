@@ -114,7 +114,8 @@ class LogMel(torch.nn.Module):
         Tensor of float32, shape (F, last - first)
             dB; samples before and after `wave` count as zero.
         """
-        return self(torch.from_numpy(excerpt(wave, *self.reach(first, last), offset))[None])[0]
+        heard = torch.from_numpy(excerpt(wave, *self.reach(first, last), offset))
+        return self.forward(heard[None])[0]
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
         """Return the half-open range of the recording's samples that frames ``first`` to ``last`` see."""

@@ -174,7 +174,8 @@ def _overlap(
     row_begin = (rows * row_samples)[:, None]
     row_end = np.minimum(row_begin + row_samples, n_samples)
     begin, end = first_frame * hop_length, (first_frame + per_step) * hop_length
-    return np.maximum(np.minimum(end, row_end) - np.maximum(begin, row_begin), 0)
+    overlap: npt.NDArray[np.int64] = np.maximum(np.minimum(end, row_end) - np.maximum(begin, row_begin), 0)
+    return overlap
 
 
 def _touching(

@@ -1,0 +1,413 @@
+"""The folder that proves itself: a network, what it was made to hear, and what it answered once.
+
+``model.xml``, ``model.bin``
+    OpenVINO graph, dB window -> what and when; its runtime info carries the contract's fingerprint.
+``weights.safetensors``
+    For further training; optional where a bundle only predicts.
+``probe.npz``
+    The picture that this network saw of a closed-form sound at export, and its answers.
+``bundle.json``
+    Contract, fingerprint, recipe, provenance, and the SHA-256 of every other file. Written last: a folder
+    without it is no bundle.
+
+Nothing in it is a pickle, and no name in it is followed outside the folder: a bundle from a stranger cannot
+run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._version import __version__
+from .config import Contract, Signal, from_dict, to_dict
+from .errors import BundleError, ConfigError
+from .rows import replacing
+
+SCHEMA = 1
+GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE, MANIFEST = (
+    "model.xml",
+    "model.bin",
+    "weights.safetensors",
+    "probe.npz",
+    "bundle.json",
+)
+_REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
+_KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
+
+# The picture lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below,
+# any change of the signal far above.
+PICTURE_TOLERANCE = 1e-4
+# Logits and attention scores; float32 kernels of different CPUs agree to about 1e-5.
+ANSWER_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle whose files are all there and unchanged, and agree with one another.
+
+    Parameters
+    ----------
+    path : Path
+    contract : Contract
+        Signal, network and classes.
+    steps : int
+        Steps in which the network answers a window.
+    priors : tuple of float
+        Share of training clips per class: what is known of a recording that cannot be read.
+    recipe, provenance : mapping
+        How it was trained, from what, and when; recorded only.
+    sha256 : str
+        Of the graph's weights: which training this is.
+    """
+
+    path: Path
+    contract: Contract
+    steps: int
+    priors: tuple[float, ...]
+    recipe: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+
+def probe_wave(signal: Signal) -> npt.NDArray[np.float32]:
+    """Return the closed-form sound that a bundle is checked with.
+
+    A chirp through the whole band that fades over 100 dB, clicks at uneven distances, a steady tone, and
+    one second of nothing.
+
+    Returns
+    -------
+    ndarray of float32, shape (signal.clip_samples,)
+    """
+    n, rate = signal.clip_samples, signal.sample_rate
+    time = np.arange(n) / rate
+    length = n / rate
+    sweep = np.sin(np.pi * (0.48 * rate) * time**2 / length)
+    wave = 0.5 * sweep * 10 ** (-5.0 * time / length) + 0.05 * np.sin(2 * np.pi * 0.031 * rate * time)
+    wave[(np.cumsum(np.arange(9)) * n // 40) % n] += 0.9
+    wave[n - n // 3 : n - n // 3 + min(rate, n // 4)] = 0.0
+    return wave.astype(np.float32)
+
+
+def probe_picture(signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the probe as today's code hears it: the dB window (F, T) and the picture (C, H, W)."""
+    import torch
+
+    from .model import Picture
+    from .spectrogram import LogMel
+
+    with torch.no_grad():
+        db = LogMel(signal)(torch.from_numpy(probe_wave(signal))[None])
+        return db[0].numpy(), Picture(signal)(db)[0].numpy()
+
+
+def seal(
+    out: str | Path,
+    graph: Any,
+    weights: Mapping[str, Any] | None,
+    *,
+    contract: Contract,
+    steps: int,
+    priors: npt.NDArray[np.float32],
+    recipe: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Bundle:
+    """Write a bundle, whole or not at all, and load it.
+
+    Parameters
+    ----------
+    out : str or Path
+        A folder that does not exist yet, or is empty.
+    graph : openvino.Model
+        Input (B, F, T) in dB; outputs `what` and `when`, (B, t, K) each.
+    weights : mapping of str to Tensor, optional
+        The network's state.
+    contract, steps, priors, recipe, provenance
+        See `Bundle`.
+
+    Raises
+    ------
+    BundleError
+        If `out` is taken, or the disk refuses.
+    """
+    import openvino
+
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} is already there; name a new folder for the bundle.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise BundleError(f"{out}: could not be written ({error.strerror}).") from error
+    try:
+        graph.set_rt_info(contract.fingerprint, ["bcsed", "fingerprint"])
+        openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+        _, picture = probe_picture(contract.signal)
+        what, when = _answer(compile_graph(graph, contract.signal), contract.signal)
+        np.savez_compressed(folder / PROBE, picture=picture, what=what, when=when)
+        if weights is not None:
+            from safetensors.torch import save_file
+
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            save_file(tensors, folder / WEIGHTS, metadata={"fingerprint": contract.fingerprint})
+        manifest = {
+            "schema": SCHEMA,
+            "bcsed": __version__,
+            "contract": to_dict(contract),
+            "fingerprint": contract.fingerprint,
+            "steps": steps,
+            "priors": [round(float(value), 8) for value in priors],
+            "recipe": dict(recipe),
+            "provenance": dict(provenance),
+            "files": {file.name: _sha256(file) for file in sorted(folder.iterdir())},
+        }
+        with replacing(folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        folder.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(
+            f"{out}: the bundle could not be written ({str(error).splitlines()[0]})."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return load(out)
+
+
+def load(path: str | Path) -> Bundle:
+    """Read a bundle; the only door.
+
+    Raises
+    ------
+    BundleError
+        If it is incomplete, of an unknown schema, was changed, contradicts itself, or holds the graph of
+        another bundle.
+    """
+    path = Path(path)
+    manifest = _manifest(path)
+    contract = _contract(path, manifest)
+    _check_files(path, manifest["files"])
+    steps = manifest["steps"]
+    if not isinstance(steps, int) or steps < 1 or contract.signal.n_frames % steps:
+        raise BundleError(
+            f"{path}: steps is {steps!r}, which does not divide {contract.signal.n_frames} frames."
+        )
+    priors = manifest["priors"]
+    if (
+        not isinstance(priors, list)
+        or len(priors) != len(contract.classes)
+        or not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in priors)
+    ):
+        raise BundleError(f"{path}: priors must be {len(contract.classes)} shares in [0, 1].")
+    bundle = Bundle(
+        path=path,
+        contract=contract,
+        steps=steps,
+        priors=tuple(map(float, priors)),
+        recipe=manifest["recipe"],
+        provenance=manifest["provenance"],
+        sha256=manifest["files"][GRAPH_WEIGHTS],
+    )
+    _check_graph(bundle)
+    return bundle
+
+
+def check(bundle: Bundle) -> dict[str, float]:
+    """Play the probe through today's code and compare: what the network sees first, its answer second.
+
+    Returns
+    -------
+    dict
+        Largest difference of ``picture``, ``what`` and ``when``.
+
+    Raises
+    ------
+    BundleError
+        Naming the first stage that differs.
+    """
+    try:
+        with np.load(bundle.path / PROBE, allow_pickle=False) as stored:
+            then = {name: stored[name] for name in ("picture", "what", "when")}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{bundle.path}: probe.npz is no probe ({error}).") from error
+    _, picture = probe_picture(bundle.contract.signal)
+    found = {"picture": _compare(bundle, "picture", then["picture"], picture, PICTURE_TOLERANCE)}
+    what, when = _answer(compile_graph(read_graph(bundle), bundle.contract.signal), bundle.contract.signal)
+    for name, now in (("what", what), ("when", when)):
+        found[name] = _compare(bundle, name, then[name], now, ANSWER_TOLERANCE)
+    return found
+
+
+def read_graph(bundle: Bundle) -> Any:
+    """Return a bundle's ``openvino.Model``."""
+    import openvino
+
+    try:
+        return openvino.Core().read_model(bundle.path / GRAPH)
+    except RuntimeError as error:
+        raise BundleError(f"{bundle.path}: model.xml is no OpenVINO graph.") from error
+
+
+def compile_graph(graph: Any, signal: Signal, *, threads: int | None = None) -> Any:
+    """Compile a graph for this CPU: one window per request, float32, as many streams as pay.
+
+    The precision is pinned because OpenVINO's default follows the CPU: bfloat16 where there is any, so that
+    the same file would score differently on another machine.
+    """
+    import openvino
+
+    graph = graph.clone()
+    graph.reshape({0: [1, signal.n_mels, signal.n_frames]})
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return openvino.Core().compile_model(graph, "CPU", options)
+
+
+def read_weights(bundle: Bundle) -> dict[str, Any]:
+    """Return a bundle's weights as tensors, for further training.
+
+    Raises
+    ------
+    BundleError
+        If it was sealed without them.
+    """
+    from safetensors.torch import load_file
+
+    if not (bundle.path / WEIGHTS).is_file():
+        raise BundleError(
+            f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on."
+        )
+    tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
+    return tensors
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise BundleError(f"{path}: there is no such folder.")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path} is no bundle, or was not finished: it has no {MANIFEST}.")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{file} is not readable as JSON ({error}).") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{file} must hold an object with named fields.")
+    if manifest.get("schema") != SCHEMA:
+        raise BundleError(
+            f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads schema {SCHEMA}."
+        )
+    unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
+    if unknown or missing:
+        what = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
+        raise BundleError(f"{file} {what}.")
+    for key in ("recipe", "provenance", "files"):
+        if not isinstance(manifest[key], dict):
+            raise BundleError(f"{file}: {key} must be an object with named fields.")
+    return manifest
+
+
+def _contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
+    try:
+        contract = from_dict(Contract, manifest["contract"], "contract")
+    except ConfigError as error:
+        raise BundleError(f"{path / MANIFEST}: {error}") from error
+    if contract.fingerprint != manifest["fingerprint"]:
+        raise BundleError(
+            f"{path}: signal, network or class order were edited after sealing: the contract's fingerprint "
+            f"is {contract.fingerprint}, sealed was {manifest['fingerprint']}."
+        )
+    return contract
+
+
+def _check_files(path: Path, files: Mapping[str, str]) -> None:
+    known = {*_REQUIRED, WEIGHTS}
+    for name in (*_REQUIRED, *files):
+        if name not in known:
+            raise BundleError(
+                f"{path / MANIFEST} lists {name!r}; a bundle holds only {', '.join(sorted(known))}."
+            )
+        file = path / name
+        if name not in files or not file.is_file():
+            # A submission may leave the training weights at home.
+            if name == WEIGHTS:
+                continue
+            raise BundleError(f"{path} is incomplete: it lacks {name}.")
+        if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
+            raise BundleError(f"{path}: {name} is a link out of the bundle.")
+        if _sha256(file) != files[name]:
+            raise BundleError(f"{path}: {name} was changed after sealing (its SHA-256 differs).")
+    for file in path.iterdir():
+        if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
+            raise BundleError(f"{path} holds {file.name}, which {MANIFEST} does not list.")
+
+
+def _check_graph(bundle: Bundle) -> None:
+    graph, contract = read_graph(bundle), bundle.contract
+    found = None
+    if graph.has_rt_info(["bcsed", "fingerprint"]):
+        found = graph.get_rt_info(["bcsed", "fingerprint"]).astype(str)
+    if found != contract.fingerprint:
+        raise BundleError(
+            f"{bundle.path}: the graph belongs to another bundle: it was made for contract {found}, "
+            f"{MANIFEST} says {contract.fingerprint}."
+        )
+    shape = [dim.get_length() if dim.is_static else None for dim in graph.outputs[0].partial_shape]
+    if len(graph.outputs) != 2 or shape[1:] != [bundle.steps, len(contract.classes)]:
+        raise BundleError(
+            f"{bundle.path}: the graph answers {shape[1:]} (steps, classes), {MANIFEST} says "
+            f"{[bundle.steps, len(contract.classes)]}."
+        )
+
+
+def _answer(compiled: Any, signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    db, _ = probe_picture(signal)
+    answer = compiled(db[None])
+    return np.array(answer[0][0]), np.array(answer[1][0])
+
+
+def _compare(
+    bundle: Bundle, stage: str, then: npt.NDArray[Any], now: npt.NDArray[Any], tolerance: float
+) -> float:
+    told = {"picture": "what the network sees", "what": "what the network answers", "when": "its attention"}
+    if then.shape != now.shape:
+        raise BundleError(
+            f"{bundle.path}: {told[stage]} differs from the day of sealing: the probe's {stage} has shape "
+            f"{now.shape}, sealed was {then.shape}."
+        )
+    # A NaN on either side is a difference too.
+    difference = float(np.abs(then.astype(np.float64) - now).max())
+    if not difference <= tolerance:
+        raise BundleError(
+            f"{bundle.path}: {told[stage]} differs from the day of sealing: the probe's {stage} by up to "
+            f"{difference:.3g} (allowed {tolerance:g}); this installation does not hear as the bundle's did."
+        )
+    return difference
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
