@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,13 @@ def feature_shape(
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> torch.nn.Module:
     import timm
+    from safetensors import SafetensorError
 
     try:
         model: torch.nn.Module = timm.create_model(name, pretrained=pretrained, **options)
     # timm fetches through a hub client whose errors derive from OSError, RuntimeError or ValueError,
     # depending on what is missing: the network, the repository, the file, or a tensor in it.
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

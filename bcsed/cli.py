@@ -1,0 +1,408 @@
+"""The command line: one short function per command.
+
+A user's mistake is one sentence and exit status 2; anything else keeps its traceback. `predict` exits with 3
+if some recordings could not be read, and with 4 if none could be scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .errors import BcsedError, BundleError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .experiments import Experiment
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    try:
+        status: int = options.run(options)
+    except BcsedError as error:
+        print(f"bcsed: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bcsed: interrupted; what is finished is kept.", file=sys.stderr)
+        return 130
+    return status
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Walk the whole road on the synthetic sample."""
+    began, out = time.monotonic(), Path(options.out)
+    data, run, bundle, scores = out / "sample", out / "run", out / "bundle", out / "scores"
+    told = {"run": str(run), "bundle": str(bundle), "data": str(data)}
+    for step in (
+        ["sample", str(data), "--year", "2025"],
+        ["train", "tiny", "--data", told["data"], "--out", told["run"]],
+        ["export", told["run"], "--out", told["bundle"]],
+        ["check", told["bundle"]],
+        [
+            *("predict", told["bundle"], "--recordings", str(data / "test_soundscapes")),
+            *("--out", str(scores), "--sample-submission", str(data / "sample_submission.csv")),
+        ],
+        ["score", str(scores / "submission.csv"), "--truth", str(data / "test_truth.csv")],
+    ):
+        print(f"\n$ bcsed {' '.join(step)}", flush=True)
+        status = main(step)
+        if status:
+            return status
+    print(f"\nall of it took {time.monotonic() - began:.0f} s; look into {out}")
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Write the synthetic competition."""
+    from . import sample as synthetic
+
+    began = time.monotonic()
+    folder = synthetic.write(options.folder, year=options.year, seed=options.seed)
+    print(f"wrote {folder} in {time.monotonic() - began:.0f} s: a synthetic competition of {options.year}")
+    return 0
+
+
+def experiments(options: argparse.Namespace) -> int:
+    """Print the table, or the difference of two of its rows."""
+    from . import experiments as table
+
+    if options.diff is not None:
+        first, second = map(table.find, options.diff)
+        differing = table.difference(first, second)
+        for name, (left, right) in differing.items():
+            print(f"{name:24} {left!s:32} {right!s}")
+        if not differing:
+            print(f"{first.name} and {second.name} are the same, but for what their notes say")
+        return 0
+    shown = table.describe()
+    widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
+    for row in [{key: key for key in shown[0]}, *shown]:
+        print("  ".join(row[key].ljust(widths[key]) for key in row).rstrip())
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train a row of the table."""
+    from .train import train as run_training
+
+    experiment = _experiment(options)
+    with _Bar("train") as bar:
+        out = run_training(
+            experiment,
+            options.data,
+            options.out,
+            fold=options.fold,
+            resume=options.resume,
+            pretrained=None if options.pretrained in (None, "none") else options.pretrained,
+            device=options.device,
+            jobs=options.jobs,
+            cache_gb=options.cache_gb,
+            on_error=options.on_error,
+            progress=lambda epoch, step, steps, loss: bar.step(
+                f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"
+            ),
+            epoch_done=lambda values: bar.say(_epoch_line(values, experiment.fit.epochs)),
+        )
+    print(
+        f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt"
+    )
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Convert a run's network and seal it in a bundle."""
+    from .export import export as run_export
+    from .train import load
+
+    trained = load(options.run_folder, options.checkpoint)
+    bundle = run_export(
+        trained.network,
+        options.out,
+        contract=trained.contract,
+        priors=trained.priors,
+        recipe=trained.recipe,
+        provenance=trained.provenance,
+        with_weights=not options.no_weights,
+    )
+    print(
+        f"sealed {bundle.path} from the {trained.provenance['checkpoint']} checkpoint of {options.run_folder}: "
+        f"{len(bundle.contract.classes)} classes, fingerprint {bundle.contract.fingerprint}; torch and OpenVINO "
+        f"agree to {bundle.provenance['torch_openvino_difference']:.1e}"
+    )
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Verify bundles and play each its probe."""
+    from .bundle import check as play
+    from .bundle import load
+
+    ill = 0
+    for path in options.bundles:
+        try:
+            found = play(load(path))
+        except BundleError as error:
+            print(f"ill   {error}")
+            ill += 1
+        else:
+            print(f"good  {path}: " + ", ".join(f"{name} to {value:.1e}" for name, value in found.items()))
+    return 1 if ill else 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Score recordings."""
+    from .bundle import load
+    from .predict import Rows
+    from .predict import predict as run_prediction
+
+    cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    with _Bar("predict") as bar:
+        result = run_prediction(
+            [load(path) for path in options.bundles],
+            options.recordings,
+            weights=options.weights,
+            out=options.out,
+            cut=cut,
+            sample_submission=options.sample_submission,
+            on_error=options.on_error,
+            jobs=options.jobs,
+            progress=lambda done, total: bar.step("recordings", done, total, ""),
+        )
+    for problem in result.problems.head(20).itertuples():
+        print(f"{problem.status:6}  {problem.reason}", file=sys.stderr)
+    scored = result.n_recordings - result.n_failed
+    print(
+        f"scored {scored} of {result.n_recordings} recordings in {result.seconds:.1f} s ({result.n_resumed} from "
+        f"an earlier run): {len(result.scores)} rows; {result.n_failed} could not be read; see {options.out}"
+    )
+    return 0 if not result.n_failed else 3 if scored else 4
+
+
+def score(options: argparse.Namespace) -> int:
+    """Compare a score table with the truth."""
+    import numpy as np
+
+    from . import metrics, rows
+
+    scores = rows.read(options.scores)
+    rows.check(scores, where=str(options.scores))
+    truth = _truth(options.truth, list(map(str, scores.columns)))
+    missing = truth.index.difference(scores.index)
+    if len(missing):
+        raise DataError(
+            f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first."
+        )
+    scores = scores.loc[truth.index, truth.columns]
+    found = metrics.score_tables(truth, scores)
+    files = truth.index.to_series().str.rsplit("_", n=1).str[0].to_numpy()
+    low, high = metrics.bootstrap_auc(truth, scores, files, rng=np.random.default_rng(0))
+    print(
+        f"macro ROC-AUC {found.macro_auc:.4f} over {found.n_classes} of {truth.shape[1]} classes, {found.n_rows} "
+        f"rows (95 % over recordings: {low:.3f} to {high:.3f}); cmAP {found.cmap:.4f}, LRAP {found.lrap:.4f}"
+    )
+    if options.per_class:
+        print(metrics.per_class(truth, scores).to_string(index=False, float_format="%.4f"))
+    return 0
+
+
+def versions(_: argparse.Namespace) -> int:
+    """Print the versions that a result depends on."""
+    import importlib.metadata
+    import platform
+
+    print(f"{'bcsed':14} {__version__}\n{'python':14} {platform.python_version()}")
+    for name in [
+        "torch",
+        "timm",
+        "librosa",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "openvino",
+        "joblib",
+        "matplotlib",
+        "soundfile",
+        "soxr",
+        "safetensors",
+        "pyarrow",
+        "tqdm",
+    ]:
+        try:
+            print(f"{name:14} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{name:14} not installed")
+    return 0
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
+    from . import experiments as table
+    from .config import SIGNALS, read_value
+
+    changes: dict[str, Any] = {}
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes group__field=value, got {text!r}.")
+        changes[key] = SIGNALS.get(value, value) if key == "signal" else read_value(value)
+        if key == "signal" and value not in SIGNALS:
+            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
+    if options.pretrained == "none":
+        changes["fit__pretrained"] = False
+    row = table.find(options.experiment)
+    return row.vary(row.name, **changes)
+
+
+def _truth(path: str, classes: list[str]) -> pd.DataFrame:
+    """Read the truth: a wide table by row id, or labels in the form ``filename,start,end,primary_label``."""
+    from . import competition, rows
+
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"{file}: there is no such file.")
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        header = stream.readline()
+    if "row_id" in header:
+        table = rows.read(file)
+        rows.check(table, where=str(file))
+        lacking = [name for name in map(str, table.columns) if name not in classes]
+        if lacking:
+            raise DataError(
+                f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes)."
+            )
+        return table
+    return competition.truth_table(competition.read_soundscape_labels(file, classes), classes)
+
+
+def _epoch_line(values: Any, n_epochs: int) -> str:
+    parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
+    for key, name in (("clip", "clips"), ("row", "soundscape rows")):
+        if f"{key}_auc" in values:
+            parts.append(
+                f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)"
+            )
+    return "  ".join([*parts, f"{values['seconds']:.0f} s", "best" if values["best"] else ""]).rstrip()
+
+
+class _Bar:
+    """A progress bar where somebody is looking, plain lines where nobody is."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._label = name, ""
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, label: str, done: int, total: int, extra: str) -> None:
+        """Move to `done` of `total`."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None or label != self._label:
+            from tqdm import tqdm
+
+            self.__exit__()
+            self._bar, self._label = tqdm(total=total, desc=label, leave=False), label
+        self._bar.set_postfix_str(extra, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, flush=True)
+
+
+def _fold(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bcsed", description="Sound event detection for animal recordings.")
+    parser.add_argument("--version", action="version", version=f"bcsed {__version__}")
+    parser.set_defaults(verbose=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        told = (run.__doc__ or "").strip()
+        made = commands.add_parser(run.__name__, help=told, description=told)
+        made.add_argument("-v", "--verbose", action="store_true", help="log what is done")
+        made.set_defaults(run=run)
+        return made
+
+    add = command(demo).add_argument
+    add("--out", default="bcsed-demo", help="folder for everything that is made (%(default)s)")
+    add = command(sample).add_argument
+    add("folder", help="a new folder")
+    add("--year", type=int, choices=(2025, 2026), default=2025, help="whose layout (%(default)s)")
+    add("--seed", type=int, default=0, help="another seed, another competition (%(default)s)")
+    add = command(experiments).add_argument
+    add("--diff", nargs=2, metavar=("A", "B"), help="show what differs between two rows")
+    _train_options(command(train).add_argument)
+    add = command(export).add_argument
+    add("run_folder", metavar="RUN", help="a folder made by train")
+    add("--out", required=True, metavar="BUNDLE", help="a new folder")
+    add("--checkpoint", choices=("best", "last"), help="best where something was held out, else last")
+    add("--no-weights", action="store_true", help="leave out what only further training needs")
+    add = command(check).add_argument
+    add("bundles", nargs="+", metavar="BUNDLE")
+    _predict_options(command(predict).add_argument)
+    add = command(score).add_argument
+    add("scores", metavar="SCORES", help="a table like submission.csv")
+    add(
+        "--truth",
+        required=True,
+        metavar="FILE",
+        help="a table of 0 and 1, or labels: filename,start,end,primary_label",
+    )
+    add("--per-class", action="store_true", help="a line for each class")
+    command(versions)
+    return parser
+
+
+def _train_options(add: Callable[..., Any]) -> None:
+    add("experiment", metavar="EXPERIMENT", help="a row of `bcsed experiments`")
+    add("--data", required=True, metavar="DIR", help="the competition's folder")
+    add("--out", required=True, metavar="RUN", help="a new folder")
+    add("--fold", type=_fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
+    add("--set", action="append", default=[], metavar="a__b=v", help="change a field, e.g. fit__epochs=3")
+    add("--resume", action="store_true", help="go on with an interrupted run")
+    add("--pretrained", metavar="FILE|none", help="local weights of the backbone, or a random start")
+    add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
+    add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
+    add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
+    add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
+
+
+def _predict_options(add: Callable[..., Any]) -> None:
+    add("bundles", nargs="+", metavar="BUNDLE")
+    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders")
+    add("--out", required=True, metavar="OUT", help="folder for submission.csv, problems.csv, manifest.json")
+    add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
+    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
+    add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
+    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
+    add("--sample-submission", metavar="FILE", help="the template whose columns are written")
+    add(
+        "--on-error",
+        choices=("report", "fill"),
+        default="report",
+        help="leave out a recording that cannot be read, or fill its rows with class priors",
+    )
+    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")

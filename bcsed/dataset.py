@@ -1,0 +1,213 @@
+"""Labels + audio -> batches, decoded by threads ahead of the training step.
+
+Every random number of a clip follows from (seed, epoch, place in the epoch), so that neither the number of
+threads, nor the cache, nor a resumed run changes what is heard.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from . import audio
+from .config import Data, Signal
+from .errors import DataError
+from .spectrogram import excerpt
+
+Wave = npt.NDArray[np.float32]
+
+# Longer recordings are read in part each time rather than kept.
+_CACHED_S = 120.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's clips.
+
+    Parameters
+    ----------
+    step : int
+        Its place in the epoch.
+    waves : Tensor of float32, shape (B, signal.clip_samples)
+    targets, weights : Tensor of float32, shape (B, K)
+    """
+
+    step: int
+    waves: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+class Clips:
+    """Windows of recordings, with as many decoded recordings kept in memory as are allowed.
+
+    Parameters
+    ----------
+    recordings : sequence of audio.Info
+    signal : Signal
+    data : Data
+        Its `pad` here; the crop is given with each clip.
+    cache_gb : float
+        Memory for decoded recordings of up to two minutes; it changes the speed and nothing else.
+    """
+
+    def __init__(
+        self, recordings: Sequence[audio.Info], signal: Signal, data: Data, cache_gb: float = 0.0
+    ) -> None:
+        self.recordings, self.signal, self.data = recordings, signal, data
+        self._left = int(cache_gb * 2**30)
+        self._kept: dict[int, Wave] = {}
+        self._lock = threading.Lock()
+
+    def wave(self, place: int, crop: str, rng: np.random.Generator) -> Wave:
+        """Return one window of a recording, with the audio that its outer frames see.
+
+        Parameters
+        ----------
+        place : int
+            Which recording.
+        crop : {'random', 'first', 'centre'}
+        rng : Generator
+            Decides where a random window begins.
+
+        Returns
+        -------
+        ndarray of float32, shape (signal.clip_samples,)
+            Frames begin on the recording's own frame grid. A recording shorter than the window stands
+            anywhere in it, at its start or in its middle, as `crop` says.
+        """
+        found, signal = self.recordings[place], self.signal
+        n = found.length(signal.sample_rate)
+        room = -(-n // signal.hop_length) - signal.n_frames
+        if crop == "random":
+            first = (
+                int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
+            )
+        else:
+            first = 0 if crop == "first" else room // 2
+        begin = first * signal.hop_length - signal.n_fft // 2
+        end = begin + signal.clip_samples
+        if room < 0 and self.data.pad == "repeat":
+            return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
+        left, right = max(begin, 0), min(end, n)
+        return excerpt(self._read(place, left, right), begin, end, left)
+
+    def _read(self, place: int, start: int, stop: int) -> Wave:
+        found, rate = self.recordings[place], self.signal.sample_rate
+        kept = self._kept.get(place)
+        if kept is not None:
+            return kept[start:stop]
+        size = 4 * found.length(rate)
+        with self._lock:
+            keep = found.duration_s <= _CACHED_S and size <= self._left
+            if keep:
+                self._left -= size
+        if not keep:
+            return audio.read(found, rate, start, stop)[0]
+        wave = audio.read(found, rate)[0]
+        self._kept[place] = wave
+        return wave[start:stop]
+
+
+def epoch_order(rows: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return an epoch's rows in their random order."""
+    return np.random.default_rng([seed, epoch, 1]).permutation(rows)
+
+
+def batches(
+    clips: Clips,
+    rows: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    *,
+    batch_size: int,
+    crop: str,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    keep_last: bool = False,
+    jobs: int = 2,
+) -> Iterator[Batch]:
+    """Yield an epoch's batches, in order, from `first_step` on.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        Rows of `targets`, `weights` and of the clips' recordings; each is one clip.
+    keep_last : bool
+        Whether a last batch of fewer clips counts; BatchNorm wants full ones in training.
+    jobs : int
+        Threads that decode.
+
+    Raises
+    ------
+    DataError
+        If a recording cannot be decoded.
+    """
+    n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
+    waiting: deque[tuple[int, npt.NDArray[np.int64], list[Future[Wave]]]] = deque()
+    executor = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="bcsed-clip")
+    try:
+        for step in chain(range(first_step, n_steps), (None,) * 3):
+            if step is not None:
+                chosen = rows[step * batch_size : (step + 1) * batch_size]
+                futures = []
+                for offset, row in enumerate(chosen):
+                    rng = np.random.default_rng([seed, epoch, 2, step * batch_size + offset])
+                    futures.append(executor.submit(clips.wave, int(row), crop, rng))
+                waiting.append((step, chosen, futures))
+                if len(waiting) < 3:
+                    continue
+            if not waiting:
+                return
+            number, chosen, futures = waiting.popleft()
+            yield Batch(
+                number,
+                torch.from_numpy(np.stack([future.result() for future in futures])),
+                torch.from_numpy(targets[chosen]),
+                torch.from_numpy(weights[chosen]),
+            )
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def read_headers(
+    paths: Sequence[str | Path], *, jobs: int = 4, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[audio.Info | None], dict[str, str]]:
+    """Read the headers of many recordings before any of them is needed.
+
+    Returns
+    -------
+    infos : list of audio.Info or None
+        None where a recording cannot be read.
+    failures : dict
+        Path -> why.
+    """
+
+    def one(path: str | Path) -> audio.Info | DataError:
+        try:
+            return audio.info(path)
+        except DataError as error:
+            return error
+
+    infos: list[audio.Info | None] = []
+    failures: dict[str, str] = {}
+    with ThreadPoolExecutor(max(1, jobs)) as executor:
+        for path, found in zip(paths, executor.map(one, paths), strict=True):
+            if isinstance(found, DataError):
+                failures[str(path)] = str(found)
+                infos.append(None)
+            else:
+                infos.append(found)
+            if progress is not None:
+                progress(len(infos), len(paths))
+    return infos, failures

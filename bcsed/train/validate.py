@@ -1,0 +1,132 @@
+"""How good is the network now: on held-out clips, and on rows of labelled soundscapes.
+
+Soundscape rows are cut, pooled and named by `bcsed.predict`'s own code, as in a submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from .. import audio, metrics, rows
+from ..config import Contract
+from ..dataset import Clips, batches
+from ..ensemble import Array, Done, Ensemble
+from ..model import SedNet, pool
+from ..predict import Rows, score_recording
+from ..spectrogram import LogMel
+
+
+class TorchListener:
+    """A network in training, answering windows in batches as they come.
+
+    Parameters
+    ----------
+    network : SedNet
+        In evaluation mode.
+    contract : Contract
+    device : torch.device
+    batch_size : int
+    """
+
+    def __init__(
+        self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16
+    ) -> None:
+        self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
+        self.steps = network.steps
+        self._windows: list[Array] = []
+        self._done: list[Done] = []
+
+    def submit(self, window: Array, done: Done) -> None:
+        """Take a window; answer when a batch is full."""
+        self._windows.append(window)
+        self._done.append(done)
+        if len(self._windows) == self.batch_size:
+            self.finish()
+
+    def finish(self) -> None:
+        """Answer the windows taken so far."""
+        if not self._windows:
+            return
+        with torch.inference_mode():
+            what, when = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
+        for place, done in enumerate(self._done):
+            done(what[place].cpu().numpy(), when[place].cpu().numpy())
+        self._windows, self._done = [], []
+
+
+def validate_clips(
+    network: SedNet,
+    contract: Contract,
+    clips: Clips,
+    chosen: npt.NDArray[np.int64],
+    truth: npt.NDArray[np.float32],
+    *,
+    device: torch.device,
+    batch_size: int,
+    jobs: int,
+) -> dict[str, float]:
+    """Score the first window of each held-out clip: macro ROC-AUC with its classes, cmAP, LRAP."""
+    mel = LogMel(contract.signal).to(device)
+    scores = []
+    feed = batches(
+        clips,
+        chosen,
+        truth,
+        truth,
+        batch_size=batch_size,
+        crop="first",
+        seed=0,
+        epoch=0,
+        keep_last=True,
+        jobs=jobs,
+    )
+    with torch.inference_mode():
+        for batch in feed:
+            what, when = network(mel(batch.waves.to(device)))
+            scores.append(pool(what, when, contract.net.pool).cpu().numpy())
+    return _measure(truth[chosen], np.concatenate(scores), "clip")
+
+
+def validate_rows(
+    network: SedNet,
+    contract: Contract,
+    recordings: Sequence[audio.Info],
+    truth: pd.DataFrame,
+    *,
+    row_s: int,
+    row_id: str,
+    device: torch.device,
+) -> dict[str, float]:
+    """Score the labelled rows of soundscapes, through the submission's own code."""
+    ensemble = Ensemble((TorchListener(network, contract, device),), (1.0,))
+    tables = []
+    for found in recordings:
+        scores, _ = score_recording(found, ensemble, Rows(row_s=row_s))
+        ids = rows.row_ids(found.path.stem, len(scores), row_s, row_id)
+        tables.append(rows.make(ids, contract.classes, scores))
+    table = pd.concat(tables)
+    common = truth.index.intersection(table.index)
+    return _measure(
+        truth.loc[common, list(contract.classes)].to_numpy(np.float32),
+        table.loc[common].to_numpy(np.float32),
+        "row",
+    )
+
+
+def _measure(
+    truth: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], prefix: str
+) -> dict[str, float]:
+    auc, n_classes = metrics.macro_auc(truth, scores)
+    values: dict[str, Any] = {
+        "auc": auc,
+        "classes": n_classes,
+        "cmap": metrics.padded_cmap(truth, scores),
+        "lrap": metrics.lrap(truth, scores),
+    }
+    return {f"{prefix}_{name}": float(value) for name, value in values.items()}

@@ -1,0 +1,164 @@
+"""Signals, small networks and a small competition, made here; nothing is downloaded."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bcsed import bundle, export, model
+from bcsed.config import TINY_128, Contract, Net, Signal
+
+RATE = 32_000
+
+
+class Loudness(torch.nn.Module):
+    """The oracle: it reports how loud each step is, and how quiet, instead of birds."""
+
+    steps = 8
+
+    def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        B, F, T = db.shape
+        loud = db.reshape(B, F, self.steps, T // self.steps).mean((1, 3))[..., None] / 20.0
+        what = torch.cat((loud, -loud), 2)
+        return what, torch.zeros_like(what)
+
+
+def seal(
+    network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Signal = TINY_128
+):
+    contract = Contract(signal=signal, net=net, classes=classes)
+    # The oracle has no weights to keep, and no parameter to ask for its device.
+    network.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
+    priors = np.linspace(0.1, 0.4, len(classes)).astype("float32")
+    return export.export(network, folder, contract=contract, priors=priors)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory):
+    """A bundle whose scores can be worked out by hand."""
+    return seal(
+        Loudness(), tmp_path_factory.mktemp("oracle") / "bundle", ("loud", "quiet"), Net(backbone="oracle")
+    )
+
+
+@pytest.fixture(scope="session")
+def oracle_logit(tmp_path_factory):
+    net = Net(backbone="oracle", pool="logit")
+    return seal(Loudness(), tmp_path_factory.mktemp("oracle") / "bundle", ("loud", "quiet"), net)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A tiny network whose weights and BatchNorm statistics are no longer those of the start."""
+    torch.manual_seed(3)
+    net = model.SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
+    for parameter in net.parameters():
+        parameter.data.mul_(1.5)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(4, 64, 256) * 15 - 30)
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny(network, tmp_path_factory):
+    """A sealed bundle of that network."""
+    contract = Contract(signal=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
+    folder = tmp_path_factory.mktemp("tiny") / "bundle"
+    return export.export(network, folder, contract=contract, priors=np.full(3, 0.2, "float32"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20251)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """Soundscapes of several lengths, noise whose level steps from second to second."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(1)
+    for name, seconds in {"long": 60.0, "odd": 23.4, "short": 7.3, "blip": 0.1}.items():
+        n = round(seconds * RATE)
+        level = 10 ** (-np.repeat(rng.uniform(0.3, 2.5, int(np.ceil(seconds))), RATE)[:n])
+        soundfile.write(
+            folder / f"{name}.wav", (0.3 * level * rng.standard_normal(n)).astype("float32"), RATE
+        )
+    return folder
+
+
+def clip(label: int, rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
+    """A clip of one of three unlike callers in noise."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    pitch = (900, 3000, 7000)[label] * rng.uniform(0.9, 1.1)
+    gate = np.sin(2 * np.pi * (1, 3, 8)[label] * t + rng.uniform(0, 6)) > 0
+    return (0.2 * gate * np.sin(2 * np.pi * pitch * t) + 0.02 * rng.standard_normal(t.size)).astype("float32")
+
+
+def write_year(
+    folder: Path, *, per_class: int = 8, labels: tuple[str, ...] = ("1139490", "cuckoo1", "frog1")
+) -> Path:
+    """Write a small competition in the layout of 2025."""
+    rng = np.random.default_rng(5)
+    lines = []
+    for place, label in enumerate(labels):
+        (folder / "train_audio" / label).mkdir(parents=True)
+        for number in range(per_class):
+            name = f"{label}/XC{1000 * place + number}.ogg"
+            soundfile.write(folder / "train_audio" / name, clip(place, rng, 2 + number), RATE)
+            lines.append(
+                [label, "['']", "['']", name, "XC", 4.0, "", 1.0, 2.0, label, label, f"author {number}", "cc"]
+            )
+    header = "primary_label secondary_labels type filename collection rating url latitude longitude scientific_name"
+    write_csv(folder / "train.csv", [*header.split(), "common_name", "author", "license"], lines)
+    write_csv(
+        folder / "taxonomy.csv",
+        ["primary_label", "inat_taxon_id", "scientific_name", "common_name", "class_name"],
+        [[label, 1, label, label, "Aves"] for label in labels],
+    )
+    write_csv(
+        folder / "sample_submission.csv", ["row_id", *labels], [["soundscape_1_5", *[1 / 3] * len(labels)]]
+    )
+    (folder / "test_soundscapes").mkdir()
+    for number in range(3):
+        waves = np.concatenate([clip((number + row) % 3, rng, 5.0) for row in range(4)])
+        soundfile.write(folder / "test_soundscapes" / f"soundscape_{number}.ogg", waves, RATE)
+    return folder
+
+
+def write_csv(path: Path, header: list[str], lines: list[list[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *lines])
+
+
+@pytest.fixture(scope="session")
+def year(tmp_path_factory):
+    """A small competition; tests that change it copy it first."""
+    return write_year(tmp_path_factory.mktemp("year") / "data")
+
+
+def edit_json(path: Path, change) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.fixture
+def reseal():
+    """Write a bundle's manifest again after `change`, with today's hashes, as a forger would."""
+
+    def act(folder: Path, change) -> None:
+        def both(values):
+            change(values)
+            values["files"] = {name: bundle._sha256(folder / name) for name in values["files"]}
+
+        edit_json(folder / "bundle.json", both)
+
+    return act

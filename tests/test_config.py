@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bcsed.config import (
+    SIGNALS,
+    WIDE_384,
+    Augment,
+    Contract,
+    Data,
+    Fit,
+    Net,
+    Signal,
+    from_dict,
+    read_value,
+    to_dict,
+)
+from bcsed.errors import ConfigError
+
+VALUES = [Signal(), Net(), Data(), Augment(), Fit(), Contract(signal=Signal(), net=Net(), classes=("a", "b"))]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_json_round_trip(value):
+    assert from_dict(type(value), to_dict(value)) == value
+
+
+def test_presets_have_the_pictures_they_are_named_for():
+    shapes = {name: (signal.picture, signal.window_s) for name, signal in SIGNALS.items()}
+    assert shapes == {
+        "WIDE_384": ((384, 384), 12.0),
+        "WIDE_256": ((256, 256), 12.0),
+        "SHORT_256": ((256, 256), 8.0),
+        "TINY_128": ((128, 128), 8.0),
+    }
+
+
+def test_unknown_and_missing_keys_are_errors():
+    values = to_dict(Net())
+    with pytest.raises(ConfigError, match="Net has no field 'bakcbone'; its fields are backbone"):
+        from_dict(Net, {**values, "bakcbone": "x"})
+    del values["pool"]
+    with pytest.raises(ConfigError, match="Net lacks pool"):
+        from_dict(Net, values)
+    with pytest.raises(ConfigError, match=r"contract\.signal lacks"):
+        from_dict(Contract, {"signal": {}, "net": to_dict(Net()), "classes": ["a"]}, "contract")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Signal(n_mels=100), "the nearest n_mels are 96 and 112"),
+        (lambda: Signal(n_frames=700), "multiple of 64, got 700; the nearest are 640 and 704"),
+        (lambda: Signal(fmax_hz=20_000), r"0 <= fmin_hz < fmax_hz <= 16000 Hz"),
+        (lambda: Signal(hop_length=4096), "samples would go unheard"),
+        (lambda: Signal(n_fft=2047), "must be even"),
+        (lambda: Signal(channels="rgb"), "deltas, repeat, mono"),
+        (lambda: Signal(top_db=0), r"\(0, 200\] dB"),
+        (lambda: Signal(folds=0), "folds must be at least 1"),
+        (lambda: Signal(sample_rate="32k"), r"Signal.sample_rate must be int, got '32k' \(str\)"),
+        (lambda: Net(pool="max"), "pool must be one of prob, logit"),
+        (lambda: Net(backbone=""), "name a timm CNN"),
+        (lambda: Data(crop=True), r"Data.crop must be str, got True"),
+        (lambda: Data(secondary_target=2.0), r"in \[0, 1\], got 2"),
+        (lambda: Data(label_target=0.0), r"label_target must be in \(0, 1\]"),
+        (lambda: Data(n_folds=1), "n_folds must be at least 2"),
+        (lambda: Augment(sumix_draw=()), r"\(0,\) is off"),
+        (lambda: Augment(noise_p=(0.1,)), "one value more than noise_epochs"),
+        (lambda: Augment(noise_epochs=(16, 10)), "must increase"),
+        (lambda: Augment(dropout_area=1.0), r"in \[0, 1\)"),
+        (lambda: Fit(batch_size=1), "batch_size must be at least 2"),
+        (lambda: Fit(lr_start=1.0), "0 < lr_start <= lr"),
+        (lambda: Fit(dropout=(0.1, 0.2)), "three probabilities"),
+        (lambda: Fit(lr=float("nan")), "Fit.lr must be float"),
+        (lambda: Contract(signal=Signal(), net=Net(), classes=("a", "a")), "names a more than once"),
+        (lambda: Contract(signal=Signal(), net=Net(), classes=()), "at least one class"),
+    ],
+)
+def test_refusals_name_the_value_and_the_way_out(make, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+def _other(value):
+    if isinstance(value, bool):
+        return not value
+    return {"deltas": "mono", "prob": "logit", "mean": "gem"}.get(value, value)
+
+
+def test_every_field_of_the_contract_changes_the_fingerprint():
+    base = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    seen = {base.fingerprint}
+    changes = {"sample_rate": 44_100, "n_fft": 4096, "hop_length": 400, "n_mels": 128, "fmin_hz": 50.0}
+    changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "folds": 1, "channels": "mono", "top_db": 60.0}
+    assert set(changes) == {field.name for field in dataclasses.fields(Signal)}
+    for name, value in changes.items():
+        seen.add(dataclasses.replace(base, signal=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
+    nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
+    assert set(nets) == {field.name for field in dataclasses.fields(Net)}
+    for name, value in nets.items():
+        seen.add(dataclasses.replace(base, net=dataclasses.replace(base.net, **{name: value})).fingerprint)
+    seen.add(dataclasses.replace(base, classes=("b", "a")).fingerprint)
+    assert len(seen) == 1 + len(changes) + len(nets) + 1
+
+
+def test_whole_floats_and_ints_have_one_fingerprint():
+    first = Contract(signal=Signal(fmin_hz=20), net=Net(), classes=("a",))
+    assert first.fingerprint == Contract(signal=Signal(fmin_hz=20.0), net=Net(), classes=("a",)).fingerprint
+
+
+def test_values_from_the_command_line():
+    assert read_value("true") is True
+    assert read_value("[0,1,1,2]") == (0, 1, 1, 2)
+    assert read_value("1e-3") == 0.001

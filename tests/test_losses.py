@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.ops import sigmoid_focal_loss
+
+from bcsed.config import Fit
+from bcsed.losses import bce, criterion, focal
+
+LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
+TARGETS = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).round(decimals=1)
+
+
+def test_focal_equals_torchvision():
+    expected = sigmoid_focal_loss(LOGITS, TARGETS, alpha=0.8, gamma=2.0)
+    torch.testing.assert_close(focal(LOGITS.sigmoid(), TARGETS, 2.0, 0.8), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_bce_equals_torch():
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, TARGETS, reduction="none")
+    torch.testing.assert_close(bce(LOGITS.sigmoid(), TARGETS), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["focal", "bce"])
+@pytest.mark.parametrize("two_way", [True, False])
+@pytest.mark.parametrize("kind", ["prob", "logit"])
+def test_an_element_counts_as_much_as_its_weight(loss, two_way, kind):
+    fit = Fit(loss=loss, two_way=two_way)
+    when = torch.rand(2, 4, 3) - 0.5
+    target = torch.tensor([[1.0, 0.3, 0.0], [0.0, 1.0, 0.8]])
+
+    def gradient(weight):
+        what = torch.linspace(-2, 2, 24).reshape(2, 4, 3).requires_grad_()
+        criterion(what, when, target, weight, fit=fit, kind=kind).backward()
+        return what.grad
+
+    full, weight = gradient(torch.ones(2, 3)), torch.ones(2, 3)
+    weight[0, 1], weight[1, 2] = 0.0, 0.6
+    part = gradient(weight)
+    assert (part[0, :, 1] == 0).all()
+    torch.testing.assert_close(part[1, :, 2], 0.6 * full[1, :, 2])
+    torch.testing.assert_close(part[0, :, 0], full[0, :, 0])
+
+
+def test_two_way_gives_attention_and_frames_a_gradient():
+    what, when = (torch.randn(2, 4, 3, requires_grad=True) for _ in range(2))
+    criterion(what, when, torch.ones(2, 3), torch.ones(2, 3), fit=Fit(), kind="prob").backward()
+    assert when.grad.abs().sum() > 0
+    assert what.grad.abs().sum() > 0
+
+
+def test_certain_answers_stay_finite():
+    what = torch.tensor([[[80.0, -80.0]]]).requires_grad_()
+    loss = criterion(
+        what, torch.zeros(1, 1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), fit=Fit(), kind="prob"
+    )
+    loss.backward()
+    assert loss.isfinite()
+    assert what.grad.isfinite().all()

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcsed import backbone
+from bcsed.config import SIGNALS, TINY_128, WIDE_384, Net, Signal
+from bcsed.errors import ConfigError
+from bcsed.model import Picture, SedNet, delta, fold, pool, unfold
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(1, 7))
+def test_unfold_undoes_fold(B, C, F, folds, part):
+    x = torch.arange(B * C * F * folds * part, dtype=torch.float32).reshape(B, C, F, folds * part)
+    folded = fold(x, folds)
+    assert folded.shape == (B, C, F * folds, part)
+    assert torch.equal(unfold(folded, folds), x)
+
+
+def test_the_first_half_is_on_top():
+    x = torch.arange(8.0).reshape(1, 1, 1, 8)
+    assert fold(x, 2)[0, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_delta_equals_librosa(rng):
+    x = rng.standard_normal((5, 40)).astype("float32")
+    expected = librosa.feature.delta(np.pad(x, ((0, 0), (8, 8)), mode="edge"), width=5)[:, 8:-8]
+    np.testing.assert_allclose(delta(torch.from_numpy(x)[None])[0].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+def test_picture_spans_zero_to_one_per_item(signal):
+    db = torch.randn(3, signal.n_mels, signal.n_frames) * 20 - 40
+    db[1] += 50  # a loud neighbour
+    picture = Picture(signal)(db)
+    assert picture.shape == (3, 3, *signal.picture)
+    flat = picture[:, 0].flatten(1)
+    assert torch.equal(flat.amin(1), torch.zeros(3))
+    torch.testing.assert_close(flat.amax(1), torch.ones(3))
+    assert torch.equal(Picture(signal)(db[:1])[0], picture[0])
+
+
+@pytest.mark.parametrize("level", [-100.0, 0.0, 30.0])
+def test_an_all_equal_window_is_black(level):
+    picture = Picture(TINY_128)(torch.full((1, 64, 256), level))
+    assert torch.equal(picture, torch.zeros_like(picture))
+
+
+def test_the_floor_is_the_windows_own():
+    db = torch.full((1, 64, 256), -95.0)
+    db[0, 0, 0] = 10.0
+    db[0, 1, 1] = -30.0
+    picture = Picture(Signal(hop_length=1000, n_mels=64, n_frames=256, channels="mono"))(db)
+    assert picture[0, 0, 0, 0] == 1
+    torch.testing.assert_close(picture[0, 0, 1, 1], torch.tensor(0.5))
+
+
+def test_slopes_are_taken_before_the_fold():
+    """A ramp along time has one slope everywhere; after the fold there would be an edge at the seam."""
+    ramp = torch.linspace(-60, 0, 256).expand(1, 64, 256).clone()
+    slope = unfold(Picture(TINY_128)(ramp), 2)[0, 1]
+    assert slope[:, 2:-2].std() < 1e-6
+
+
+def test_pool_of_equal_attention_is_the_mean():
+    what, when = torch.randn(2, 6, 4), torch.zeros(2, 6, 4)
+    torch.testing.assert_close(pool(what, when, "prob"), what.sigmoid().mean(1))
+    torch.testing.assert_close(pool(what, when, "logit"), what.mean(1).sigmoid())
+
+
+@pytest.mark.parametrize("kind", ["prob", "logit"])
+def test_pool_ignores_steps_of_no_weight(kind):
+    what, when = torch.randn(2, 6, 4), torch.rand(2, 6, 4)
+    weight = torch.tensor([[1, 1, 1, 0, 0, 0]]).expand(2, 6)
+    torch.testing.assert_close(pool(what, when, kind, weight), pool(what[:, :3], when[:, :3], kind))
+
+
+def test_pool_weighs_a_step_by_its_overlap():
+    what, when = torch.randn(1, 2, 3), torch.zeros(1, 2, 3)
+    expected = (3 * what[:, 0].sigmoid() + what[:, 1].sigmoid()) / 4
+    torch.testing.assert_close(pool(what, when, "prob", torch.tensor([[3, 1]])), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "steps"),
+    [
+        ("tf_efficientnet_b0.ns_jft_in1k", WIDE_384, 24),
+        ("eca_nfnet_l0", TINY_128, 8),
+        ("resnest14d", TINY_128, 8),
+        ("regnety_008", TINY_128, 8),
+        ("mobilenetv3_small_050", TINY_128, 8),
+    ],
+)
+@pytest.mark.parametrize("freq_pool", ["mean", "gem"])
+def test_backbones_answer_in_steps(name, signal, steps, freq_pool):
+    network = SedNet(signal, Net(backbone=name, freq_pool=freq_pool), 5).eval()
+    with torch.inference_mode():
+        what, when = network(torch.randn(2, signal.n_mels, signal.n_frames) * 10)
+    assert what.shape == when.shape == (2, steps, 5)
+    assert when.abs().max() < 1
+
+
+def test_dropout_acts_in_training_alone(rng):
+    network = SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3, dropout=(0.5, 0.5, 0.5)).eval()
+    db = torch.randn(1, 64, 256)
+    with torch.inference_mode():
+        assert torch.equal(network(db)[0], network(db)[0])
+        for layer in (network.features, network.what):
+            layer.train()
+        assert not torch.equal(network(db)[0], network(db)[0])
+
+
+def test_unknown_and_unfit_backbones():
+    with pytest.raises(ConfigError, match="has no model 'tf_efficientnet_b99'"):
+        SedNet(TINY_128, Net(backbone="tf_efficientnet_b99"), 3)
+    with pytest.raises(ConfigError, match="choose a CNN"):
+        backbone.feature_shape(backbone.build("swin_tiny_patch4_window7_224", 3), 3, (224, 448 // 2 * 1))
+
+
+def test_weights_from_a_file(tmp_path):
+    """A local file stands in for the hub; a missing one says how to get it."""
+    from safetensors.torch import save_file
+
+    donor = backbone.build("mobilenetv3_small_050", 3)
+    state = {name: value.clone() for name, value in donor.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    made = backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "model.safetensors")
+    assert all(torch.equal(made.state_dict()[name], value) for name, value in state.items())
+    with pytest.raises(ConfigError, match="--pretrained FILE, or start from random weights"):
+        backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(ConfigError, match="could not be had"):
+        backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "text.safetensors")

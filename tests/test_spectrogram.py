@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcsed.config import SIGNALS
+from bcsed.spectrogram import LogMel
+
+WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
+MELS = {name: LogMel(signal) for name, signal in SIGNALS.items()}
+WHOLE = {
+    name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in SIGNALS.items()
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_equals_librosa(name):
+    signal = SIGNALS[name]
+    power = librosa.feature.melspectrogram(
+        y=WAVE,
+        sr=signal.sample_rate,
+        n_fft=signal.n_fft,
+        hop_length=signal.hop_length,
+        n_mels=signal.n_mels,
+        fmin=signal.fmin_hz,
+        fmax=signal.fmax_hz,
+        center=True,
+        pad_mode="constant",
+    )
+    expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)[:, : WHOLE[name].shape[1]]
+    np.testing.assert_allclose(WHOLE[name].numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_windows_picture_is_the_slice_of_its_recordings(name, data):
+    n_frames = WHOLE[name].shape[1]
+    first = data.draw(st.integers(0, n_frames - 1))
+    last = data.draw(st.integers(first + 1, n_frames))
+    assert torch.equal(MELS[name].picture(WAVE, first, last), WHOLE[name][:, first:last])
+
+
+def test_a_part_of_the_recording_serves_as_well_as_the_whole():
+    mel = MELS["TINY_128"]
+    begin, end = mel.reach(100, 356)
+    part = mel.picture(WAVE[begin:end], 100, 356, offset=begin)
+    assert torch.equal(part, WHOLE["TINY_128"][:, 100:356])
+
+
+def test_beyond_the_ends_there_is_silence():
+    picture = MELS["TINY_128"].picture(WAVE, -10, 5)
+    assert (picture[:, :8] == -100).all()
+    assert picture[:, 10:].min() > -100
+
+
+def test_a_batch_does_not_matter():
+    mel = MELS["SHORT_256"]
+    waves = torch.from_numpy(WAVE[: 3 * 200_000].reshape(3, -1))
+    together = mel(waves)
+    assert all(torch.equal(mel(wave[None])[0], item) for wave, item in zip(waves, together, strict=True))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, np.nan])
+def test_degenerate_waves_have_defined_results(value):
+    out = MELS["TINY_128"](torch.full((1, 40_000), float(value)))
+    assert out.isnan().all() if np.isnan(value) else out.isfinite().all()
