@@ -44,10 +44,9 @@ class Competition:
         Labelled clips, recordings to pseudolabel, recordings to score.
     train_csv, label_column : str
         The clips' labels, and the column of the label (in `taxonomy_csv` too).
-    sample_submission_csv, classes_txt : str
-        What fixes the order of the classes: a header after ``row_id``, or one class a line; '' for none.
-    taxonomy_csv : str
-        One line per class: the label, and optionally ``class_name`` (Aves, Amphibia, ...).
+    sample_submission_csv, classes_txt, taxonomy_csv : str
+        Class lists: a header after ``row_id``, one class a line, or a column beside which ``class_name``
+        (Aves, Amphibia, ...) may stand. '' for none.
     soundscape_labels_csv : str
         Labels of soundscape rows; '' for none.
     recording_pattern : str
@@ -134,6 +133,33 @@ def detect(folder: str | Path) -> Competition:
     raise DataError(f"{folder}: no competition fits what is there ({_some(found)}); needed: {wanted}.")
 
 
+class RecordingName(NamedTuple):
+    """What a soundscape's name tells: its site ('' unknown), and its beginning in local time, zone-free."""
+
+    site: str
+    time: datetime | None
+
+
+def parse_name(name: str | Path, competition: Competition) -> RecordingName:
+    """Read site and local time from a soundscape's file name; a name of another form tells neither.
+
+    Examples
+    --------
+    >>> parse_name("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026)
+    RecordingName(site='S22', time=datetime.datetime(2021, 12, 30, 22, 15))
+    >>> parse_name("soundscape_8358733.ogg", BIRDCLEF_2025)
+    RecordingName(site='', time=None)
+    """
+    match = re.fullmatch(competition.name_pattern, Path(name).stem)
+    if not match:
+        return RecordingName("", None)
+    try:
+        clock = datetime.strptime(match["date"] + match["time"], "%Y%m%d%H%M%S")
+    except ValueError:  # digits that are no date, such as a serial number
+        return RecordingName(match["site"] or "", None)
+    return RecordingName(match["site"] or "", clock + timedelta(hours=competition.utc_offset_h))
+
+
 def class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
     """Return the classes, in the order of the submission's columns.
 
@@ -193,8 +219,8 @@ def taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     path = Path(folder) / competition.taxonomy_csv
     if path.is_file():
         table = _read(path, [competition.label_column])
-        if "class_name" in table:
-            known = dict(zip(table[competition.label_column], table["class_name"], strict=True))
+        groups = table.get("class_name", [""] * len(table))
+        known = dict(zip(table[competition.label_column], groups, strict=True))
     return {name: known.get(name, "") for name in class_list(folder, competition)}
 
 
@@ -215,10 +241,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     ------
     DataError
         If a column is missing, the table is empty, a file stands twice, or a label is not among the classes.
-
-    Notes
-    -----
-    Secondary labels outside the class list are common in BirdCLEF; they are dropped, and their number logged.
+        Secondary labels outside the classes are common in BirdCLEF: they are dropped, and counted in the log.
     """
     folder = Path(folder)
     raw, where = _list_clips(folder, competition), folder / competition.train_csv
@@ -228,9 +251,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     label = raw[competition.label_column]
     _check_known(label, classes, where)
     empty = pd.Series([""] * len(raw), index=raw.index, dtype=object)
-    # Few cells differ, so each spelling is parsed once.
     cells = raw.get("secondary_labels", empty)
-    parsed = {cell: parse_labels(cell) for cell in cells.unique()}
     stems = [PurePosixPath(name).stem for name in raw["filename"]]
     begins = [re.match(competition.recording_pattern, stem) for stem in stems]
     ids = [begin.group() if begin else stem for begin, stem in zip(begins, stems, strict=True)]
@@ -239,7 +260,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
             "path": [str(folder / competition.audio_dir / name) for name in raw["filename"]],
             "filename": raw["filename"],
             "label": label,
-            "secondary": _known_secondary([parsed[cell] for cell in cells], label, classes, where),
+            "secondary": _known_secondary(cells, label, classes, where),
             "recording": [given or own for given, own in zip(raw.get("recording", empty), ids, strict=True)],
             "author": raw.get("author", empty).str.strip(),
         }
@@ -253,36 +274,28 @@ def parse_labels(cell: str) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        If it opens a list and is none, or its items are not text or whole numbers.
+        If it opens a list and is none, lacks commas, or has items other than text and whole numbers.
 
     Examples
     --------
     >>> parse_labels("['']"), parse_labels("['grekis', 'whtdov']"), parse_labels("22961;024")
     ((), ('grekis', 'whtdov'), ('22961', '024'))
     """
-    cell = cell.strip()
-    if not cell.startswith("["):
+    if not cell.strip().startswith("["):
         return tuple(part.strip() for part in cell.split(";") if part.strip())
-    # NumPy writes lists without commas, and Python would join such neighbours into one label.
-    if re.search(r"""['"]\s+['"]""", cell):
-        raise DataError(f"{cell!r} is no list of labels: commas are missing between them.")
     try:
-        items = ast.literal_eval(cell)
-    except (ValueError, SyntaxError) as error:
-        raise DataError(f"{cell!r} is no list of labels; write ['a', 'b'] or a;b.") from error
-    if not all(isinstance(item, (str, int)) for item in items):
-        raise DataError(f"{cell!r} is no list of labels; its items must be text.")
+        items = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError):
+        items = [None]
+    # NumPy writes lists without commas, and Python would join such neighbours into one label.
+    joined = re.search(r"""['"]\s+['"]""", cell)
+    if joined or not all(isinstance(item, (str, int)) for item in items):
+        raise DataError(f"{cell!r} is no list of labels; write ['a', 'b'] or a;b.")
     return tuple(str(item).strip() for item in items if str(item).strip())
 
 
 def check_files(table: pd.DataFrame) -> None:
-    """Refuse a table of clips (`read_train`) of which recordings are missing, with their number.
-
-    Raises
-    ------
-    DataError
-        If any ``path`` is not there.
-    """
+    """Refuse (DataError) a table of clips if a ``path`` of it is not there, with the number of these."""
     gone = [path for path in table["path"] if not Path(path).is_file()]
     if gone:
         raise DataError(f"{len(gone)} of {len(table)} recordings are missing: {_some(gone, 3)}.")
@@ -291,12 +304,8 @@ def check_files(table: pd.DataFrame) -> None:
 def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     """Read which classes call in which part of which soundscape.
 
-    Parameters
-    ----------
-    path : str or Path
-        CSV of ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, labels between
-        semicolons, an empty cell where nothing calls.
-    classes : sequence of str
+    The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, labels between
+    semicolons, an empty cell where nothing calls.
 
     Returns
     -------
@@ -337,10 +346,8 @@ def truth_table(
     labels : DataFrame
         As from `read_soundscape_labels`; each line is one row of the grid (a recording's last may be short).
     classes : sequence of K str
-    row_s : int
-        Seconds of a row.
-    row_id : str
-        Form of the ids, see `Competition`.
+    row_s, row_id
+        Seconds of a row, and form of its id; see `Competition`.
 
     Returns
     -------
@@ -370,33 +377,6 @@ def truth_table(
         truth[row, [place[name] for name in names]] = 1
     table: pd.DataFrame = pd.DataFrame(truth, index=index, columns=pd.Index(list(classes), dtype=object))
     return table
-
-
-class RecordingName(NamedTuple):
-    """What a soundscape's name tells: its site ('' unknown), and its beginning in local time, zone-free."""
-
-    site: str
-    time: datetime | None
-
-
-def parse_name(name: str | Path, competition: Competition) -> RecordingName:
-    """Read site and local time from a soundscape's file name; a name of another form tells neither.
-
-    Examples
-    --------
-    >>> parse_name("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026)
-    RecordingName(site='S22', time=datetime.datetime(2021, 12, 30, 22, 15))
-    >>> parse_name("soundscape_8358733.ogg", BIRDCLEF_2025)
-    RecordingName(site='', time=None)
-    """
-    match = re.fullmatch(competition.name_pattern, Path(name).stem)
-    if not match:
-        return RecordingName("", None)
-    try:
-        clock = datetime.strptime(match["date"] + match["time"], "%Y%m%d%H%M%S")
-    except ValueError:  # digits that are no date, such as a serial number
-        return RecordingName(match["site"] or "", None)
-    return RecordingName(match["site"] or "", clock + timedelta(hours=competition.utc_offset_h))
 
 
 AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
@@ -449,25 +429,26 @@ def _seconds(cell: str, path: Path) -> int:
 
 
 def _known_secondary(
-    lists: Iterable[tuple[str, ...]], primary: Iterable[str], classes: Sequence[str], where: Path
+    cells: pd.Series[str], primary: Iterable[str], classes: Sequence[str], where: Path
 ) -> list[tuple[str, ...]]:
-    known, dropped, kept = set(classes), [], []
-    for names, own in zip(lists, primary, strict=True):
-        dropped += [name for name in names if name not in known]
-        kept.append(tuple(dict.fromkeys(name for name in names if name in known and name != own)))
+    # Few cells differ, so each spelling is parsed once.
+    parsed = {cell: parse_labels(cell) for cell in cells.unique()}
+    dropped = [name for cell in cells for name in parsed[cell] if name not in classes]
     if dropped:
-        names = _some(sorted(set(dropped)))
-        log.warning("%s: dropped %d secondary labels outside the classes: %s", where, len(dropped), names)
-    return kept
+        shown = _some(sorted(set(dropped)))
+        log.warning("%s: dropped %d secondary labels outside the classes: %s", where, len(dropped), shown)
+    known = {cell: dict.fromkeys(name for name in parsed[cell] if name in classes) for cell in parsed}
+    return [
+        tuple(name for name in known[cell] if name != own) for cell, own in zip(cells, primary, strict=True)
+    ]
 
 
 def _check_known(labels: Iterable[str], classes: Sequence[str], where: str | Path) -> None:
     unknown = sorted(set(labels) - set(classes))
     if unknown:
-        shown = ", ".join(map(repr, unknown[:5]))
         raise DataError(
-            f"{where}: {len(unknown)} labels are not among the {len(classes)} classes: {shown}; correct "
-            "them, or add them to the class list."
+            f"{where}: labels that are not among the {len(classes)} classes: {_some(map(repr, unknown))}; "
+            "correct them, or add them to the class list."
         )
 
 

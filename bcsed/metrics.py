@@ -236,7 +236,7 @@ def align(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         for where, names in (("truth", left), ("scores", right)):
             if names.has_duplicates:
                 raise DataError(
-                    f"the {where} have the {what} {names[names.duplicated()][0]!r} more than once."
+                    f"the {what} {names[names.duplicated()][0]!r} stands more than once in the {where}."
                 )
         missing, extra = left.difference(right, sort=False), right.difference(left, sort=False)
         if len(missing) or len(extra):
@@ -258,7 +258,10 @@ def _pair(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floats]:
         raise DataError("truth and scores must both be tables, which have names, or both arrays.")
     if isinstance(truth, pd.DataFrame) and isinstance(scores, pd.DataFrame):
         scores = align(truth, scores)
-    known, values = np.asarray(truth, np.float64), np.asarray(scores, np.float64)
+    try:
+        known, values = np.asarray(truth, np.float64), np.asarray(scores, np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"truth and scores must be numbers throughout: {error}.") from error
     if known.ndim != 2 or known.shape != values.shape or not known.size:
         raise DataError(
             f"truth and scores must have one shape (rows, classes), got {known.shape} and {values.shape}."
@@ -267,9 +270,9 @@ def _pair(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floats]:
         raise DataError(f"truth must be 0 or 1, got {known[~np.isin(known, (0, 1))][0]:g}.")
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(
-            f"the score in row {row}, column {column} is {values[row, column]}, no finite number."
-        )
+        if isinstance(truth, pd.DataFrame):
+            row, column = repr(truth.index[row]), repr(truth.columns[column])
+        raise DataError(f"the score of row {row}, class {column} is no finite number.")
     return known == 1, values
 
 

@@ -58,8 +58,8 @@ def network():
     """A tiny network whose weights and BatchNorm statistics are no longer those of the start."""
     torch.manual_seed(3)
     net = model.SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
-    for parameter in net.parameters():
-        parameter.data.mul_(1.5)
+    for layer in (net.what[-1], net.when):
+        layer.weight.data.mul_(8)
     net.train()
     with torch.no_grad():
         for _ in range(3):

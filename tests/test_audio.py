@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bcsed import audio
+from bcsed.errors import DataError
+
+RATE = 32_000
+
+
+@pytest.fixture(scope="module")
+def ogg(tmp_path_factory):
+    """Forty seconds of chirping noise as ogg: seeking into its last page is where libvorbisfile errs."""
+    path = tmp_path_factory.mktemp("ogg") / "forty.ogg"
+    t = np.arange(40 * RATE) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * (500 + 50 * t) * t) + 0.05 * np.random.default_rng(0).standard_normal(
+        t.size
+    )
+    soundfile.write(path, wave.astype("float32"), RATE)
+    return path
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 40 * RATE - 1), length=st.integers(1, 12 * RATE))
+def test_a_part_is_a_slice_of_the_whole(ogg, start, length):
+    whole = _whole(ogg)
+    part = audio.load(ogg, RATE, start, start + length)
+    np.testing.assert_array_equal(part, whole[start : start + length])
+
+
+_cache: dict = {}
+
+
+def _whole(path, rate=RATE):
+    return _cache.setdefault((path, rate), audio.load(path, rate))
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
+def test_resampled_parts_too(ogg, rate, rng):
+    whole = _whole(ogg, rate)
+    assert len(whole) == audio.info(ogg).length(rate)
+    for start in (*rng.integers(0, len(whole) - 1, 10), len(whole) - 500):
+        stop = min(len(whole), int(start) + 30_000)
+        np.testing.assert_allclose(audio.load(ogg, rate, int(start), stop), whole[start:stop], atol=1e-5)
+
+
+def test_stereo_at_96_khz_becomes_mono_at_32(tmp_path):
+    t = np.arange(96_000 * 2) / 96_000
+    left = 0.5 * np.sin(2 * np.pi * 1000 * t)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, np.zeros_like(left)], 1), 96_000)
+    wave = audio.load(tmp_path / "a.wav", RATE)
+    assert wave.shape == (2 * RATE,)
+    expected = 0.25 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE)
+    np.testing.assert_allclose(wave[500:-500], expected[500:-500], atol=1e-3)
+
+
+def test_the_suffix_need_not_be_lower_case_and_folders_are_searched(tmp_path, ogg):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b.OGG", "deep/er/a.Wav", "notes.txt"):
+        (tmp_path / name).write_bytes(ogg.read_bytes())
+    assert [path.name for path in audio.find([tmp_path])] == ["b.OGG", "a.Wav"]
+    # A file that is named is taken at its word, once.
+    assert len(audio.find([tmp_path, tmp_path / "notes.txt", tmp_path / "b.OGG"])) == 3
+
+
+def test_cut_off_oggs_are_noted(tmp_path, ogg, caplog):
+    whole = ogg.read_bytes()
+    assert audio.info(ogg).notes == ()
+    (tmp_path / "cut.ogg").write_bytes(whole[: len(whole) // 2])
+    found = audio.info(tmp_path / "cut.ogg")
+    assert 5 < found.duration_s < 35
+    assert "cut off" in found.notes[0]
+    with caplog.at_level(logging.WARNING):
+        wave = audio.load(tmp_path / "cut.ogg", RATE)
+    assert "cut off" in caplog.text
+    np.testing.assert_array_equal(wave[: 5 * RATE], _whole(ogg)[: 5 * RATE])
+
+
+def test_samples_that_are_no_numbers_become_silence_and_are_noted(tmp_path):
+    wave = np.full(RATE, 0.1, "float32")
+    wave[100:200] = np.nan
+    wave[300] = np.inf
+    soundfile.write(tmp_path / "nan.wav", wave, RATE, subtype="FLOAT")
+    read, notes = audio.read(audio.info(tmp_path / "nan.wav"), RATE)
+    assert notes == ("101 of 32000 samples are not numbers; they count as silence",)
+    assert (read[100:200] == 0).all()
+    assert read[99] == wave[99]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "there is no such file"),
+        (b"", r"the file is empty \(0 bytes\)"),
+        (b"this is text, not sound\n" * 50, "not readable as audio"),
+        (b"OggS" + bytes(200), "not readable as audio"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "not readable as audio"),
+    ],
+)
+def test_what_cannot_be_heard_is_told(tmp_path, content, sentence):
+    path = tmp_path / "x.ogg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as told:
+        audio.load(path, RATE)
+    assert str(told.value).count(str(path)) == 1
+
+
+def test_a_header_without_samples(tmp_path):
+    soundfile.write(tmp_path / "none.wav", np.zeros(0, "float32"), RATE)
+    with pytest.raises(DataError, match="a header but no samples"):
+        audio.info(tmp_path / "none.wav")
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(DataError, match="no recordings in this folder"):
+        audio.find([tmp_path])
+    with pytest.raises(DataError, match="no such file or folder"):
+        audio.find([tmp_path / "x"])

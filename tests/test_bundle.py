@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from bcsed import bundle, export
+from bcsed.config import TINY_128, Contract, Net, Signal, to_dict
+from bcsed.errors import BundleError
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    shutil.copytree(tiny.path, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def edit(folder, **changes):
+    file = folder / "bundle.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_torch_and_openvino_agree(tiny, network):
+    """Seen: 2e-6 in logits for a network whose logits reach 5."""
+    assert tiny.provenance["torch_openvino_difference"] < 1e-4
+    db = torch.randn(3, 64, 256) * 20 - 40
+    with torch.inference_mode():
+        what, when = network(db)
+    compiled = bundle.compile_graph(bundle.read_graph(tiny), TINY_128)
+    for place in range(3):
+        answer = compiled(db[place : place + 1].numpy())
+        np.testing.assert_allclose(answer[0][0], what[place].numpy(), atol=1e-4)
+        np.testing.assert_allclose(answer[1][0], when[place].numpy(), atol=1e-4)
+
+
+def test_a_sealed_bundle_answers_as_it_did(tiny):
+    assert bundle.load(tiny.path) == tiny
+    assert max(bundle.check(tiny).values()) < 1e-5
+    assert set(bundle.read_weights(tiny)) >= {"norm.weight", "when.weight"}
+
+
+def test_the_parts_of_a_bundle(tiny):
+    names = sorted(path.name for path in tiny.path.iterdir())
+    assert names == ["bundle.json", "model.bin", "model.xml", "probe.npz", "weights.safetensors"]
+
+
+def test_training_weights_may_stay_at_home(copy):
+    (copy / "weights.safetensors").unlink()
+    light = bundle.load(copy)
+    with pytest.raises(BundleError, match=r"without weights\.safetensors"):
+        bundle.read_weights(light)
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", "probe.npz", "bundle.json"])
+def test_incomplete(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=r"incomplete: it lacks|no bundle, or was not finished"):
+        bundle.load(copy)
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", "probe.npz", "weights.safetensors"])
+def test_one_changed_byte(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{re.escape(name)} was changed after sealing"):
+        bundle.load(copy)
+
+
+def test_class_order_permuted(copy, reseal):
+    def permute(values):
+        values["contract"]["classes"] = ["b", "a", "c"]
+
+    reseal(copy, permute)
+    with pytest.raises(BundleError, match="class order were edited after sealing"):
+        bundle.load(copy)
+
+
+def test_class_order_permuted_by_a_forger_who_knows_the_fingerprint(copy, reseal):
+    def forge(values):
+        values["contract"]["classes"] = ["b", "a", "c"]
+        made = Contract(signal=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("b", "a", "c"))
+        values["fingerprint"] = made.fingerprint
+
+    reseal(copy, forge)
+    with pytest.raises(BundleError, match="the graph belongs to another bundle"):
+        bundle.load(copy)
+
+
+def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
+    signal = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
+    other = Contract(signal=signal, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
+    export.export(network, tmp_path / "other", contract=other, priors=np.full(3, 0.2, "float32"))
+    for name in ("model.xml", "model.bin"):
+        shutil.copy(tmp_path / "other" / name, copy / name)
+    reseal(copy, lambda _: None)
+    with pytest.raises(BundleError, match="the graph belongs to another bundle: it was made for contract"):
+        bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"schema": 2}, "has schema 2; bcsed .* reads schema 1"),
+        ({"extra": 1}, "unknown key 'extra'"),
+        ({"steps": 7}, "steps is 7"),
+        ({"priors": [0.1]}, "priors must be 3 shares"),
+        ({"contract": {}}, "contract lacks signal, net, classes"),
+        ({"files": {"../../etc/passwd": "0"}}, "lists '../../etc/passwd'; a bundle holds only"),
+        ({"fingerprint": "0" * 16}, "sealed was 0000000000000000"),
+    ],
+)
+def test_edited_manifests(copy, changes, sentence):
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=sentence):
+        bundle.load(copy)
+
+
+def test_manifests_that_are_none(copy):
+    for text in ("{", "[]"):
+        (copy / "bundle.json").write_text(text)
+        with pytest.raises(BundleError, match=r"not readable as JSON|must hold an object"):
+            bundle.load(copy)
+
+
+def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
+    (copy / "payload.pkl").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"holds payload.pkl, which bundle.json does not list"):
+        bundle.load(copy)
+    (copy / "payload.pkl").unlink()
+    shutil.move(copy / "model.bin", tmp_path / "model.bin")
+    (copy / "model.bin").symlink_to(tmp_path / "model.bin")
+    with pytest.raises(BundleError, match="a link out of the bundle"):
+        bundle.load(copy)
+
+
+@pytest.mark.parametrize("spoil", [b"no zip", None])
+def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
+    if spoil is None:
+        np.savez(copy / "probe.npz", picture=np.array([{}], dtype=object), what=0, when=0)
+    else:
+        (copy / "probe.npz").write_bytes(spoil)
+    reseal(copy, lambda _: None)
+    with pytest.raises(BundleError, match=r"probe\.npz is no probe"):
+        bundle.check(bundle.load(copy))
+
+
+def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
+    picture = bundle.probe_picture(TINY_128)
+    monkeypatch.setattr(bundle, "probe_picture", lambda _: (picture[0], picture[1] + 1e-3))
+    with pytest.raises(BundleError, match="what the network sees differs from the day of sealing"):
+        bundle.check(tiny)
+    monkeypatch.setattr(bundle, "probe_picture", lambda _: (picture[0][::-1].copy(), picture[1]))
+    with pytest.raises(BundleError, match="what the network answers differs"):
+        bundle.check(tiny)
+
+
+def test_every_field_of_signal_alters_the_probe():
+    base = Signal(hop_length=1000, n_mels=64, n_frames=256)
+    changes = {"sample_rate": 31_000, "n_fft": 1024, "hop_length": 900, "n_mels": 96, "fmin_hz": 60.0}
+    changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "folds": 1, "channels": "repeat", "top_db": 70.0}
+    assert set(changes) == set(to_dict(base))
+    _, before = bundle.probe_picture(base)
+    for name, value in changes.items():
+        _, after = bundle.probe_picture(dataclasses.replace(base, **{name: value}))
+        differs = after.shape != before.shape or np.abs(after - before).max() > 10 * bundle.PICTURE_TOLERANCE
+        assert differs, name
+
+
+def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monkeypatch):
+    contract = tiny.contract
+    priors = np.full(3, 0.2, "float32")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(BundleError, match="already there"):
+        export.export(network, tmp_path / "taken", contract=contract, priors=priors)
+    monkeypatch.setattr(export, "parity", lambda *_: 0.5)
+    with pytest.raises(BundleError, match=r"0\.5 away from torch .* nothing was sealed"):
+        export.export(network, tmp_path / "new", contract=contract, priors=priors)
+    assert not (tmp_path / "new").exists()

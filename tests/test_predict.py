@@ -1,0 +1,281 @@
+"""The four tests that come first: oracle, locality, isolation (and every field of Signal, in test_bundle)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from bcsed import audio, bundle, predict, rows
+from bcsed.config import TINY_128
+from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.predict import Rows
+
+RATE = 32_000
+SLIDING = Rows(windows="sliding", stride_s=3.0)
+
+
+def score(bundles, recordings, **options):
+    return predict.predict(bundles if isinstance(bundles, list) else [bundles], recordings, **options)
+
+
+def loudness(path) -> np.ndarray:
+    """Each second's loudness as the oracle reports it, by librosa: (seconds,) of mean dB / 20."""
+    wave = audio.load(path, RATE)
+    # Beyond its end a recording is silent; the last frames still reach back into it.
+    seconds = -(-len(wave) // RATE)
+    wave = np.pad(wave, (0, (seconds + 1) * RATE - len(wave)))
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=RATE, n_fft=2048, hop_length=1000, n_mels=64, fmin=20, fmax=14_000, pad_mode="constant"
+    )
+    db = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)
+    return db[:, : 32 * seconds].reshape(64, seconds, 32).mean((0, 2)) / 20
+
+
+@pytest.mark.parametrize(
+    "cut", [Rows(), SLIDING, Rows(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
+)
+@pytest.mark.parametrize("name", ["long", "odd", "short", "blip"])
+def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, cut):
+    """Steps of TINY_128 last 1 s and begin on whole seconds only where windows do: rows are compared with
+    the mean of the seconds that they hold, and centred windows begin half a second off at most."""
+    path = recordings / f"{name}.wav"
+    table = score(oracle, [path], cut=cut).scores
+    wave_s = audio.info(path).duration_s
+    truth = 1 / (1 + np.exp(-loudness(path)))
+    assert len(table) == int(np.ceil(wave_s / 5))
+    assert list(table.index) == rows.row_ids(name, len(table), 5)
+    for place in range(len(table)):
+        inside = truth[5 * place : int(np.ceil(min(5 * place + 5, wave_s)))]
+        lengths = np.minimum(1, wave_s - 5 * place - np.arange(len(inside)))
+        expected = np.average(inside, weights=lengths)
+        # A centred window's steps straddle seconds; each still belongs to the row by its overlap.
+        slack = 1e-5 if cut.windows == "sliding" else 0.08
+        assert abs(table["loud"].iloc[place] - expected) < slack, (place, expected)
+        assert table["quiet"].iloc[place] < 1
+
+
+def test_oracle_rows_of_a_stair_are_a_stair(oracle, oracle_logit, tmp_path):
+    """Each row has a level of its own, so a shifted, swapped or broadcast row cannot hide."""
+    rng = np.random.default_rng(4)
+    levels = rng.permutation(np.linspace(-70, -5, 12))
+    wave = np.concatenate([10 ** (db / 20) * rng.standard_normal(5 * RATE) for db in levels]).astype(
+        "float32"
+    )
+    soundfile.write(tmp_path / "stair.wav", wave, RATE, subtype="FLOAT")
+    for member in (oracle, oracle_logit):
+        for cut in (Rows(), SLIDING):
+            table = score(member, [tmp_path / "stair.wav"], cut=cut).scores
+            assert np.array_equal(np.argsort(table["loud"].to_numpy()), np.argsort(levels))
+
+
+@pytest.mark.parametrize("cut", [Rows(), SLIDING], ids=["centred", "sliding"])
+def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng, cut):
+    wave = (0.01 * rng.standard_normal(60 * RATE)).astype("float32")
+    soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    wave[32 * RATE : 33 * RATE] += 0.5 * rng.standard_normal(RATE).astype("float32")
+    soundfile.write(tmp_path / "b.wav", wave, RATE, subtype="FLOAT")
+    before, after = (score(oracle, [tmp_path / f"{x}.wav"], cut=cut).scores.to_numpy() for x in "ab")
+    changed = np.flatnonzero((before != after).any(1))
+    assert changed.tolist() == [6]
+
+
+def test_isolation_rows_depend_on_their_recording_alone(tiny, recordings):
+    paths = sorted(recordings.iterdir())
+    alone = {path.stem: score(tiny, [path], jobs=1).scores for path in paths}
+    for order, jobs in ((paths, 0), (paths[::-1], 3), (paths[1:] + paths[:1], 1)):
+        result = score(tiny, order, jobs=jobs)
+        assert result.scores.index.str.rsplit("_", n=1).str[0].unique().tolist() == [p.stem for p in order]
+        for stem, table in alone.items():
+            mine = result.scores[result.scores.index.str.startswith(f"{stem}_")]
+            np.testing.assert_array_equal(mine.to_numpy(), table.to_numpy())
+
+
+def test_blocks_do_not_show(tiny, recordings, monkeypatch):
+    whole = score(tiny, [recordings / "long.wav"], cut=SLIDING).scores
+    centred = score(tiny, [recordings / "long.wav"]).scores
+    monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", 5)
+    np.testing.assert_array_equal(score(tiny, [recordings / "long.wav"]).scores, centred)
+    np.testing.assert_allclose(score(tiny, [recordings / "long.wav"], cut=SLIDING).scores, whole, atol=1e-6)
+
+
+def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, network, recordings, tmp_path):
+    from bcsed import export
+
+    network.what[-1].bias.data += 1.0
+    try:
+        other = export.export(
+            network, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32")
+        )
+    finally:
+        network.what[-1].bias.data -= 1.0
+    path = [recordings / "odd.wav"]
+    first, second = score(tiny, path).scores, score(other, path).scores
+    both = score([tiny, other], path, weights=[3, 1]).scores
+    np.testing.assert_allclose(both, 0.75 * first + 0.25 * second, atol=1e-6)
+    np.testing.assert_allclose(score([other, tiny], path, weights=[1, 3]).scores, both, atol=1e-6)
+
+
+def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
+    from bcsed.spectrogram import LogMel
+
+    calls = []
+    original = LogMel.picture
+    monkeypatch.setattr(LogMel, "picture", lambda self, *a: calls.append(1) or original(self, *a))
+    score([tiny, tiny, tiny], [recordings / "short.wav"])
+    assert len(calls) == 1
+
+
+def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
+    with pytest.raises(
+        BundleError, match="bundles 1 and 2 do not answer the same classes: 'a' is in only one"
+    ):
+        score([tiny, oracle], [recordings])
+    with pytest.raises(ConfigError, match="2 weights for 1 bundles"):
+        score(tiny, [recordings], weights=[1, 2])
+    with pytest.raises(ConfigError, match="positive numbers"):
+        score(tiny, [recordings], weights=[-1])
+    with pytest.raises(ConfigError, match="at least one bundle"):
+        score([], [recordings])
+
+
+@pytest.fixture
+def mixed(recordings, tmp_path):
+    """Good recordings with bad ones first, between and last."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(recordings, folder)
+    (folder / "a-empty.ogg").touch()
+    (folder / "m-text.ogg").write_text("not sound")
+    (folder / "z-header.wav").write_bytes(b"RIFF")
+    soundfile.write(folder / "silence.wav", np.zeros(20 * RATE, "float32"), RATE)
+    return folder
+
+
+def test_bad_recordings_are_reported_and_cost_nobody_else(tiny, recordings, mixed, tmp_path):
+    good = score(tiny, [recordings]).scores
+    result = score(tiny, [mixed], out=tmp_path / "out")
+    assert result.n_failed == 3
+    failed = result.problems[result.problems["status"] == "failed"]
+    assert failed["recording"].str.rsplit("/", n=1).str[1].tolist() == [
+        "a-empty.ogg",
+        "m-text.ogg",
+        "z-header.wav",
+    ]
+    np.testing.assert_array_equal(result.scores.loc[good.index], good)
+    assert result.silent == ("silence",)
+    assert not result.scores.index.str.contains("empty|text|header").any()
+
+
+def test_bad_recordings_are_filled_only_when_asked(tiny, mixed, tmp_path):
+    result = score(tiny, [mixed], out=tmp_path / "out", on_error="fill")
+    filled = result.scores[result.scores.index.str.startswith("a-empty_")]
+    assert filled.shape == (12, 3)
+    assert np.allclose(filled, 0.2)
+    assert (result.problems["status"] == "filled").sum() == result.n_failed == 3
+    with pytest.raises(ConfigError, match="on_error must be one of report, fill"):
+        score(tiny, [mixed], on_error="noise")
+
+
+def test_nan_is_scored_and_noted(tiny, tmp_path):
+    wave = np.random.default_rng(0).standard_normal(12 * RATE).astype("float32") * 0.1
+    wave[: RATE // 2] = np.nan
+    soundfile.write(tmp_path / "nan.wav", wave, RATE, subtype="FLOAT")
+    result = score(tiny, [tmp_path / "nan.wav"])
+    assert np.isfinite(result.scores.to_numpy()).all()
+    assert "not numbers" in result.problems["reason"].iloc[0]
+
+
+def test_a_killed_run_goes_on_without_scoring_anything_twice(tiny, recordings, tmp_path, monkeypatch):
+    expected = score(tiny, [recordings]).scores
+    seen = 0
+
+    def kill(done, total):
+        nonlocal seen
+        seen = done
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(tiny, [recordings], out=tmp_path / "out", progress=kill)
+    assert not (tmp_path / "out" / "submission.csv").exists()
+    decoded = []
+    original = audio.read
+    monkeypatch.setattr(
+        audio, "read", lambda found, *a: decoded.append(found.path.stem) or original(found, *a)
+    )
+    result = score(tiny, [recordings], out=tmp_path / "out")
+    assert result.n_resumed >= 2
+    assert len(decoded) == 4 - result.n_resumed
+    np.testing.assert_array_equal(result.scores, expected)
+    again = rows.read(tmp_path / "out" / "submission.csv")
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+def test_a_damaged_part_is_scored_again(tiny, recordings, tmp_path):
+    first = score(tiny, [recordings], out=tmp_path / "out").scores
+    part = sorted((tmp_path / "out" / "parts").iterdir())[0]
+    part.write_bytes(part.read_bytes()[:100])
+    result = score(tiny, [recordings], out=tmp_path / "out")
+    assert result.n_resumed == 3
+    np.testing.assert_array_equal(result.scores, first)
+
+
+def test_a_changed_recording_is_scored_again(tiny, tmp_path, rng):
+    wave = (0.1 * rng.standard_normal(8 * RATE)).astype("float32")
+    soundfile.write(tmp_path / "r.wav", wave, RATE)
+    before = score(tiny, [tmp_path / "r.wav"], out=tmp_path / "out").scores
+    soundfile.write(tmp_path / "r.wav", wave[::-1][: 7 * RATE], RATE)
+    after = score(tiny, [tmp_path / "r.wav"], out=tmp_path / "out")
+    assert after.n_resumed == 0
+    assert not np.array_equal(before, after.scores)
+
+
+def test_another_runs_folder_is_refused(tiny, oracle, recordings, tmp_path):
+    score(tiny, [recordings / "blip.wav"], out=tmp_path / "out")
+    with pytest.raises(
+        DataError, match="scores of another run: its windows is 'centred', now it is 'sliding'"
+    ):
+        score(tiny, [recordings], out=tmp_path / "out", cut=SLIDING)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="holds other things"):
+        score(tiny, [recordings], out=tmp_path / "own")
+    (tmp_path / "out" / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        score(tiny, [recordings], out=tmp_path / "out")
+
+
+def test_equal_stems_are_refused(tiny, recordings, tmp_path):
+    shutil.copy(recordings / "blip.wav", tmp_path / "blip.wav")
+    with pytest.raises(DataError, match="share the name 'blip'"):
+        score(tiny, [recordings, tmp_path / "blip.wav"])
+
+
+def test_columns_follow_the_template(tiny, recordings, tmp_path):
+    template = tmp_path / "sample_submission.csv"
+    template.write_text("row_id,c,a,b\nx_5,.3,.3,.3\n")
+    result = score(tiny, [recordings / "blip.wav"], out=tmp_path / "out", sample_submission=template)
+    assert list(result.scores.columns) == ["c", "a", "b"]
+    assert list(rows.read(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
+    template.write_text("row_id,c,a,x\nx_5,.3,.3,.3\n")
+    with pytest.raises(DataError, match="class 'b' is only in the bundle"):
+        score(tiny, [recordings], sample_submission=template)
+
+
+def test_the_manifest_says_what_was_done(tiny, recordings, tmp_path):
+    score(tiny, [recordings / "blip.wav"], out=tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert told["settings"]["bundles"] == [[tiny.contract.fingerprint, tiny.sha256]]
+    assert told["settings"]["precision"] == "f32"
+    assert told["n_rows"] == 1
+
+
+def test_the_precision_is_pinned(tiny):
+    compiled = bundle.compile_graph(bundle.read_graph(tiny), TINY_128)
+    assert "float32" in str(compiled.get_property("INFERENCE_PRECISION_HINT")) or "f32" in str(
+        compiled.get_property("INFERENCE_PRECISION_HINT")
+    )
