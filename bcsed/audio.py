@@ -125,9 +125,7 @@ def load(path: str | Path, sample_rate: int, start: int = 0, stop: int | None = 
     return wave
 
 
-def read(
-    found: Info, sample_rate: int, start: int = 0, stop: int | None = None
-) -> tuple[Wave, tuple[str, ...]]:
+def read(found: Info, sample_rate: int, start: int = 0, stop: int | None = None) -> tuple[Wave, tuple[str, ...]]:
     """Decode like `load`, given the header; return the wave and what is wrong with it."""
     length = found.length(sample_rate)
     stop = length if stop is None else min(stop, length)
@@ -167,9 +165,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(
-                item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and not item.is_dir()
-            )
+            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and not item.is_dir())
             if not inside:
                 raise DataError(f"{path}: no recordings in this folder (looked for {' '.join(SUFFIXES)}).")
             found.update(dict.fromkeys(inside))
@@ -195,9 +191,7 @@ def _decode(found: Info, start: int, stop: int) -> tuple[Wave, tuple[str, ...]]:
     samples = samples[start - seek :]
     notes = []
     if len(samples) < stop - start:
-        notes.append(
-            f"ends {stop - start - len(samples)} samples before its header says; they count as silence"
-        )
+        notes.append(f"ends {stop - start - len(samples)} samples before its header says; they count as silence")
         samples = np.pad(samples, ((0, stop - start - len(samples)), (0, 0)))
     wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     wave = np.ascontiguousarray(wave, np.float32)

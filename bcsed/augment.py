@@ -162,9 +162,7 @@ class Masks:
         return torch.where(masked, floor, db)
 
     @staticmethod
-    def _bands(
-        B: int, length: int, share: float, generator: torch.Generator, device: torch.device
-    ) -> torch.Tensor:
+    def _bands(B: int, length: int, share: float, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """Return one band per window, (B, length), its length uniform from 0 to share * length."""
         draw = torch.rand(2, B, 1, generator=generator, device=device)
         width = draw[0] * share * length

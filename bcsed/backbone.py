@@ -47,9 +47,7 @@ def build(name: str, in_channels: int, *, pretrained: bool | str | Path = False)
     return _create(name, True, {**options, "pretrained_cfg_overlay": {"file": str(path)}})
 
 
-def feature_shape(
-    backbone: torch.nn.Module, in_channels: int, picture: tuple[int, int]
-) -> tuple[int, int, int]:
+def feature_shape(backbone: torch.nn.Module, in_channels: int, picture: tuple[int, int]) -> tuple[int, int, int]:
     """Return (C, f, t) of a backbone's feature map, found by showing it one picture.
 
     Raises

@@ -185,9 +185,7 @@ def seal(
             out.rmdir()
         folder.rename(out)
     except (OSError, RuntimeError) as error:
-        raise BundleError(
-            f"{out}: the bundle could not be written ({str(error).splitlines()[0]})."
-        ) from error
+        raise BundleError(f"{out}: the bundle could not be written ({str(error).splitlines()[0]}).") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return load(out)
@@ -208,9 +206,7 @@ def load(path: str | Path) -> Bundle:
     _check_files(path, manifest["files"])
     steps = manifest["steps"]
     if not isinstance(steps, int) or steps < 1 or contract.signal.n_frames % steps:
-        raise BundleError(
-            f"{path}: steps is {steps!r}, which does not divide {contract.signal.n_frames} frames."
-        )
+        raise BundleError(f"{path}: steps is {steps!r}, which does not divide {contract.signal.n_frames} frames.")
     priors = manifest["priors"]
     if (
         not isinstance(priors, list)
@@ -245,7 +241,7 @@ def check(bundle: Bundle) -> dict[str, float]:
         Naming the first stage that differs.
     """
     try:
-        with np.load(bundle.path / PROBE, allow_pickle=False) as stored:
+        with (bundle.path / PROBE).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             then = {name: stored[name] for name in ("picture", "what", "when")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(f"{bundle.path}: probe.npz is no probe ({error}).") from error
@@ -294,9 +290,7 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     if not (bundle.path / WEIGHTS).is_file():
-        raise BundleError(
-            f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on."
-        )
+        raise BundleError(f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on.")
     tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
     return tensors
 
@@ -314,9 +308,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise BundleError(f"{file} must hold an object with named fields.")
     if manifest.get("schema") != SCHEMA:
-        raise BundleError(
-            f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads schema {SCHEMA}."
-        )
+        raise BundleError(f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads schema {SCHEMA}.")
     unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
     if unknown or missing:
         what = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
@@ -344,9 +336,7 @@ def _check_files(path: Path, files: Mapping[str, str]) -> None:
     known = {*_REQUIRED, WEIGHTS}
     for name in (*_REQUIRED, *files):
         if name not in known:
-            raise BundleError(
-                f"{path / MANIFEST} lists {name!r}; a bundle holds only {', '.join(sorted(known))}."
-            )
+            raise BundleError(f"{path / MANIFEST} lists {name!r}; a bundle holds only {', '.join(sorted(known))}.")
         file = path / name
         if name not in files or not file.is_file():
             # A submission may leave the training weights at home.
@@ -386,9 +376,7 @@ def _answer(compiled: Any, signal: Signal) -> tuple[npt.NDArray[np.float32], npt
     return np.array(answer[0][0]), np.array(answer[1][0])
 
 
-def _compare(
-    bundle: Bundle, stage: str, then: npt.NDArray[Any], now: npt.NDArray[Any], tolerance: float
-) -> float:
+def _compare(bundle: Bundle, stage: str, then: npt.NDArray[Any], now: npt.NDArray[Any], tolerance: float) -> float:
     told = {"picture": "what the network sees", "what": "what the network answers", "when": "its attention"}
     if then.shape != now.shape:
         raise BundleError(

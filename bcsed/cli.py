@@ -110,14 +110,10 @@ def train(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             cache_gb=options.cache_gb,
             on_error=options.on_error,
-            progress=lambda epoch, step, steps, loss: bar.step(
-                f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"
-            ),
+            progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
             epoch_done=lambda values: bar.say(_epoch_line(values, experiment.fit.epochs)),
         )
-    print(
-        f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt"
-    )
+    print(f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt")
     return 0
 
 
@@ -201,9 +197,7 @@ def score(options: argparse.Namespace) -> int:
     truth = _truth(options.truth, list(map(str, scores.columns)))
     missing = truth.index.difference(scores.index)
     if len(missing):
-        raise DataError(
-            f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first."
-        )
+        raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
     scores = scores.loc[truth.index, truth.columns]
     found = metrics.score_tables(truth, scores)
     files = truth.index.to_series().str.rsplit("_", n=1).str[0].to_numpy()
@@ -279,9 +273,7 @@ def _truth(path: str, classes: list[str]) -> pd.DataFrame:
         rows.check(table, where=str(file))
         lacking = [name for name in map(str, table.columns) if name not in classes]
         if lacking:
-            raise DataError(
-                f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes)."
-            )
+            raise DataError(f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes).")
         return table
     return competition.truth_table(competition.read_soundscape_labels(file, classes), classes)
 
@@ -290,9 +282,7 @@ def _epoch_line(values: Any, n_epochs: int) -> str:
     parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
     for key, name in (("clip", "clips"), ("row", "soundscape rows")):
         if f"{key}_auc" in values:
-            parts.append(
-                f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)"
-            )
+            parts.append(f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)")
     return "  ".join([*parts, f"{values['seconds']:.0f} s", "best" if values["best"] else ""]).rstrip()
 
 

@@ -60,9 +60,7 @@ class Clips:
         Memory for decoded recordings of up to two minutes; it changes the speed and nothing else.
     """
 
-    def __init__(
-        self, recordings: Sequence[audio.Info], signal: Signal, data: Data, cache_gb: float = 0.0
-    ) -> None:
+    def __init__(self, recordings: Sequence[audio.Info], signal: Signal, data: Data, cache_gb: float = 0.0) -> None:
         self.recordings, self.signal, self.data = recordings, signal, data
         self._left = int(cache_gb * 2**30)
         self._kept: dict[int, Wave] = {}
@@ -89,9 +87,7 @@ class Clips:
         n = found.length(signal.sample_rate)
         room = -(-n // signal.hop_length) - signal.n_frames
         if crop == "random":
-            first = (
-                int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
-            )
+            first = int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
         else:
             first = 0 if crop == "first" else room // 2
         begin = first * signal.hop_length - signal.n_fft // 2

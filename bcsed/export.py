@@ -37,9 +37,7 @@ def to_graph(network: SedNet, contract: Contract) -> Any:
     signal = contract.signal
     example = torch.zeros(2, signal.n_mels, signal.n_frames, device=next(network.parameters()).device)
     with torch.no_grad():
-        program = torch.export.export(
-            network, (example,), dynamic_shapes=({0: torch.export.Dim("B", min=1)},)
-        )
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("B", min=1)},))
         graph = openvino.convert_model(program)
     network.train(was_training)
     graph.reshape({0: [-1, signal.n_mels, signal.n_frames]})
@@ -57,9 +55,7 @@ def parity(network: SedNet, graph: Any, contract: Contract) -> float:
     with torch.no_grad():
         torch_answers = [x[0].cpu().numpy() for x in network(torch.from_numpy(db)[None].to(device))]
     graph_answers = compile_graph(graph, contract.signal)(db[None])
-    return max(
-        float(np.abs(mine - graph_answers[place][0]).max()) for place, mine in enumerate(torch_answers)
-    )
+    return max(float(np.abs(mine - graph_answers[place][0]).max()) for place, mine in enumerate(torch_answers))
 
 
 def export(

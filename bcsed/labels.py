@@ -92,9 +92,7 @@ def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if not len(targets):
         raise DataError("class priors need at least one clip, got none.")
     least = 0.5 / len(targets)
-    priors: npt.NDArray[np.float32] = (
-        targets.mean(axis=0, dtype=np.float64).clip(least, 1 - least).astype("f4")
-    )
+    priors: npt.NDArray[np.float32] = targets.mean(axis=0, dtype=np.float64).clip(least, 1 - least).astype("f4")
     return priors
 
 
@@ -205,9 +203,7 @@ def validation_rows(fold_of: npt.NDArray[np.int64], fold: int) -> npt.NDArray[np
 
 def _places(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
     place = {name: k for k, name in enumerate(classes)}
-    unknown = sorted(
-        {*table["label"], *(name for names in table["secondary"] for name in names)} - set(place)
-    )
+    unknown = sorted({*table["label"], *(name for names in table["secondary"] for name in names)} - set(place))
     if unknown:
         raise DataError(f"the label {unknown[0]!r} is not among the {len(classes)} classes.")
     return place

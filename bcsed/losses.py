@@ -61,7 +61,6 @@ def criterion(
     if fit.two_way:
         answers.append(what.mean(1).sigmoid())
     losses = [
-        focal(p, target, fit.focal_gamma, fit.focal_alpha) if fit.loss == "focal" else bce(p, target)
-        for p in answers
+        focal(p, target, fit.focal_gamma, fit.focal_alpha) if fit.loss == "focal" else bce(p, target) for p in answers
     ]
     return torch.stack([(weight * loss).mean() for loss in losses]).sum()

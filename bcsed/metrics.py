@@ -66,9 +66,7 @@ def macro_auc(truth: Table, scores: Table) -> tuple[float, int]:
     auc = class_auc(truth, scores)
     n_scored = int(np.isfinite(auc).sum())
     if not n_scored:
-        raise DataError(
-            f"none of {len(auc)} classes has both a row with and a row without it: nothing to score."
-        )
+        raise DataError(f"none of {len(auc)} classes has both a row with and a row without it: nothing to score.")
     return float(np.nanmean(auc)), n_scored
 
 
@@ -214,9 +212,7 @@ def bootstrap_auc(
         counted += np.isfinite(auc)
     means = total[counted > 0] / counted[counted > 0]
     if not len(means):
-        raise DataError(
-            f"none of {n} draws of {len(names)} recordings could be scored; give more recordings."
-        )
+        raise DataError(f"none of {n} draws of {len(names)} recordings could be scored; give more recordings.")
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
@@ -235,9 +231,7 @@ def align(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     ):
         for where, names in (("truth", left), ("scores", right)):
             if names.has_duplicates:
-                raise DataError(
-                    f"the {what} {names[names.duplicated()][0]!r} stands more than once in the {where}."
-                )
+                raise DataError(f"the {what} {names[names.duplicated()][0]!r} stands more than once in the {where}.")
         missing, extra = left.difference(right, sort=False), right.difference(left, sort=False)
         if len(missing) or len(extra):
             told = [
@@ -263,9 +257,7 @@ def _pair(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floats]:
     except (ValueError, TypeError) as error:
         raise DataError(f"truth and scores must be numbers throughout: {error}.") from error
     if known.ndim != 2 or known.shape != values.shape or not known.size:
-        raise DataError(
-            f"truth and scores must have one shape (rows, classes), got {known.shape} and {values.shape}."
-        )
+        raise DataError(f"truth and scores must have one shape (rows, classes), got {known.shape} and {values.shape}.")
     if not np.isin(known, (0, 1)).all():
         raise DataError(f"truth must be 0 or 1, got {known[~np.isin(known, (0, 1))][0]:g}.")
     if not np.isfinite(values).all():

@@ -132,13 +132,9 @@ class SedNet(nn.Module):
                 f"{signal.n_frames} frames do not divide evenly; choose another backbone or fold."
             )
         self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
-        self.features = nn.Sequential(
-            nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1])
-        )
+        self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
         self.when = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
-        self.what = nn.Sequential(
-            nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout[2]), nn.Linear(C // 2, n_classes)
-        )
+        self.what = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout[2]), nn.Linear(C // 2, n_classes))
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer windows of a dB picture, step by step.
@@ -164,9 +160,7 @@ class SedNet(nn.Module):
         return self.what(x).float(), when.float()
 
 
-def pool(
-    what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor | None = None
-) -> torch.Tensor:
+def pool(what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Pool the answers of some steps into one probability per class.
 
     The same function serves the loss, validation, labelling and submission.

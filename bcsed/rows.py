@@ -82,9 +82,7 @@ def check(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: s
     values = table.to_numpy(np.float64)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(
-            f"{where} holds no number at row {table.index[row]!r}, class {table.columns[column]!r}."
-        )
+        raise DataError(f"{where} holds no number at row {table.index[row]!r}, class {table.columns[column]!r}.")
     outside = (values < 0) | (values > 1)
     if outside.any():
         row, column = np.argwhere(outside)[0]
@@ -207,6 +205,5 @@ def _check_columns(given: list[object], wanted: list[str], where: str) -> None:
     for place, (name, right) in enumerate(zip(names, wanted, strict=True)):
         if name != right:
             raise DataError(
-                f"{where} has its columns in another order: column {place + 1} is {name!r} where "
-                f"{right!r} belongs."
+                f"{where} has its columns in another order: column {place + 1} is {name!r} where {right!r} belongs."
             )

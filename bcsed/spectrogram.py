@@ -54,9 +54,7 @@ class LogMel(torch.nn.Module):
         # Bins outside every band are not computed further.
         used = np.flatnonzero(mel.any(axis=0))
         self.first_bin, self.last_bin = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
-        self.register_buffer(
-            "mel", torch.from_numpy(mel[:, self.first_bin : self.last_bin].copy()), persistent=False
-        )
+        self.register_buffer("mel", torch.from_numpy(mel[:, self.first_bin : self.last_bin].copy()), persistent=False)
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         """Transform waves whose ends already hold the audio that their outer frames see.

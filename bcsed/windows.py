@@ -119,9 +119,7 @@ def plan(
     return Plan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
-def _centred(
-    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Signal
-) -> npt.NDArray[np.int64]:
+def _centred(rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Signal) -> npt.NDArray[np.int64]:
     # Twice the row's middle in samples stays an integer; half a frame up rounds to the nearest.
     twice_middle = (2 * rows + 1) * row_samples
     middle = (twice_middle + signal.hop_length) // (2 * signal.hop_length)
@@ -133,8 +131,7 @@ def _stride(signal: Signal, per_step: int, stride_s: float | None) -> int:
     wanted = signal.window_s / 2 if stride_s is None else stride_s
     if not 0 < wanted <= signal.window_s:
         raise ConfigError(
-            f"the stride of sliding windows must be in (0, {signal.window_s:g}] s, the window's length; "
-            f"got {wanted:g}."
+            f"the stride of sliding windows must be in (0, {signal.window_s:g}] s, the window's length; got {wanted:g}."
         )
     step_s = per_step * signal.hop_length / signal.sample_rate
     return max(1, math.floor(wanted / step_s + 0.5)) * per_step

@@ -29,9 +29,7 @@ class Loudness(torch.nn.Module):
         return what, torch.zeros_like(what)
 
 
-def seal(
-    network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Signal = TINY_128
-):
+def seal(network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Signal = TINY_128):
     contract = Contract(signal=signal, net=net, classes=classes)
     # The oracle has no weights to keep, and no parameter to ask for its device.
     network.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
@@ -42,9 +40,7 @@ def seal(
 @pytest.fixture(scope="session")
 def oracle(tmp_path_factory):
     """A bundle whose scores can be worked out by hand."""
-    return seal(
-        Loudness(), tmp_path_factory.mktemp("oracle") / "bundle", ("loud", "quiet"), Net(backbone="oracle")
-    )
+    return seal(Loudness(), tmp_path_factory.mktemp("oracle") / "bundle", ("loud", "quiet"), Net(backbone="oracle"))
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +84,7 @@ def recordings(tmp_path_factory):
     for name, seconds in {"long": 60.0, "odd": 23.4, "short": 7.3, "blip": 0.1}.items():
         n = round(seconds * RATE)
         level = 10 ** (-np.repeat(rng.uniform(0.3, 2.5, int(np.ceil(seconds))), RATE)[:n])
-        soundfile.write(
-            folder / f"{name}.wav", (0.3 * level * rng.standard_normal(n)).astype("float32"), RATE
-        )
+        soundfile.write(folder / f"{name}.wav", (0.3 * level * rng.standard_normal(n)).astype("float32"), RATE)
     return folder
 
 
@@ -102,9 +96,7 @@ def clip(label: int, rng: np.random.Generator, seconds: float = 3.0) -> np.ndarr
     return (0.2 * gate * np.sin(2 * np.pi * pitch * t) + 0.02 * rng.standard_normal(t.size)).astype("float32")
 
 
-def write_year(
-    folder: Path, *, per_class: int = 8, labels: tuple[str, ...] = ("1139490", "cuckoo1", "frog1")
-) -> Path:
+def write_year(folder: Path, *, per_class: int = 8, labels: tuple[str, ...] = ("1139490", "cuckoo1", "frog1")) -> Path:
     """Write a small competition in the layout of 2025."""
     rng = np.random.default_rng(5)
     lines = []
@@ -113,9 +105,7 @@ def write_year(
         for number in range(per_class):
             name = f"{label}/XC{1000 * place + number}.ogg"
             soundfile.write(folder / "train_audio" / name, clip(place, rng, 2 + number), RATE)
-            lines.append(
-                [label, "['']", "['']", name, "XC", 4.0, "", 1.0, 2.0, label, label, f"author {number}", "cc"]
-            )
+            lines.append([label, "['']", "['']", name, "XC", 4.0, "", 1.0, 2.0, label, label, f"author {number}", "cc"])
     header = "primary_label secondary_labels type filename collection rating url latitude longitude scientific_name"
     write_csv(folder / "train.csv", [*header.split(), "common_name", "author", "license"], lines)
     write_csv(
@@ -123,9 +113,7 @@ def write_year(
         ["primary_label", "inat_taxon_id", "scientific_name", "common_name", "class_name"],
         [[label, 1, label, label, "Aves"] for label in labels],
     )
-    write_csv(
-        folder / "sample_submission.csv", ["row_id", *labels], [["soundscape_1_5", *[1 / 3] * len(labels)]]
-    )
+    write_csv(folder / "sample_submission.csv", ["row_id", *labels], [["soundscape_1_5", *[1 / 3] * len(labels)]])
     (folder / "test_soundscapes").mkdir()
     for number in range(3):
         waves = np.concatenate([clip((number + row) % 3, rng, 5.0) for row in range(4)])

@@ -19,9 +19,7 @@ def ogg(tmp_path_factory):
     """Forty seconds of chirping noise as ogg: seeking into its last page is where libvorbisfile errs."""
     path = tmp_path_factory.mktemp("ogg") / "forty.ogg"
     t = np.arange(40 * RATE) / RATE
-    wave = 0.3 * np.sin(2 * np.pi * (500 + 50 * t) * t) + 0.05 * np.random.default_rng(0).standard_normal(
-        t.size
-    )
+    wave = 0.3 * np.sin(2 * np.pi * (500 + 50 * t) * t) + 0.05 * np.random.default_rng(0).standard_normal(t.size)
     soundfile.write(path, wave.astype("float32"), RATE)
     return path
 

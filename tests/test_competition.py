@@ -120,9 +120,7 @@ class TestClassList:
     @pytest.mark.parametrize("competition", [BIRDCLEF_2025, BIRDCLEF_2026])
     def test_never_from_folders_in_a_year(self, tmp_path: Path, competition: Competition) -> None:
         write(tmp_path, "train_audio/grekis/XC1.ogg", "")
-        with pytest.raises(
-            DataError, match=r"no class list; needed: sample_submission\.csv or taxonomy\.csv"
-        ):
+        with pytest.raises(DataError, match=r"no class list; needed: sample_submission\.csv or taxonomy\.csv"):
             class_list(tmp_path, competition)
 
     def test_own_recordings_by_folder(self, tmp_path: Path) -> None:
@@ -182,9 +180,7 @@ class TestReadTrain:
         assert "dropped 4 secondary labels outside the classes: a, b" in caplog.text
 
     def test_unknown_label(self, year: Path) -> None:
-        with pytest.raises(
-            DataError, match="labels that are not among the 3 classes: '24', 'ywcpar'; correct"
-        ):
+        with pytest.raises(DataError, match="labels that are not among the 3 classes: '24', 'ywcpar'; correct"):
             read_train(year, BIRDCLEF_2025, ("024", "1139490", "grekis"))
 
     def test_missing_column(self, year: Path) -> None:
@@ -338,9 +334,7 @@ class TestTruthTable:
             truth_table(doubled, CLASSES)
 
     def test_unknown_label(self) -> None:
-        with pytest.raises(
-            DataError, match="the soundscape labels: labels that are not among the 2 classes: '24'"
-        ):
+        with pytest.raises(DataError, match="the soundscape labels: labels that are not among the 2 classes: '24'"):
             truth_table(self.LABELS, ("024", "grekis"))
 
 

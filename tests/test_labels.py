@@ -51,9 +51,7 @@ def clips(per_class: dict[str, int], cuts: int = 1, authors: int = 0) -> pd.Data
 
 def sides(groups: pd.Series, fold_of: np.ndarray) -> int:
     """On how many sides the group with most of them stands."""
-    return int(
-        pd.DataFrame({"group": groups.to_numpy(), "fold": fold_of}).groupby("group")["fold"].nunique().max()
-    )
+    return int(pd.DataFrame({"group": groups.to_numpy(), "fold": fold_of}).groupby("group")["fold"].nunique().max())
 
 
 class TestTargets:
@@ -146,9 +144,7 @@ class TestFolds:
 
     def test_what_two_keys_join_is_one_group(self) -> None:
         table = clips({"a": 40}, cuts=4, authors=10)
-        table.loc[4, "author"] = table.loc[
-            0, "author"
-        ]  # the second recording: one clip by the first's author,
+        table.loc[4, "author"] = table.loc[0, "author"]  # the second recording: one clip by the first's author,
         table.loc[5, "author"] = ""  # and one by nobody
         table.loc[8, "recording"] = "a001"  # and one clip by the third's author is cut from it
         fold_of = folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
@@ -169,9 +165,7 @@ class TestFolds:
     def test_row_order_does_not_matter(self) -> None:
         table = clips({"a": 30, "b": 17, "rare": 2}, cuts=2)
         there = np.random.default_rng(0).permutation(len(table))
-        np.testing.assert_array_equal(
-            folds(table.iloc[there], self.DATA, 3), folds(table, self.DATA, 3)[there]
-        )
+        np.testing.assert_array_equal(folds(table.iloc[there], self.DATA, 3), folds(table, self.DATA, 3)[there])
 
     def test_seed_decides(self) -> None:
         table = clips({"a": 40, "b": 40})
@@ -245,9 +239,7 @@ class TestRows:
     @pytest.mark.parametrize("fold", [2, NEVER_HELD_OUT])
     def test_no_such_fold(self, fold: int) -> None:
         fold_of = folds(self.TABLE, self.DATA, 0)
-        with pytest.raises(
-            ConfigError, match=re.escape(f"no clip is in fold {fold}; there are the folds 0, 1.")
-        ):
+        with pytest.raises(ConfigError, match=re.escape(f"no clip is in fold {fold}; there are the folds 0, 1.")):
             training_rows(self.TABLE, fold_of, fold, self.DATA)
 
     def test_folds_of_another_table(self) -> None:

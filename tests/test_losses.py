@@ -51,9 +51,7 @@ def test_two_way_gives_attention_and_frames_a_gradient():
 
 def test_certain_answers_stay_finite():
     what = torch.tensor([[[80.0, -80.0]]]).requires_grad_()
-    loss = criterion(
-        what, torch.zeros(1, 1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), fit=Fit(), kind="prob"
-    )
+    loss = criterion(what, torch.zeros(1, 1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), fit=Fit(), kind="prob")
     loss.backward()
     assert loss.isfinite()
     assert what.grad.isfinite().all()

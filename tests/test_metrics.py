@@ -109,9 +109,7 @@ class TestRefusals:
             metric(truth, scores)
 
     def test_shapes(self) -> None:
-        with pytest.raises(
-            DataError, match=r"must have one shape \(rows, classes\), got \(3, 2\) and \(2, 3\)"
-        ):
+        with pytest.raises(DataError, match=r"must have one shape \(rows, classes\), got \(3, 2\) and \(2, 3\)"):
             class_auc(np.ones((3, 2)), np.ones((2, 3)))
         with pytest.raises(DataError, match="must both be tables, which have names, or both arrays"):
             class_auc(tables()[0], draw(0)[1])

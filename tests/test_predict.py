@@ -36,9 +36,7 @@ def loudness(path) -> np.ndarray:
     return db[:, : 32 * seconds].reshape(64, seconds, 32).mean((0, 2)) / 20
 
 
-@pytest.mark.parametrize(
-    "cut", [Rows(), SLIDING, Rows(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
-)
+@pytest.mark.parametrize("cut", [Rows(), SLIDING, Rows(windows="sliding")], ids=["centred", "sliding-3", "sliding"])
 @pytest.mark.parametrize("name", ["long", "odd", "short", "blip"])
 def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, cut):
     """Steps of TINY_128 last 1 s and begin on whole seconds only where windows do: rows are compared with
@@ -63,9 +61,7 @@ def test_oracle_rows_of_a_stair_are_a_stair(oracle, oracle_logit, tmp_path):
     """Each row has a level of its own, so a shifted, swapped or broadcast row cannot hide."""
     rng = np.random.default_rng(4)
     levels = rng.permutation(np.linspace(-70, -5, 12))
-    wave = np.concatenate([10 ** (db / 20) * rng.standard_normal(5 * RATE) for db in levels]).astype(
-        "float32"
-    )
+    wave = np.concatenate([10 ** (db / 20) * rng.standard_normal(5 * RATE) for db in levels]).astype("float32")
     soundfile.write(tmp_path / "stair.wav", wave, RATE, subtype="FLOAT")
     for member in (oracle, oracle_logit):
         for cut in (Rows(), SLIDING):
@@ -108,9 +104,7 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
 
     network.what[-1].bias.data += 1.0
     try:
-        other = export.export(
-            network, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32")
-        )
+        other = export.export(network, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32"))
     finally:
         network.what[-1].bias.data -= 1.0
     path = [recordings / "odd.wav"]
@@ -131,9 +125,7 @@ def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
 
 
 def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
-    with pytest.raises(
-        BundleError, match="bundles 1 and 2 do not answer the same classes: 'a' is in only one"
-    ):
+    with pytest.raises(BundleError, match="bundles 1 and 2 do not answer the same classes: 'a' is in only one"):
         score([tiny, oracle], [recordings])
     with pytest.raises(ConfigError, match="2 weights for 1 bundles"):
         score(tiny, [recordings], weights=[1, 2])
@@ -204,9 +196,7 @@ def test_a_killed_run_goes_on_without_scoring_anything_twice(tiny, recordings, t
     assert not (tmp_path / "out" / "submission.csv").exists()
     decoded = []
     original = audio.read
-    monkeypatch.setattr(
-        audio, "read", lambda found, *a: decoded.append(found.path.stem) or original(found, *a)
-    )
+    monkeypatch.setattr(audio, "read", lambda found, *a: decoded.append(found.path.stem) or original(found, *a))
     result = score(tiny, [recordings], out=tmp_path / "out")
     assert result.n_resumed >= 2
     assert len(decoded) == 4 - result.n_resumed
@@ -236,9 +226,7 @@ def test_a_changed_recording_is_scored_again(tiny, tmp_path, rng):
 
 def test_another_runs_folder_is_refused(tiny, oracle, recordings, tmp_path):
     score(tiny, [recordings / "blip.wav"], out=tmp_path / "out")
-    with pytest.raises(
-        DataError, match="scores of another run: its windows is 'centred', now it is 'sliding'"
-    ):
+    with pytest.raises(DataError, match="scores of another run: its windows is 'centred', now it is 'sliding'"):
         score(tiny, [recordings], out=tmp_path / "out", cut=SLIDING)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").touch()

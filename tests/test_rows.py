@@ -18,9 +18,7 @@ def test_written_and_read_again(table, tmp_path):
     rows.write_submission(table, tmp_path / "submission.csv")
     again = rows.read(tmp_path / "submission.csv")
     assert list(again.columns) == ["1139490", "cuckoo1"]
-    pd.testing.assert_frame_equal(
-        again.astype("float32"), table, check_index_type=False, check_column_type=False
-    )
+    pd.testing.assert_frame_equal(again.astype("float32"), table, check_index_type=False, check_column_type=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv"]
 
 

@@ -204,9 +204,7 @@ def test_what_the_truth_says_is_audible():
     """In a place without wind, a band is louder in the rows where its caller calls."""
     (caller,) = (caller for caller in sample.CALLERS if caller.label == "fallin1")
     still = sample.Place(name="still", tilt_db_per_octave=-3)
-    wave, events = scenes.soundscape(
-        [caller], still, duration_s=60, rng=np.random.default_rng(0), snr_db=(10, 15)
-    )
+    wave, events = scenes.soundscape([caller], still, duration_s=60, rng=np.random.default_rng(0), snr_db=(10, 15))
     power = np.abs(np.fft.rfft(wave.reshape(12, -1))) ** 2
     low, high = (5 * hz for hz in caller.band_hz)  # five seconds: bins 0.2 Hz apart
     level = power[:, int(low) : int(high)].sum(1)
@@ -219,9 +217,7 @@ def test_what_the_truth_says_is_audible():
 
 @pytest.mark.parametrize("year", SPECS)
 def test_recordings_are_ogg_vorbis_of_the_right_length(folders, year):
-    expected = {
-        f"train_audio/{c.filename}": c.duration_s for c in plan.clips(plan.YEARS[year], seed=0, scale=SCALE)
-    }
+    expected = {f"train_audio/{c.filename}": c.duration_s for c in plan.clips(plan.YEARS[year], seed=0, scale=SCALE)}
     for path in sorted(folders[year].rglob("*.ogg")):
         info = soundfile.info(path)
         assert (info.format, info.subtype, info.samplerate, info.channels) == ("OGG", "VORBIS", 32_000, 1)

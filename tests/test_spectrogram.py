@@ -12,9 +12,7 @@ from bcsed.spectrogram import LogMel
 
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
 MELS = {name: LogMel(signal) for name, signal in SIGNALS.items()}
-WHOLE = {
-    name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in SIGNALS.items()
-}
+WHOLE = {name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in SIGNALS.items()}
 
 
 @pytest.mark.parametrize("name", SIGNALS)

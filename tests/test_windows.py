@@ -40,9 +40,7 @@ def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(sorted(SIGNALS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30)
-)
+@given(st.sampled_from(sorted(SIGNALS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30))
 def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, size):
     """Cutting a recording into blocks of rows changes neither windows nor weights."""
     signal, steps = SIGNALS[name], STEPS[name]

@@ -92,9 +92,7 @@ class Augment:
     def __post_init__(self) -> None:
         check_types(self)
         if not self.sumix_draw or min(self.sumix_draw) < 0:
-            raise ConfigError(
-                f"sumix_draw must hold numbers of passes >= 0, got {self.sumix_draw}; (0,) is off."
-            )
+            raise ConfigError(f"sumix_draw must hold numbers of passes >= 0, got {self.sumix_draw}; (0,) is off.")
         if len(self.sumix_min_gain) != 2 or not all(0 < gain <= 1 for gain in self.sumix_min_gain):
             raise ConfigError(f"sumix_min_gain must be two gains in (0, 1], got {self.sumix_min_gain}.")
         if len(self.noise_p) != len(self.noise_epochs) + 1:

@@ -85,8 +85,7 @@ def check_types(value: Any) -> None:
         fitting = _fit(given, hint)
         if fitting is _MISFIT:
             raise ConfigError(
-                f"{type(value).__name__}.{field.name} must be {_spell(hint)}, got {given!r} "
-                f"({type(given).__name__})."
+                f"{type(value).__name__}.{field.name} must be {_spell(hint)}, got {given!r} ({type(given).__name__})."
             )
         # Floats are stored as floats, so that 1 and 1.0 have one fingerprint.
         object.__setattr__(value, field.name, fitting)
@@ -144,9 +143,7 @@ def multiple(value: Any, name: str, step: int) -> None:
     """Refuse a field that is no multiple of `step`, naming the nearest that are."""
     given = getattr(value, name)
     if given % step:
-        raise ConfigError(
-            f"{name} must be a multiple of {step}, got {given}; the nearest are {nearest(given, step)}."
-        )
+        raise ConfigError(f"{name} must be a multiple of {step}, got {given}; the nearest are {nearest(given, step)}.")
 
 
 def nearest(given: int, step: int) -> str:

@@ -74,7 +74,7 @@ class Journal:
         if not file.is_file():
             return None
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 part = Part(stored["scores"], tuple(map(str, stored["notes"])), bool(stored["silent"]))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
             part = None
@@ -99,9 +99,7 @@ def _check_same(manifest: Path, settings: Mapping[str, Any]) -> None:
         earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest} is damaged; name a new folder for the scores.") from error
-    differing: Sequence[str] = sorted(
-        key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key)
-    )
+    differing: Sequence[str] = sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key))
     if differing:
         key = differing[0]
         raise DataError(

@@ -105,9 +105,7 @@ def picture_block(
     waves: dict[int, tuple[int, int, Array]] = {}
     notes: tuple[str, ...] = ()
     spans = {
-        signal: _span(
-            signal, [p for p, m in zip(plans, ensemble.members, strict=True) if m.contract.signal == signal]
-        )
+        signal: _span(signal, [p for p, m in zip(plans, ensemble.members, strict=True) if m.contract.signal == signal])
         for signal in ensemble.signals
     }
     silent = True
@@ -175,9 +173,7 @@ def pool_block(collector: Collector, pictures: Pictures, ensemble: Ensemble) -> 
     return ensemble.mean(
         [
             pool_rows(what, when, chosen, member.contract.net.pool)
-            for (what, when), chosen, member in zip(
-                collector.answers, pictures.plans, ensemble.members, strict=True
-            )
+            for (what, when), chosen, member in zip(collector.answers, pictures.plans, ensemble.members, strict=True)
         ]
     )
 

@@ -111,10 +111,7 @@ def write(
     work: list[_Work] = []
     where = spec.competition
     for name, items in ((where.soundscapes_dir, train), (where.test_dir, test)):
-        work += [
-            functools.partial(_write_soundscape, root / name, item, where.recording_s, events)
-            for item in items
-        ]
+        work += [functools.partial(_write_soundscape, root / name, item, where.recording_s, events) for item in items]
     work += [functools.partial(_write_clip, root / where.audio_dir, clip) for clip in clips]
     _do(work, jobs)
     _write_tables(root, spec, clips, train, test, events, seed)
@@ -137,9 +134,7 @@ def _fresh(folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"'{folder}' is a file: name a new folder for the sample competition")
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(
-            f"'{folder}' is not empty: name a new folder for the sample competition, or empty this one"
-        )
+        raise DataError(f"'{folder}' is not empty: name a new folder for the sample competition, or empty this one")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -230,9 +225,7 @@ def _truth(
     tables = []
     for item in items:
         ids = _row_ids(item, where)
-        hits = row_truth(
-            events[item.stem], labels, n_rows=len(ids), row_s=where.row_s, min_overlap_s=MIN_OVERLAP_S
-        )
+        hits = row_truth(events[item.stem], labels, n_rows=len(ids), row_s=where.row_s, min_overlap_s=MIN_OVERLAP_S)
         table = pd.DataFrame(hits, columns=list(labels))
         table.insert(0, "row_id", ids)
         tables.append(table)
@@ -240,9 +233,7 @@ def _truth(
     return joined
 
 
-def _soundscape_labels(
-    truth: pd.DataFrame, items: Iterable[plan.Soundscape], where: Competition
-) -> pd.DataFrame:
+def _soundscape_labels(truth: pd.DataFrame, items: Iterable[plan.Soundscape], where: Competition) -> pd.DataFrame:
     by_row = truth.set_index("row_id")
     rows = []
     for item in items:

@@ -127,9 +127,7 @@ def white_spectrum(n: int, rng: np.random.Generator) -> NDArray[np.complex128]:
     return rng.standard_normal(n + 2).view(np.complex128)
 
 
-def _noise_band(
-    seconds: float, low_hz: float, high_hz: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _noise_band(seconds: float, low_hz: float, high_hz: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return Gaussian noise between two frequencies with soft edges, standard deviation 1: ``(n,)``."""
     centre, half = (low_hz + high_hz) / 2, (high_hz - low_hz) / 2
     size = quick_length(_n(seconds))
@@ -139,9 +137,7 @@ def _noise_band(
     return cut
 
 
-def _shaped(
-    wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float = 0.03
-) -> NDArray[np.float64]:
+def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float = 0.03) -> NDArray[np.float64]:
     """Return the wave with a raised-cosine beginning and end, so that a note does not click."""
     n = len(wave)
     t = np.arange(n)
@@ -212,9 +208,7 @@ def _squawk(who: Individual, rng: np.random.Generator) -> Wave:
     for k in range(2 + max(0, who.extra_notes)):
         f0 = 850 * who.pitch * rng.normal(1, 0.02)
         rough = 1 + 0.25 * _noise_band(length, 20, 120, rng)
-        notes.append(
-            (k * length * 1.4, _shaped(_tone(_glide(length, f0, 1.15 * f0, 0.9 * f0), weights) * rough))
-        )
+        notes.append((k * length * 1.4, _shaped(_tone(_glide(length, f0, 1.15 * f0, 0.9 * f0), weights) * rough)))
     return _song(notes)
 
 
@@ -233,9 +227,7 @@ def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
     for k in range(2 + max(0, who.extra_notes)):
         noise = _noise_band(length, 5000 * who.pitch, 8600 * who.pitch, rng)
         t = np.arange(len(noise)) / SAMPLE_RATE_HZ
-        notes.append(
-            (k * length * 1.6, _shaped(noise * (1 + np.sin(2 * np.pi * 45 * who.tempo * t)), 0.1, 0.03))
-        )
+        notes.append((k * length * 1.6, _shaped(noise * (1 + np.sin(2 * np.pi * 45 * who.tempo * t)), 0.1, 0.03)))
     return _song(notes)
 
 
@@ -269,9 +261,7 @@ def _croak(who: Individual, rng: np.random.Generator) -> Wave:
         for k in range(14):
             pulse = _tone(_glide(step * 0.8, 1150 * who.pitch), (1, 0.5, 0.25))
             at = croak * step * 22 + k * step
-            notes.append(
-                (at, _shaped(pulse, 0.004, 0.02) * np.sin(np.pi * (k + 1) / 15) * rng.uniform(0.8, 1))
-            )
+            notes.append((at, _shaped(pulse, 0.004, 0.02) * np.sin(np.pi * (k + 1) / 15) * rng.uniform(0.8, 1)))
     return _song(notes)
 
 

@@ -34,9 +34,7 @@ class TorchListener:
     batch_size : int
     """
 
-    def __init__(
-        self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16
-    ) -> None:
+    def __init__(self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16) -> None:
         self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
         self.steps = network.steps
         self._windows: list[Array] = []
@@ -119,9 +117,7 @@ def validate_rows(
     )
 
 
-def _measure(
-    truth: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], prefix: str
-) -> dict[str, float]:
+def _measure(truth: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], prefix: str) -> dict[str, float]:
     auc, n_classes = metrics.macro_auc(truth, scores)
     values: dict[str, Any] = {
         "auc": auc,

@@ -1,0 +1,45 @@
+"""A year is data: where its files are, what its classes are called, how its rows are named.
+
+Conventions
+-----------
+A label is text, always: ``1139490`` is a taxon number and ``024`` is not ``24``. The class list comes from
+the files that say what a submission must hold, never from the folders that happen to exist (28 classes of
+2026 have no recording); only the layout for one's own recordings, `FOLDERS`, may name its classes by
+folders. Paths in the tables are as given by the caller, joined to the data folder.
+"""
+
+from __future__ import annotations
+
+from .tables import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
+from .year import (
+    AUDIO_SUFFIXES,
+    BIRDCLEF_2025,
+    BIRDCLEF_2026,
+    COMPETITIONS,
+    FOLDERS,
+    Competition,
+    RecordingName,
+    class_list,
+    detect,
+    parse_name,
+    taxa,
+)
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "BIRDCLEF_2025",
+    "BIRDCLEF_2026",
+    "COMPETITIONS",
+    "FOLDERS",
+    "Competition",
+    "RecordingName",
+    "check_files",
+    "class_list",
+    "detect",
+    "parse_labels",
+    "parse_name",
+    "read_soundscape_labels",
+    "read_train",
+    "taxa",
+    "truth_table",
+]

@@ -1,0 +1,237 @@
+"""The command line, and the mistakes that people make: each ends in one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from test_train import SMALL
+
+from bcsed import cli, train
+from bcsed.cli import main
+
+
+@pytest.fixture(scope="module")
+def made(year, tmp_path_factory):
+    """A run of one epoch, made once: tests of the command line change copies of it."""
+    return train.train(SMALL.vary("tiny", fit__epochs=1), year, tmp_path_factory.mktemp("cli") / "run")
+
+
+@pytest.fixture
+def here(year, made, tiny, tmp_path, monkeypatch):
+    """A folder with a competition, a run, a bundle and a table, which a test may spoil."""
+    shutil.copytree(year, tmp_path / "data")
+    shutil.copytree(made, tmp_path / "run")
+    shutil.copytree(tiny.path, tmp_path / "bundle")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").touch()
+    table = pd.DataFrame({"row_id": ["x_5", "x_10"], "a": [0.1, 0.9], "b": [0.2, 0.7], "c": [0.5, 0.5]})
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    table.assign(a=[0, 1], b=[1, 0], c=[0, 0]).to_csv(tmp_path / "truth.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def spoil_csv(name, change):
+    return lambda here: change(pd.read_csv(here / name, dtype=str, keep_default_na=False)).to_csv(
+        here / name, index=False
+    )
+
+
+def nothing(here):
+    pass
+
+
+TRAIN = "train tiny --data data --out new"
+PREDICT = "predict bundle --recordings data/test_soundscapes --out new"
+CLIP = "data/train_audio/frog1/XC2000.ogg"
+MISTAKES = {
+    "unknown experiment": ("train exp-1 --data data --out new", nothing, "there is no experiment 'exp-1'"),
+    "unknown field": (f"{TRAIN} --set fit__epoch=1", nothing, "fit has no field 'epoch'"),
+    "unknown group": (f"{TRAIN} --set fitt__epochs=1", nothing, "no part 'fitt'"),
+    "value out of range": (f"{TRAIN} --set signal__n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
+    "value of another type": (f"{TRAIN} --set data__crop=true", nothing, "Data.crop must be str, got True"),
+    "set without a value": (f"{TRAIN} --set fit__epochs", nothing, "takes group__field=value"),
+    "unknown signal": (f"{TRAIN} --set signal=WIDE_512", nothing, "no signal 'WIDE_512'"),
+    "unknown backbone": (f"{TRAIN} --set net__backbone=resnet_b7", nothing, "has no model 'resnet_b7'"),
+    "fold out of range": (f"{TRAIN} --fold 9", nothing, "fold must be 0 to 4"),
+    "no data": ("train tiny --data none --out new", nothing, "none"),
+    "no competition": ("train tiny --data empty --out new", nothing, "empty"),
+    "a column is missing": (
+        TRAIN,
+        spoil_csv("data/train.csv", lambda t: t.drop(columns="filename")),
+        "filename",
+    ),
+    "an unknown label": (
+        TRAIN,
+        spoil_csv("data/train.csv", lambda t: t.assign(primary_label="dodo")),
+        "dodo",
+    ),
+    "a table without rows": (TRAIN, spoil_csv("data/train.csv", lambda t: t.iloc[:0]), "train.csv"),
+    "a list that is none": (
+        TRAIN,
+        spoil_csv("data/train.csv", lambda t: t.assign(secondary_labels="[1,")),
+        "[1,",
+    ),
+    "classes disagree": (TRAIN, spoil_csv("data/taxonomy.csv", lambda t: t.iloc[1:]), "1139490"),
+    "a clip is missing": (TRAIN, lambda here: (here / CLIP).unlink(), "there is no such file"),
+    "a clip is empty": (TRAIN, lambda here: (here / CLIP).write_bytes(b""), "the file is empty"),
+    "a clip is text": (TRAIN, lambda here: (here / CLIP).write_text("la la"), "not readable as audio"),
+    "the run is there": ("train tiny --data data --out taken", nothing, "already there"),
+    "nothing to resume": (f"{TRAIN} --resume", nothing, "no run to resume"),
+    "no such weights": (
+        "train exp-93 --data data --out new --pretrained w.bin",
+        nothing,
+        "no such file of weights",
+    ),
+    "no run": ("export empty --out new", nothing, "is no run of bcsed"),
+    "the bundle is there": ("export run --out taken", nothing, "already there"),
+    "run.json is damaged": (
+        "export run --out new",
+        lambda here: (here / "run/run.json").write_text("{"),
+        "damaged",
+    ),
+    "no bundle": ("predict empty --recordings data --out new", nothing, "is no bundle"),
+    "a changed bundle": (PREDICT, lambda here: (here / "bundle/model.bin").write_bytes(b"x"), "was changed"),
+    "no recording": ("predict bundle --recordings none.ogg --out new", nothing, "no such file or folder"),
+    "no recordings": ("predict bundle --recordings empty --out new", nothing, "no recordings in this folder"),
+    "a stride for centred windows": (f"{PREDICT} --stride-s 2", nothing, "goes with sliding windows"),
+    "a stride beyond the window": (f"{PREDICT} --windows sliding --stride-s 99", nothing, "in (0, 8] s"),
+    "too many weights": (f"{PREDICT} --weights 1 2", nothing, "2 weights for 1 bundles"),
+    "rows of no length": (f"{PREDICT} --row-s 0", nothing, "at least 1 s"),
+    "a negative number of threads": (f"{PREDICT} --jobs -1", nothing, "jobs must be at least 0"),
+    "a taken output": (PREDICT.replace("new", "taken"), nothing, "holds other things"),
+    "a template of other classes": (
+        f"{PREDICT} --sample-submission data/sample_submission.csv",
+        nothing,
+        "not the classes that the bundle was trained on",
+    ),
+    "recordings of one name": (
+        f"{PREDICT} --recordings data/test_soundscapes copy",
+        lambda here: shutil.copytree(here / "data/test_soundscapes", here / "copy"),
+        "share the name",
+    ),
+    "no scores": ("score none.csv --truth truth.csv", nothing, "no such file"),
+    "scores without ids": ("score data/taxonomy.csv --truth truth.csv", nothing, "no column 'row_id'"),
+    "scores that are no numbers": (
+        "score scores.csv --truth truth.csv",
+        spoil_csv("scores.csv", lambda t: t.assign(a="")),
+        "no number",
+    ),
+    "scores that lack rows": (
+        "score scores.csv --truth truth.csv",
+        spoil_csv("scores.csv", lambda t: t.iloc[:1]),
+        "lacks 1 of 2 true rows",
+    ),
+    "logits for probabilities": (
+        "score scores.csv --truth truth.csv",
+        spoil_csv("scores.csv", lambda t: t.assign(a="-3.5")),
+        "probabilities in [0, 1]",
+    ),
+    "a truth of other classes": (
+        "score scores.csv --truth truth.csv",
+        spoil_csv("truth.csv", lambda t: t.rename(columns={"a": "z"})),
+        "class 'z' is not in the scores",
+    ),
+    "nothing to score by": (
+        "score scores.csv --truth truth.csv",
+        spoil_csv("truth.csv", lambda t: t.assign(a=0, b=0)),
+        "class",
+    ),
+    "a taken sample": ("sample taken", nothing, "taken"),
+    "an unknown row of the table": ("experiments --diff exp-93 exp-1", nothing, "no experiment 'exp-1'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(here, capsys, mistake):
+    line, spoil, sentence = MISTAKES[mistake]
+    spoil(here)
+    before = sorted(path for path in here.rglob("*"))
+    assert main(line.split()) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("bcsed: ")
+    assert sentence in told
+    assert "\n" not in told
+    assert told.endswith((".", ")", '"'))
+    # Nothing was begun, and nothing lost.
+    assert sorted(path for path in here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "score x"])
+def test_calls_that_make_no_sense_show_the_usage(line, capsys):
+    with pytest.raises(SystemExit) as told:
+        main(line.split())
+    assert told.value.code == 2
+    assert "usage: bcsed" in capsys.readouterr().err
+
+
+def test_the_road_by_hand(here, capsys):
+    assert main(["export", "run", "--out", "mine"]) == 0
+    assert "fingerprint" in capsys.readouterr().out
+    assert main(["check", "mine"]) == 0
+    assert capsys.readouterr().out.startswith("good  mine")
+    road = "predict mine --recordings data/test_soundscapes --out scores --sample-submission data/sample_submission.csv"
+    assert main(road.split()) == 0
+    assert "scored 3 of 3 recordings" in capsys.readouterr().out
+    labels = ["filename,start,end,primary_label"]
+    labels += [
+        f"soundscape_{n}.ogg,{5 * r},{5 * r + 5},{x}" for n, r, x in ((0, 0, "1139490"), (0, 1, "cuckoo1;frog1"))
+    ]
+    (here / "labels.csv").write_text("\n".join(labels) + "\n")
+    assert main(["score", "scores/submission.csv", "--truth", "labels.csv", "--per-class"]) == 0
+    told = capsys.readouterr().out
+    assert "over 3 of 3 classes, 2 rows" in told
+    assert "cuckoo1" in told
+
+
+def test_check_exits_with_1_if_one_lies(here, capsys):
+    shutil.copytree(here / "bundle", here / "liar")
+    (here / "liar" / "probe.npz").write_bytes(b"x")
+    assert main(["check", "bundle", "liar", "empty"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["good", "ill", "ill"]
+
+
+@pytest.mark.parametrize(("good", "bad", "status"), [(1, 0, 0), (1, 1, 3), (0, 2, 4)])
+def test_predict_tells_by_its_status(here, good, bad, status, capsys):
+    folder = here / "mixed"
+    folder.mkdir()
+    for number in range(good):
+        soundfile.write(folder / f"good{number}.wav", np.random.default_rng(0).standard_normal(32_000) * 0.1, 32_000)
+    for number in range(bad):
+        (folder / f"bad{number}.ogg").write_text("no sound")
+    assert main(["predict", "bundle", "--recordings", "mixed", "--out", "new"]) == status
+    told = capsys.readouterr()
+    assert told.err.count("not readable as audio") == bad
+    assert len(pd.read_csv(here / "new" / "problems.csv")) == bad
+    assert (here / "new" / "submission.csv").exists() == bool(good)
+
+
+def test_the_table_and_its_differences(capsys):
+    assert main(["experiments"]) == 0
+    assert "exp-167" in capsys.readouterr().out
+    assert main(["experiments", "--diff", "exp-93", "exp-95"]) == 0
+    told = capsys.readouterr().out
+    assert "net.backbone" in told
+    assert "signal.hop_length" in told
+    assert main(["experiments", "--diff", "exp-93", "exp-109"]) == 0
+    assert "are the same" in capsys.readouterr().out
+
+
+def test_versions(capsys):
+    assert main(["versions"]) == 0
+    assert "openvino" in capsys.readouterr().out
+
+
+def test_an_interruption_is_no_failure(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "versions", interrupted)
+    assert main(["versions"]) == 130
+    assert "what is finished is kept" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+"""Tests of the house itself: the ladder, its walls, the layout, the README, how fast it answers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bcsed
+from bcsed import cli, experiments
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "bcsed"
+# A module imports only from lower rungs.
+RUNGS = {
+    **dict.fromkeys(("_version", "errors"), 0),
+    "config": 1,
+    **dict.fromkeys(("competition", "experiments", "audio", "windows", "rows"), 2),
+    **dict.fromkeys(("sample", "labels", "metrics", "plot"), 3),
+    **dict.fromkeys(("spectrogram", "augment", "backbone"), 4),
+    "model": 5,
+    **dict.fromkeys(("losses", "dataset", "bundle"), 6),
+    **dict.fromkeys(("export", "ensemble"), 7),
+    "predict": 8,
+    "train": 9,
+    **dict.fromkeys(("cli", "__main__", "__init__"), 10),
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def home(path: Path) -> str:
+    """Return the rung's name of a file: its first part below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, wherever in it."""
+    found = set()
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bcsed"):
+            raise AssertionError(f"{path}: imports inside the package are relative")
+    return {name for name in found if name in RUNGS}
+
+
+def test_every_module_has_a_rung():
+    assert {home(path) for path in MODULES} == set(RUNGS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_ladder(path):
+    mine = home(path)
+    high = {name for name in imported(path) - {mine} if RUNGS[name] >= RUNGS[mine]}
+    assert not high, f"{mine} (rung {RUNGS[mine]}) imports {high}"
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_the_wall_before_torch():
+    low = [name for name, rung in RUNGS.items() if rung <= 3 and name != "_version"]
+    modules = loaded_after("import bcsed\n" + "\n".join(f"import bcsed.{name}" for name in low))
+    assert "bcsed.sample" in modules
+    assert not modules & {"torch", "timm", "openvino"}
+
+
+def test_the_wall_before_training():
+    modules = loaded_after("import bcsed.predict")
+    assert "bcsed.ensemble" in modules
+    forbidden = {f"bcsed.{name}" for name in ("train", "dataset", "augment", "losses", "plot")}
+    assert not modules & (forbidden | {"timm", "matplotlib"})
+
+
+def test_files_and_functions_can_be_held_in_mind():
+    for path in MODULES:
+        text = path.read_text()
+        assert text.count("\n") <= 400, f"{path}: more than 400 lines; make it a folder"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                assert node.end_lineno - first.lineno < 60, f"{path}: {node.name} does not fit a screen"
+
+
+def test_the_top_level_is_what_was_agreed():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    top = {line.split("/")[0] for line in listed.splitlines()}
+    named = {
+        "bcsed",
+        "kaggle_notebooks",
+        "tests",
+        "setup.cfg",
+        "setup.py",
+        "README.md",
+        "dataset-metadata.json",
+    }
+    assert {name for name in top if not name.startswith(".")} <= named | {"LICENSE", "CHANGELOG.md"}
+
+
+def test_public_names_load_when_used():
+    for name in bcsed.__all__:
+        assert getattr(bcsed, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = bcsed.nonsense
+
+
+def commands() -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("bcsed ")]
+
+
+def test_the_readme_shows_commands_that_exist():
+    shown = commands()
+    assert {"demo", "train", "export", "check", "predict", "score"} <= {line.split()[1] for line in shown}
+    for line in shown:
+        options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+        if "experiment" in options:
+            assert cli._experiment(options)
+
+
+def test_the_readme_shows_the_tree_as_it_is():
+    text = (ROOT / "README.md").read_text()
+    tree = re.search(r"<!-- tree -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    assert tree is not None
+    named = {line.split()[0].rstrip("/").removesuffix(".py") for line in tree[1].splitlines() if line.startswith("  ")}
+    assert named == set(RUNGS) - {"__init__", "__main__", "_version"}
+
+
+def test_the_readme_speaks_of_experiments_that_exist():
+    text = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"`((?:exp|repeat)-\w+)`", text)) <= set(experiments.names())
+
+
+@pytest.mark.parametrize(
+    ("statement", "limit_s"), [("import bcsed", 0.3), ("from bcsed.cli import _parser; _parser()", 0.5)]
+)
+def test_it_answers_at_once(statement, limit_s):
+    """The best of several tries, less what Python itself takes: the machine may be busy."""
+
+    def seconds(code: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - began
+
+    assert min(seconds(statement) for _ in range(5)) - min(seconds("pass") for _ in range(5)) < limit_s
+
+
+def test_nothing_that_should_be_is_a_pickle():
+    """Only checkpoints of one's own runs are read by torch, and only as tensors and plain values."""
+    for path in MODULES:
+        text = path.read_text()
+        assert "allow_pickle=True" not in text
+        for call in re.findall(r"torch\.load\(.*", text):
+            assert "weights_only=True" in call, path
+        assert not re.search(r"pickle\.loads?\(|joblib\.load\(|\beval\(|\bexec\(", text.replace(".eval()", "")), path

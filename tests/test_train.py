@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bcsed import experiments, export, predict, train
+from bcsed.bundle import check
+from bcsed.config import Fit
+from bcsed.errors import ConfigError, DataError
+
+SMALL = experiments.find("tiny").vary(
+    "small",
+    net__backbone="mobilenetv3_small_050",
+    fit__epochs=2,
+    fit__batch_size=6,
+    data__min_class_count=2,
+    data__n_folds=3,
+)
+
+
+def states(run):
+    return torch.load(run / "last.pt", weights_only=True)
+
+
+def same(first, second) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first if k != "seconds")
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second or (isinstance(first, float) and math.isnan(first) and math.isnan(second))
+
+
+@pytest.fixture(scope="module")
+def run(year, tmp_path_factory):
+    return train.train(SMALL, year, tmp_path_factory.mktemp("train") / "run", jobs=2)
+
+
+def test_a_run_leaves_its_files(run):
+    assert sorted(path.name for path in run.iterdir()) == [
+        "best.pt",
+        "last.pt",
+        "metrics.csv",
+        "metrics.png",
+        "run.json",
+    ]
+    table = pd.read_csv(run / "metrics.csv")
+    assert table["epoch"].tolist() == [1, 2]
+    assert {"lr", "loss", "clip_auc", "clip_classes", "clip_cmap", "clip_lrap", "best", "seconds"} <= set(table)
+    assert (table["clip_classes"] == 3).all()
+    assert (run / "metrics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_from_run_to_scores(run, year, tmp_path):
+    trained = train.load(run)
+    assert trained.provenance["checkpoint"] == "best"
+    bundle = export.export(
+        trained.network,
+        tmp_path / "bundle",
+        contract=trained.contract,
+        priors=trained.priors,
+        recipe=trained.recipe,
+        provenance=trained.provenance,
+    )
+    check(bundle)
+    assert bundle.contract.classes == ("1139490", "cuckoo1", "frog1")
+    assert bundle.recipe["fit"]["epochs"] == 2
+    result = predict.predict([bundle], [year / "test_soundscapes"], sample_submission=year / "sample_submission.csv")
+    assert result.scores.shape == (12, 3)
+
+
+def test_threads_and_cache_leave_no_trace(run, year, tmp_path):
+    other = train.train(SMALL, year, tmp_path / "other", jobs=1, cache_gb=0.0)
+    assert same(states(run), states(other))
+
+
+def test_another_seed_is_another_training(run, year, tmp_path):
+    other = train.train(SMALL.vary("small", fit__seed=1), year, tmp_path / "other", jobs=2)
+    assert not same(states(run)["model"], states(other)["model"])
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_train import SMALL
+from bcsed import train
+train.train(SMALL, {data!r}, {out!r}, jobs=2, checkpoint_min=0, resume={resume})
+"""
+
+
+def start(data, out, resume=False):
+    code = SCRIPT.format(tests=str(Path(__file__).parent), data=str(data), out=str(out), resume=resume)
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["a step", "an epoch"])
+def test_killed_and_resumed_is_bit_for_bit_uninterrupted(run, year, tmp_path, after):
+    out = tmp_path / "killed"
+    process = start(year, out)
+    wanted = out / ("last.pt" if after == "a step" else "metrics.csv")
+    while not wanted.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    killed_at = states(out)
+    assert (killed_at["epoch"], killed_at["step"]) < (2, 0)
+    assert start(year, out, resume=True).wait() == 0
+    assert same(states(run), states(out))
+    assert not list(out.glob(".*.part")) or after
+
+
+def test_resuming_refuses_what_it_cannot_go_on_with(run, year, tmp_path):
+    with pytest.raises(DataError, match="holds no run to resume"):
+        train.train(SMALL, year, tmp_path / "none", resume=True)
+    with pytest.raises(DataError, match="is already there; continue it with --resume"):
+        train.train(SMALL, year, run)
+    with pytest.raises(DataError, match=r"cannot be resumed: its recipe differs .*: fit: lr \(0.003 then, 0.001 now\)"):
+        train.train(SMALL.vary("small", fit__lr=1e-3), year, run, resume=True)
+    with pytest.raises(DataError, match=r"its fold differs .* \(0 then, 1 now\)"):
+        train.train(SMALL, year, run, fold=1, resume=True)
+
+
+def test_a_finished_run_resumed_stays_as_it_is(run, year):
+    before = states(run)
+    train.train(SMALL, year, run, resume=True)
+    assert same(before, states(run))
+
+
+def test_damaged_checkpoints(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "best.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(DataError, match="is damaged or no checkpoint"):
+        train.load(tmp_path / "run")
+    with pytest.raises(ConfigError, match="must be best or last"):
+        train.load(run, "oldest")
+    (tmp_path / "run" / "best.pt").unlink()
+    assert train.load(tmp_path / "run").provenance["checkpoint"] == "last"
+    with pytest.raises(DataError, match=r"no checkpoint best\.pt yet"):
+        train.load(tmp_path / "run", "best")
+
+
+def test_folds_hold_out_and_none_learns_from_all(year):
+    ready = train.prepare(SMALL, year, fold=1)
+    assert len(ready.valid_rows) == 8
+    assert not set(ready.valid_rows) & set(ready.train_rows)
+    every = train.prepare(SMALL, year, fold=None)
+    assert len(set(every.train_rows)) == 24
+    assert len(every.valid_rows) == 0
+    with pytest.raises(ConfigError, match="fold must be 0 to 2, or none; got 7"):
+        train.prepare(SMALL, year, fold=7)
+
+
+def test_an_unreadable_clip_stops_or_is_skipped(year, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(year, data)
+    (data / "train_audio" / "frog1" / "XC2003.ogg").write_text("no sound")
+    with pytest.raises(DataError, match=r"1 of 24 training recordings cannot be read.*XC2003.*--on-error skip"):
+        train.train(SMALL, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    quick = SMALL.vary("quick", fit__epochs=1)
+    train.train(quick, data, tmp_path / "run", on_error="skip")
+    assert pd.read_csv(tmp_path / "run" / "skipped.csv")["recording"].str.endswith("XC2003.ogg").tolist() == [True]
+
+
+def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(year, data)
+    (data / "train_soundscapes").mkdir()
+    lines = ["filename,start,end,primary_label"]
+    for number in range(3):
+        name = f"soundscape_{number}.ogg"
+        shutil.copy(data / "test_soundscapes" / name, data / "train_soundscapes" / name)
+        names = [("1139490", "cuckoo1", "frog1")[(number + row) % 3] for row in range(4)]
+        lines += [f"{name},00:00:{5 * r:02},00:00:{5 * r + 5:02},{x}" for r, x in enumerate(names)]
+    (data / "train_soundscapes_labels.csv").write_text("\n".join(lines + lines[1:]) + "\n")
+    run = train.train(SMALL.vary("quick", fit__epochs=1), data, tmp_path / "run", fold=None)
+    told = pd.read_csv(run / "metrics.csv").iloc[-1]
+    assert told["row_classes"] == 3
+    # The same rows, scored by the exported bundle, give the same figure.
+    trained = train.load(run)
+    bundle = export.export(trained.network, tmp_path / "b", contract=trained.contract, priors=trained.priors)
+    scores = predict.predict([bundle], [data / "train_soundscapes"]).scores
+    from bcsed import metrics
+
+    truth = train.prepare(SMALL, data).row_truth
+    assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - told["row_auc"]) < 1e-6
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(year, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(DataError, match=r"the loss became nan in epoch 1, step 1.*mixed_precision=false"):
+        train.train(SMALL, year, tmp_path / "run")
+
+
+def test_the_rate_warms_up_and_comes_down():
+    fit = Fit()
+    rates = np.array([train.rate(fit, epoch) for epoch in np.arange(0, 24, 0.01)])
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates.max() == pytest.approx(1e-3)
+    assert (rates >= 0).all()
+    peaks = [train.rate(fit, epoch) for epoch in (2, 10, 18)]
+    assert peaks == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_every_field_of_the_recipe_is_read():
+    """A field that nothing reads is a defect: each is named in the code outside the configuration."""
+    package = Path(train.__file__).parent.parent
+    code = "\n".join(
+        p.read_text() for p in package.rglob("*.py") if "config" not in p.parts and p.name != "experiments.py"
+    )
+    for group in ("signal", "net", "data", "augment", "fit"):
+        for field in dataclasses.fields(getattr(SMALL, group)):
+            assert f".{field.name}" in code, f"{group}.{field.name} is read nowhere"
