@@ -35,13 +35,8 @@ from .errors import BundleError, ConfigError
 from .rows import replacing
 
 SCHEMA = 1
-GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE, MANIFEST = (
-    "model.xml",
-    "model.bin",
-    "weights.safetensors",
-    "probe.npz",
-    "bundle.json",
-)
+GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE = "model.xml", "model.bin", "weights.safetensors", "probe.npz"
+MANIFEST = "bundle.json"
 _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
 _KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
 

@@ -200,11 +200,14 @@ def score(options: argparse.Namespace) -> int:
         raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
     scores = scores.loc[truth.index, truth.columns]
     found = metrics.score_tables(truth, scores)
-    files = truth.index.to_series().str.rsplit("_", n=1).str[0].to_numpy()
-    low, high = metrics.bootstrap_auc(truth, scores, files, rng=np.random.default_rng(0))
+    files = truth.index.to_series().str.rsplit("_", n=1).str[0]
+    sure = ""
+    if files.nunique() > 1:
+        low, high = metrics.bootstrap_auc(truth, scores, files, rng=np.random.default_rng(0))
+        sure = f" (95 % over recordings: {low:.3f} to {high:.3f})"
     print(
         f"macro ROC-AUC {found.macro_auc:.4f} over {found.n_classes} of {truth.shape[1]} classes, {found.n_rows} "
-        f"rows (95 % over recordings: {low:.3f} to {high:.3f}); cmAP {found.cmap:.4f}, LRAP {found.lrap:.4f}"
+        f"rows{sure}; cmAP {found.cmap:.4f}, LRAP {found.lrap:.4f}"
     )
     if options.per_class:
         print(metrics.per_class(truth, scores).to_string(index=False, float_format="%.4f"))

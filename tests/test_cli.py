@@ -57,7 +57,7 @@ MISTAKES = {
     "value of another type": (f"{TRAIN} --set data__crop=true", nothing, "Data.crop must be str, got True"),
     "set without a value": (f"{TRAIN} --set fit__epochs", nothing, "takes group__field=value"),
     "unknown signal": (f"{TRAIN} --set signal=WIDE_512", nothing, "no signal 'WIDE_512'"),
-    "unknown backbone": (f"{TRAIN} --set net__backbone=resnet_b7", nothing, "has no model 'resnet_b7'"),
+    "unknown backbone": (f"{TRAIN} --set net__backbone=resnet_b7 --fold none", nothing, "has no model 'resnet_b7'"),
     "fold out of range": (f"{TRAIN} --fold 9", nothing, "fold must be 0 to 4"),
     "no data": ("train tiny --data none --out new", nothing, "none"),
     "no competition": ("train tiny --data empty --out new", nothing, "empty"),
@@ -84,7 +84,7 @@ MISTAKES = {
     "the run is there": ("train tiny --data data --out taken", nothing, "already there"),
     "nothing to resume": (f"{TRAIN} --resume", nothing, "no run to resume"),
     "no such weights": (
-        "train exp-93 --data data --out new --pretrained w.bin",
+        "train exp-93 --data data --out new --pretrained w.bin --fold none",
         nothing,
         "no such file of weights",
     ),
@@ -232,6 +232,7 @@ def test_an_interruption_is_no_failure(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
+    interrupted.__name__ = "versions"
     monkeypatch.setattr(cli, "versions", interrupted)
     assert main(["versions"]) == 130
     assert "what is finished is kept" in capsys.readouterr().err

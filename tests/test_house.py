@@ -29,7 +29,8 @@ RUNGS = {
     **dict.fromkeys(("export", "ensemble"), 7),
     "predict": 8,
     "train": 9,
-    **dict.fromkeys(("cli", "__main__", "__init__"), 10),
+    **dict.fromkeys(("cli", "__init__"), 10),
+    "__main__": 11,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

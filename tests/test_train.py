@@ -127,8 +127,8 @@ def test_resuming_refuses_what_it_cannot_go_on_with(run, year, tmp_path):
         train.train(SMALL, year, tmp_path / "none", resume=True)
     with pytest.raises(DataError, match="is already there; continue it with --resume"):
         train.train(SMALL, year, run)
-    with pytest.raises(DataError, match=r"cannot be resumed: its recipe differs .*: fit: lr \(0.003 then, 0.001 now\)"):
-        train.train(SMALL.vary("small", fit__lr=1e-3), year, run, resume=True)
+    with pytest.raises(DataError, match=r"cannot be resumed: its recipe differs .*: fit: lr \(0.001 then, 0.002 now\)"):
+        train.train(SMALL.vary("small", fit__lr=2e-3), year, run, resume=True)
     with pytest.raises(DataError, match=r"its fold differs .* \(0 then, 1 now\)"):
         train.train(SMALL, year, run, fold=1, resume=True)
 

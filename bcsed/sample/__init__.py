@@ -134,7 +134,7 @@ def _fresh(folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"'{folder}' is a file: name a new folder for the sample competition")
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"'{folder}' is not empty: name a new folder for the sample competition, or empty this one")
+        raise DataError(f"'{folder}' is not empty: name a new folder for the sample competition, or empty this one.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -86,9 +86,10 @@ def train(
     ConfigError, DataError
         Before the first step, for everything that can be seen then; and if the loss becomes no number.
     """
+    out = Path(out)
+    runs.claim(out, resume=resume)
     ready = prepare(experiment, data, fold=fold, on_error=on_error, jobs=jobs)
     contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
-    out = Path(out)
     start = _start(experiment, pretrained)
     description = runs.describe(
         experiment,
@@ -100,12 +101,7 @@ def train(
         n_clips=len(ready.recordings),
         priors=labels.class_priors(ready.targets),
     )
-    if resume:
-        state = runs.open_folder(out, description, resume=True)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is already there; continue it with --resume, or name a new folder.")
-    else:
-        state = None
+    state = runs.state_to_resume(out, description) if resume else None
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(experiment.fit.seed)
@@ -119,7 +115,7 @@ def train(
         )
         if not resume:
             # Only now: a network that cannot be had leaves no folder behind.
-            runs.open_folder(out, description, resume=False)
+            runs.write_json(out / runs.RUN, description)
         if ready.skipped:
             listed = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
             with replacing(out / runs.SKIPPED) as temporary:

@@ -97,7 +97,9 @@ def prepare(
     table = table[[found is not None for found in infos]].reset_index(drop=True)
     if table.empty:
         raise DataError(f"{data}: none of the training recordings can be read.")
-    fold_of = labels.folds(table, experiment.data, experiment.fit.seed)
+    # Whoever holds nothing out needs no folds, however few clips there are.
+    everything = np.full(len(table), labels.NEVER_HELD_OUT)
+    fold_of = everything if fold is None else labels.folds(table, experiment.data, experiment.fit.seed)
     targets, weights = labels.targets(table, classes, experiment.data)
     column = {name: place for place, name in enumerate(classes)}
     truth = np.zeros_like(targets)

@@ -81,30 +81,35 @@ def describe(
     }
 
 
-def open_folder(out: Path, description: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
-    """Begin a run's folder, or return the state to go on from.
+def claim(out: Path, *, resume: bool) -> None:
+    """Refuse a folder in which a training cannot begin or, with `resume`, cannot go on.
 
     Raises
     ------
     DataError
-        If there is a run already and `resume` is off, none and it is on, or it was another training.
+        If something is there already and `resume` is off, or no run is there and it is on.
     """
-    file = out / RUN
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise DataError(f"{out} is already there; continue it with --resume, or name a new folder.")
-        write_json(file, description)
-        return None
-    if not file.is_file():
+    if resume and not (out / RUN).is_file():
         raise DataError(f"{out} holds no run to resume ({RUN} is missing).")
-    earlier = _read_json(file)
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is already there; continue it with --resume, or name a new folder.")
+
+
+def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the state to go on from, None if the run was killed before its first checkpoint.
+
+    Raises
+    ------
+    DataError
+        If the run in the folder was another training.
+    """
+    earlier = _read_json(out / RUN)
     for key in ("recipe", "contract", "fold", "start", "clips_sha256"):
         if earlier.get(key) != json.loads(json.dumps(description[key])):
             raise DataError(
                 f"{out} cannot be resumed: its {key.replace('clips_sha256', 'list of clips')} differs "
                 f"from what was asked now{_which(earlier.get(key), description[key])}."
             )
-    # Killed before its first checkpoint, a run begins anew: nothing is lost but that beginning.
     return load_state(out / LAST) if (out / LAST).is_file() else None
 
 
