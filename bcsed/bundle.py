@@ -112,6 +112,14 @@ def probe_picture(signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[
         return db[0].numpy(), Picture(signal)(db)[0].numpy()
 
 
+def claim(out: str | Path) -> Path:
+    """Return the path of a bundle to be, refusing one that is taken."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} is already there; name a new folder for the bundle.")
+    return out
+
+
 def seal(
     out: str | Path,
     graph: Any,
@@ -143,9 +151,7 @@ def seal(
     """
     import openvino
 
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} is already there; name a new folder for the bundle.")
+    out = claim(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -329,9 +335,10 @@ def _contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
 
 def _check_files(path: Path, files: Mapping[str, str]) -> None:
     known = {*_REQUIRED, WEIGHTS}
-    for name in (*_REQUIRED, *files):
-        if name not in known:
-            raise BundleError(f"{path / MANIFEST} lists {name!r}; a bundle holds only {', '.join(sorted(known))}.")
+    strange = sorted(set(files) - known)
+    if strange:
+        raise BundleError(f"{path / MANIFEST} lists {strange[0]!r}; a bundle holds only {', '.join(sorted(known))}.")
+    for name in dict.fromkeys((*_REQUIRED, *files)):
         file = path / name
         if name not in files or not file.is_file():
             # A submission may leave the training weights at home.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -43,21 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def demo(options: argparse.Namespace) -> int:
     """Walk the whole road on the synthetic sample."""
     began, out = time.monotonic(), Path(options.out)
-    data, run, bundle, scores = out / "sample", out / "run", out / "bundle", out / "scores"
-    told = {"run": str(run), "bundle": str(bundle), "data": str(data)}
+    data, run, bundle, scores = (shlex.quote(str(out / name)) for name in ("sample", "run", "bundle", "scores"))
     for step in (
-        ["sample", str(data), "--year", "2025"],
-        ["train", "tiny", "--data", told["data"], "--out", told["run"]],
-        ["export", told["run"], "--out", told["bundle"]],
-        ["check", told["bundle"]],
-        [
-            *("predict", told["bundle"], "--recordings", str(data / "test_soundscapes")),
-            *("--out", str(scores), "--sample-submission", str(data / "sample_submission.csv")),
-        ],
-        ["score", str(scores / "submission.csv"), "--truth", str(data / "test_truth.csv")],
+        f"sample {data} --year 2025",
+        f"train tiny --data {data} --out {run}",
+        f"export {run} --out {bundle}",
+        f"check {bundle}",
+        f"predict {bundle} --recordings {data}/test_soundscapes --out {scores} "
+        f"--sample-submission {data}/sample_submission.csv",
+        f"score {scores}/submission.csv --truth {data}/test_truth.csv",
     ):
-        print(f"\n$ bcsed {' '.join(step)}", flush=True)
-        status = main(step)
+        print(f"\n$ bcsed {step}", flush=True)
+        status = main(shlex.split(step))
         if status:
             return status
     print(f"\nall of it took {time.monotonic() - began:.0f} s; look into {out}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ._version import __version__
-from .bundle import Bundle, compile_graph, probe_picture, seal
+from .bundle import Bundle, claim, compile_graph, probe_picture, seal
 from .config import Contract
 from .errors import BundleError
 from .model import SedNet
@@ -88,6 +88,7 @@ def export(
     BundleError
         If graph and network disagree, or the bundle cannot be written.
     """
+    claim(out)
     graph = to_graph(network, contract)
     difference = parity(network, graph, contract)
     if not difference <= PARITY_TOLERANCE:

@@ -82,7 +82,8 @@ def test_masks_fill_with_the_floor_and_spare_the_rest():
     out = masks(db, generator(1))
     changed = out != db
     assert changed.any((1, 2)).all()
-    floors = db.amin((1, 2), keepdim=True).expand_as(db)
+    high, low = db.amax((1, 2), keepdim=True), db.amin((1, 2), keepdim=True)
+    floors = torch.maximum(low, high - 80).expand_as(db)
     assert torch.equal(out[changed], floors[changed])
     assert torch.equal(Masks(2, 2, 0.2, 0.3, 0.0, 0.0, 80.0)(db, generator(1)), db)
 

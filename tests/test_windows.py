@@ -75,7 +75,7 @@ def test_a_window_stands_around_its_row():
 def test_steps_that_do_not_divide_a_row_are_weighed():
     """WIDE_256 answers every .75 s; 5 s are 6.67 of these."""
     weights = plan(32_000 * 60, WIDE_256, 16, 5, kind="sliding").weight[0]
-    assert weights.tolist() == [24_000] * 6 + [16_000]
+    assert [int(weight) for weight in weights if weight] == [24_000] * 6 + [16_000]
 
 
 def test_nothing_drifts_in_a_day():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def _check_same(manifest: Path, settings: Mapping[str, Any]) -> None:
         earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest} is damaged; name a new folder for the scores.") from error
-    differing: Sequence[str] = sorted(key for key in {*earlier, *settings} if earlier.get(key) != settings.get(key))
+    differing = [key for key in {**settings, **earlier} if earlier.get(key) != settings.get(key)]
     if differing:
         key = differing[0]
         raise DataError(

@@ -115,6 +115,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
     torch.set_num_threads(threads)
     windows = np.stack([db[:, start : start + 768] for start in plan(len(wave), WIDE_384, 24, 5).starts])
     ratios, network_s = [], []
+    predict.predict([loaded], paths[:1])  # imports and first allocations are not what is compared
     for repeat in range(options.repeats):
         network = bare(loaded, windows, len(paths))
         result = predict.predict([loaded], paths, jobs=options.jobs)
