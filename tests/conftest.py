@@ -145,7 +145,7 @@ def reseal():
     def act(folder: Path, change) -> None:
         def both(values):
             change(values)
-            values["files"] = {name: bundle._sha256(folder / name) for name in values["files"]}
+            values["files"] = {name: bundle.sha256(folder / name) for name in values["files"]}
 
         edit_json(folder / "bundle.json", both)
 

@@ -16,7 +16,6 @@ run code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -29,16 +28,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._version import __version__
-from .config import Contract, Signal, from_dict, to_dict
-from .errors import BundleError, ConfigError
-from .rows import replacing
-
-SCHEMA = 1
-GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE = "model.xml", "model.bin", "weights.safetensors", "probe.npz"
-MANIFEST = "bundle.json"
-_REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
-_KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
+from .._version import __version__
+from ..config import Contract, Signal, from_dict, to_dict
+from ..errors import BundleError, ConfigError
+from ..rows import replacing
+from .parts import (
+    GRAPH,
+    GRAPH_WEIGHTS,
+    MANIFEST,
+    PROBE,
+    SCHEMA,
+    WEIGHTS,
+    check_files,
+    read_contract,
+    read_manifest,
+    sha256,
+)
 
 # The picture lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below,
 # any change of the signal far above.
@@ -104,8 +109,8 @@ def probe_picture(signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[
     """Return the probe as today's code hears it: the dB window (F, T) and the picture (C, H, W)."""
     import torch
 
-    from .model import Picture
-    from .spectrogram import LogMel
+    from ..model import Picture
+    from ..spectrogram import LogMel
 
     with torch.no_grad():
         db = LogMel(signal)(torch.from_numpy(probe_wave(signal))[None])
@@ -177,7 +182,7 @@ def seal(
             "priors": [round(float(value), 8) for value in priors],
             "recipe": dict(recipe),
             "provenance": dict(provenance),
-            "files": {file.name: _sha256(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
         }
         with replacing(folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -202,9 +207,9 @@ def load(path: str | Path) -> Bundle:
         another bundle.
     """
     path = Path(path)
-    manifest = _manifest(path)
-    contract = _contract(path, manifest)
-    _check_files(path, manifest["files"])
+    manifest = read_manifest(path)
+    contract = read_contract(path, manifest)
+    check_files(path, manifest["files"])
     steps = manifest["steps"]
     if not isinstance(steps, int) or steps < 1 or contract.signal.n_frames % steps:
         raise BundleError(f"{path}: steps is {steps!r}, which does not divide {contract.signal.n_frames} frames.")
@@ -296,64 +301,6 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     return tensors
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise BundleError(f"{path}: there is no such folder.")
-    file = path / MANIFEST
-    if not file.is_file():
-        raise BundleError(f"{path} is no bundle, or was not finished: it has no {MANIFEST}.")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BundleError(f"{file} is not readable as JSON ({error}).") from error
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{file} must hold an object with named fields.")
-    if manifest.get("schema") != SCHEMA:
-        raise BundleError(f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads schema {SCHEMA}.")
-    unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
-    if unknown or missing:
-        what = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
-        raise BundleError(f"{file} {what}.")
-    for key in ("recipe", "provenance", "files"):
-        if not isinstance(manifest[key], dict):
-            raise BundleError(f"{file}: {key} must be an object with named fields.")
-    return manifest
-
-
-def _contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
-    try:
-        contract = from_dict(Contract, manifest["contract"], "contract")
-    except ConfigError as error:
-        raise BundleError(f"{path / MANIFEST}: {error}") from error
-    if contract.fingerprint != manifest["fingerprint"]:
-        raise BundleError(
-            f"{path}: signal, network or class order were edited after sealing: the contract's fingerprint "
-            f"is {contract.fingerprint}, sealed was {manifest['fingerprint']}."
-        )
-    return contract
-
-
-def _check_files(path: Path, files: Mapping[str, str]) -> None:
-    known = {*_REQUIRED, WEIGHTS}
-    strange = sorted(set(files) - known)
-    if strange:
-        raise BundleError(f"{path / MANIFEST} lists {strange[0]!r}; a bundle holds only {', '.join(sorted(known))}.")
-    for name in dict.fromkeys((*_REQUIRED, *files)):
-        file = path / name
-        if name not in files or not file.is_file():
-            # A submission may leave the training weights at home.
-            if name == WEIGHTS:
-                continue
-            raise BundleError(f"{path} is incomplete: it lacks {name}.")
-        if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
-            raise BundleError(f"{path}: {name} is a link out of the bundle.")
-        if _sha256(file) != files[name]:
-            raise BundleError(f"{path}: {name} was changed after sealing (its SHA-256 differs).")
-    for file in path.iterdir():
-        if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
-            raise BundleError(f"{path} holds {file.name}, which {MANIFEST} does not list.")
-
-
 def _check_graph(bundle: Bundle) -> None:
     graph, contract = read_graph(bundle), bundle.contract
     found = None
@@ -393,11 +340,3 @@ def _compare(bundle: Bundle, stage: str, then: npt.NDArray[Any], now: npt.NDArra
             f"{difference:.3g} (allowed {tolerance:g}); this installation does not hear as the bundle's did."
         )
     return difference
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
