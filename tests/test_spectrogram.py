@@ -67,3 +67,15 @@ def test_a_batch_does_not_matter():
 def test_degenerate_waves_have_defined_results(value):
     out = MELS["TINY_128"](torch.full((1, 40_000), float(value)))
     assert out.isnan().all() if np.isnan(value) else out.isfinite().all()
+
+
+def test_the_probe_still_sounds_as_it_did():
+    """Should this fail, every network trained before would hear something else: see golden/make.py."""
+    from pathlib import Path
+
+    from bcsed.bundle import probe_picture
+
+    db, picture = probe_picture(SIGNALS["TINY_128"])
+    with np.load(Path(__file__).parent / "golden" / "probe_tiny.npz") as golden:
+        np.testing.assert_allclose(np.maximum(db, db.max() - 80)[:, ::4], golden["db"], atol=1e-2)
+        np.testing.assert_allclose(picture[:, ::2, ::4], golden["picture"], atol=1e-4)

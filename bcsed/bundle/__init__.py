@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._version import __version__
-from ..config import Contract, Signal, from_dict, to_dict
-from ..errors import BundleError, ConfigError
+from ..config import Contract, Signal, to_dict
+from ..errors import BundleError
 from ..rows import replacing
 from .parts import (
     GRAPH,
