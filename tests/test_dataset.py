@@ -79,6 +79,8 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
 
     plain = epoch(0.0, 1)
     assert [step for step, _, _ in plain] == [0, 1, 2]
+    # Clips 0 and 2 of a batch are of one recording, cut at places of their own.
+    assert not torch.equal(plain[0][1][0], plain[0][1][2])
     for other in (epoch(1.0, 3), epoch(0.0, 3)):
         assert all(torch.equal(a[1], b[1]) and torch.equal(a[2], b[2]) for a, b in zip(plain, other, strict=True))
     late = epoch(1.0, 2, first_step=2)
