@@ -115,7 +115,7 @@ _TINY = Experiment(
     data=Data(pad="repeat"),
     augment=Augment(sumix_draw=(0, 1)),
     # Few steps from random weights: a residual network learns in hundreds where a MobileNet needs thousands.
-    fit=Fit(pretrained=False, loss="bce", epochs=24, warmup_epochs=2, cycle_epochs=24),
+    fit=Fit(pretrained=False, loss="bce", epochs=18, warmup_epochs=2, cycle_epochs=18),
     note="small and from random weights: the demo and the tests",
 )
 
