@@ -95,7 +95,8 @@ def test_blocks_do_not_show(tiny, recordings, monkeypatch):
     whole = score(tiny, [recordings / "long.wav"], cut=SLIDING).scores
     centred = score(tiny, [recordings / "long.wav"]).scores
     monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", 5)
-    np.testing.assert_array_equal(score(tiny, [recordings / "long.wav"]).scores, centred)
+    # Pooling fewer rows at a time may round the last bit of a sum differently.
+    np.testing.assert_allclose(score(tiny, [recordings / "long.wav"]).scores, centred, atol=1e-6)
     np.testing.assert_allclose(score(tiny, [recordings / "long.wav"], cut=SLIDING).scores, whole, atol=1e-6)
 
 
