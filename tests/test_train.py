@@ -200,7 +200,7 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence(year, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(train.loop, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DataError, match=r"the loss became nan in epoch 1, step 1.*mixed_precision=false"):
         train.train(SMALL, year, tmp_path / "run")
 

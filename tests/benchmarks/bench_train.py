@@ -24,7 +24,8 @@ from bcsed.config import Contract
 from bcsed.dataset import batches, epoch_order
 from bcsed.losses import criterion
 from bcsed.model import SedNet
-from bcsed.train import Prepared, _Loop, augment
+from bcsed.train import Prepared
+from bcsed.train.loop import Loop, augment
 
 RATE = 32_000
 K = 206
@@ -83,7 +84,7 @@ def main() -> None:
 
 def prepare(
     folder: Path, experiment: experiments.Experiment, options: argparse.Namespace, device: torch.device
-) -> _Loop:
+) -> Loop:
     """Write clips of 30 s and set a training up on them."""
     rng = np.random.default_rng(0)
     infos = []
@@ -110,16 +111,16 @@ def prepare(
     contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.signal, experiment.net, K, dropout=experiment.fit.dropout)
     network = network.to(device, memory_format=torch.channels_last)
-    return _Loop(experiment, contract, ready, network, device, folder, options.jobs, options.cache_gb, 10.0)
+    return Loop(experiment, contract, ready, network, device, folder, options.jobs, options.cache_gb, 10.0)
 
 
-def iter_waves(loop: _Loop, options: argparse.Namespace):
+def iter_waves(loop: Loop, options: argparse.Namespace):
     """Yield one batch of waves."""
     rng = np.random.default_rng(1)
     yield torch.from_numpy(np.stack([loop.clips.wave(place, "random", rng) for place in range(options.batch)]))
 
 
-def step(loop: _Loop, db: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> None:
+def step(loop: Loop, db: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> None:
     """Learn from ready pictures."""
     loop.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(loop.device.type, dtype=torch.float16, enabled=loop.half):
