@@ -127,7 +127,7 @@ def test_the_readme_shows_commands_that_exist():
     for line in shown:
         options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
         if "experiment" in options:
-            assert cli._experiment(options)
+            assert cli.read_experiment(options)
 
 
 def test_the_readme_shows_the_tree_as_it_is():

@@ -13,15 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
-from .errors import BcsedError, BundleError, ConfigError, DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from .experiments import Experiment
+from .._version import __version__
+from ..errors import BcsedError, BundleError, DataError
+from .bar import Bar, epoch_line
+from .options import predict_options, train_options
+from .reading import experiment as read_experiment
+from .reading import truth_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +62,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def sample(options: argparse.Namespace) -> int:
     """Write the synthetic competition."""
-    from . import sample as synthetic
+    from .. import sample as synthetic
 
     began = time.monotonic()
     folder = synthetic.write(options.folder, year=options.year, seed=options.seed)
@@ -74,7 +72,7 @@ def sample(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> int:
     """Print the table, or the difference of two of its rows."""
-    from . import experiments as table
+    from .. import experiments as table
 
     if options.diff is not None:
         first, second = map(table.find, options.diff)
@@ -93,10 +91,10 @@ def experiments(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train a row of the table."""
-    from .train import train as run_training
+    from ..train import train as run_training
 
-    experiment = _experiment(options)
-    with _Bar("train") as bar:
+    experiment = read_experiment(options)
+    with Bar("train") as bar:
         out = run_training(
             experiment,
             options.data,
@@ -109,7 +107,7 @@ def train(options: argparse.Namespace) -> int:
             cache_gb=options.cache_gb,
             on_error=options.on_error,
             progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
-            epoch_done=lambda values: bar.say(_epoch_line(values, experiment.fit.epochs)),
+            epoch_done=lambda values: bar.say(epoch_line(values, experiment.fit.epochs)),
         )
     print(f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt")
     return 0
@@ -117,8 +115,8 @@ def train(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Convert a run's network and seal it in a bundle."""
-    from .export import export as run_export
-    from .train import load
+    from ..export import export as run_export
+    from ..train import load
 
     trained = load(options.run_folder, options.checkpoint)
     bundle = run_export(
@@ -140,8 +138,8 @@ def export(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Verify bundles and play each its probe."""
-    from .bundle import check as play
-    from .bundle import load
+    from ..bundle import check as play
+    from ..bundle import load
 
     ill = 0
     for path in options.bundles:
@@ -157,12 +155,12 @@ def check(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Score recordings."""
-    from .bundle import load
-    from .predict import Rows
-    from .predict import predict as run_prediction
+    from ..bundle import load
+    from ..predict import Rows
+    from ..predict import predict as run_prediction
 
     cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
-    with _Bar("predict") as bar:
+    with Bar("predict") as bar:
         result = run_prediction(
             [load(path) for path in options.bundles],
             options.recordings,
@@ -188,11 +186,11 @@ def score(options: argparse.Namespace) -> int:
     """Compare a score table with the truth."""
     import numpy as np
 
-    from . import metrics, rows
+    from .. import metrics, rows
 
     scores = rows.read(options.scores)
     rows.check(scores, where=str(options.scores))
-    truth = _truth(options.truth, list(map(str, scores.columns)))
+    truth = truth_of(options.truth, list(map(str, scores.columns)))
     missing = truth.index.difference(scores.index)
     if len(missing):
         raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
@@ -241,89 +239,6 @@ def versions(_: argparse.Namespace) -> int:
     return 0
 
 
-def _experiment(options: argparse.Namespace) -> Experiment:
-    """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
-    from . import experiments as table
-    from .config import SIGNALS, read_value
-
-    changes: dict[str, Any] = {}
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes group__field=value, got {text!r}.")
-        changes[key] = SIGNALS.get(value, value) if key == "signal" else read_value(value)
-        if key == "signal" and value not in SIGNALS:
-            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
-    if options.pretrained == "none":
-        changes["fit__pretrained"] = False
-    row = table.find(options.experiment)
-    return row.vary(row.name, **changes)
-
-
-def _truth(path: str, classes: list[str]) -> pd.DataFrame:
-    """Read the truth: a wide table by row id, or labels in the form ``filename,start,end,primary_label``."""
-    from . import competition, rows
-
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file.")
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        header = stream.readline()
-    if "row_id" in header:
-        table = rows.read(file)
-        rows.check(table, where=str(file))
-        lacking = [name for name in map(str, table.columns) if name not in classes]
-        if lacking:
-            raise DataError(f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes).")
-        return table
-    return competition.truth_table(competition.read_soundscape_labels(file, classes), classes)
-
-
-def _epoch_line(values: Any, n_epochs: int) -> str:
-    parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
-    for key, name in (("clip", "clips"), ("row", "soundscape rows")):
-        if f"{key}_auc" in values:
-            parts.append(f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)")
-    return "  ".join([*parts, f"{values['seconds']:.0f} s", "best" if values["best"] else ""]).rstrip()
-
-
-class _Bar:
-    """A progress bar where somebody is looking, plain lines where nobody is."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self._label = name, ""
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def step(self, label: str, done: int, total: int, extra: str) -> None:
-        """Move to `done` of `total`."""
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None or label != self._label:
-            from tqdm import tqdm
-
-            self.__exit__()
-            self._bar, self._label = tqdm(total=total, desc=label, leave=False), label
-        self._bar.set_postfix_str(extra, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        if self._bar is not None:
-            self._bar.clear()
-        print(line, flush=True)
-
-
-def _fold(text: str) -> int | None:
-    return None if text == "none" else int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bcsed", description="Sound event detection for animal recordings.")
     parser.add_argument("--version", action="version", version=f"bcsed {__version__}")
@@ -345,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="another seed, another competition (%(default)s)")
     add = command(experiments).add_argument
     add("--diff", nargs=2, metavar=("A", "B"), help="show what differs between two rows")
-    _train_options(command(train).add_argument)
+    train_options(command(train).add_argument)
     add = command(export).add_argument
     add("run_folder", metavar="RUN", help="a folder made by train")
     add("--out", required=True, metavar="BUNDLE", help="a new folder")
@@ -353,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-weights", action="store_true", help="leave out what only further training needs")
     add = command(check).add_argument
     add("bundles", nargs="+", metavar="BUNDLE")
-    _predict_options(command(predict).add_argument)
+    predict_options(command(predict).add_argument)
     add = command(score).add_argument
     add("scores", metavar="SCORES", help="a table like submission.csv")
     add(
@@ -365,35 +280,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-class", action="store_true", help="a line for each class")
     command(versions)
     return parser
-
-
-def _train_options(add: Callable[..., Any]) -> None:
-    add("experiment", metavar="EXPERIMENT", help="a row of `bcsed experiments`")
-    add("--data", required=True, metavar="DIR", help="the competition's folder")
-    add("--out", required=True, metavar="RUN", help="a new folder")
-    add("--fold", type=_fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
-    add("--set", action="append", default=[], metavar="a__b=v", help="change a field, e.g. fit__epochs=3")
-    add("--resume", action="store_true", help="go on with an interrupted run")
-    add("--pretrained", metavar="FILE|none", help="local weights of the backbone, or a random start")
-    add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
-    add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
-    add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
-    add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
-
-
-def _predict_options(add: Callable[..., Any]) -> None:
-    add("bundles", nargs="+", metavar="BUNDLE")
-    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders")
-    add("--out", required=True, metavar="OUT", help="folder for submission.csv, problems.csv, manifest.json")
-    add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
-    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
-    add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
-    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
-    add("--sample-submission", metavar="FILE", help="the template whose columns are written")
-    add(
-        "--on-error",
-        choices=("report", "fill"),
-        default="report",
-        help="leave out a recording that cannot be read, or fill its rows with class priors",
-    )
-    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
