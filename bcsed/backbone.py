@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from .errors import ConfigError
 _log = logging.getLogger(__name__)
 
 
-def build(name: str, in_channels: int, *, pretrained: bool | str | Path = False) -> torch.nn.Module:
+def build(
+    name: str,
+    in_channels: int,
+    *,
+    pretrained: bool | str | Path = False,
+    drop_path: Sequence[float] = (),
+) -> torch.nn.Module:
     """Build a timm model without its classifier.
 
     Parameters
@@ -26,11 +33,16 @@ def build(name: str, in_channels: int, *, pretrained: bool | str | Path = False)
     pretrained : bool, str or Path
         False for random weights, True for timm's own (cached or fetched), or a local file of them in
         safetensors or PyTorch format.
+    drop_path : sequence of float
+        Probabilities with which training leaves out a residual branch (stochastic depth, Huang et al. 2016).
+        None for none; one for timm's own ramp, from 0 at the first block towards it at the last; several for
+        one a stage, the same in all blocks of it. A block without a shortcut has no branch to leave out.
 
     Raises
     ------
     ConfigError
-        If timm has no such model, or the weights cannot be had.
+        If timm has no such model, the weights cannot be had, or the model has no drop path or another number
+        of stages.
     """
     import timm
 
@@ -38,13 +50,25 @@ def build(name: str, in_channels: int, *, pretrained: bool | str | Path = False)
         close = ", ".join(timm.list_models(f"*{name.split('.')[0].split('_')[-1]}*")[:5])
         hint = f"; similar names are {close}" if close else ""
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{hint}.")
+    wrong = [rate for rate in drop_path if not 0 <= rate < 1]
+    if wrong:
+        raise ConfigError(f"drop_path must be probabilities in [0, 1), got {wrong[0]:g}.")
     options: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0, "global_pool": ""}
-    if isinstance(pretrained, bool):
-        return _create(name, pretrained, options)
-    path = Path(pretrained)
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file of weights for {name}; {_way_out(name)}")
-    return _create(name, True, {**options, "pretrained_cfg_overlay": {"file": str(path)}})
+    if len(drop_path) == 1 and drop_path[0] > 0:
+        options["drop_path_rate"] = drop_path[0]
+    if not isinstance(pretrained, bool):
+        path = Path(pretrained)
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file of weights for {name}; {_way_out(name)}")
+        options["pretrained_cfg_overlay"] = {"file": str(path)}
+    model = _create(name, bool(pretrained), options)
+    if any(drop_path) or len(drop_path) > 1:
+        stages = _stages(model)
+        if not stages:
+            raise ConfigError(_no_drop_path(name))
+        if len(drop_path) > 1:
+            _drop_by_stage(name, stages, drop_path)
+    return model
 
 
 def feature_shape(backbone: torch.nn.Module, in_channels: int, picture: tuple[int, int]) -> tuple[int, int, int]:
@@ -69,12 +93,45 @@ def feature_shape(backbone: torch.nn.Module, in_channels: int, picture: tuple[in
     return int(shape[1]), int(shape[2]), int(shape[3])
 
 
+def _stages(model: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:
+    """Return the blocks that can leave out their branch, by stage: layer1, blocks.0, stages.0, s1, ..."""
+    found: dict[str, list[torch.nn.Module]] = {}
+    for name, block in model.named_modules():
+        # None or an identity where timm was told of no rate.
+        if hasattr(block, "drop_path"):
+            found.setdefault(_stage(name), []).append(block)
+    return found
+
+
+def _stage(block: str) -> str:
+    parts = block.split(".")
+    numbered = next((place for place, part in enumerate(parts) if part[-1:].isdigit()), len(parts))
+    return ".".join(parts[: numbered + 1])
+
+
+def _drop_by_stage(name: str, stages: dict[str, list[torch.nn.Module]], rates: Sequence[float]) -> None:
+    from timm.layers.drop import DropPath
+
+    if len(rates) != len(stages):
+        raise ConfigError(
+            f"drop_path has {len(rates)} values, {name} has {len(stages)} stages ({', '.join(stages)}); give one "
+            "value a stage, or a single one for timm's ramp."
+        )
+    for blocks, rate in zip(stages.values(), rates, strict=True):
+        for block in blocks:
+            block.drop_path = DropPath(rate)
+
+
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> torch.nn.Module:
     import timm
     from safetensors import SafetensorError
 
     try:
         model: torch.nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise ConfigError(_no_drop_path(name)) from error
     # timm fetches through a hub client whose errors derive from OSError, RuntimeError or ValueError,
     # depending on what is missing: the network, the repository, the file, or a tensor in it.
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
@@ -84,6 +141,10 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> torch.nn.Mo
         raise ConfigError(f"the weights of {name} could not be had ({reason}); {_way_out(name)}") from error
     _log.info("%s: %s", name, "pretrained weights" if pretrained else "random weights")
     return model
+
+
+def _no_drop_path(name: str) -> str:
+    return f"timm's {name} has no drop path; leave drop_path empty, or choose a residual backbone."
 
 
 def _way_out(name: str) -> str:

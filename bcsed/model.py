@@ -5,14 +5,16 @@ Shapes: B windows, F mel bands, T frames, C channels, K classes; f and t after t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from . import backbone
 from .config import Net, Signal
+from .config.contract import check_groups
 from .errors import ConfigError
 
 
@@ -89,8 +91,33 @@ class FreqMean(nn.Module):
         return x.mean(2)
 
 
+class Head(nn.Module):
+    """What is heard at each step, and when to listen, for a group of classes.
+
+    Parameters
+    ----------
+    n_features : int
+        C.
+    n_classes : int
+        Classes of the group.
+    dropout : float
+        Between the two layers of `what`.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        C = n_features
+        self.when = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
+        self.what = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(C // 2, n_classes))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, t, C) -> logits and attention scores, (B, t, classes of the group) each."""
+        when = torch.tanh(self.when(x.transpose(1, 2))).transpose(1, 2)
+        return self.what(x), when
+
+
 class SedNet(nn.Module):
-    """A CNN over the folded picture, and two heads per time step.
+    """A CNN over the folded picture, and two heads per time step: one pair for all classes, or one a group.
 
     Parameters
     ----------
@@ -98,16 +125,29 @@ class SedNet(nn.Module):
     net : Net
     n_classes : int
         K.
+    groups : sequence of K int
+        The head group of each class, as in `Contract`; empty where one head answers all.
     dropout : three float
         After the pooled features, before the heads, inside the class head.
     pretrained : bool, str or Path
+    drop_path : sequence of float
         See `bcsed.backbone.build`.
+
+    Attributes
+    ----------
+    steps : int
+        t, in which a window is answered.
+    n_features : int
+        C, channels of the pooled features.
 
     Raises
     ------
     ConfigError
-        If the backbone is unknown, no CNN, or its map cannot be unfolded into whole steps.
+        If the backbone is unknown, no CNN, or its map cannot be unfolded into whole steps; if it has no such
+        drop path; or if the groups do not belong to the classes.
     """
+
+    places: torch.Tensor
 
     def __init__(
         self,
@@ -115,17 +155,20 @@ class SedNet(nn.Module):
         net: Net,
         n_classes: int,
         *,
+        groups: Sequence[int] = (),
         dropout: Sequence[float] = (0.0, 0.0, 0.0),
         pretrained: bool | str | Path = False,
+        drop_path: Sequence[float] = (),
     ) -> None:
         super().__init__()
+        check_groups(groups, net.heads, n_classes)
         self.folds = signal.folds
         self.picture = Picture(signal)
         # Learns the picture's statistics; ImageNet's would be those of photographs.
         self.norm = nn.BatchNorm2d(signal.n_channels)
-        self.backbone = backbone.build(net.backbone, signal.n_channels, pretrained=pretrained)
+        self.backbone = backbone.build(net.backbone, signal.n_channels, pretrained=pretrained, drop_path=drop_path)
         C, height, width = backbone.feature_shape(self.backbone, signal.n_channels, signal.picture)
-        self.steps = width * self.folds
+        self.steps, self.n_features = width * self.folds, C
         if height % self.folds or signal.n_frames % self.steps:
             raise ConfigError(
                 f"{net.backbone} makes a map of {height}x{width}, which {self.folds} folds and "
@@ -133,8 +176,11 @@ class SedNet(nn.Module):
             )
         self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
         self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
-        self.when = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
-        self.what = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout[2]), nn.Linear(C // 2, n_classes))
+        of_head = [[k for k in range(n_classes) if not groups or groups[k] == g] for g in sorted({0, *groups})]
+        self.heads = nn.ModuleList(Head(C, len(members), dropout[2]) for members in of_head)
+        # Where in the heads' answers, side by side, each class stands; it follows from the contract.
+        places = torch.tensor([k for members in of_head for k in members]).argsort()
+        self.register_buffer("places", places, persistent=False)
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer windows of a dB picture, step by step.
@@ -150,14 +196,35 @@ class SedNet(nn.Module):
         when : Tensor, shape (B, t, K)
             Attention scores in (-1, 1), before the softmax over whichever steps are pooled.
         """
+        return self.answer(self.pooled(db))
+
+    def pooled(self, db: torch.Tensor) -> torch.Tensor:
+        """Return what the backbone found at each step, its frequencies pooled: (B, F, T) dB -> (B, C, t)."""
         # Half precision has too few digits for dB differences along time.
         with torch.autocast(db.device.type, enabled=False):
             picture = self.picture(db.float())
         x = self.backbone.forward_features(self.norm(picture))  # type: ignore[operator]
-        x = self.freq_pool(unfold(x, self.folds))  # (B, C, t)
-        x = self.features(x.transpose(1, 2))  # (B, t, C)
-        when = torch.tanh(self.when(x.transpose(1, 2))).transpose(1, 2)
-        return self.what(x).float(), when.float()
+        pooled: torch.Tensor = self.freq_pool(unfold(x, self.folds))
+        return pooled
+
+    def answer(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `what` and `when` of `forward`, (B, t, K) each, from pooled features (B, C, t)."""
+        x = self.features(pooled.transpose(1, 2))  # (B, t, C)
+        answers = [head(x) for head in self.heads]
+        if len(answers) == 1:
+            what, when = answers[0]
+        else:
+            what, when = (torch.cat(parts, 2)[..., self.places] for parts in zip(*answers, strict=True))
+        return what.float(), when.float()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take up a state, an earlier version's too; otherwise as in ``torch.nn.Module``."""
+        return super().load_state_dict(modern_names(state_dict), strict, assign)
+
+
+def modern_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state under today's names: ``what`` and ``when`` were the network's own before there were heads."""
+    return {f"heads.0.{name}" if name.startswith(("what.", "when.")) else name: value for name, value in state.items()}
 
 
 def pool(what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from bcsed import bundle, export
 from bcsed.config import TINY_128, Contract, Net, Signal, to_dict
 from bcsed.errors import BundleError
+from bcsed.model import SedNet
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_torch_and_openvino_agree(tiny, network):
 def test_a_sealed_bundle_answers_as_it_did(tiny):
     assert bundle.load(tiny.path) == tiny
     assert max(bundle.check(tiny).values()) < 1e-5
-    assert set(bundle.read_weights(tiny)) >= {"norm.weight", "when.weight"}
+    assert set(bundle.read_weights(tiny)) >= {"norm.weight", "heads.0.when.weight"}
 
 
 def test_the_parts_of_a_bundle(tiny):
@@ -106,11 +108,12 @@ def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schema": 2}, "has schema 2; bcsed .* reads schema 1"),
+        ({"schema": 3}, "has schema 3; bcsed .* reads the schemas 1 and 2"),
+        ({"schema": None}, "has schema None"),
         ({"extra": 1}, "unknown key 'extra'"),
         ({"steps": 7}, "steps is 7"),
         ({"priors": [0.1]}, "priors must be 3 shares"),
-        ({"contract": {}}, "contract lacks signal, net, classes"),
+        ({"contract": {}}, "contract lacks signal, net, classes, groups"),
         ({"files": {"../../etc/passwd": "0"}}, "lists '../../etc/passwd'; a bundle holds only"),
         ({"fingerprint": "0" * 16}, "sealed was 0000000000000000"),
     ],
@@ -158,6 +161,56 @@ def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
     monkeypatch.setattr(bundle, "probe_picture", lambda _: (picture[0][::-1].copy(), picture[1]))
     with pytest.raises(BundleError, match="what the network answers differs"):
         bundle.check(tiny)
+
+
+def test_a_bundle_of_the_first_schema_is_what_it_was():
+    """Sealed before there were heads to choose, see golden/make.py."""
+    old = bundle.load(Path(__file__).parent / "golden" / "bundle_schema1")
+    assert json.loads((old.path / "bundle.json").read_text())["schema"] == 1
+    assert old.contract.fingerprint == "84c6b0c3cdeb1b8d"
+    assert (old.contract.net.heads, old.contract.groups) == ("one", ())
+    assert max(bundle.check(old).values()) < 1e-4
+
+
+def test_the_second_schema_says_which_heads(copy, reseal):
+    reseal(copy, lambda values: values["contract"].pop("groups"))
+    with pytest.raises(BundleError, match="contract lacks groups"):
+        bundle.load(copy)
+
+
+def test_weights_sealed_under_earlier_names_are_read_under_todays(copy, network, reseal):
+    from safetensors.torch import load_file, save_file
+
+    old = {name.removeprefix("heads.0."): tensor for name, tensor in load_file(copy / "weights.safetensors").items()}
+    assert {"when.weight", "what.0.weight"} <= set(old)
+    save_file(old, copy / "weights.safetensors")
+    reseal(copy, lambda _: None)
+    read = bundle.read_weights(bundle.load(copy))
+    assert set(read) == set(network.state_dict())
+
+
+def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
+    torch.manual_seed(4)
+    net, groups = Net(backbone="mobilenetv3_small_050", heads="taxon"), (2, 0, 1, 0)
+    contract = Contract(signal=TINY_128, net=net, classes=("a", "b", "c", "d"), groups=groups)
+    network = SedNet(TINY_128, net, 4, groups=groups).eval()
+    made = export.export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
+    assert made.contract == contract
+    assert made.provenance["torch_openvino_difference"] < 1e-4
+    assert max(bundle.check(made).values()) < 1e-5
+    db = torch.randn(1, 64, 256) * 20 - 40
+    with torch.inference_mode():
+        expected = network(db)
+    answer = bundle.compile_graph(bundle.read_graph(made), TINY_128)(db.numpy())
+    for place in range(2):
+        np.testing.assert_allclose(answer[place], expected[place].numpy(), atol=1e-4)
+    again = SedNet(TINY_128, net, 4, groups=groups).eval()
+    again.load_state_dict(bundle.read_weights(made))
+    with torch.inference_mode():
+        assert torch.equal(again(db)[0], expected[0])
+    reseal(made.path, lambda values: values["contract"].update(groups=[1, 0, 2, 0]))
+    with pytest.raises(BundleError, match="edited after sealing"):
+        bundle.load(made.path)
 
 
 def test_every_field_of_signal_alters_the_probe():

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed import backbone
+from bcsed.backbone import _stages
 from bcsed.config import SIGNALS, TINY_128, WIDE_384, Net, Signal
 from bcsed.errors import ConfigError
-from bcsed.model import Picture, SedNet, delta, fold, pool, unfold
+from bcsed.model import Picture, SedNet, delta, fold, modern_names, pool, unfold
 
 
 @settings(max_examples=30, deadline=None)
@@ -110,9 +111,117 @@ def test_dropout_acts_in_training_alone(rng):
     db = torch.randn(1, 64, 256)
     with torch.inference_mode():
         assert torch.equal(network(db)[0], network(db)[0])
-        for layer in (network.features, network.what):
+        for layer in (network.features, network.heads):
             layer.train()
         assert not torch.equal(network(db)[0], network(db)[0])
+
+
+TINY_NET = Net(backbone="mobilenetv3_small_050")
+
+
+def test_heads_answer_for_their_own_classes_in_the_order_of_the_classes():
+    groups = (2, 0, 1, 0, 2)
+    net = Net(backbone="mobilenetv3_small_050", heads="frequency")
+    network = SedNet(TINY_128, net, 5, groups=groups).eval()
+    assert [head.when.out_channels for head in network.heads] == [2, 1, 2]
+    db = torch.randn(2, 64, 256) * 15 - 30
+    with torch.inference_mode():
+        what, when = network(db)
+        x = network.features(network.pooled(db).transpose(1, 2))
+        alone = [head(x) for head in network.heads]
+    for k, group in enumerate(groups):
+        place = groups[:k].count(group)
+        assert torch.equal(what[..., k], alone[group][0][..., place])
+        assert torch.equal(when[..., k], alone[group][1][..., place])
+
+
+def test_one_head_is_a_head_over_all_classes():
+    network = SedNet(TINY_128, TINY_NET, 4).eval()
+    assert len(network.heads) == 1
+    db = torch.randn(2, 64, 256) * 15 - 30
+    with torch.inference_mode():
+        pooled = network.pooled(db)
+        assert pooled.shape == (2, network.n_features, network.steps)
+        for whole, parted in zip(network(db), network.answer(pooled), strict=True):
+            assert torch.equal(whole, parted)
+
+
+def test_groups_that_nobody_asked_for():
+    with pytest.raises(ConfigError, match="heads is 'one', yet there are 2 groups"):
+        SedNet(TINY_128, TINY_NET, 3, groups=(0, 1, 1))
+    with pytest.raises(ConfigError, match="group of each of the 3 classes, got 0"):
+        SedNet(TINY_128, Net(backbone="mobilenetv3_small_050", heads="taxon"), 3)
+
+
+def test_a_state_of_before_there_were_heads():
+    network, other = SedNet(TINY_128, TINY_NET, 3).eval(), SedNet(TINY_128, TINY_NET, 3).eval()
+    old = {name.removeprefix("heads.0."): tensor for name, tensor in network.state_dict().items()}
+    assert {"what.0.weight", "what.3.bias", "when.weight", "when.bias"} <= set(old)
+    other.load_state_dict(old)
+    db = torch.randn(1, 64, 256) * 15 - 30
+    with torch.inference_mode():
+        assert torch.equal(network(db)[0], other(db)[0])
+    # Today's names are left alone, and nothing but the earlier ones is.
+    assert set(modern_names(network.state_dict())) == set(network.state_dict())
+    assert set(modern_names({"whatever": 1, "backbone.when.x": 2})) == {"whatever", "backbone.when.x"}
+
+
+STAGES = {
+    "resnet10t": 4,
+    "tf_efficientnet_b0.ns_jft_in1k": 7,
+    "eca_nfnet_l0": 4,
+    "regnety_008": 4,
+    "resnest14d": 4,
+    "mobilenetv3_small_050": 6,
+    "convnext_atto": 4,
+}
+
+
+def rates(model: torch.nn.Module) -> list[list[float]]:
+    """What each block's branch is left out with, by stage."""
+    return [[getattr(block.drop_path, "drop_prob", 0.0) for block in blocks] for blocks in _stages(model).values()]
+
+
+@pytest.mark.parametrize(("name", "n_stages"), STAGES.items(), ids=STAGES)
+def test_drop_path_is_one_ramp_or_one_value_a_stage(name, n_stages):
+    for none in ((), (0.0,)):
+        assert not any(map(any, rates(backbone.build(name, 3, drop_path=none))))
+    ramp = [rate for found in rates(backbone.build(name, 3, drop_path=(0.2,))) for rate in found]
+    assert ramp == sorted(ramp)
+    assert ramp[0] == 0 < ramp[1] < ramp[-1] <= 0.2 + 1e-6
+    wanted = [place / 10 for place in range(n_stages)]
+    by_stage = rates(backbone.build(name, 3, drop_path=wanted))
+    assert [set(found) for found in by_stage] == [{rate} for rate in wanted]
+    with pytest.raises(ConfigError, match=rf"has {n_stages + 1} values, {name} has {n_stages} stages \("):
+        backbone.build(name, 3, drop_path=[0.1] * (n_stages + 1))
+
+
+@pytest.mark.parametrize(("drop_path", "acts"), [((0.0, 0.0, 0.0, 0.0), False), ((0.0, 0.9, 0.0, 0.9), True)])
+def test_drop_path_acts_in_training_alone(drop_path, acts):
+    network = SedNet(TINY_128, Net(backbone="resnet10t"), 3, drop_path=drop_path).eval()
+    for layer in network.modules():
+        # timm begins with branches that give zero.
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(layer.weight)
+    db = torch.randn(4, 64, 256)
+    with torch.inference_mode():
+        expected = network(db)[0]
+        assert torch.equal(network(db)[0], expected)
+        for layer in network.modules():
+            # BatchNorm stays as it is, so that nothing but the drop path is left to act.
+            if type(layer).__name__ == "DropPath":
+                layer.train()
+        assert torch.equal(network(db)[0], expected) != acts
+    plain = SedNet(TINY_128, Net(backbone="resnet10t"), 3)
+    assert set(plain.state_dict()) == set(network.state_dict())
+
+
+@pytest.mark.parametrize("drop_path", [(0.1,), (0.1, 0.2)])
+def test_a_backbone_without_drop_path(drop_path):
+    with pytest.raises(ConfigError, match="timm's densenet121 has no drop path; leave drop_path empty"):
+        backbone.build("densenet121", 3, drop_path=drop_path)
+    with pytest.raises(ConfigError, match=r"in \[0, 1\), got 1"):
+        backbone.build("resnet10t", 3, drop_path=(1.0,))
 
 
 def test_unknown_and_unfit_backbones():

@@ -42,8 +42,8 @@ from .parts import (
     check_files,
     read_contract,
     read_manifest,
-    sha256,
 )
+from .parts import sha256 as sha256
 
 # The picture lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below,
 # any change of the signal far above.
@@ -286,7 +286,7 @@ def compile_graph(graph: Any, signal: Signal, *, threads: int | None = None) -> 
 
 
 def read_weights(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's weights as tensors, for further training.
+    """Return a bundle's weights as tensors under today's names, for further training.
 
     Raises
     ------
@@ -295,10 +295,12 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     """
     from safetensors.torch import load_file
 
+    from ..model import modern_names
+
     if not (bundle.path / WEIGHTS).is_file():
         raise BundleError(f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on.")
     tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
-    return tensors
+    return modern_names(tensors)
 
 
 def _check_graph(bundle: Bundle) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 from .._version import __version__
 from ..config import Contract, from_dict
+from ..config.contract import with_later
 from ..errors import BundleError, ConfigError
 
-SCHEMA = 1
+# 1: one head answers all classes, and the contract does not speak of heads. 2: it does.
+SCHEMA = 2
+_READ = (1, 2)
 GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE = "model.xml", "model.bin", "weights.safetensors", "probe.npz"
 MANIFEST = "bundle.json"
 _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
@@ -20,7 +23,7 @@ _KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recip
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return a manifest of the known schema and keys."""
+    """Return a manifest of a known schema, with its keys; an earlier schema's contract is filled up to today's."""
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such folder.")
     file = path / MANIFEST
@@ -32,8 +35,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{file} is not readable as JSON ({error}).") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{file} must hold an object with named fields.")
-    if manifest.get("schema") != SCHEMA:
-        raise BundleError(f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads schema {SCHEMA}.")
+    if manifest.get("schema") not in _READ:
+        raise BundleError(
+            f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads the schemas "
+            f"{' and '.join(map(str, _READ))}."
+        )
     unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
     if unknown or missing:
         what = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
@@ -41,6 +47,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for key in ("recipe", "provenance", "files"):
         if not isinstance(manifest[key], dict):
             raise BundleError(f"{file}: {key} must be an object with named fields.")
+    if manifest["schema"] < SCHEMA and isinstance(manifest["contract"], dict):
+        manifest["contract"] = with_later(manifest["contract"])
     return manifest
 
 

@@ -6,14 +6,17 @@ import hashlib
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ConfigError
 from .strict import at_least, check_types, multiple, nearest, one_of, to_dict
 
 # A CNN of the timm kind halves its picture five times.
 STRIDE = 32
+# What later versions added to the contract, by its place there, and what was always done before.
+_LATER: Mapping[tuple[str, ...], Any] = types.MappingProxyType({("groups",): (), ("net", "heads"): "one"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +126,15 @@ class Net:
         A clip's answer: Σ when·σ(what), or σ(Σ when·what).
     freq_pool : {'mean', 'gem'}
         How the frequency axis of the feature map is reduced; GeM has a learned exponent.
+    heads : {'one', 'taxon', 'frequency'}
+        One pair of heads for all classes, or one for each group of them: the taxa, or bands of how many
+        clips a class has. Which class is in which group, the contract says.
     """
 
     backbone: str = "tf_efficientnet_b0.ns_jft_in1k"
     pool: str = "prob"
     freq_pool: str = "mean"
+    heads: str = "one"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -135,6 +142,7 @@ class Net:
             raise ConfigError("backbone is empty; name a timm CNN such as 'tf_efficientnet_b0.ns_jft_in1k'.")
         one_of(self, "pool", ("prob", "logit"))
         one_of(self, "freq_pool", ("mean", "gem"))
+        one_of(self, "heads", ("one", "taxon", "frequency"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +155,14 @@ class Contract:
     net : Net
     classes : tuple of str
         Names of the K columns of the answer, in order.
+    groups : tuple of int
+        The head group of each class, numbered from 0, see `bcsed.groups`; empty where one head answers all.
     """
 
     signal: Signal
     net: Net
     classes: tuple[str, ...]
+    groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -160,9 +171,82 @@ class Contract:
         doubled = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if doubled:
             raise ConfigError(f"classes names {', '.join(doubled[:5])} more than once; each may stand once.")
+        check_groups(self.groups, self.net.heads, len(self.classes))
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change whenever a value of the contract does."""
-        text = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
+        """16 hexadecimal digits that change whenever a value of the contract does.
+
+        A field that came with a later version counts only where it differs from what was always done, so
+        that a network keeps its fingerprint from version to version.
+        """
+        values = to_dict(self)
+        for (*parents, name), always in _LATER.items():
+            place = values
+            for parent in parents:
+                place = place[parent]
+            if place[name] == _plain(always):
+                del place[name]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
+    """Refuse head groups that do not belong to the classes, or that nothing asked for.
+
+    Parameters
+    ----------
+    groups : sequence of int
+        The group of each class, or empty.
+    heads : str
+        As in `Net`.
+    n_classes : int
+        K.
+
+    Raises
+    ------
+    ConfigError
+        If there are groups though `heads` is 'one', not K of them though it is not, or their numbers are not
+        0, 1, ... without a gap.
+    """
+    if heads == "one":
+        if groups:
+            raise ConfigError(
+                f"heads is 'one', yet there are {len(set(groups))} groups of classes; leave groups empty, or set "
+                "net__heads to 'taxon' or 'frequency'."
+            )
+        return
+    if len(groups) != n_classes:
+        raise ConfigError(
+            f"heads is {heads!r} and needs the group of each of the {n_classes} classes, got {len(groups)}; "
+            "bcsed.groups makes them."
+        )
+    if set(groups) != set(range(len(set(groups)))):
+        raise ConfigError(f"groups must be numbered 0, 1, ... without a gap, got {sorted(set(groups))}.")
+
+
+def with_later(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill an earlier version's contract, in plain JSON types, with the fields that came later.
+
+    Each is set to what was always done before it could be chosen; what is there already stays.
+
+    Examples
+    --------
+    >>> with_later({"net": {"pool": "prob"}})
+    {'net': {'pool': 'prob', 'heads': 'one'}, 'groups': []}
+    """
+    filled: dict[str, Any] = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
+    }
+    for (*parents, name), always in _LATER.items():
+        place: Any = filled
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        # What is no object here is refused by whoever reads the contract.
+        if isinstance(place, dict):
+            place.setdefault(name, _plain(always))
+    return filled
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
