@@ -1,0 +1,416 @@
+"""Earlier weights: every kind of source, and everything about them that may not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from bcsed import export, transfer
+from bcsed.config import TINY_128, Contract, Net, Signal, to_dict
+from bcsed.errors import BundleError, ConfigError
+from bcsed.model import SedNet
+
+NET = Net(backbone="mobilenetv3_small_050")
+CONTRACT = Contract(signal=TINY_128, net=NET, classes=("a", "b", "c"))
+MONO = dataclasses.replace(CONTRACT, signal=dataclasses.replace(TINY_128, channels="mono"))
+HEADED = dataclasses.replace(CONTRACT, net=dataclasses.replace(NET, heads="taxon"), groups=(0, 1, 0))
+BODY = ("norm.", "backbone.", "features.")
+
+
+def fresh(contract: Contract = CONTRACT) -> SedNet:
+    return SedNet(contract.signal, contract.net, len(contract.classes), groups=contract.groups)
+
+
+def write_run(
+    folder: Path, network: torch.nn.Module, contract: Contract, name: str = "best.pt", *, early: bool = False
+) -> Path:
+    """Write what of a run's folder concerns its weights; as before there were heads, if `early`."""
+    folder.mkdir(exist_ok=True)
+    told, state = to_dict(contract), network.state_dict()
+    if early:
+        del told["groups"], told["net"]["heads"]
+        state = {key.removeprefix("heads.0."): value for key, value in state.items()}
+    (folder / "run.json").write_text(json.dumps({"contract": told, "experiment": "x"}))
+    torch.save({"model": state, "epoch": 3, "metrics": {}}, folder / name)
+    return folder
+
+
+def equal(network: SedNet, other: SedNet, beginnings: tuple[str, ...]) -> bool:
+    mine, theirs = network.state_dict(), other.state_dict()
+    names = [name for name in mine if name.startswith(beginnings)]
+    assert names
+    return all(torch.equal(mine[name], theirs[name]) for name in names)
+
+
+def backbone_state(network: SedNet) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
+
+
+@pytest.fixture
+def run(tmp_path, network):
+    return write_run(tmp_path / "run", network, CONTRACT)
+
+
+# ---- sources ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_run_gives_everything_to_the_same_classes(tmp_path, network, early):
+    made = fresh()
+    report = transfer.load(made, write_run(tmp_path / "run", network, CONTRACT, early=early), contract=CONTRACT)
+    assert equal(made, network, ("",))
+    assert set(report.matched) == set(made.state_dict())
+    assert report.fits
+    assert (report.fresh, report.left, report.notes) == ((), (), ())
+    assert report.source == "run run/best.pt"
+    assert str(report) == f"started from run run/best.pt: {len(report.matched)} tensors taken"
+
+
+def test_the_best_checkpoint_or_the_last_or_the_one_that_is_named(run, network):
+    last = fresh()
+    write_run(run, last, CONTRACT, "last.pt")
+    for path, expected in ((run, network), (run / "best.pt", network), (run / "last.pt", last)):
+        made = fresh()
+        report = transfer.load(made, path, contract=CONTRACT)
+        assert equal(made, expected, ("",))
+        assert report.fits
+    (run / "best.pt").unlink()
+    made = fresh()
+    assert transfer.load(made, run, contract=CONTRACT).source == "run run/last.pt"
+    assert equal(made, last, ("",))
+
+
+@pytest.mark.parametrize("inside", ["", "weights.safetensors"])
+def test_a_bundle(tiny, network, inside):
+    made = fresh()
+    report = transfer.load(made, tiny.path / inside, contract=CONTRACT)
+    assert equal(made, network, ("",))
+    assert report.source == "bundle bundle"
+    manifest = json.loads((tiny.path / "bundle.json").read_text())
+    assert report.sha256 == manifest["files"]["weights.safetensors"]
+
+
+def test_a_bundle_without_weights_or_that_was_changed(tiny, tmp_path):
+    light = shutil.copytree(tiny.path, tmp_path / "light")
+    (light / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match="sealed without weights"):
+        transfer.load(fresh(), light, contract=CONTRACT)
+    shutil.copy(tiny.path / "model.bin", light / "weights.safetensors")
+    with pytest.raises(BundleError, match="changed after sealing"):
+        transfer.load(fresh(), light, contract=CONTRACT)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "bin"])
+def test_a_timm_backbone_with_its_classifier(tmp_path, suffix):
+    donor = timm.create_model("mobilenetv3_small_050", num_classes=7)
+    file = tmp_path / f"model.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(donor.state_dict(), file)
+    made, before = fresh(), fresh()
+    before.load_state_dict(made.state_dict())
+    report = transfer.load(made, file, contract=CONTRACT)
+    state = made.backbone.state_dict()
+    assert all(torch.equal(state[name], donor.state_dict()[name]) for name in state)
+    assert equal(made, before, ("norm.", "features.", "heads."))
+    assert report.fits
+    assert set(report.left) == {"classifier.weight", "classifier.bias"}
+    assert {name.split(".")[0] for name in report.fresh} == {"norm", "features", "heads"}
+    assert "fresh features, heads, norm: the source is a backbone alone" in str(report)
+    assert "2 tensors left there (classifier." in str(report)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", None])
+def test_wrapped_and_prefixed_states(tmp_path, network, wrapper):
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 4, "name": "x"} if wrapper else state, tmp_path / "a.pt")
+    made = fresh()
+    report = transfer.load(made, tmp_path / "a.pt", contract=CONTRACT)
+    assert equal(made, network, BODY)
+    assert report.fits
+    # A bare file does not say which classes its heads answer.
+    assert not equal(made, network, ("heads.0.what.0",))
+    assert "fresh heads: the source does not say which classes its heads answer" in str(report)
+
+
+def test_a_backbone_of_three_channels_is_adapted_to_one(tmp_path):
+    donor = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    save_file(donor.state_dict(), tmp_path / "a.safetensors")
+    made = fresh(MONO)
+    report = transfer.load(made, tmp_path / "a.safetensors", contract=MONO)
+    expected = donor.conv_stem.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(made.backbone.conv_stem.weight.detach(), expected.detach())
+    assert report.fits
+    assert "backbone.conv_stem.weight adapted from 3 channels to 1" in str(report)
+    # Three channels meet three as they are.
+    made = fresh()
+    transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT)
+    assert torch.equal(made.backbone.conv_stem.weight, donor.conv_stem.weight)
+
+
+def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
+    state = {name: x for name, x in backbone_state(network).items() if not name.endswith("num_batches_tracked")}
+    save_file(state, tmp_path / "a.safetensors")
+    assert transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT).fits
+
+
+# ---- heads -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("contract", "why"),
+    [
+        (dataclasses.replace(CONTRACT, classes=("a", "b", "c", "d")), "3 classes there, 4 here"),
+        (dataclasses.replace(CONTRACT, classes=("a", "b", "z")), "other classes there"),
+        (dataclasses.replace(CONTRACT, classes=("b", "a", "c")), "the same classes in another order there"),
+        (HEADED, "the classes are in other groups there"),
+    ],
+)
+def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
+    made, before = fresh(contract), fresh(contract)
+    before.load_state_dict(made.state_dict())
+    report = transfer.load(made, run, contract=contract)
+    assert equal(made, network, BODY)
+    assert equal(made, before, ("heads.",))
+    assert report.fits
+    assert {name.split(".")[0] for name in report.fresh} == {"heads"}
+    assert set(report.left) == {name for name in network.state_dict() if name.startswith("heads.")}
+    assert f"fresh heads: {why}" in str(report)
+
+
+def test_heads_of_the_same_groups_are_taken(tmp_path):
+    donor = fresh(HEADED)
+    priors = np.full(3, 0.2, "float32")
+    bundle = export.export(donor, tmp_path / "bundle", contract=HEADED, priors=priors)
+    for path in (write_run(tmp_path / "run", donor, HEADED), bundle.path):
+        made = fresh(HEADED)
+        report = transfer.load(made, path, contract=HEADED)
+        assert equal(made, donor, ("",))
+        assert report.fresh == ()
+
+
+# ---- key maps --------------------------------------------------------------------------------------------
+
+
+def test_a_key_map_renames_the_longest_beginning_and_drops(tmp_path, network):
+    state = {f"net.encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
+    state = {name.replace("net.encoder.conv_stem", "stem"): tensor for name, tensor in state.items()}
+    state |= {"net.decoder.weight": torch.zeros(3), "encoding": torch.zeros(1)}
+    torch.save({"state_dict": state}, tmp_path / "a.pt")
+    names = {"net": "", "net.encoder.": "backbone.", "stem": "backbone.conv_stem", "encoding": ""}
+    made = fresh()
+    report = transfer.load(made, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
+    assert equal(made, network, ("backbone.",))
+    assert report.fits
+    assert report.left == ("net.decoder.weight", "encoding")
+
+
+def test_a_key_map_may_put_everything_below_a_name(tmp_path, network):
+    save_file(backbone_state(network), tmp_path / "a.safetensors")
+    made = fresh()
+    assert transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT, key_map={"": "backbone"}).fits
+    assert equal(made, network, ("backbone.",))
+
+
+def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
+    state = {f"encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
+    save_file({**state, "features.conv.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match=r"1 tensor unknown here \(features\.conv\.weight\)"):
+        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map={"encoder": "backbone"})
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({"": "backbone", "encodr": "backbone"}, r"speaks of 'encodr', which .* begin with blocks, bn1"),
+        # Beginnings are whole parts: 'conv' is not one of 'conv_stem'.
+        ({"": "backbone", "conv": "x"}, "speaks of 'conv'"),
+        (
+            {"": "backbone", "bn1": "backbone.conv_stem"},
+            r"calls both \S+ and \S+ of file a\.safetensors 'backbone\.conv_stem\.weight'",
+        ),
+        ({"": 3}, "an object of names to names"),
+    ],
+)
+def test_key_maps_that_are_wrong(tmp_path, network, names, sentence):
+    save_file(backbone_state(network), tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match=sentence):
+        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map=names, allow_mismatch=True)
+
+
+# ---- what does not fit -----------------------------------------------------------------------------------
+
+
+def spoil(network: SedNet) -> dict[str, torch.Tensor]:
+    """Return a backbone's state that lacks one tensor, has one too many, and one of another shape."""
+    state = backbone_state(network)
+    del state["bn1.weight"]
+    state["extra.weight"] = torch.zeros(3)
+    state["conv_head.bias"] = torch.zeros(5)
+    return state
+
+
+def test_a_mismatch_is_an_error_that_names_it_and_touches_nothing(tmp_path, network):
+    save_file(spoil(network), tmp_path / "a.safetensors")
+    made, before = fresh(), fresh()
+    before.load_state_dict(made.state_dict())
+    with pytest.raises(ConfigError) as told:
+        transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT)
+    for phrase in (
+        "1 tensor missing there (backbone.bn1.weight)",
+        "1 tensor unknown here (extra.weight)",
+        "1 tensor of another shape (backbone.conv_head.bias (5,) there and (1024,) here)",
+        "take what fits with --allow-mismatch",
+    ):
+        assert phrase in str(told.value)
+    assert "\n" not in str(told.value)
+    assert equal(made, before, ("",))
+
+
+def test_a_mismatch_that_is_allowed_is_reported(tmp_path, network):
+    save_file(spoil(network), tmp_path / "a.safetensors")
+    made, before = fresh(), fresh()
+    before.load_state_dict(made.state_dict())
+    report = transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
+    assert report.missing == ("backbone.bn1.weight",)
+    assert report.unused == ("extra.weight",)
+    assert report.wrong_shape == (("backbone.conv_head.bias", (5,), (1024,)),)
+    assert not report.fits
+    assert equal(made, network, ("backbone.conv_stem", "backbone.blocks"))
+    assert equal(made, before, ("backbone.bn1.weight", "backbone.conv_head.bias"))
+    assert "1 tensor missing there (backbone.bn1.weight)" in str(report)
+    json.dumps(dataclasses.asdict(report))
+
+
+def test_every_tensor_has_one_fate(tmp_path, network):
+    save_file(spoil(network), tmp_path / "a.safetensors")
+    report = transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
+    shapes = [name for name, *_ in report.wrong_shape]
+    here = [*report.matched, *report.missing, *shapes, *report.fresh]
+    assert sorted(here) == sorted(network.state_dict())
+    taken = [name.removeprefix("backbone.") for name in (*report.matched, *shapes)]
+    assert sorted([*taken, *report.unused, *report.left]) == sorted(spoil(network))
+
+
+@pytest.mark.parametrize("allow_mismatch", [False, True])
+def test_weights_of_which_nothing_fits(tmp_path, allow_mismatch):
+    save_file({"encoder.weight": torch.zeros(3), "norm.weight": torch.ones(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"nothing in it fits the backbone mobilenetv3_small_050; .* with encoder, norm"
+    ):
+        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=allow_mismatch)
+
+
+def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"norm\.weight \(3,\) there and \(1,\) here.*signal.channels deltas there, mono"
+    ):
+        transfer.load(fresh(MONO), run, contract=MONO)
+    other = dataclasses.replace(CONTRACT, net=Net(backbone="resnet10t", freq_pool="gem"))
+    with pytest.raises(ConfigError, match=r"net\.backbone mobilenetv3_small_050 there, resnet10t here; net\.freq_pool"):
+        transfer.load(fresh(other), run, contract=other)
+
+
+def test_a_difference_that_no_shape_shows_is_reported(run):
+    wide = dataclasses.replace(CONTRACT, signal=Signal(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
+    report = transfer.load(fresh(wide), run, contract=wide)
+    assert report.fits
+    assert "differs: signal.fmax_hz 14000.0 there, 15000.0 here" in str(report)
+
+
+# ---- files that are no weights ---------------------------------------------------------------------------
+
+
+class Malicious:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("where", ["a.pt", "run/best.pt", "run/last.pt"])
+def test_code_is_refused_and_not_run(tmp_path, network, where):
+    file = tmp_path / where
+    if where != "a.pt":
+        write_run(tmp_path / "run", network, CONTRACT, file.name)
+    torch.save({"model": {"a": torch.zeros(1)}, "x": Malicious(tmp_path / "mark")}, file)
+    with pytest.raises(ConfigError, match=r"asks for \w+\.mkdir, which could run code and is refused"):
+        transfer.load(fresh(), file if where == "a.pt" else tmp_path / "run", contract=CONTRACT, allow_mismatch=True)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_torchscript_program_is_not_run(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
+    with pytest.raises(ConfigError, match="is a TorchScript program, which bcsed does not run"):
+        transfer.load(fresh(), tmp_path / "a.pt", contract=CONTRACT)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_damaged_files(tmp_path, network, suffix, rng):
+    whole = tmp_path / f"whole.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(backbone_state(network), whole)
+    content = whole.read_bytes()
+    spoiled = (b"", b"no weights at all", content[: len(content) // 2], rng.bytes(500), b"\x80\x02" + rng.bytes(300))
+    for number, damaged in enumerate(spoiled):
+        file = tmp_path / f"{number}.{suffix}"
+        file.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=rf"{re.escape(str(file))} is damaged or no") as told:
+            transfer.load(fresh(), file, contract=CONTRACT)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [([1, 2], "holds a list, but no named tensors"), ({"epoch": 3}, "holds names 'epoch', but no named tensors")],
+)
+def test_files_of_something_else(tmp_path, content, sentence):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ConfigError, match=sentence):
+        transfer.load(fresh(), tmp_path / "a.pt", contract=CONTRACT)
+
+
+def test_paths_at_which_nothing_is(tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "weights.onnx").touch()
+    (run / "best.pt").unlink()
+    for path, sentence in (
+        (tmp_path / "none.pt", "no such file or folder"),
+        (tmp_path / "empty", "neither a run nor a bundle"),
+        (tmp_path / "weights.onnx", r"read from files named \*\.safetensors, .* not \*\.onnx"),
+        (run, "has no checkpoint yet"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            transfer.load(fresh(), path, contract=CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is damaged: it does not say"),
+        ("{}", "is damaged: it does not say"),
+        ('{"contract": [1]}', "is damaged: it does not say"),
+        ('{"contract": {"signal": {}}}', "run.json: contract lacks net, classes"),
+    ],
+)
+def test_a_run_whose_description_is_damaged(run, text, sentence):
+    (run / "run.json").write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        transfer.load(fresh(), run, contract=CONTRACT)
+
+
+def test_a_checkpoint_without_a_model(run):
+    torch.save({"epoch": 3}, run / "best.pt")
+    with pytest.raises(ConfigError, match="no checkpoint of bcsed: it holds no model"):
+        transfer.load(fresh(), run, contract=CONTRACT)
