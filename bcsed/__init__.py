@@ -15,7 +15,7 @@ from .errors import BcsedError, BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from .bundle import Bundle
-    from .config import Augment, Contract, Data, Fit, Net, Signal
+    from .config import Augment, Contract, Data, Fit, Inject, Net, Signal
     from .experiments import Experiment
 
 _HOMES = {
@@ -25,6 +25,7 @@ _HOMES = {
     "Data": "config",
     "Experiment": "experiments",
     "Fit": "config",
+    "Inject": "config",
     "Net": "config",
     "Signal": "config",
 }
@@ -40,6 +41,7 @@ __all__ = [
     "DataError",
     "Experiment",
     "Fit",
+    "Inject",
     "Net",
     "Signal",
     "__version__",

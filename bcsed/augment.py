@@ -1,21 +1,65 @@
 """What is done to a training batch: frozen values that are functions.
 
 Each takes a ``torch.Generator`` on the device of its tensors, and draws from nothing else: the same
-generator state gives the same result.
+generator state gives the same result. Clips are mixed with clips first (`Sumix`, `Mixup`, `CutMix`), then
+excerpts of soundscapes come in (`Injector`), then noise, then masks over the picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from .config import Augment
-
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+from .config import Augment, Inject
 
 # Coarse dropout cuts the window into a grid of this many cells a side.
 _GRID = 8
+
+
+class Heard(NamedTuple):
+    """What the clips of a batch sound like, and what is known of them.
+
+    Parameters
+    ----------
+    waves : Tensor, shape (B, n)
+    targets, weights : Tensor, shape (B, K)
+        Targets in [0, 1], and what each element counts in the loss.
+    vectors : Tensor, shape (B, D)
+        A teacher's embeddings, of length 1; zeros where there is none. D is 0 where nothing is distilled.
+    """
+
+    waves: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    vectors: torch.Tensor
+
+
+class Excerpts(NamedTuple):
+    """Excerpts of soundscapes for some samples of a batch.
+
+    Parameters
+    ----------
+    places : Tensor of int64, shape (m,)
+        The samples that they are for, each at most once.
+    waves : Tensor, shape (m, n)
+    targets, weights : Tensor, shape (m, K)
+    """
+
+    places: torch.Tensor
+    waves: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+Mix = Callable[[Heard, torch.Generator], Heard]
+
+
+def unmixed(heard: Heard, generator: torch.Generator) -> Heard:  # noqa: ARG001
+    """Return the batch as it is."""
+    return heard
 
 
 @dataclass(frozen=True)
@@ -36,24 +80,79 @@ class Sumix:
     draw: tuple[int, ...] = (0, 1, 1, 2)
     min_gain: tuple[float, ...] = (0.3, 0.5)
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Mix waves (B, n), targets (B, K) and loss weights (B, K)."""
+    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+        """Mix a batch."""
         passes = self.draw[_index(len(self.draw), generator)]
         lowest = self.min_gain[0] if passes == 1 else self.min_gain[1]
         for _ in range(passes):
-            batch = self._once(batch, lowest, generator)
-        return batch
+            heard = self._once(heard, lowest, generator)
+        return heard
 
     @staticmethod
-    def _once(batch: Batch, lowest: float, generator: torch.Generator) -> Batch:
-        waves, targets, weights = batch
-        B, device = len(waves), waves.device
-        other = torch.randperm(B, generator=generator, device=device)
+    def _once(heard: Heard, lowest: float, generator: torch.Generator) -> Heard:
+        B, device = len(heard.waves), heard.waves.device
+        other = _partners(B, generator, device)
         gains = lowest + (1.0 - lowest) * torch.rand(2, B, 1, generator=generator, device=device)
-        mixed = gains[0] * waves + gains[1] * waves[other]
+        mixed = gains[0] * heard.waves + gains[1] * heard.waves[other]
         # Silence stays silence.
         mixed = mixed / mixed.abs().amax(1, keepdim=True).clamp_min(1e-8)
-        return mixed, *join_labels(targets, weights, targets[other], weights[other])
+        labels = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
+        return Heard(mixed, *labels, join_vectors(heard.vectors, heard.vectors[other], gains[0], gains[1]))
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Half of a clip and half of another (mixup with a constant .5; Zhang et al. 2018), labels by maximum.
+
+    Parameters
+    ----------
+    p : float
+        Probability per clip.
+    """
+
+    p: float = 0.5
+
+    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+        """Mix a batch."""
+        B, device = len(heard.waves), heard.waves.device
+        other = _partners(B, generator, device)
+        chosen = torch.rand(B, 1, generator=generator, device=device) < self.p
+        half = torch.full((B, 1), 0.5, device=device)
+        targets, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
+        vectors = join_vectors(heard.vectors, heard.vectors[other], half, half)
+        mixed = Heard(0.5 * heard.waves + 0.5 * heard.waves[other], targets, weights, vectors)
+        return _where(chosen, mixed, heard)
+
+
+@dataclass(frozen=True)
+class CutMix:
+    """A stretch of time of a clip replaced by the same stretch of another (CutMix; Yun et al. 2019).
+
+    The length is uniform from nothing to all; targets are averaged by the shares of time, as in the paper.
+
+    Parameters
+    ----------
+    p : float
+        Probability per clip.
+    """
+
+    p: float = 0.5
+
+    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+        """Mix a batch."""
+        (B, n), device = heard.waves.shape, heard.waves.device
+        other = _partners(B, generator, device)
+        draw = torch.rand(3, B, 1, generator=generator, device=device)
+        length = (draw[1] * n).floor()
+        start = (draw[2] * (n - length + 1)).floor()
+        place = torch.arange(n, device=device)[None]
+        theirs = (place >= start) & (place < start + length)
+        waves = torch.where(theirs, heard.waves[other], heard.waves)
+        share = length / n
+        targets = (1.0 - share) * heard.targets + share * heard.targets[other]
+        _, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
+        vectors = join_vectors(heard.vectors, heard.vectors[other], 1.0 - share, share)
+        return _where(draw[0] < self.p, Heard(waves, targets, weights, vectors), heard)
 
 
 def join_labels(
@@ -61,12 +160,85 @@ def join_labels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return targets and loss weights of two clips heard together, (B, K) each.
 
-    The higher target holds, with its weight; where both are equal, the lower weight, so that what is
-    unknown of one clip stays unknown.
+    The higher target holds. Where one clip is positive, its weight holds; where both are, the higher weight,
+    since what a person has heard is not made doubtful by a pseudolabel that agrees; where neither is, the
+    lower one, so that what is unknown of one clip stays unknown.
     """
-    joined = torch.where(targets > others, weights, other_weights)
-    joined = torch.where(targets == others, torch.minimum(weights, other_weights), joined)
+    one = torch.where(targets > 0, weights, other_weights)
+    both = (targets > 0) & (others > 0)
+    none = (targets <= 0) & (others <= 0)
+    joined = torch.where(both, torch.maximum(weights, other_weights), one)
+    joined = torch.where(none, torch.minimum(weights, other_weights), joined)
     return torch.maximum(targets, others), joined
+
+
+def join_vectors(
+    vectors: torch.Tensor, others: torch.Tensor, gains: torch.Tensor, other_gains: torch.Tensor
+) -> torch.Tensor:
+    """Return the embeddings of two clips heard together, (B, D): their sum by gains, none where one has none."""
+    known = vectors.any(1, keepdim=True) & others.any(1, keepdim=True)
+    # A clip that is heard alone keeps its own.
+    joined = gains * vectors + other_gains * others
+    return torch.where(known, joined, torch.zeros_like(joined))
+
+
+@dataclass(frozen=True)
+class Injector:
+    """Bring excerpts of soundscapes into samples, one into each at most.
+
+    Parameters
+    ----------
+    inject : Inject
+        Its `mode`, `gain`, `level` and `cap`; which excerpts come, and into which samples, is drawn before.
+    union : bool
+        Join labels as t + s * (1 - t), as in-situ pseudolabels are, rather than by maximum.
+    """
+
+    inject: Inject
+    union: bool = False
+
+    def __call__(self, heard: Heard, excerpts: Excerpts, generator: torch.Generator) -> Heard:
+        """Return the batch with the excerpts in it; samples without one are as they were."""
+        if not len(excerpts.places):
+            return heard
+        at, mode = excerpts.places, self.inject.mode
+        waves, brought = heard.waves[at], excerpts.waves
+        if self.inject.level == "rms":
+            # A silent excerpt stays silent.
+            brought = brought * (_rms(waves) / _rms(brought).clamp_min(1e-12))
+        if mode == "background":
+            low, high = self.inject.gain
+            gains = low + (high - low) * torch.rand(len(at), 1, generator=generator, device=waves.device)
+            mixed = waves + gains * brought
+        elif mode == "mix":
+            mixed = 0.5 * waves + 0.5 * brought
+        else:
+            mixed = brought
+        targets, weights = self._labels(heard.targets[at], heard.weights[at], excerpts)
+        vectors = heard.vectors
+        if mode == "substitute":
+            vectors = vectors.index_copy(0, at, torch.zeros_like(vectors[at]))
+        return Heard(
+            heard.waves.index_copy(0, at, mixed.to(heard.waves.dtype)),
+            heard.targets.index_copy(0, at, targets),
+            heard.weights.index_copy(0, at, weights),
+            vectors,
+        )
+
+    def _labels(
+        self, targets: torch.Tensor, weights: torch.Tensor, excerpts: Excerpts
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the labels of samples with their excerpts, what they gain limited by the cap."""
+        theirs, joined_weights = excerpts.targets, excerpts.weights
+        if self.inject.mode != "substitute":
+            union = targets + theirs * (1.0 - targets)
+            theirs, joined = join_labels(targets, weights, theirs, joined_weights)
+            theirs, joined_weights = (union, joined) if self.union else (theirs, joined)
+        if self.inject.cap is None:
+            return theirs, joined_weights
+        gain = (theirs - targets).clamp_min(0.0)
+        share = (self.inject.cap / gain.sum(1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+        return torch.where(gain > 0, targets + share * gain, theirs), joined_weights
 
 
 @dataclass(frozen=True)
@@ -171,11 +343,17 @@ class Masks:
         return (place >= start) & (place < start + width)
 
 
-def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Sumix, Noise, Masks]:
+def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise, Masks]:
     """Return the functions that an `Augment` stands for in an epoch, counted from 0."""
     phase = sum(epoch >= start for start in augment.noise_epochs)
+    mixes: dict[str, Mix] = {
+        "sumix": Sumix(augment.sumix_draw, augment.sumix_min_gain),
+        "mixup": Mixup(augment.mix_p),
+        "cutmix": CutMix(augment.mix_p),
+        "none": unmixed,
+    }
     return (
-        Sumix(augment.sumix_draw, augment.sumix_min_gain),
+        mixes[augment.mix],
         Noise(augment.noise_p[phase], augment.noise_snr_db),
         Masks(
             augment.time_masks,
@@ -191,3 +369,16 @@ def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Sumix, Noi
 
 def _index(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (1,), generator=generator, device=generator.device))
+
+
+def _partners(B: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    return torch.randperm(B, generator=generator, device=device)
+
+
+def _where(chosen: torch.Tensor, first: Heard, second: Heard) -> Heard:
+    """Take each sample from the first batch where it is chosen, (B, 1), else from the second."""
+    return Heard(*(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True)))
+
+
+def _rms(waves: torch.Tensor) -> torch.Tensor:
+    return waves.square().mean(1, keepdim=True).sqrt()

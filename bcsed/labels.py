@@ -146,6 +146,35 @@ def folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
     return dealt
 
 
+def site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
+    """Deal the sites of labelled rows into folds of about equally many rows; a site is in one fold, whole.
+
+    Parameters
+    ----------
+    sites : sequence of str
+        The site of each row.
+    n_folds : int
+
+    Returns
+    -------
+    dict
+        Site -> fold; with fewer sites than folds the last folds have none.
+
+    Examples
+    --------
+    >>> site_folds(["S1", "S2", "S2", "S3"], 2)
+    {'S2': 0, 'S1': 1, 'S3': 1}
+    """
+    counts = pd.Series(list(sites), dtype=object).value_counts()
+    order = sorted(counts.index, key=lambda site: (-counts[site], site))
+    held = [0] * n_folds
+    dealt: dict[str, int] = {}
+    for site in order:
+        dealt[site] = held.index(min(held))
+        held[dealt[site]] += int(counts[site])
+    return dealt
+
+
 def training_rows(
     table: pd.DataFrame, fold_of: npt.NDArray[np.int64], fold: int | None, data: Data
 ) -> npt.NDArray[np.int64]:

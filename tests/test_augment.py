@@ -3,9 +3,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bcsed.augment import Masks, Noise, Sumix, coloured, from_config, join_labels
-from bcsed.config import Augment
+from bcsed.augment import (
+    CutMix,
+    Excerpts,
+    Heard,
+    Injector,
+    Masks,
+    Mixup,
+    Noise,
+    Sumix,
+    coloured,
+    from_config,
+    join_labels,
+    join_vectors,
+    unmixed,
+)
+from bcsed.config import Augment, Inject
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -14,12 +30,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def batch(B: int = 8, n: int = 400, K: int = 5):
     g = generator(9)
-    return torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K)
+    vectors = torch.nn.functional.normalize(torch.randn(B, 3, generator=g))
+    return Heard(torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), vectors)
 
 
 def test_no_pass_is_the_identity():
-    for mine, given in zip(Sumix((0,))(batch(), generator()), batch(), strict=True):
-        assert torch.equal(mine, given)
+    for mine, before in zip(Sumix((0,))(batch(), generator()), batch(), strict=True):
+        assert torch.equal(mine, before)
 
 
 @pytest.mark.parametrize(("draw", "lowest"), [((1,), 0.3), ((2,), 0.5)])
@@ -29,7 +46,8 @@ def test_sumix_is_a_sum_with_bounded_gains(draw, lowest):
     waves = torch.zeros(B, B * 10)
     for place in range(B):
         waves[place, place * 10 : place * 10 + 10] = 1.0
-    mixed, targets, _ = Sumix(draw, (0.3, 0.5))((waves, torch.eye(B), torch.ones(B, B)), generator(3))
+    heard = Heard(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    mixed, targets, *_ = Sumix(draw, (0.3, 0.5))(heard, generator(3))
     torch.testing.assert_close(mixed.abs().amax(1), torch.ones(B))
     gains = mixed[:, ::10]
     assert torch.equal(gains > 0, targets > 0)
@@ -45,14 +63,16 @@ def test_labels_are_the_maximum_and_its_weight():
         torch.tensor([[0.5, 1.0, 0.6, 0.1]]),
     )
     assert torch.equal(targets, torch.tensor([[1.0, 0.0, 0.8, 1.0]]))
-    # The second class is unknown of one clip and absent from the other: unknown of both together.
-    assert torch.equal(weights, torch.tensor([[1.0, 0.0, 0.6, 0.1]]))
+    # The second class is unknown of one clip and absent from the other: unknown of both together. The third is
+    # told by a person of one and by a pseudolabel of the other: it counts in full.
+    assert torch.equal(weights, torch.tensor([[1.0, 0.0, 1.0, 0.1]]))
 
 
 def test_same_generator_same_result_and_silence_stays_silence():
     first, second = (Sumix()(batch(), generator(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    waves = Sumix((2,))((torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2)), generator())[0]
+    silent = Heard(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0))
+    waves = Sumix((2,))(silent, generator())[0]
     assert torch.equal(waves, torch.zeros(3, 50))
 
 
@@ -98,3 +118,143 @@ def test_coarse_dropout_drops_its_area():
 def test_noise_becomes_rarer_with_the_epochs():
     chances = [from_config(Augment(), 80.0, epoch)[1].p for epoch in (0, 9, 10, 15, 16, 23)]
     assert chances == [0.25, 0.25, 0.15, 0.15, 0.10, 0.10]
+
+
+def same(first: Heard, second: Heard) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("mix", [Sumix((0,)), Mixup(0.0), CutMix(0.0), unmixed], ids=str)
+def test_a_mix_of_probability_0_is_the_identity(mix):
+    assert same(mix(batch(), generator()), batch())
+
+
+@pytest.mark.parametrize("mix", [Sumix((2,)), Mixup(0.7), CutMix(0.7)], ids=str)
+def test_the_same_generator_mixes_the_same(mix):
+    assert same(mix(batch(), generator(3)), mix(batch(), generator(3)))
+    assert not same(mix(batch(), generator(3)), mix(batch(), generator(4)))
+    waves = mix(Heard(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0)), generator())[0]
+    assert torch.equal(waves, torch.zeros(3, 50))
+
+
+def places(B: int = 12, n: int = 240) -> Heard:
+    """Clip k is a constant k + 1, its one label is k, and its embedding points to k."""
+    waves = (torch.arange(B) + 1.0)[:, None].repeat(1, n)
+    return Heard(waves, torch.eye(B), torch.ones(B, B), torch.eye(B))
+
+
+def test_mixup_is_half_and_half_with_all_labels():
+    heard, out = places(), Mixup(1.0)(places(), generator(1))
+    for own in range(12):
+        (other,) = {int(k) for k in torch.nonzero(out.targets[own])[:, 0]} - {own} or {own}
+        assert torch.equal(out.waves[own], 0.5 * heard.waves[own] + 0.5 * heard.waves[other])
+        assert torch.equal(out.targets[own], torch.maximum(heard.targets[own], heard.targets[other]))
+        assert torch.equal(out.vectors[own], 0.5 * heard.vectors[own] + 0.5 * heard.vectors[other])
+    rare = Mixup(0.25)(batch(400, 20), generator(2))
+    assert 0.15 < float((rare.waves != batch(400, 20).waves).any(1).float().mean()) < 0.35
+
+
+def test_cutmix_labels_are_the_shares_of_time():
+    out = CutMix(1.0)(places(), generator(1))
+    for own in range(12):
+        shares = torch.stack([(out.waves[own] == k + 1).float().mean() for k in range(12)])
+        torch.testing.assert_close(out.targets[own], shares, atol=1e-6, rtol=0)
+        torch.testing.assert_close(out.vectors[own], shares, atol=1e-6, rtol=0)
+        # One stretch: its edges are two at most.
+        assert int((out.waves[own].diff() != 0).sum()) <= 2
+
+
+def test_an_unknown_part_has_no_embedding():
+    known, unknown, half = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2), torch.full((1, 1), 0.5)
+    assert torch.equal(join_vectors(known, unknown, half, half), torch.zeros(1, 2))
+    assert torch.equal(join_vectors(known, known, half, half), known)
+
+
+def excerpts(heard: Heard, at: list[int], *, weight: float = 0.5) -> Excerpts:
+    g = generator(77)
+    m, K = len(at), heard.targets.shape[1]
+    targets = (torch.rand(m, K, generator=g) * (torch.rand(m, K, generator=g) < 0.6)).round(decimals=2)
+    weights = torch.where(targets > 0, weight, 1.0)
+    return Excerpts(torch.tensor(at), 0.3 * torch.randn(m, heard.waves.shape[1], generator=g), targets, weights)
+
+
+@pytest.mark.parametrize("mode", ["background", "mix", "substitute"])
+@pytest.mark.parametrize("level", ["raw", "rms"])
+def test_injection_spares_other_samples_and_repeats_itself(mode, level):
+    heard = batch()
+    brought, inject = excerpts(heard, [1, 6]), Injector(Inject(mode=mode, level=level))
+    out = inject(heard, brought, generator(2))
+    assert same(out, inject(heard, brought, generator(2)))
+    others = [0, 2, 3, 4, 5, 7]
+    assert same(Heard(*(x[others] for x in out)), Heard(*(x[others] for x in heard)))
+    assert (out.waves[[1, 6]] != heard.waves[[1, 6]]).any(1).all()
+    nobody = Excerpts(torch.zeros(0, dtype=torch.int64), *(x[:0] for x in brought[1:]))
+    assert same(inject(heard, nobody, generator()), heard)
+
+
+@given(low=st.floats(0.1, 1.0), more=st.floats(0.0, 1.0), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_backgrounds_gain_stays_in_its_range(low, more, seed):
+    heard, high = batch(16), low + more
+    brought = excerpts(heard, list(range(16)))
+    out = Injector(Inject(gain=(low, high)))(heard, brought, generator(seed))
+    gains = ((out.waves - heard.waves) * brought.waves).sum(1) / brought.waves.square().sum(1)
+    assert float(gains.min()) >= low - 1e-4
+    assert float(gains.max()) <= high + 1e-4
+
+
+def test_a_matched_background_has_the_samples_level():
+    heard = batch()
+    heard = heard._replace(waves=heard.waves * torch.logspace(-3, 0, 8)[:, None])
+    brought = excerpts(heard, list(range(8)))
+    out = Injector(Inject(gain=(0.5, 0.5), level="rms"))(heard, brought, generator())
+    added = (out.waves - heard.waves).square().mean(1).sqrt()
+    torch.testing.assert_close(added, 0.5 * heard.waves.square().mean(1).sqrt(), rtol=1e-3, atol=1e-6)
+    silent = brought._replace(waves=torch.zeros_like(brought.waves))
+    assert torch.equal(Injector(Inject(level="rms"))(heard, silent, generator()).waves, heard.waves)
+
+
+def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
+    heard = batch()
+    brought = excerpts(heard, [4])
+    half = Injector(Inject(mode="mix"))(heard, brought, generator())
+    assert torch.equal(half.waves[4], 0.5 * heard.waves[4] + 0.5 * brought.waves[0])
+    assert torch.equal(half.targets[4], torch.maximum(heard.targets[4], brought.targets[0]))
+    assert torch.equal(half.vectors, heard.vectors)
+    other = Injector(Inject(mode="substitute"))(heard, brought, generator())
+    assert torch.equal(other.waves[4], brought.waves[0])
+    assert torch.equal(other.targets[4], brought.targets[0])
+    assert torch.equal(other.weights[4], brought.weights[0])
+    # What the teacher of embeddings heard is gone.
+    assert not other.vectors[4].any()
+    assert other.vectors[3].any()
+
+
+@given(cap=st.floats(0.05, 3.0), mode=st.sampled_from(["background", "mix", "substitute"]), union=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
+    heard = batch(16)
+    brought = excerpts(heard, list(range(16)))
+    free = Injector(Inject(mode=mode), union)(heard, brought, generator())
+    capped = Injector(Inject(mode=mode, cap=cap), union)(heard, brought, generator())
+    gain = (capped.targets - heard.targets).clamp_min(0).sum(1)
+    assert float(gain.max()) <= cap + 1e-4
+    within = (free.targets - heard.targets).clamp_min(0).sum(1) <= cap
+    assert torch.allclose(capped.targets[within], free.targets[within])
+    assert torch.equal(capped.waves, free.waves)
+    assert ((capped.targets >= 0) & (capped.targets <= 1)).all()
+
+
+def test_in_situ_labels_join_as_a_union():
+    heard = Heard(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
+    brought = Excerpts(torch.tensor([0]), torch.zeros(1, 4), torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]))
+    out = Injector(Inject(), union=True)(heard, brought, generator())
+    torch.testing.assert_close(out.targets, torch.tensor([[0.8 + 0.5 * 0.2, 0.3]]))
+    assert torch.equal(out.weights, torch.tensor([[1.0, 0.2]]))
+
+
+def test_the_mix_is_the_one_that_is_named():
+    kinds = {mix: from_config(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "none")}
+    assert [type(kinds[name]) for name in ("sumix", "mixup", "cutmix")] == [Sumix, Mixup, CutMix]
+    assert kinds["none"] is unmixed
+    assert from_config(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[0] == Mixup(0.3)

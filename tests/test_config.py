@@ -17,9 +17,11 @@ from bcsed.config import (
     read_value,
     to_dict,
 )
+from bcsed.config.contract import with_later
 from bcsed.errors import ConfigError
 
-VALUES = [Signal(), Net(), Data(), Augment(), Fit(), Contract(signal=Signal(), net=Net(), classes=("a", "b"))]
+HEADED = Contract(signal=Signal(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
+VALUES = [Signal(), Net(), Data(), Augment(), Fit(), Contract(signal=Signal(), net=Net(), classes=("a", "b")), HEADED]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
@@ -45,7 +47,7 @@ def test_unknown_and_missing_keys_are_errors():
     with pytest.raises(ConfigError, match="Net lacks pool"):
         from_dict(Net, values)
     with pytest.raises(ConfigError, match=r"contract\.signal lacks"):
-        from_dict(Contract, {"signal": {}, "net": to_dict(Net()), "classes": ["a"]}, "contract")
+        from_dict(Contract, {"signal": {}, "net": to_dict(Net()), "classes": ["a"], "groups": []}, "contract")
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,13 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Fit(lr=float("nan")), "Fit.lr must be float"),
         (lambda: Contract(signal=Signal(), net=Net(), classes=("a", "a")), "names a more than once"),
         (lambda: Contract(signal=Signal(), net=Net(), classes=()), "at least one class"),
+        (lambda: Net(heads="two"), "heads must be one of one, taxon, frequency; got 'two'"),
+        (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'one', yet there are 2 groups"),
+        (lambda: dataclasses.replace(HEADED, groups=()), "group of each of the 3 classes, got 0"),
+        (lambda: dataclasses.replace(HEADED, groups=(0, 1)), "group of each of the 3 classes, got 2"),
+        (lambda: dataclasses.replace(HEADED, groups=(0, 2, 2)), r"without a gap, got \[0, 2\]"),
+        (lambda: dataclasses.replace(HEADED, groups=(1, 2, 1)), r"without a gap, got \[1, 2\]"),
+        (lambda: dataclasses.replace(HEADED, groups=(0.5, 1, 0)), "Contract.groups must be a list of int"),
     ],
 )
 def test_refusals_name_the_value_and_the_way_out(make, sentence):
@@ -98,11 +107,28 @@ def test_every_field_of_the_contract_changes_the_fingerprint():
     for name, value in changes.items():
         seen.add(dataclasses.replace(base, signal=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
     nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
-    assert set(nets) == {field.name for field in dataclasses.fields(Net)}
+    assert {*nets, "heads"} == {field.name for field in dataclasses.fields(Net)}
     for name, value in nets.items():
         seen.add(dataclasses.replace(base, net=dataclasses.replace(base.net, **{name: value})).fingerprint)
     seen.add(dataclasses.replace(base, classes=("b", "a")).fingerprint)
-    assert len(seen) == 1 + len(changes) + len(nets) + 1
+    for heads, groups in (("taxon", (0, 1)), ("taxon", (1, 0)), ("frequency", (0, 1))):
+        seen.add(dataclasses.replace(base, net=dataclasses.replace(base.net, heads=heads), groups=groups).fingerprint)
+    assert len(seen) == 1 + len(changes) + len(nets) + 1 + 3
+
+
+def test_fields_that_came_later_leave_a_fingerprint_as_it_was():
+    """Computed by bcsed 0.1.0, which knew of neither heads nor groups."""
+    old = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    assert old.fingerprint == "a7aa6ea42bb0ec7d"
+
+
+def test_an_earlier_contract_is_filled_with_what_was_always_done():
+    old = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    values = to_dict(old)
+    del values["groups"], values["net"]["heads"]
+    assert from_dict(Contract, with_later(values)) == old
+    assert "heads" not in values["net"], "the argument was changed"
+    assert with_later(to_dict(HEADED)) == to_dict(HEADED)
 
 
 def test_whole_floats_and_ints_have_one_fingerprint():

@@ -6,8 +6,11 @@ import soundfile
 import torch
 
 from bcsed import audio
-from bcsed.config import TINY_128, Data
-from bcsed.dataset import Clips, batches, epoch_order, read_headers
+from bcsed.config import TINY_128, Data, Inject
+from bcsed.dataset import Clips, Feed, Source, batches, epoch_order, read_headers
+from bcsed.dataset.source import in_situ
+from bcsed.dataset.teacher import read_embeddings
+from bcsed.errors import DataError
 from bcsed.spectrogram import LogMel
 
 RATE = 32_000
@@ -64,10 +67,8 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
     def epoch(cache_gb, jobs, first_step=0):
         clips = Clips(infos, TINY_128, Data(), cache_gb)
         feed = batches(
-            clips,
+            Feed(clips, targets, targets),
             rows,
-            targets,
-            targets,
             batch_size=4,
             crop="random",
             seed=1,
@@ -102,3 +103,255 @@ def test_headers_are_read_in_order(infos, tmp_path):
     found, failures = read_headers(paths)
     assert [item.path if item else None for item in found] == [infos[0].path, None, infos[1].path]
     assert list(failures) == [str(tmp_path / "bad.ogg")]
+
+
+def test_a_marked_window_is_around_one_of_its_marks(infos):
+    marks = [(4.5, 11.0), ()]
+    clips = Clips(infos, TINY_128, Data(), marks=marks)
+    frame_s = TINY_128.hop_length / RATE
+    first = {clips.first_frame(0, "marked", np.random.default_rng(seed)) for seed in range(20)}
+    assert first == {round(4.5 / frame_s) - 128, 480 - 256}
+    assert clips.first_frame(1, "marked", np.random.default_rng(0)) <= 0
+
+
+ROWS = np.arange(60)
+OWN = np.repeat([0, 1, 2], [40, 15, 5])
+
+
+def test_sampling_balances_classes():
+    def counts(**data):
+        drawn = np.concatenate([epoch_order(ROWS, 0, e, own=OWN, data=Data(**data)) for e in range(60)])
+        assert len(drawn) == 3600
+        return np.bincount(OWN[drawn]) / len(drawn)
+
+    assert np.array_equal(counts(), np.array([40, 15, 5]) / 60)
+    np.testing.assert_allclose(counts(sampling="balanced"), [1 / 3] * 3, atol=0.04)
+    root = np.sqrt([40, 15, 5])
+    np.testing.assert_allclose(counts(sampling="sqrt"), root / root.sum(), atol=0.04)
+
+
+def test_an_epoch_holds_no_more_of_a_class_than_allowed():
+    epochs = [epoch_order(ROWS, 0, e, own=OWN, data=Data(max_per_class=10)) for e in range(12)]
+    for rows in epochs:
+        assert np.bincount(OWN[rows]).tolist() == [10, 10, 5]
+        assert len(set(rows)) == 25
+    # Another ten each time, so that every clip is heard.
+    assert len(set(np.concatenate(epochs))) > 55
+    # Labelled soundscapes, numbered after the clips, are in every epoch.
+    more = epoch_order(np.arange(63), 0, 1, own=OWN, data=Data(max_per_class=10, sampling="balanced"))
+    assert {60, 61, 62} <= set(more)
+    assert len(more) == 28
+
+
+VALUES = np.zeros((12, 3), np.float16)
+VALUES[0, 0], VALUES[1, 1], VALUES[5, 2], VALUES[11, 0] = 0.9, 0.25, 0.5, 0.75
+
+
+@pytest.fixture(scope="module")
+def land(tmp_path_factory):
+    """Two soundscapes of 60 and 15 s; every sample tells its recording and second."""
+    folder = tmp_path_factory.mktemp("land")
+    for name, seconds, sign in (("a", 60, 1), ("b", 15, -1)):
+        wave = sign * np.repeat((np.arange(seconds) + 1) / 100, RATE)
+        soundfile.write(folder / f"{name}.wav", wave.astype("float32"), RATE, subtype="FLOAT")
+    return [audio.info(folder / f"{name}.wav") for name in ("a", "b")]
+
+
+def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
+    """Rows of 5 s: twelve of the first recording, then three of the second, with one label."""
+    rows = np.arange(12)
+    file = np.concatenate([0 * rows, [1, 1, 1]])[only]
+    start = np.concatenate([5 * rows, [0, 5, 10]])[only]
+    more = np.zeros((3, 3), np.float16)
+    more[2, 1] = 1
+    table = np.concatenate([values, more])[only]
+    return Source(land, file, start, start + 5, table, signal=TINY_128, data=Data(**data), pseudo=pseudo)
+
+
+def seconds(wave):
+    """Which recording and seconds a wave holds."""
+    wave = wave[np.abs(wave) > 0.005]
+    return ("a" if wave[0] > 0 else "b"), set(np.unique(np.abs(wave * 100).round().astype(int)) - 1)
+
+
+def test_an_excerpt_has_the_labels_of_what_is_heard(land):
+    places = source(land)
+    for seed in range(60):
+        clip = places.draw(Inject(share=1.0), -1, np.random.default_rng(seed))
+        name, heard = seconds(clip.wave)
+        assert clip.wave.shape == (TINY_128.clip_samples,)
+        told = {k for k in range(3) if clip.targets[k] > 0}
+        # Of a row half must be heard, 2.5 s; whole seconds tell it but for the edges.
+        rows = {"a": {0: 0, 1: 1, 5: 2, 11: 0}, "b": {2: 1}}[name]
+        surely = {k for row, k in rows.items() if len(heard & set(range(5 * row, 5 * row + 5))) >= 4}
+        perhaps = {k for row, k in rows.items() if len(heard & set(range(5 * row, 5 * row + 5))) >= 2}
+        assert surely <= told <= perhaps
+        # Drawn by rows, an excerpt holds a labelled row, whole.
+        assert told
+        assert (clip.targets[list(told)] == 1).all()
+
+
+def test_the_label_knobs_of_pseudolabels(land):
+    def first(**data):
+        return source(land, **data).around(0, np.random.default_rng(0))
+
+    assert first().targets[0] == 1
+    assert first(pseudo_target=0.7).targets[0] == np.float32(0.7)
+    assert first(pseudo_soft=True).targets[0] == np.float32(np.float16(0.9))
+    half = first(pseudo_soft=True, pseudo_target=0.5, pseudo_loss_weight=0.1)
+    assert half.targets[0] == np.float32(0.5) * np.float32(np.float16(0.9))
+    assert half.weights.tolist() == pytest.approx([0.1, 0.1 if half.targets[1] else 1.0, 1.0])
+    # A person's label knows none of these but its own.
+    human = source(land, pseudo=False, label_target=0.8, pseudo_target=0.1, pseudo_loss_weight=0.1)
+    told = human.around(0, np.random.default_rng(0))
+    assert told.targets[0] == np.float32(0.8) * np.float32(np.float16(0.9))
+    assert told.weights[0] == 1
+
+
+def test_what_nobody_labelled_is_unknown(land):
+    part = source(land, pseudo=False, only=slice(0, 1)).around(0, np.random.default_rng(1))
+    assert part.targets[0] > 0
+    assert part.weights.tolist() == [1, 0, 0]
+    whole = source(land, pseudo=False).around(0, np.random.default_rng(1))
+    assert whole.weights.tolist() == [1, 1, 1]
+
+
+def test_pairs_are_two_pieces_joined(land):
+    seen = set()
+    for seed in range(30):
+        clip = source(land).draw(Inject(excerpt="pairs"), -1, np.random.default_rng(seed))
+        half = len(clip.wave) // 2
+        pieces = [seconds(clip.wave[:half]), seconds(clip.wave[half:])]
+        assert all(2 <= len(found) <= 6 for _, found in pieces)
+        seen.add(tuple(name for name, _ in pieces))
+    assert {("a", "b"), ("a", "a")} <= seen
+
+
+def test_a_substitute_holds_the_samples_class(land):
+    places = source(land)
+    for own in range(3):
+        for seed in range(20):
+            clip = places.draw(Inject(mode="substitute"), own, np.random.default_rng(seed))
+            assert clip.targets[own] > 0
+    empty = source(land, np.zeros_like(VALUES), only=slice(0, 12))
+    assert empty.draw(Inject(mode="substitute"), 1, np.random.default_rng(0)) is None
+    assert empty.draw(Inject(), -1, np.random.default_rng(0)) is None
+
+
+def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
+    places = source(land)
+    np.testing.assert_allclose(places.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
+    drawn = [
+        seconds(places.draw(Inject(draw="maxima"), -1, np.random.default_rng(seed)).wave)[0] for seed in range(300)
+    ]
+    assert abs(drawn.count("a") / 300 - 1.65 / 2.65) < 0.08
+
+
+def test_unlabelled_recordings_are_drawn_alike(land):
+    places = in_situ(land, 3, signal=TINY_128, data=Data())
+    found = [seconds(places.draw(Inject(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
+    assert 70 < [name for name, _ in found].count("a") < 130
+    assert len(set().union(*(heard for name, heard in found if name == "a"))) > 55
+
+
+def feed(infos, land, *shares):
+    targets = np.random.default_rng(0).random((2, 3), dtype="float32")
+    places = source(land)
+    injectors = tuple((places, Inject(share=share)) for share in shares)
+    return Feed(Clips(infos, TINY_128, Data()), targets, targets, np.array([0, 1]), places, injectors)
+
+
+def epoch(fed, part=(0, 1), jobs=2):
+    rows = np.concatenate([np.arange(20) % 2, [2, 6, 3, 8]])
+    return list(batches(fed, rows, batch_size=8, crop="random", seed=1, epoch=2, jobs=jobs, part=part))
+
+
+def test_no_sample_takes_two_excerpts(infos, land):
+    for batch in epoch(feed(infos, land, 0.25, 0.5)):
+        first, second = (set(found.places.tolist()) for found in batch.excerpts)
+        assert len(first) == 2
+        assert len(second) == 4
+        assert not first & second
+    assert all(not len(found.places) for batch in epoch(feed(infos, land, 0.0)) for found in batch.excerpts)
+
+
+def test_rows_after_the_clips_are_labelled_soundscapes(infos, land):
+    last = epoch(feed(infos, land))[-1]
+    assert seconds(last.waves[4].numpy())[0] == "a"
+    assert last.targets[4, 0] == 1
+
+
+def test_processes_share_a_batch_and_hear_the_same(infos, land):
+    fed = feed(infos, land, 0.5)
+    whole, parts = epoch(fed), [epoch(fed, (k, 2), jobs=1) for k in range(2)]
+    for step, batch in enumerate(whole):
+        mine = [part[step] for part in parts]
+        for name in ("waves", "targets", "weights"):
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in mine]))
+        joined = {}
+        for k, part in enumerate(mine):
+            (found,) = part.excerpts
+            joined |= {int(place) + 4 * k: wave for place, wave in zip(found.places, found.waves, strict=True)}
+        (found,) = batch.excerpts
+        assert set(joined) == set(found.places.tolist())
+        assert all(torch.equal(joined[int(p)], w) for p, w in zip(found.places, found.waves, strict=True))
+
+
+NAMES = ["x/1.ogg", "x/2.ogg"]
+
+
+def embeddings(**changes):
+    given = {
+        "clip": np.array(["x/1.ogg", "x/1.ogg", "y/9.ogg"]),
+        "start_s": np.array([5.0, 0.0, 0.0]),
+        "vector": np.array([[0.0, 2.0], [3.0, 0.0], [1.0, 1.0]]),
+    }
+    return given | changes
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_embeddings_are_found_by_clip_and_place(tmp_path, suffix):
+    path, told = tmp_path / f"e.{suffix}", embeddings()
+    if suffix == "npz":
+        np.savez(path, **told)
+    else:
+        import pandas as pd
+
+        pd.DataFrame({**told, "vector": list(told["vector"])}).to_parquet(path)
+    found = read_embeddings(path, NAMES, TINY_128)
+    assert (found.size, found.n_known) == (2, 1)
+    assert found.vector(0, 0).tolist() == [1, 0]
+    assert found.vector(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
+    assert found.vector(1, 0).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"clip": np.array(["a", "b", "c"])}, "none of the 2 clips has an embedding; .*'x/1.ogg'.*'a'"),
+        ({"vector": np.full((3, 2), np.nan)}, "must be finite numbers"),
+        ({"start_s": np.zeros(2)}, "3 clips, 2 starts and 3 vectors"),
+    ],
+)
+def test_embeddings_that_cannot_be_used(tmp_path, changes, sentence):
+    np.savez(tmp_path / "e.npz", **embeddings(**changes))
+    with pytest.raises(DataError, match=sentence):
+        read_embeddings(tmp_path / "e.npz", NAMES, TINY_128)
+
+
+def test_files_that_are_no_embeddings(tmp_path):
+    with pytest.raises(DataError, match="there is no such file of embeddings"):
+        read_embeddings(tmp_path / "none.npz", NAMES, TINY_128)
+    for name in ("e.npz", "e.parquet"):
+        (tmp_path / name).write_text("no table")
+        with pytest.raises(DataError, match="no table of embeddings"):
+            read_embeddings(tmp_path / name, NAMES, TINY_128)
+    objects = np.array([{"a": 1}], dtype=object)
+    np.savez(tmp_path / "o.npz", clip=objects, start_s=objects, vector=objects)
+    with pytest.raises(DataError, match="no table of embeddings"):
+        read_embeddings(tmp_path / "o.npz", NAMES, TINY_128)
+
+
+def test_a_source_without_rows(land):
+    with pytest.raises(DataError, match="no soundscape has a row"):
+        source(land, only=slice(0, 0))

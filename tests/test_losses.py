@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from bcsed.config import Fit
-from bcsed.losses import bce, criterion, focal
+from bcsed.losses import bce, cosine_distance, criterion, cross_entropy, focal, soft_auc
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
 TARGETS = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).round(decimals=1)
@@ -55,3 +55,62 @@ def test_certain_answers_stay_finite():
     loss.backward()
     assert loss.isfinite()
     assert what.grad.isfinite().all()
+
+
+def test_cross_entropy_equals_torch():
+    expected = torch.nn.functional.cross_entropy(LOGITS, TARGETS)
+    torch.testing.assert_close(cross_entropy(LOGITS.sigmoid(), TARGETS, torch.ones(6, 5)), expected, rtol=1e-4, atol=0)
+
+
+def test_soft_auc_equals_its_definition():
+    weight = torch.rand(6, 5, generator=torch.Generator().manual_seed(2))
+    lost = []
+    for k in range(5):
+        pairs = total = 0.0
+        for i in range(6):
+            for j in range(6):
+                if i != j:
+                    share = TARGETS[i, k] * (1 - TARGETS[j, k])
+                    apart = torch.nn.functional.softplus(LOGITS[j, k] - LOGITS[i, k])
+                    total += share * weight[i, k] * weight[j, k] * apart
+                    pairs += share
+        lost.append(total / pairs)
+    torch.testing.assert_close(soft_auc(LOGITS.sigmoid(), TARGETS, weight), torch.stack(lost).mean(), rtol=1e-4, atol=0)
+
+
+def test_soft_auc_falls_as_positives_rise_and_needs_a_pair():
+    p, target = torch.tensor([[0.2], [0.6]]), torch.tensor([[1.0], [0.0]])
+    worse, better = (soft_auc(x, target, torch.ones(2, 1)) for x in (p, p.flip(0)))
+    assert better < worse
+    assert soft_auc(p, torch.ones(2, 1), torch.ones(2, 1)) == 0
+
+
+@pytest.mark.parametrize("loss", ["focal", "bce", "ce", "auc"])
+@pytest.mark.parametrize("weight", [1.0, 0.6, 0.1, 0.0])
+def test_a_pseudolabel_of_weight_w_contributes_w_times_its_loss(loss, weight):
+    """The gradient on the answers of an element that is positive only by a pseudolabel."""
+    fit, target = Fit(loss=loss, two_way=False), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+
+    def lost(weights):
+        what = torch.linspace(-2, 2, 24).reshape(3, 4, 2).double()
+        return criterion(what, torch.zeros(3, 4, 2), target, weights, fit=fit, kind="prob")
+
+    def at(value):
+        weights = torch.ones(3, 2)
+        weights[1, 1] = value
+        return lost(weights)
+
+    alone = at(1.0) - at(0.0)
+    assert alone > 0
+    torch.testing.assert_close(at(weight) - at(0.0), weight * alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_without_embeddings_has_no_distance():
+    student = torch.tensor([[1.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    torch.testing.assert_close(cosine_distance(student, teacher), torch.tensor(0.5))
+    torch.testing.assert_close(cosine_distance(student, teacher * torch.tensor([[1.0], [0.0]])), torch.tensor(0.0))
+    nothing = cosine_distance(student, torch.zeros(2, 2))
+    nothing.backward()
+    assert nothing == 0
+    assert student.grad.isfinite().all()

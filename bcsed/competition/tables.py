@@ -25,7 +25,8 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     -------
     DataFrame
         One row per clip, in the file's order: ``path`` (str, joined to `folder`), ``filename``, ``label``,
-        ``secondary`` (tuple of str, without the label itself), ``recording`` and ``author`` ('' unknown).
+        ``secondary`` (tuple of str, without the label itself), ``recording``, ``author`` ('' unknown) and
+        ``centres`` (tuple of float, seconds of marked calls; a column of that name, between semicolons).
         ``recording`` says which clips are cuts of one recording, and must stay in one fold: a column of that
         name where the file has one, else the beginning of the stem that matches `recording_pattern`
         (``XC123_0`` and ``XC123-1`` are both XC123, under whatever label), else the whole stem. Other names
@@ -57,6 +58,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
             "secondary": _known_secondary(cells, label, classes, where),
             "recording": [given or own for given, own in zip(raw.get("recording", empty), ids, strict=True)],
             "author": raw.get("author", empty).str.strip(),
+            "centres": [_centres(cell, where) for cell in raw.get("centres", empty)],
         }
     )
     return table
@@ -182,6 +184,16 @@ def _seconds(cell: str, path: Path) -> int:
     if len(parts) > 3 or not value.is_integer() or value < 0:
         raise DataError(f"{path}: the time {cell!r} is no whole second; write HH:MM:SS or seconds.")
     return int(value)
+
+
+def _centres(cell: str, path: Path) -> tuple[float, ...]:
+    try:
+        seconds = tuple(float(part) for part in cell.split(";") if part.strip())
+    except ValueError:
+        seconds = (-1.0,)
+    if not all(0 <= second < float("inf") for second in seconds):
+        raise DataError(f"{path}: the centres {cell!r} are no seconds; write 1.5;20 for two of them.")
+    return seconds
 
 
 def _known_secondary(

@@ -2,7 +2,7 @@
 
 **Contract** (`Signal`, `Net`, the class list): whatever changes a value that the network receives or
 returns. It has one `fingerprint`, is stored with the weights, and prediction refuses a contradiction.
-**Recipe** (`Data`, `Augment`, `Fit`): how the weights came about. It is recorded, and not needed to run.
+**Recipe** (`Data`, `Augment`, `Inject`, `Fit`): how the weights came about. It is recorded, and not needed to run.
 
 All of them are checked when made, in the user's units, and travel as strict JSON: `from_dict` takes
 exactly the known keys.
@@ -18,7 +18,7 @@ from .contract import (
     Net,
     Signal,
 )
-from .recipe import Augment, Data, Fit
+from .recipe import Augment, Data, Fit, Inject
 from .strict import from_dict, read_value, to_dict
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Contract",
     "Data",
     "Fit",
+    "Inject",
     "Net",
     "Signal",
     "from_dict",

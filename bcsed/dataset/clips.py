@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,15 @@ Wave = npt.NDArray[np.float32]
 _CACHED_S = 120.0
 
 
+class Clip(NamedTuple):
+    """A window of sound (n,), its targets and weights (K,), and a teacher's embedding of it (D,)."""
+
+    wave: Wave
+    targets: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+    vector: npt.NDArray[np.float32]
+
+
 class Clips:
     """Windows of recordings, with as many decoded recordings kept in memory as are allowed.
 
@@ -32,10 +42,20 @@ class Clips:
         Its `pad` here; the crop is given with each clip.
     cache_gb : float
         Memory for decoded recordings of up to two minutes; it changes the speed and nothing else.
+    marks : sequence of tuple of float, optional
+        Seconds of each recording around which a 'marked' window is cut.
     """
 
-    def __init__(self, recordings: Sequence[audio.Info], signal: Signal, data: Data, cache_gb: float = 0.0) -> None:
+    def __init__(
+        self,
+        recordings: Sequence[audio.Info],
+        signal: Signal,
+        data: Data,
+        cache_gb: float = 0.0,
+        marks: Sequence[tuple[float, ...]] | None = None,
+    ) -> None:
         self.recordings, self.signal, self.data = recordings, signal, data
+        self.marks = marks
         self._left = int(cache_gb * 2**30)
         self._kept: dict[int, Wave] = {}
         self._lock = threading.Lock()
@@ -47,7 +67,7 @@ class Clips:
         ----------
         place : int
             Which recording.
-        crop : {'random', 'first', 'centre'}
+        crop : {'random', 'first', 'centre', 'marked'}
         rng : Generator
             Decides where a random window begins.
 
@@ -57,16 +77,33 @@ class Clips:
             Frames begin on the recording's own frame grid. A recording shorter than the window stands
             anywhere in it, at its start or in its middle, as `crop` says.
         """
+        return self.window(place, self.first_frame(place, crop, rng))
+
+    def first_frame(self, place: int, crop: str, rng: np.random.Generator) -> int:
+        """Return where a window begins, in frames; below 0 where the recording is shorter than the window."""
         found, signal = self.recordings[place], self.signal
-        n = found.length(signal.sample_rate)
-        room = -(-n // signal.hop_length) - signal.n_frames
-        if crop == "random":
-            first = int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
-        else:
-            first = 0 if crop == "first" else room // 2
+        room = -(-found.length(signal.sample_rate) // signal.hop_length) - signal.n_frames
+        marks = self.marks[place] if self.marks is not None and crop == "marked" else ()
+        if marks and room >= 0:
+            centre = marks[int(rng.integers(len(marks)))] * signal.sample_rate / signal.hop_length
+            return int(np.clip(round(centre) - signal.n_frames // 2, 0, room))
+        if crop in ("random", "marked"):
+            return int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
+        return 0 if crop == "first" else room // 2
+
+    def window(self, place: int, first: int) -> Wave:
+        """Return the samples that the window from frame `first` on sees, ``(signal.clip_samples,)``."""
+        signal = self.signal
         begin = first * signal.hop_length - signal.n_fft // 2
-        end = begin + signal.clip_samples
-        if room < 0 and self.data.pad == "repeat":
+        return self.samples(place, begin, begin + signal.clip_samples)
+
+    def samples(self, place: int, begin: int, end: int) -> Wave:
+        """Return samples `begin` to `end` of a recording; beyond its ends as `data.pad` says.
+
+        A recording is repeated only if it is shorter than the window that is asked for.
+        """
+        n = self.recordings[place].length(self.signal.sample_rate)
+        if self.data.pad == "repeat" and -(-n // self.signal.hop_length) < self.signal.n_frames:
             return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
         return excerpt(self._read(place, left, right), begin, end, left)
