@@ -64,6 +64,7 @@ def predict(
     cut: Rows | None = None,
     row_id: str = rows.ROW_ID,
     sample_submission: str | Path | None = None,
+    submission: bool = True,
     on_error: str = "report",
     fill_s: int = 60,
     jobs: int = 2,
@@ -88,6 +89,8 @@ def predict(
         Form of a row's id, of ``stem`` and ``end`` (second).
     sample_submission : str or Path, optional
         The competition's template: its columns, in its order, are what is written.
+    submission : bool
+        Whether `out` gets a ``submission.csv``; the finished recordings are kept there in any case.
     on_error : {'report', 'fill'}
         What becomes of a recording that cannot be read: no rows, or rows of class priors. Both are listed.
     fill_s : int
@@ -123,7 +126,7 @@ def predict(
                 progress(n_done, len(paths))
     result = _result(run, len(paths), time.monotonic() - started, order, row_id)
     if journal is not None:
-        _write(result, journal, sample_submission)
+        _write(result, journal, sample_submission, submission=submission)
     return result
 
 
@@ -197,10 +200,10 @@ def _priors(bundles: Sequence[Bundle], ensemble: Ensemble) -> Array:
     return ensemble.mean([np.asarray([bundle.priors], np.float32) for bundle in bundles]).reshape(-1)
 
 
-def _write(result: Result, journal: Journal, sample_submission: str | Path | None) -> None:
+def _write(result: Result, journal: Journal, sample_submission: str | Path | None, *, submission: bool) -> None:
     with rows.replacing(journal.folder / "problems.csv") as temporary:
         result.problems.to_csv(temporary, index=False)
-    if len(result.scores):
+    if submission and len(result.scores):
         rows.write_submission(
             result.scores, journal.folder / "submission.csv", sample_submission, constant=result.silent
         )

@@ -1,0 +1,144 @@
+"""Score table -> pseudolabels with provenance: which teacher said what of which row, and what of it is believed.
+
+Conventions
+-----------
+A table has one row per row of each recording, in order, and one column per class *by name*. A value is the
+teacher's probability (raised to `power`) where the class is believed to call in the row, and 0 elsewhere.
+On disk it is Parquet: ``filename``, ``start``, ``end`` (seconds), then one float16 column per class; beside it
+a JSON file of the same stem says where it came from and holds its SHA-256.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import audio
+from .._version import __version__
+from ..bundle import Bundle
+from ..config import to_dict
+from ..errors import ConfigError, DataError
+from ..predict import Rows, predict
+from .selection import Selection, select
+from .table import Pseudolabels, check_broadcast, read, write
+
+
+def make(
+    bundles: Sequence[Bundle],
+    recordings: Sequence[str | Path],
+    out: str | Path,
+    *,
+    selection: Selection | None = None,
+    weights: Sequence[float] | None = None,
+    cut: Rows | None = None,
+    jobs: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pseudolabels:
+    """Let teachers label recordings, and write the table.
+
+    Parameters
+    ----------
+    bundles : sequence of Bundle
+        The teachers, of one class list.
+    recordings : sequence of str or Path
+        Files and folders.
+    out : str or Path
+        The table, ``*.parquet``. Beside it: provenance in JSON, a figure of the counts, and a folder of the
+        teachers' answers, with which the same call goes on after a kill, and another selection is made at
+        once.
+    selection : Selection, optional
+        A threshold of .5 by default.
+    weights, cut, jobs, progress
+        See `bcsed.predict.predict`.
+
+    Returns
+    -------
+    Pseudolabels
+        Recordings that cannot be read, and those of digital silence, are left out and counted in the provenance.
+
+    Raises
+    ------
+    ConfigError, BundleError, DataError
+        As `predict`; or if `out` is there already, nothing could be read, or a recording's rows are all
+        identical.
+    """
+    selection, out, cut = selection or Selection(), Path(out), cut or Rows()
+    if out.suffix != ".parquet":
+        raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
+    if out.exists():
+        raise DataError(f"{out} is already there; name another file, or remove it.")
+    result = predict(
+        bundles,
+        recordings,
+        weights=weights,
+        out=answers_folder(out),
+        cut=cut,
+        submission=False,
+        jobs=jobs,
+        progress=progress,
+    )
+    if not len(result.scores):
+        raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {answers_folder(out)}.")
+    check_broadcast(result.scores, allowed=result.silent)
+    names = {path.stem: path.name for path in audio.find(recordings)}
+    split = [str(row_id).rsplit("_", 1) for row_id in result.scores.index]
+    heard = np.array([stem not in result.silent for stem, _ in split])
+    scores = result.scores.to_numpy(np.float32)[heard]
+    ends = np.array([int(end) for _, end in split], np.int64)[heard]
+    classes = tuple(map(str, result.scores.columns))
+    values = select(scores, classes, selection)
+    filename = np.array([names[stem] for stem, _ in split], object)[heard]
+    table = Pseudolabels(
+        filename=filename,
+        start_s=ends - cut.row_s,
+        end_s=ends,
+        values=values,
+        classes=classes,
+        provenance=_provenance(bundles, weights, selection, cut, result.n_recordings, result.n_failed, result.silent),
+    )
+    write(table, out)
+    return table
+
+
+def answers_folder(out: str | Path) -> Path:
+    """Return where the teachers' answers are kept for a table."""
+    out = Path(out)
+    return out.with_name(f"{out.stem}.answers")
+
+
+def _provenance(
+    bundles: Sequence[Bundle],
+    weights: Sequence[float] | None,
+    selection: Selection,
+    cut: Rows,
+    n_recordings: int,
+    n_failed: int,
+    silent: Sequence[str],
+) -> dict[str, Any]:
+    given = list(weights) if weights is not None else [1.0] * len(bundles)
+    return {
+        "bcsed": __version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "teachers": [
+            {
+                "bundle": str(bundle.path),
+                "experiment": bundle.provenance.get("experiment", ""),
+                "fingerprint": bundle.contract.fingerprint,
+                "sha256": bundle.sha256,
+                "weight": weight,
+            }
+            for bundle, weight in zip(bundles, given, strict=True)
+        ],
+        "selection": selection.describe(),
+        "rows": to_dict(cut),
+        "n_recordings": n_recordings,
+        "n_failed": n_failed,
+        "silent": list(silent),
+    }
+
+
+__all__ = ["Pseudolabels", "Selection", "answers_folder", "check_broadcast", "make", "read", "select", "write"]

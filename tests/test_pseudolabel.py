@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+import soundfile
+from conftest import RATE, edit_json
+
+from bcsed import bundle, predict, pseudolabel
+from bcsed.cli import main
+from bcsed.errors import ConfigError, DataError
+from bcsed.pseudolabel import Pseudolabels, Selection, select
+
+CLASSES = ("a", "b")
+SCORES = np.array([[0.9, 0.2], [0.5, 0.05], [0.7, 0.4], [0.1, 0.4]], np.float32)
+
+
+def kept(**selection):
+    return (select(SCORES, CLASSES, Selection(**selection)) > 0).astype(int).T.tolist()
+
+
+def test_thresholds_and_their_exceptions():
+    assert kept() == [[1, 1, 1, 0], [0, 0, 0, 0]]
+    assert kept(threshold=0.6) == [[1, 0, 1, 0], [0, 0, 0, 0]]
+    assert kept(thresholds={"b": 0.3}) == [[1, 1, 1, 0], [0, 0, 1, 1]]
+    assert kept(thresholds={"b": 0.3}, top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
+
+
+def test_a_floor_with_the_highest_of_each_class():
+    assert kept(kind="top", top_n=2) == [[1, 0, 1, 0], [0, 0, 1, 1]]
+    assert kept(kind="top", top_n=3) == [[1, 1, 1, 0], [1, 0, 1, 1]]
+    assert kept(kind="top", top_n=4, floor=0.3) == [[1, 1, 1, 0], [0, 0, 1, 1]]
+    # Of equals the first.
+    assert kept(kind="top", top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
+
+
+def test_soft_keeps_everything_to_its_power():
+    np.testing.assert_allclose(select(SCORES, CLASSES, Selection(kind="soft")), SCORES, atol=5e-4)
+    sharp = select(SCORES, CLASSES, Selection(kind="soft", power=2.0))
+    np.testing.assert_allclose(sharp, SCORES**2, atol=5e-4)
+    # What is believed is never lost to float16.
+    tiny = select(np.full((1, 2), 0.6, np.float32), CLASSES, Selection(power=100.0))
+    assert (tiny > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("selection", "sentence"),
+    [
+        ({"kind": "hard"}, "one of threshold, top, soft"),
+        ({"threshold": 1.0}, r"in \(0, 1\), got 1"),
+        ({"thresholds": {"a": 0.0}}, "a: a threshold"),
+        ({"kind": "top"}, "top_n must be at least 1"),
+        ({"power": 0.0}, "power must be above 0"),
+        ({"floor": 1.0}, r"floor must be in \[0, 1\)"),
+    ],
+)
+def test_selections_that_make_no_sense(selection, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Selection(**selection)
+
+
+def test_a_threshold_for_a_class_that_does_not_exist():
+    with pytest.raises(ConfigError, match="'z', which is not among the 2 classes"):
+        select(SCORES, CLASSES, Selection(thresholds={"z": 0.5}))
+
+
+@pytest.fixture
+def made(oracle, recordings, tmp_path):
+    out = tmp_path / "pl.parquet"
+    return pseudolabel.make([oracle], [recordings], out, selection=Selection(kind="soft")), out
+
+
+def test_a_table_is_the_teachers_answers_by_name(made, oracle, recordings):
+    table, out = made
+    scores = predict.predict([oracle], [recordings]).scores
+    assert len(table.values) == len(scores) == 12 + 5 + 2 + 1
+    again = pseudolabel.read(out)
+    for name in ("filename", "start_s", "end_s", "values"):
+        assert np.array_equal(getattr(again, name), getattr(table, name))
+    for row in range(len(scores)):
+        stem, end = scores.index[row].rsplit("_", 1)
+        assert (again.filename[row], again.end_s[row]) == (f"{stem}.wav", int(end))
+        assert again.start_s[row] == int(end) - 5
+    np.testing.assert_allclose(again.columns(("quiet", "loud")), scores[["quiet", "loud"]], atol=5e-4)
+    raw = pd.read_parquet(out)
+    assert list(raw.columns) == ["filename", "start", "end", "loud", "quiet"]
+    assert raw["loud"].dtype == np.float16
+
+
+def test_provenance_says_who_said_what_and_how_often(made, oracle):
+    told = json.loads(made[1].with_suffix(".json").read_text())
+    assert told["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
+    assert told["teachers"][0]["sha256"] == oracle.sha256
+    assert told["selection"] == {"kind": "soft", "power": 1.0}
+    assert told["rows"] == {"row_s": 5, "windows": "centred", "stride_s": None}
+    assert told["rows_per_class"] == {"loud": 20, "quiet": 20}
+    assert told["rows_per_file"]["long.wav"] == 12
+    assert told["date"].endswith("+00:00")
+    assert made[1].with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_selection_needs_no_other_scoring(made, oracle, recordings, tmp_path):
+    answers = pseudolabel.answers_folder(made[1])
+    before = {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()}
+    made[1].unlink()
+    table = pseudolabel.make([oracle], [recordings], made[1], selection=Selection(threshold=0.2))
+    assert {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()} == before
+    assert 0 < (table.values > 0).sum() < table.values.size
+    assert (table.values[table.values > 0] >= np.float16(0.2)).all()
+
+
+def test_silent_and_unreadable_recordings_are_left_out_and_told(oracle, recordings, tmp_path):
+    folder = tmp_path / "land"
+    shutil.copytree(recordings, folder)
+    (folder / "text.ogg").write_text("no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(20 * RATE, "float32"), RATE)
+    table = pseudolabel.make([oracle], [folder], tmp_path / "pl.parquet")
+    assert set(table.filename) == {"long.wav", "odd.wav", "short.wav", "blip.wav"}
+    assert table.provenance["silent"] == ["silent"]
+    assert (table.provenance["n_recordings"], table.provenance["n_failed"]) == (6, 1)
+
+
+def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_path, monkeypatch):
+    """The original's second round: every window of a file was given the answer to its first."""
+
+    def broadcast(*args, **options):
+        result = predict.predict(*args, **options)
+        stems = result.scores.index.str.rsplit("_", n=1).str[0]
+        return dataclasses.replace(result, scores=result.scores.groupby(stems, sort=False).transform("first"))
+
+    monkeypatch.setattr(pseudolabel, "predict", broadcast)
+    with pytest.raises(DataError, match=r"all rows of 3 of 4 recordings are identical, 'long' first.*one window"):
+        pseudolabel.make([oracle], [recordings], tmp_path / "pl.parquet")
+    assert not (tmp_path / "pl.parquet").exists()
+
+
+def table_of(values, names=("x.ogg", "x.ogg", "y.ogg")):
+    values = np.asarray(values, np.float16)
+    ends = np.array([5, 10, 5])
+    told = {"selection": {"kind": "soft", "power": 1.0}, "teachers": [], "n_failed": 0}
+    return Pseudolabels(
+        filename=np.array(names, object),
+        start_s=ends - 5,
+        end_s=ends,
+        values=values,
+        classes=CLASSES,
+        provenance=told,
+    )
+
+
+def test_a_table_in_which_a_file_repeats_its_row_is_refused(tmp_path):
+    pseudolabel.write(table_of([[0.3, 0.4], [0.3, 0.4], [0.1, 0.2]]), tmp_path / "pl.parquet")
+    with pytest.raises(DataError, match=r"all rows of 1 of 2 recordings are identical, 'x.ogg' first"):
+        pseudolabel.read(tmp_path / "pl.parquet")
+
+
+def test_rows_that_may_be_alike(tmp_path):
+    # Nothing kept, or sure of all of it: a chorus that lasts.
+    pseudolabel.write(table_of([[0, 0], [0, 0], [1, 0]]), tmp_path / "none.parquet")
+    pseudolabel.write(table_of([[1, 0], [1, 0], [1, 0]]), tmp_path / "sure.parquet")
+    assert len(pseudolabel.read(tmp_path / "none.parquet").values) == 3
+    assert pseudolabel.read(tmp_path / "sure.parquet").per_file() == {"x.ogg": 2, "y.ogg": 1}
+
+
+def test_labels_are_bound_by_name_and_never_by_place(tmp_path):
+    table = table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]])
+    assert np.array_equal(table.columns(("b", "a")), table.values[:, ::-1])
+    with pytest.raises(DataError, match=r"class 'b' is only in the pseudolabels \(2 such classes\)"):
+        table.columns(("a", "c"))
+
+
+def test_tables_that_are_not_what_they_say(tmp_path):
+    path = tmp_path / "pl.parquet"
+    with pytest.raises(DataError, match="there is no such table"):
+        pseudolabel.read(path)
+    pseudolabel.write(table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]]), path)
+    beside = path.with_suffix(".json")
+    good = beside.read_text()
+    edit_json(beside, lambda told: told.update(sha256="0" * 64))
+    with pytest.raises(DataError, match="was changed after it was made"):
+        pseudolabel.read(path)
+    beside.write_text("{}")
+    with pytest.raises(DataError, match="it lacks classes, selection"):
+        pseudolabel.read(path)
+    beside.write_text("no json")
+    with pytest.raises(DataError, match="is damaged"):
+        pseudolabel.read(path)
+    beside.unlink()
+    with pytest.raises(DataError, match=r"has no pl\.json beside it"):
+        pseudolabel.read(path)
+    beside.write_text(good)
+    path.write_bytes(path.read_bytes()[:-30])
+    edit_json(beside, lambda told: told.update(sha256=bundle.sha256(path)))
+    with pytest.raises(DataError, match="not readable as Parquet"):
+        pseudolabel.read(path)
+
+
+def test_values_that_are_no_probabilities(tmp_path):
+    for value in (1.5, -0.1, np.nan):
+        path = tmp_path / "pl.parquet"
+        pseudolabel.write(table_of([[0.3, 0.4], [0.5, value], [0.1, 0.2]]), path)
+        with pytest.raises(DataError, match="values that are no probabilities"):
+            pseudolabel.read(path)
+
+
+def test_the_same_table_is_the_same_bytes(oracle, recordings, tmp_path):
+    paths = [tmp_path / name / "pl.parquet" for name in "ab"]
+    for path, jobs in zip(paths, (0, 3), strict=True):
+        pseudolabel.make([oracle], [recordings], path, jobs=jobs)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert pyarrow.parquet.read_metadata(paths[0]).num_rows == 20
+
+
+def test_what_make_refuses(made, oracle, recordings, tmp_path):
+    with pytest.raises(DataError, match="is already there"):
+        pseudolabel.make([oracle], [recordings], made[1])
+    with pytest.raises(ConfigError, match=r"a \.parquet file, got 'pl\.csv'"):
+        pseudolabel.make([oracle], [recordings], tmp_path / "pl.csv")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "text.ogg").write_text("no sound")
+    with pytest.raises(DataError, match="none of 1 recordings could be labelled"):
+        pseudolabel.make([oracle], [tmp_path / "bad"], tmp_path / "none.parquet")
+
+
+def test_the_command(oracle, recordings, tmp_path, capsys):
+    out = tmp_path / "pl.parquet"
+    words = ["pseudolabel", str(oracle.path), "--recordings", str(recordings), "--out", str(out)]
+    assert main([*words, "--top-n", "3", "--floor", "0.01", "--power", "1.5"]) == 0
+    told = capsys.readouterr().out
+    assert "20 rows of 4 recordings" in told
+    assert "rows per class 3 to 3, median 3, 0 of 2 classes with none" in told
+    selection = json.loads(out.with_suffix(".json").read_text())["selection"]
+    assert selection == {"kind": "top", "floor": 0.01, "top_n": 3, "power": 1.5}
+    assert main([*words, "--soft"]) == 2
+    assert "is already there" in capsys.readouterr().err
+    assert main([*words, "--soft", "--threshold", "0.5"]) == 2
+    assert "leave --threshold and --top-n away" in capsys.readouterr().err
+    assert main([*words, "--threshold-of", "loud"]) == 2
+    assert "class=threshold, got 'loud'" in capsys.readouterr().err
+    out.unlink()
+    assert main([*words, "--threshold-of", "loud=.9"]) == 0
+    assert json.loads(out.with_suffix(".json").read_text())["selection"]["thresholds"] == {"loud": 0.9}
