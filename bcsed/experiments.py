@@ -7,7 +7,7 @@ The numbered rows repeat the table of the BirdCLEF+ 2025 post-mortem that bcsed 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,15 @@ from .config import (
     Augment,
     Data,
     Fit,
+    Inject,
     Net,
     Signal,
+    read_value,
     to_dict,
 )
 from .errors import ConfigError
 
-GROUPS = ("signal", "net", "data", "augment", "fit")
+GROUPS = ("signal", "net", "data", "augment", "pseudo", "labelled", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,9 @@ class Experiment:
     name : str
         What the command line calls it.
     signal, net, data, augment, fit
-        The five groups of settings, see `bcsed.config`.
+        Groups of settings, see `bcsed.config`.
+    pseudo, labelled : Inject
+        How excerpts of pseudolabelled and of labelled soundscapes enter a batch.
     hidden, public : str
         Leaderboard scores of the original, '' where there are none.
     note : str
@@ -50,10 +54,24 @@ class Experiment:
     net: Net = field(default_factory=Net)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
+    pseudo: Inject = field(default_factory=Inject)
+    labelled: Inject = field(default_factory=Inject)
     fit: Fit = field(default_factory=Fit)
     hidden: str = ""
     public: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pseudo.share + self.labelled.share > 1:
+            raise ConfigError(
+                f"pseudo__share {self.pseudo.share:g} and labelled__share {self.labelled.share:g} are more than the "
+                "whole batch; a sample takes one excerpt at most."
+            )
+        if self.data.pseudo_source == "in_situ" and self.pseudo.mode == "substitute":
+            raise ConfigError(
+                "in-situ labels are not known before the excerpt is drawn, so no window of a class can stand in for "
+                "a sample: set pseudo__mode to background or mix."
+            )
 
     def vary(self, name: str, /, **changes: Any) -> Experiment:
         """Return a copy under another name; ``group__field=value`` changes one field of a group.
@@ -100,9 +118,12 @@ def _replace(experiment: Experiment, group: str, leaves: Mapping[str, Any]) -> A
 
 
 _B = "tf_efficientnet_b{}.ns_jft_in1k"
+# The original's: 8 of 32 clips get a pseudolabelled background of two joined pieces, as loud as it was recorded.
+_BACKGROUNDS = Inject(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
 _BASE = Experiment(
     name="exp-93",
     data=Data(label_target=0.8),
+    pseudo=_BACKGROUNDS,
     hidden=".843",
     public=".844",
     note="26 min; pseudolabelled backgrounds, label_target .8",
@@ -118,12 +139,23 @@ _TINY = Experiment(
     fit=Fit(pretrained=False, loss="bce", epochs=18, warmup_epochs=2, cycle_epochs=18),
     note="small and from random weights: the demo and the tests",
 )
+# Every clip half and half with soft labels, soundscapes drawn by what is in them, twenty seconds at a time.
+_NOISY = _BASE.vary(
+    "noisy-2025",
+    signal=Signal(n_frames=1280),
+    data=Data(pseudo_soft=True, pad="repeat"),
+    pseudo=Inject(share=1.0, mode="mix", level="rms", draw="maxima"),
+    augment__mix="mixup",
+    fit=Fit(loss="ce", two_way=False, drop_path=(0.15,), epochs=27, warmup_epochs=2, cycle_epochs=5),
+    note="the 2025 winner's student: 20 s, soft labels mixed half and half",
+)
 
 TABLE: tuple[Experiment, ...] = (
     _BASE.vary(
         "exp-39",
         signal=WIDE_256,
         data__label_target=1.0,
+        pseudo=Inject(),
         hidden=".770",
         public=".798",
         note="13 min; no backgrounds; made the pseudolabels of all below",
@@ -143,10 +175,11 @@ TABLE: tuple[Experiment, ...] = (
     _BASE.vary("exp-98", net__backbone=_B.format(2), hidden=".871", public=".842", note="other data"),
     _BASE.vary("exp-99", net__backbone="regnety_008", hidden=".844", public=".824", note="45 min"),
     _BASE.vary("exp-102", net__backbone=_B.format(1), hidden=".858", public=".816", note="29 min"),
-    _BASE.vary("exp-109", hidden=".857", public=".822", note="last good one"),
+    _BASE.vary("exp-109", hidden=".857", public=".822", note="last good one; as exp-93"),
     _BASE.vary(
         "exp-133",
         signal=WIDE_256,
+        data__pseudo_loss_weight=0.6,
         hidden=".833",
         public=".823",
         note="pseudolabels at weight .6 in the loss",
@@ -155,15 +188,106 @@ TABLE: tuple[Experiment, ...] = (
         "exp-167",
         hidden=".765 / .820",
         public=".742 / .802",
-        note="new pseudolabels, at most 800 per class; newer / old inference code",
+        note="as exp-93 on another table: at most 800 rows a class; newer / old inference code",
     ),
     _BASE.vary("exp-175", net__backbone="resnest14d", hidden=".852", public=".813", note="44 min"),
-    _BASE.vary("exp-177", hidden=".846", public=".823", note="pseudolabels at weight .1 in the loss"),
+    _BASE.vary(
+        "exp-177",
+        data__pseudo_loss_weight=0.1,
+        hidden=".846",
+        public=".823",
+        note="pseudolabels at weight .1 in the loss",
+    ),
     _REPEAT.vary("repeat-w256", signal=WIDE_256, note="straight repeat: 12 s, hop 750, 256 px"),
     _REPEAT,
     _REPEAT.vary("repeat-s256", signal=SHORT_256, note="straight repeat: 8 s, hop 500, 256 px"),
+    _NOISY,
+    _NOISY.vary(
+        "auc-2026",
+        pseudo__share=0.5,
+        pseudo__mode="substitute",
+        pseudo__cap=0.75,
+        net__backbone="eca_nfnet_l0",
+        fit__loss="auc",
+        fit__ema=0.999,
+        fit__mixed_precision=False,
+        note="soft AUC + .25 BCE, half of the batch replaced by windows of its class",
+    ),
+    _NOISY.vary(
+        "in-situ",
+        signal=WIDE_384,
+        data__pseudo_source="in_situ",
+        pseudo=Inject(share=0.25, level="rms"),
+        augment__mix="sumix",
+        fit=Fit(),
+        note="the network labels backgrounds as it learns: it failed for the original's author",
+    ),
     _TINY,
 )
+# The post-mortem's questions: arms that differ in one thing, of a row of the table.
+_ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
+    "repeat": (
+        "repeat-w384",
+        {
+            "repeat-w384": {"signal": WIDE_384},
+            "repeat-w256": {"signal": WIDE_256},
+            "repeat-s256": {"signal": SHORT_256},
+        },
+    ),
+    "labels": (
+        "exp-93",
+        {
+            "labels-hard": {},
+            "labels-soft": {"data__pseudo_soft": True},
+            "labels-weight-.6": {"data__pseudo_loss_weight": 0.6},
+            "labels-weight-.1": {"data__pseudo_loss_weight": 0.1},
+        },
+    ),
+    "heads": (
+        "repeat-w384",
+        {
+            "heads-one": {},
+            "heads-taxon": {"net__heads": "taxon"},
+            "heads-frequency": {"net__heads": "frequency"},
+        },
+    ),
+    "mix": (
+        "repeat-w384",
+        {
+            "mix-none": {"augment__mix": "none"},
+            "mix-sumix": {"augment__mix": "sumix"},
+            "mix-mixup": {"augment__mix": "mixup"},
+            "mix-cutmix": {"augment__mix": "cutmix"},
+        },
+    ),
+}
+COMPARISONS = tuple(_ARMS)
+
+
+def comparison(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
+    """Return the arms of a named comparison: experiments that differ in one thing.
+
+    Parameters
+    ----------
+    name : {'repeat', 'labels', 'heads', 'mix'}
+    base : Experiment, optional
+        What all arms share; a row of the table by default.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such comparison.
+
+    Examples
+    --------
+    >>> [arm.augment.mix for arm in comparison("mix", find("tiny"))]
+    ['none', 'sumix', 'mixup', 'cutmix']
+    """
+    if name not in _ARMS:
+        raise ConfigError(f"there is no comparison {name!r}; there are {', '.join(COMPARISONS)}.")
+    own, arms = _ARMS[name]
+    shared = find(own) if base is None else base
+    return tuple(shared.vary(arm, **changes) for arm, changes in arms.items())
 
 
 def names() -> tuple[str, ...]:
@@ -172,7 +296,7 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Experiment:
-    """Return the row of a name.
+    """Return the row of a name, or the arm of a comparison.
 
     Raises
     ------
@@ -182,7 +306,34 @@ def find(name: str) -> Experiment:
     for row in TABLE:
         if row.name == name:
             return row
+    arms = [arm for question in COMPARISONS for arm in comparison(question) if arm.name == name]
+    if arms:
+        return arms[0]
     raise ConfigError(f"there is no experiment {name!r}; the table has {', '.join(names())}.")
+
+
+def read_changes(texts: Sequence[str]) -> dict[str, Any]:
+    """Read changes as the command line writes them, ``group__field=value``, for `Experiment.vary`.
+
+    Raises
+    ------
+    ConfigError
+        If one is of another form, or names a signal that is no preset.
+
+    Examples
+    --------
+    >>> read_changes(["fit__epochs=3", "data__crop=first", "net__heads=taxon"])
+    {'fit__epochs': 3, 'data__crop': 'first', 'net__heads': 'taxon'}
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"a change is written group__field=value, got {text!r}.")
+        if key == "signal" and value not in SIGNALS:
+            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
+        changes[key] = SIGNALS[value] if key == "signal" else read_value(value)
+    return changes
 
 
 def difference(first: Experiment, second: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -219,4 +370,16 @@ def describe() -> list[dict[str, str]]:
     ]
 
 
-__all__ = ["TABLE", "WIDE_384", "Experiment", "describe", "difference", "find", "names", "signal_name"]
+__all__ = [
+    "COMPARISONS",
+    "TABLE",
+    "WIDE_384",
+    "Experiment",
+    "comparison",
+    "describe",
+    "difference",
+    "find",
+    "names",
+    "read_changes",
+    "signal_name",
+]

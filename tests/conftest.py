@@ -54,7 +54,7 @@ def network():
     """A tiny network whose weights and BatchNorm statistics are no longer those of the start."""
     torch.manual_seed(3)
     net = model.SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
-    for layer in (net.what[-1], net.when):
+    for layer in (net.heads[0].what[-1], net.heads[0].when):
         layer.weight.data.mul_(8)
     net.train()
     with torch.no_grad():
@@ -150,3 +150,58 @@ def reseal():
         edit_json(folder / "bundle.json", both)
 
     return act
+
+
+def write_land(folder: Path, *, labelled: bool) -> Path:
+    """Add soundscapes of four sites, named as in 2026, to a small competition; three of them with labels."""
+    (folder / "train_soundscapes").mkdir()
+    labels = ("1139490", "cuckoo1", "frog1")
+    rng = np.random.default_rng(8)
+    lines: list[list[object]] = []
+    for number, site in enumerate(("S01", "S01", "S02", "S03", "S04", "S04")):
+        name = f"BC2026_Train_{number:04d}_{site}_20211231_201500.ogg"
+        wave = np.concatenate([clip((number + row) % 3, rng, 5.0) for row in range(4)])
+        soundfile.write(folder / "train_soundscapes" / name, wave, RATE)
+        told = [[name, f"00:00:{5 * r:02}", f"00:00:{5 * r + 5:02}", labels[(number + r) % 3]] for r in range(4)]
+        lines += told if number in (0, 2, 3) else []
+    if labelled:
+        write_csv(folder / "train_soundscapes_labels.csv", ["filename", "start", "end", "primary_label"], lines * 2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def land25(year, tmp_path_factory):
+    """The small competition with unlabelled soundscapes, and a table of pseudolabels of them."""
+    import shutil
+
+    from bcsed import pseudolabel
+
+    data = tmp_path_factory.mktemp("land25") / "data"
+    shutil.copytree(year, data)
+    write_land(data, labelled=False)
+    names = sorted(path.name for path in (data / "train_soundscapes").iterdir())
+    values = np.zeros((24, 3), np.float16)
+    values[np.arange(24), (np.arange(24) // 4 + np.arange(24) % 4) % 3] = np.linspace(0.5, 0.99, 24)
+    ends = np.tile([5, 10, 15, 20], 6)
+    table = pseudolabel.Pseudolabels(
+        filename=np.repeat(np.array(names, object), 4),
+        start_s=ends - 5,
+        end_s=ends,
+        values=values,
+        classes=("frog1", "1139490", "cuckoo1"),
+        provenance={"selection": {"kind": "threshold", "power": 1.0}, "teachers": [], "n_failed": 0},
+    )
+    # Columns in another order than the competition's, as a teacher may have them.
+    table = pseudolabel.Pseudolabels(**{**vars(table), "values": values[:, [2, 0, 1]]})
+    pseudolabel.write(table, data.parent / "pl.parquet")
+    return data, data.parent / "pl.parquet"
+
+
+@pytest.fixture(scope="session")
+def land26(year, tmp_path_factory):
+    """The small competition in the layout of 2026: soundscapes of three of the four sites are labelled."""
+    import shutil
+
+    data = tmp_path_factory.mktemp("land26") / "data"
+    shutil.copytree(year, data)
+    return write_land(data, labelled=True)

@@ -50,6 +50,8 @@ def run(year, tmp_path_factory):
 
 def test_a_run_leaves_its_files(run):
     assert sorted(path.name for path in run.iterdir()) == [
+        "answers-best.npz",
+        "answers-last.npz",
         "best.pt",
         "last.pt",
         "metrics.csv",

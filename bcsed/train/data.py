@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import audio, competition, labels
-from ..dataset import read_headers
+from .. import audio, competition, groups, labels
+from ..bundle import sha256
+from ..config import Inject
+from ..dataset import Embeddings, Source, read_headers
+from ..dataset.teacher import read_embeddings
 from ..errors import ConfigError, DataError
 from ..experiments import Experiment
+from . import places
 
 _log = logging.getLogger(__name__)
 
@@ -23,41 +28,65 @@ _log = logging.getLogger(__name__)
 _LISTED = ("filename", "label", "secondary")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A training's data, read and checked before the first step.
 
     Parameters
     ----------
     classes : tuple of str
+    groups : tuple of int
+        The head group of each class; empty for one head.
     recordings : list of audio.Info
         One per clip.
+    names, originals : list of str
+        Each clip's name in the label file, and the recording that it was cut from.
+    marks : list of tuple of float
+        Marked seconds of each clip.
     targets, weights : ndarray of float32, shape (N, K)
     truth : ndarray of float32, shape (N, K)
         1 at the primary label.
+    own : ndarray of int64, shape (N,)
+        The class of each clip.
     train_rows, valid_rows : ndarray of int64
-        Rows to learn from, rare classes repeated; and rows held out.
+        Rows to learn from, rare classes repeated, rows of labelled soundscapes from N on; and rows held out.
+    labelled : Source or None
+        Labelled soundscapes to learn from.
+    injectors : tuple of (Source, Inject)
+        Where excerpts come from, and how they enter.
+    teacher : Embeddings or None
     soundscapes : list of audio.Info
         Recordings with labelled rows, for validation.
     row_truth : DataFrame
         Their labels, by row id.
     clips_sha256 : str
         Of the list of clips and labels.
+    sources : dict
+        What else is learned from, by its SHA-256 and counts.
     skipped : dict
         Unreadable recordings and why, where skipping was asked for.
     year : Competition
     """
 
     classes: tuple[str, ...]
+    groups: tuple[int, ...] = ()
     recordings: list[audio.Info]
+    names: list[str]
+    originals: list[str]
+    marks: list[tuple[float, ...]]
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     truth: npt.NDArray[np.float32]
+    own: npt.NDArray[np.int64]
     train_rows: npt.NDArray[np.int64]
     valid_rows: npt.NDArray[np.int64]
+    labelled: Source | None = None
+    injectors: tuple[tuple[Source, Inject], ...] = ()
+    teacher: Embeddings | None = None
     soundscapes: list[audio.Info]
     row_truth: pd.DataFrame
     clips_sha256: str
+    sources: dict[str, Any]
     skipped: dict[str, str]
     year: competition.Competition
 
@@ -67,25 +96,103 @@ def prepare(
     data: str | Path,
     *,
     fold: int | None = 0,
+    pseudolabels: str | Path | None = None,
+    teacher: str | Path | None = None,
     on_error: str = "stop",
     jobs: int = 4,
+    cache_gb: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Read labels and headers, and divide clips into those learned from and those held out.
+    """Read labels and headers, and divide clips and soundscapes into those learned from and those held out.
 
     Raises
     ------
     ConfigError, DataError
         If labels are missing or contradict each other, a recording cannot be read (with ``on_error='skip'``
-        it is left out and listed), or nothing is left to learn from.
+        it is left out and listed), a file that the experiment needs is not given or one is given that it
+        would not read, or nothing is left to learn from.
     """
     if on_error not in ("stop", "skip"):
         raise ConfigError(f"on_error must be stop or skip, got {on_error!r}.")
     if fold is not None and not 0 <= fold < experiment.data.n_folds:
         raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
+    _check_files(experiment, pseudolabels, teacher)
     data = Path(data)
     year = competition.detect(data)
     classes = competition.class_list(data, year)
+    table, infos, skipped = _clips(data, year, classes, on_error, jobs, progress)
+    # Whoever holds nothing out needs no folds, however few clips there are.
+    everything = np.full(len(table), labels.NEVER_HELD_OUT)
+    fold_of = everything if fold is None else labels.folds(table, experiment.data, experiment.fit.seed)
+    targets, weights = labels.targets(table, classes, experiment.data)
+    column = {name: place for place, name in enumerate(classes)}
+    own = np.array([column[name] for name in table["label"]], np.int64)
+    land = places.divide(data, year, classes, experiment.data, fold)
+    labelled = places.labelled_source(land, data, year, classes, experiment, cache_gb)
+    injectors, told = places.injectors(land, labelled, data, year, classes, experiment, pseudolabels, cache_gb)
+    embeddings = read_embeddings(teacher, list(table["filename"]), experiment.signal) if teacher else None
+    if embeddings is not None and teacher is not None:
+        level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
+        _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
+        told["teacher"] = {"sha256": sha256(Path(teacher)), "clips": embeddings.n_known}
+    rows = labels.training_rows(table, fold_of, fold, experiment.data)
+    if labelled is not None:
+        told["labelled_rows"] = len(labelled)
+        rows = np.concatenate([rows, *[len(table) + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
+    return Prepared(
+        classes=classes,
+        groups=_groups(experiment, data, year, table, classes),
+        recordings=infos,
+        names=list(table["filename"]),
+        originals=list(table["recording"]),
+        marks=list(table["centres"]),
+        targets=targets,
+        weights=weights,
+        truth=np.eye(len(classes), dtype=np.float32)[own],
+        own=own,
+        train_rows=rows,
+        valid_rows=labels.validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
+        labelled=labelled,
+        injectors=injectors,
+        teacher=embeddings,
+        soundscapes=land.valid,
+        row_truth=land.truth,
+        clips_sha256=_digest(table),
+        sources=told,
+        skipped=skipped,
+        year=year,
+    )
+
+
+def _check_files(experiment: Experiment, pseudolabels: object, teacher: object) -> None:
+    """Refuse a file that is needed and not given, or given and not needed."""
+    from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
+    if from_table and pseudolabels is None:
+        raise ConfigError(
+            f"{experiment.name} brings pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: "
+            "give them as --pseudolabels FILE (`bcsed pseudolabel` makes it), or leave them out with "
+            "--set pseudo__share=0."
+        )
+    if pseudolabels is not None and not from_table:
+        raise ConfigError(
+            f"{experiment.name} would not read {pseudolabels}: --set pseudo__share=0.25 brings it into a quarter of "
+            "each batch (with data__pseudo_source=table)."
+        )
+    if experiment.fit.distil_weight > 0 and teacher is None:
+        raise ConfigError(f"{experiment.name} learns from a teacher's embeddings: give them as --teacher FILE.")
+    if teacher is not None and not experiment.fit.distil_weight > 0:
+        raise ConfigError(f"{experiment.name} would not read {teacher}: set fit__distil_weight above 0.")
+
+
+def _clips(
+    data: Path,
+    year: competition.Competition,
+    classes: Sequence[str],
+    on_error: str,
+    jobs: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[pd.DataFrame, list[audio.Info], dict[str, str]]:
+    """Return the clips that can be read, their headers, and why others cannot."""
     table = competition.read_train(data, year, classes)
     infos, failures = read_headers([str(path) for path in table["path"]], jobs=jobs, progress=progress)
     if failures and on_error == "stop":
@@ -97,43 +204,23 @@ def prepare(
     table = table[[found is not None for found in infos]].reset_index(drop=True)
     if table.empty:
         raise DataError(f"{data}: none of the training recordings can be read.")
-    # Whoever holds nothing out needs no folds, however few clips there are.
-    everything = np.full(len(table), labels.NEVER_HELD_OUT)
-    fold_of = everything if fold is None else labels.folds(table, experiment.data, experiment.fit.seed)
-    targets, weights = labels.targets(table, classes, experiment.data)
-    column = {name: place for place, name in enumerate(classes)}
-    truth = np.zeros_like(targets)
-    truth[np.arange(len(table)), [column[name] for name in table["label"]]] = 1.0
-    soundscapes, row_truth = _soundscapes(data, year, classes)
-    valid = labels.validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64)
+    return table, [found for found in infos if found is not None], failures
+
+
+def _groups(
+    experiment: Experiment,
+    data: Path,
+    year: competition.Competition,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+) -> tuple[int, ...]:
+    if experiment.net.heads == "taxon":
+        return groups.by_taxon(classes, competition.taxa(data, year))
+    if experiment.net.heads == "frequency":
+        return groups.by_frequency(labels.class_counts(table, classes))
+    return ()
+
+
+def _digest(table: pd.DataFrame) -> str:
     listed = "\n".join("|".join((f, a, *b)) for f, a, b in zip(*(table[c] for c in _LISTED), strict=True))
-    return Prepared(
-        classes=classes,
-        recordings=[found for found in infos if found is not None],
-        targets=targets,
-        weights=weights,
-        truth=truth,
-        train_rows=labels.training_rows(table, fold_of, fold, experiment.data),
-        valid_rows=valid,
-        soundscapes=soundscapes,
-        row_truth=row_truth,
-        clips_sha256=hashlib.sha256(listed.encode()).hexdigest(),
-        skipped=failures,
-        year=year,
-    )
-
-
-def _soundscapes(
-    data: Path, year: competition.Competition, classes: tuple[str, ...]
-) -> tuple[list[audio.Info], pd.DataFrame]:
-    """Return the labelled soundscapes that are on disk, and the truth of their rows."""
-    file = data / year.soundscape_labels_csv if year.soundscape_labels_csv else None
-    if file is None or not file.is_file():
-        return [], pd.DataFrame()
-    told = competition.read_soundscape_labels(file, classes)
-    paths = [data / year.soundscapes_dir / name for name in dict.fromkeys(told["filename"])]
-    there = [path for path in paths if path.is_file()]
-    if len(there) < len(paths):
-        _log.warning("%d of %d labelled soundscapes are not on disk", len(paths) - len(there), len(paths))
-    truth = competition.truth_table(told, classes, row_s=year.row_s, row_id=year.row_id)
-    return [audio.info(path) for path in there], truth
+    return hashlib.sha256(listed.encode()).hexdigest()

@@ -5,30 +5,79 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import augment
+from ..answers import Answers, write_answers
+from ..augment import Excerpts, Heard, Injector
 from ..config import Contract
-from ..dataset import Clips, batches, epoch_order
+from ..dataset import Batch, Clips, Feed, batches, epoch_order
 from ..errors import DataError
 from ..experiments import Experiment
-from ..losses import criterion
-from ..model import SedNet
+from ..losses import cosine_distance, criterion
+from ..model import SedNet, pool
 from ..plot import learning_curves
 from ..rows import replacing
 from ..spectrogram import LogMel
 from . import run as runs
 from .data import Prepared
+from .processes import Processes
 from .schedule import rate
-from .validate import validate_clips, validate_rows
+from .validate import measure, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
+Mix = tuple[augment.Mix, augment.Noise, augment.Masks]
+
+
+class Student(torch.nn.Module):
+    """A network, and what is trained beside it to meet a teacher's embeddings.
+
+    Parameters
+    ----------
+    network : SedNet
+    size : int
+        D of the embeddings; 0 for none.
+    """
+
+    def __init__(self, network: SedNet, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.project = torch.nn.Linear(network.n_features, size) if size else None
+
+    def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, F, T) dB -> what and when, (B, t, K) each, and an embedding (B, D)."""
+        pooled = self.network.pooled(db)
+        what, when = self.network.answer(pooled)
+        told = pooled.float().mean(2)
+        return what, when, told[:, :0] if self.project is None else self.project(told)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a training is run; none of it changes what is learned.
+
+    Parameters
+    ----------
+    out : Path
+    jobs : int
+        Threads that decode, of each process.
+    cache_gb : float
+    checkpoint_min : float
+    """
+
+    out: Path
+    jobs: int = 4
+    cache_gb: float = 1.0
+    checkpoint_min: float = 10.0
 
 
 class Loop:
@@ -40,27 +89,42 @@ class Loop:
         contract: Contract,
         ready: Prepared,
         network: SedNet,
-        device: torch.device,
-        out: Path,
-        jobs: int,
-        cache_gb: float,
-        checkpoint_min: float,
+        processes: Processes,
+        options: Options,
     ) -> None:
-        self.experiment, self.contract, self.ready = experiment, contract, ready
-        self.network, self.device, self.out, self.jobs = network, device, out, jobs
-        self.fit, self.checkpoint_s = experiment.fit, 60.0 * checkpoint_min
-        self.clips = Clips(ready.recordings, experiment.signal, experiment.data, cache_gb)
-        self.mel = LogMel(experiment.signal).to(device)
+        self.experiment, self.contract, self.ready, self.fit = experiment, contract, ready, experiment.fit
+        self.processes, self.options, self.out = processes, options, options.out
+        self.device, self.network = processes.device, network
+        clips = Clips(ready.recordings, experiment.signal, experiment.data, options.cache_gb, ready.marks)
+        self.feed = Feed(clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher)
+        in_situ = experiment.data.pseudo_source == "in_situ"
+        self.injectors = [Injector(inject, union=in_situ and source.pseudo) for source, inject in ready.injectors]
+        self.labels_itself = [in_situ and source.pseudo for source, _ in ready.injectors]
+        self.mel = LogMel(experiment.signal).to(self.device)
+        self.student = Student(network, ready.teacher.size if ready.teacher else 0).to(self.device)
+        self.trained: torch.nn.Module = self.student
+        if processes.size > 1:
+            self.trained = DistributedDataParallel(self.student)
+        # What is validated and kept: the network, or the moving average of its weights. BatchNorm's statistics
+        # are the network's own; averaged ones, or ones estimated anew, have come out as NaN on NFNet heads.
+        self.average: AveragedModel | None = None
+        if self.fit.ema:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.fit.ema))  # type: ignore[no-untyped-call]
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay
+            self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay
         )
-        self.half = self.fit.mixed_precision and device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
-        self.n_steps = max(1, len(ready.train_rows) // self.fit.batch_size)
+        self.half = self.fit.mixed_precision and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
+        self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
         self.epoch = self.step = 0
         self.loss_sum = 0.0
         self.best = -math.inf
         self.history: list[dict[str, float]] = []
+
+    @property
+    def kept(self) -> SedNet:
+        """The network whose weights are validated and kept."""
+        return self.network if self.average is None else cast(SedNet, self.average.module)
 
     def run(self, progress: Progress | None, epoch_done: Callable[[Mapping[str, float]], None] | None) -> None:
         """Train all epochs that are left."""
@@ -69,74 +133,113 @@ class Loop:
             began = time.monotonic()
             mix = augment.from_config(self.experiment.augment, self.experiment.signal.top_db, self.epoch)
             feed = batches(
-                self.clips,
-                epoch_order(self.ready.train_rows, self.fit.seed, self.epoch),
-                self.ready.targets,
-                self.ready.weights,
+                self.feed,
+                self._order(self.epoch),
                 batch_size=self.fit.batch_size,
                 crop=self.experiment.data.crop,
                 seed=self.fit.seed,
                 epoch=self.epoch,
                 first_step=self.step,
-                jobs=self.jobs,
+                jobs=self.options.jobs,
+                part=(self.processes.rank, self.processes.size),
             )
-            self.network.train()
+            self.trained.train()
             for batch in feed:
-                self.loss_sum += self._learn(batch.waves, batch.targets, batch.weights, mix)
+                self.loss_sum += self._learn(batch, mix)
                 self.step += 1
                 if progress is not None:
                     progress(self.epoch, self.step, self.n_steps, self.loss_sum / self.step)
-                if time.monotonic() - saved > self.checkpoint_s and self.step < self.n_steps:
+                late = time.monotonic() - saved > 60.0 * self.options.checkpoint_min
+                if late and self.step < self.n_steps and self.processes.first:
                     self._save(runs.LAST)
                     saved = time.monotonic()
             self._finish_epoch(time.monotonic() - began)
             saved = time.monotonic()
-            if epoch_done is not None:
+            if epoch_done is not None and self.processes.first:
                 epoch_done(self.history[-1])
 
-    def _learn(
-        self,
-        waves: torch.Tensor,
-        targets: torch.Tensor,
-        weights: torch.Tensor,
-        mix: tuple[augment.Sumix, augment.Noise, augment.Masks],
-    ) -> float:
+    def _order(self, epoch: int) -> Any:
+        return epoch_order(self.ready.train_rows, self.fit.seed, epoch, own=self.ready.own, data=self.experiment.data)
+
+    def _learn(self, batch: Batch, mix: Mix) -> float:
         """Take one step and return its loss."""
         # All of a step's randomness follows from its place, so a resumed run draws the same.
-        place = np.random.SeedSequence([self.fit.seed, self.epoch, 3, self.step]).generate_state(2)
-        generator = torch.Generator(self.device).manual_seed(int(place[0]))
-        torch.manual_seed(int(place[1]))
-        sumix, noise, masks = mix
-        on_device = tuple(x.to(self.device, non_blocking=True) for x in (waves, targets, weights))
+        place = [self.fit.seed, self.epoch, 3, self.step, *((self.processes.rank,) if self.processes.rank else ())]
+        seeds = np.random.SeedSequence(place).generate_state(2)
+        generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
+        torch.manual_seed(int(seeds[1]))
         with torch.no_grad():
-            mixed, target, weight = sumix((on_device[0], on_device[1], on_device[2]), generator)
-            db = masks(self.mel(noise(mixed, generator)), generator)
+            heard, db = self._hear(batch, mix, generator)
         learning_rate = rate(self.fit, self.epoch + self.step / self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
-            what, when = self.network(db)
-        loss = criterion(what, when, target, weight, fit=self.fit, kind=self.contract.net.pool)
-        value = float(loss.detach())
+            what, when, embedding = self.trained(db)
+        loss = criterion(what, when, heard.targets, heard.weights, fit=self.fit, kind=self.contract.net.pool)
+        if self.fit.distil_weight:
+            loss = loss + self.fit.distil_weight * cosine_distance(embedding, heard.vectors)
+        value = self.processes.mean(loss)
         if not math.isfinite(value):
             raise DataError(
                 f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}; the last checkpoint "
-                "is kept. Try a lower fit__lr, or fit__mixed_precision=false (NFNets overflow in half "
-                "precision)."
+                "is kept. Try a lower fit__lr, fit__clip_norm=1, or fit__mixed_precision=false (NFNets overflow in "
+                "half precision)."
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.fit.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.fit.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return value
 
+    def _hear(self, batch: Batch, mix: Mix, generator: torch.Generator) -> tuple[Heard, torch.Tensor]:
+        """Mix, inject and disturb a batch; return it and its dB windows (B, F, T)."""
+        mixing, noise, masks = mix
+        heard = mixing(Heard(*map(self._move, (batch.waves, batch.targets, batch.weights, batch.vectors))), generator)
+        for inject, excerpts, itself in zip(self.injectors, batch.excerpts, self.labels_itself, strict=True):
+            brought = Excerpts(*map(self._move, excerpts))
+            heard = inject(heard, self._label(brought) if itself else brought, generator)
+        return heard, masks(self.mel(noise(heard.waves, generator)), generator)
+
+    def _move(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.device, non_blocking=True)
+
+    def _label(self, excerpts: Excerpts) -> Excerpts:
+        """Label excerpts with the network in training (in-situ pseudolabels)."""
+        if not len(excerpts.places):
+            return excerpts
+        settings, network = self.experiment.data, self.kept
+        first, last = settings.in_situ_weight
+        weight = first + (last - first) * self.epoch / max(1, self.fit.epochs - 1)
+        was_training = network.training
+        network.eval()
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+            what, when = network(self.mel(excerpts.waves))
+        network.train(was_training)
+        p = pool(what.float(), when.float(), self.contract.net.pool)
+        targets = torch.where(p < settings.in_situ_floor, torch.zeros_like(p), weight * p)
+        weights = torch.where(targets > 0, settings.pseudo_loss_weight, 1.0)
+        return excerpts._replace(targets=targets, weights=weights)
+
     def _finish_epoch(self, seconds: float) -> None:
+        self.processes.wait()
         values: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": self.loss_sum / max(1, self.step),
-            **self._validate(),
         }
+        if not self.processes.first:
+            self.history.append(values)
+            self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+            self.processes.wait()
+            return
+        answers = self._validate()
+        for found in answers:
+            values |= measure(found)
         chosen = values.get("row_auc", values.get("clip_auc"))
         # A NaN is better than nothing, and worse than any number.
         score = -math.inf if chosen is None or math.isnan(chosen) else chosen
@@ -146,28 +249,38 @@ class Loop:
         values["seconds"] = seconds
         self.history.append(values)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+        if answers:
+            # Rows of soundscapes, where there are any: they are what is submitted.
+            write_answers(self.out / runs.ANSWERS.format("last"), answers[-1])
         if improved:
+            write_answers(self.out / runs.ANSWERS.format("best"), answers[-1])
             self._save(runs.BEST)
-        self._save(runs.LAST)
         self._report()
+        # Last: a run killed before it does this epoch's end again, and one killed after it has everything.
+        self._save(runs.LAST)
+        self.processes.wait()
 
-    def _validate(self) -> dict[str, float]:
-        self.network.eval()
-        found: dict[str, float] = {}
+    def _validate(self) -> list[Answers]:
+        network = self.kept
+        network.eval()
+        found = []
         if len(self.ready.valid_rows):
-            found |= validate_clips(
-                self.network,
+            answers = validate_clips(
+                network,
                 self.contract,
-                self.clips,
+                self.feed.clips,
                 self.ready.valid_rows,
                 self.ready.truth,
+                ids=self.ready.names,
+                files=self.ready.originals,
                 device=self.device,
                 batch_size=self.fit.batch_size,
-                jobs=self.jobs,
+                jobs=self.options.jobs,
             )
+            found.append(answers)
         if self.ready.soundscapes:
-            found |= validate_rows(
-                self.network,
+            answers = validate_rows(
+                network,
                 self.contract,
                 self.ready.soundscapes,
                 self.ready.row_truth,
@@ -175,6 +288,7 @@ class Loop:
                 row_id=self.ready.year.row_id,
                 device=self.device,
             )
+            found.append(answers)
         return found
 
     def _report(self) -> None:
@@ -186,12 +300,14 @@ class Loop:
 
     def _save(self, name: str) -> None:
         state: dict[str, Any] = {
-            "model": self.network.state_dict(),
+            "model": self.kept.state_dict(),
             "epoch": self.epoch,
             "metrics": self.history[-1] if self.history else {},
         }
         if name == runs.LAST:
             state |= {
+                "raw": self.student.state_dict(),
+                "averaged": 0 if self.average is None else int(self.average.n_averaged),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "step": self.step,
@@ -205,7 +321,10 @@ class Loop:
         """Take up the state of a checkpoint."""
         if state is None:
             return
-        self.network.load_state_dict(state["model"])
+        self.student.load_state_dict(state["raw"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["model"])
+            self.average.n_averaged.fill_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]

@@ -1,7 +1,9 @@
 """A training's folder: what was asked, the metrics of each epoch, and its checkpoints.
 
 ``run.json`` says what is trained on what; ``last.pt`` holds everything that is needed to go on;
-``best.pt`` the weights of the best epoch, kept explicitly; ``metrics.csv`` and ``metrics.png`` the course.
+``best.pt`` the weights of the best epoch, kept explicitly; ``metrics.csv`` and ``metrics.png`` the course;
+``answers-last.npz`` and ``answers-best.npz`` what was answered on held-out data; ``start.txt`` which weights
+were taken over from elsewhere.
 """
 
 from __future__ import annotations
@@ -19,19 +21,22 @@ import torch
 
 from .._version import __version__
 from ..config import Contract, from_dict, to_dict
+from ..config.contract import with_later
 from ..errors import ConfigError, DataError
 from ..experiments import GROUPS, Experiment
 from ..model import SedNet
 from ..rows import replacing
 
-RUN, LAST, BEST, METRICS, PLOT, SKIPPED = (
+RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
     "run.json",
     "last.pt",
     "best.pt",
     "metrics.csv",
     "metrics.png",
     "skipped.csv",
+    "start.txt",
 )
+ANSWERS = "answers-{}.npz"
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,9 @@ def describe(
     clips: str,
     n_clips: int,
     priors: npt.NDArray[np.float32],
+    sources: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what ``run.json`` holds."""
+    """Return what ``run.json`` holds; `sources` tells of pseudolabels, soundscapes and a teacher."""
     return {
         "bcsed": __version__,
         "experiment": experiment.name,
@@ -77,6 +83,7 @@ def describe(
         "data": str(data),
         "clips_sha256": clips,
         "n_clips": n_clips,
+        "sources": dict(sources),
         "priors": [round(float(value), 8) for value in priors],
     }
 
@@ -104,7 +111,7 @@ def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]
         If the run in the folder was another training.
     """
     earlier = _read_json(out / RUN)
-    for key in ("recipe", "contract", "fold", "start", "clips_sha256"):
+    for key in ("recipe", "contract", "fold", "start", "clips_sha256", "sources"):
         if earlier.get(key) != json.loads(json.dumps(description[key])):
             raise DataError(
                 f"{out} cannot be resumed: its {key.replace('clips_sha256', 'list of clips')} differs "
@@ -129,9 +136,19 @@ def load_state(file: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    # What torch raises over bytes that are no checkpoint depends on what they look like.
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{file} is damaged or no checkpoint of bcsed.") from error
     return state
+
+
+def finished(out: str | Path) -> bool:
+    """Tell whether a run in a folder is there and has all its epochs."""
+    out = Path(out)
+    if not (out / RUN).is_file() or not (out / LAST).is_file():
+        return False
+    state = load_state(out / LAST)
+    return bool(state["epoch"] >= _read_json(out / RUN)["recipe"]["fit"]["epochs"])
 
 
 def load(run: str | Path, checkpoint: str | None = None) -> Trained:
@@ -159,8 +176,8 @@ def load(run: str | Path, checkpoint: str | None = None) -> Trained:
     if not file.is_file():
         raise DataError(f"{run} has no checkpoint {file.name} yet; train it first.")
     told, state = _read_json(run / RUN), load_state(file)
-    contract = from_dict(Contract, told["contract"], f"{run / RUN}: contract")
-    network = SedNet(contract.signal, contract.net, len(contract.classes))
+    contract = from_dict(Contract, with_later(told["contract"]), f"{run / RUN}: contract")
+    network = SedNet(contract.signal, contract.net, len(contract.classes), groups=contract.groups)
     network.load_state_dict(state["model"])
     provenance = {
         "experiment": told["experiment"],
@@ -170,6 +187,7 @@ def load(run: str | Path, checkpoint: str | None = None) -> Trained:
         "start": told["start"],
         "clips_sha256": told["clips_sha256"],
         "n_clips": told["n_clips"],
+        "sources": told["sources"],
         "metrics": state["metrics"],
     }
     priors = np.asarray(told["priors"], np.float32)

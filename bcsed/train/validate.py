@@ -1,6 +1,7 @@
 """How good is the network now: on held-out clips, and on rows of labelled soundscapes.
 
-Soundscape rows are cut, pooled and named by `bcsed.predict`'s own code, as in a submission.
+Soundscape rows are cut, pooled and named by `bcsed.predict`'s own code, as in a submission. The answers are
+kept beside the figures, so that two runs can be compared recording by recording.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import pandas as pd
 import torch
 
 from .. import audio, metrics, rows
+from ..answers import Answers
 from ..config import Contract
-from ..dataset import Clips, batches
+from ..dataset import Clips, Feed, batches
 from ..ensemble import Array, Done, Ensemble
 from ..model import SedNet, pool
 from ..predict import Rows, score_recording
@@ -58,6 +60,19 @@ class TorchListener:
         self._windows, self._done = [], []
 
 
+def measure(answers: Answers) -> dict[str, float]:
+    """Return macro ROC-AUC with its number of classes, cmAP and LRAP, named by what was answered."""
+    truth = answers.truth.astype(np.float32)
+    auc, n_classes = metrics.macro_auc(truth, answers.scores)
+    values: dict[str, Any] = {
+        "auc": auc,
+        "classes": n_classes,
+        "cmap": metrics.padded_cmap(truth, answers.scores),
+        "lrap": metrics.lrap(truth, answers.scores),
+    }
+    return {f"{answers.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
+
+
 def validate_clips(
     network: SedNet,
     contract: Contract,
@@ -65,18 +80,18 @@ def validate_clips(
     chosen: npt.NDArray[np.int64],
     truth: npt.NDArray[np.float32],
     *,
+    ids: Sequence[str],
+    files: Sequence[str],
     device: torch.device,
     batch_size: int,
     jobs: int,
-) -> dict[str, float]:
-    """Score the first window of each held-out clip: macro ROC-AUC with its classes, cmAP, LRAP."""
+) -> Answers:
+    """Answer the first window of each held-out clip; `ids` and `files` name all N clips."""
     mel = LogMel(contract.signal).to(device)
     scores = []
     feed = batches(
-        clips,
+        Feed(clips, truth, truth),
         chosen,
-        truth,
-        truth,
         batch_size=batch_size,
         crop="first",
         seed=0,
@@ -88,7 +103,14 @@ def validate_clips(
         for batch in feed:
             what, when = network(mel(batch.waves.to(device)))
             scores.append(pool(what, when, contract.net.pool).cpu().numpy())
-    return _measure(truth[chosen], np.concatenate(scores), "clip")
+    return Answers(
+        kind="clips",
+        ids=tuple(ids[row] for row in chosen),
+        files=tuple(files[row] for row in chosen),
+        classes=contract.classes,
+        truth=truth[chosen].astype(np.uint8),
+        scores=np.concatenate(scores),
+    )
 
 
 def validate_rows(
@@ -100,29 +122,22 @@ def validate_rows(
     row_s: int,
     row_id: str,
     device: torch.device,
-) -> dict[str, float]:
-    """Score the labelled rows of soundscapes, through the submission's own code."""
+) -> Answers:
+    """Answer the labelled rows of soundscapes, through the submission's own code."""
     ensemble = Ensemble((TorchListener(network, contract, device),), (1.0,))
-    tables = []
+    tables, files = [], {}
     for found in recordings:
         scores, _ = score_recording(found, ensemble, Rows(row_s=row_s))
         ids = rows.row_ids(found.path.stem, len(scores), row_s, row_id)
+        files.update(dict.fromkeys(ids, found.path.stem))
         tables.append(rows.make(ids, contract.classes, scores))
     table = pd.concat(tables)
-    common = truth.index.intersection(table.index)
-    return _measure(
-        truth.loc[common, list(contract.classes)].to_numpy(np.float32),
-        table.loc[common].to_numpy(np.float32),
-        "row",
+    common = list(truth.index.intersection(table.index))
+    return Answers(
+        kind="rows",
+        ids=tuple(common),
+        files=tuple(files[name] for name in common),
+        classes=contract.classes,
+        truth=truth.loc[common, list(contract.classes)].to_numpy(np.uint8),
+        scores=table.loc[common].to_numpy(np.float32),
     )
-
-
-def _measure(truth: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], prefix: str) -> dict[str, float]:
-    auc, n_classes = metrics.macro_auc(truth, scores)
-    values: dict[str, Any] = {
-        "auc": auc,
-        "classes": n_classes,
-        "cmap": metrics.padded_cmap(truth, scores),
-        "lrap": metrics.lrap(truth, scores),
-    }
-    return {f"{prefix}_{name}": float(value) for name, value in values.items()}

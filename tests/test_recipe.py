@@ -1,0 +1,434 @@
+"""The full recipe of a training: soundscapes, label knobs, moving average, distillation, several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_train import SMALL, same, states
+
+from bcsed import augment, train
+from bcsed.config import Contract
+from bcsed.dataset import batches
+from bcsed.errors import ConfigError, DataError
+from bcsed.losses import criterion
+from bcsed.model import SedNet
+from bcsed.train.loop import Loop, Options
+from bcsed.train.places import divide, site_of
+from bcsed.train.processes import Processes
+
+TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="none", fit__epochs=1)
+
+
+@pytest.fixture
+def loop_of(land25, tmp_path):
+    data, table = land25
+
+    def make(experiment):
+        ready = train.prepare(experiment, data, fold=None, pseudolabels=table)
+        contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
+        torch.manual_seed(0)
+        network = SedNet(experiment.signal, experiment.net, len(ready.classes))
+        alone = Processes(0, 1, torch.device("cpu"))
+        return Loop(experiment, contract, ready, network, alone, Options(out=tmp_path, jobs=1))
+
+    return make
+
+
+def heard(loop):
+    """Return a batch as the loader made it, and as the network would hear it."""
+    order, fit = loop._order(0), loop.fit
+    feed = batches(loop.feed, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
+    batch = next(feed)
+    feed.close()
+    mix = augment.from_config(loop.experiment.augment, 80.0, 0)
+    with torch.no_grad():
+        return batch, loop._hear(batch, mix, torch.Generator().manual_seed(1))[0]
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+@pytest.mark.parametrize("weight", [1.0, 0.6, 0.1])
+def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight):
+    """From the table, through loader and injector: w times the gradient where only a pseudolabel is positive."""
+
+    def gradient(w):
+        loop = loop_of(TAUGHT.vary("x", data__pseudo_loss_weight=w, fit__loss=loss, data__secondary_target=None))
+        batch, brought = heard(loop)
+        what = torch.linspace(-1, 1, 6 * 4 * 3).reshape(6, 4, 3).requires_grad_()
+        when = torch.zeros_like(what)
+        criterion(what, when, brought.targets, brought.weights, fit=loop.fit, kind="prob").backward()
+        only = (brought.targets > 0) & (batch.targets == 0)
+        return what.grad, only, brought
+
+    full, only, _ = gradient(1.0)
+    part, _, brought = gradient(weight)
+    assert 1 <= int(only.sum()) < only.numel() / 2
+    expected = full * torch.where(only, weight, 1.0)[:, None]
+    torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-8)
+    assert torch.equal(brought.weights[only].unique(), torch.tensor([weight]).unique())
+
+
+def test_targets_of_people_and_of_pseudolabels(loop_of):
+    knobs = {"data__label_target": 0.8, "data__pseudo_target": 0.9}
+    batch, hard = heard(loop_of(TAUGHT.vary("x", **knobs)))
+    only = (hard.targets > 0) & (batch.targets == 0)
+    assert set(hard.targets[only].tolist()) == {np.float32(0.9)}
+    assert set(batch.targets[batch.targets > 0].tolist()) == {np.float32(0.8)}
+    _, soft = heard(loop_of(TAUGHT.vary("x", data__pseudo_soft=True, **knobs)))
+    assert ((soft.targets[only] < 0.9) & (soft.targets[only] >= 0.44)).all()
+
+
+def test_pseudolabels_are_bound_by_name(land25):
+    """The table's columns stand in another order than the classes."""
+    data, table = land25
+    ready = train.prepare(TAUGHT, data, fold=None, pseudolabels=table)
+    ((source, _),) = ready.injectors
+    assert ready.classes == ("1139490", "cuckoo1", "frog1")
+    expected = (np.arange(24) // 4 + np.arange(24) % 4) % 3
+    assert np.array_equal(source.values.argmax(1), expected)
+
+
+def test_files_that_are_needed_or_not(land25, year, tmp_path):
+    data, table = land25
+    with pytest.raises(ConfigError, match=r"50% of its batches: give them as --pseudolabels FILE"):
+        train.prepare(TAUGHT, data)
+    with pytest.raises(ConfigError, match=r"small would not read .*pl\.parquet: --set pseudo__share"):
+        train.prepare(SMALL, data, pseudolabels=table)
+    with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
+        train.prepare(SMALL.vary("x", fit__distil_weight=1.0), data)
+    with pytest.raises(ConfigError, match="set fit__distil_weight above 0"):
+        train.prepare(SMALL, data, teacher=table)
+    with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
+        empty = tmp_path / "data"
+        import shutil
+
+        shutil.copytree(year, empty)
+        (empty / "train_soundscapes").mkdir()
+        shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
+        train.prepare(TAUGHT, empty, pseudolabels=table)
+    with pytest.raises(ConfigError, match="more than the whole batch"):
+        TAUGHT.vary("x", labelled__share=0.6)
+    with pytest.raises(ConfigError, match="no window of a class can stand in"):
+        TAUGHT.vary("x", data__pseudo_source="in_situ", pseudo__mode="substitute")
+    with pytest.raises(DataError, match=r"has no labelled soundscapes, which data__soundscapes=split"):
+        train.prepare(SMALL.vary("x", data__soundscapes="split"), data)
+
+
+def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
+    from bcsed import pseudolabel
+
+    data, table = land25
+    soft = dataclasses.replace(pseudolabel.read(table), provenance={"selection": {"kind": "soft"}, "teachers": []})
+    pseudolabel.write(soft, tmp_path / "soft.parquet")
+    with pytest.raises(DataError, match="would call every class present everywhere: set data__pseudo_soft=true"):
+        train.prepare(TAUGHT, data, pseudolabels=tmp_path / "soft.parquet")
+
+
+def everything(land25, tmp_path):
+    """An experiment with all that has a state, and its files."""
+    data, table = land25
+    listed = pd.read_csv(data / "train.csv", dtype=str)["filename"]
+    vectors = np.random.default_rng(0).standard_normal((len(listed), 5))
+    np.savez(tmp_path / "e.npz", clip=listed.to_numpy(str), start_s=np.zeros(len(listed)), vector=vectors)
+    experiment = TAUGHT.vary(
+        "everything",
+        fit__epochs=2,
+        fit__ema=0.9,
+        fit__clip_norm=1.0,
+        fit__distil_weight=0.5,
+        fit__loss="auc",
+        augment__mix="mixup",
+        data__sampling="sqrt",
+        data__max_per_class=6,
+        pseudo__mode="substitute",
+        pseudo__cap=0.9,
+    )
+    return experiment, data, {"pseudolabels": table, "teacher": tmp_path / "e.npz", "jobs": 2}
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_at(step):
+    def progress(epoch, done, steps, loss):
+        if epoch * steps + done == step:
+            raise StopError
+
+    return progress
+
+
+def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_path):
+    experiment, data, files = everything(land25, tmp_path)
+    whole = train.train(experiment, data, tmp_path / "whole", **files)
+    for step in (2, 4):
+        out = tmp_path / f"stopped-{step}"
+        with pytest.raises(StopError):
+            train.train(experiment, data, out, checkpoint_min=0, progress=stop_at(step), **files)
+        train.train(experiment, data, out, resume=True, **files)
+        assert same(states(whole), states(out))
+        assert (whole / "answers-best.npz").read_bytes() == (out / "answers-best.npz").read_bytes()
+
+
+def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
+    from bcsed import pseudolabel
+
+    data, table = land25
+    run = train.train(TAUGHT, data, tmp_path / "run", pseudolabels=table)
+    other = pseudolabel.read(table)
+    pseudolabel.write(dataclasses.replace(other, values=other.values / 2), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="cannot be resumed: its sources differs"):
+        train.train(TAUGHT, data, run, pseudolabels=tmp_path / "other.parquet", resume=True)
+
+
+def test_what_is_kept_is_the_moving_average(land25, tmp_path):
+    experiment, data, files = everything(land25, tmp_path)
+    state = states(train.train(experiment, data, tmp_path / "run", **files))
+    name = "features.1.weight"
+    assert not torch.equal(state["model"][name], state["raw"][f"network.{name}"])
+    assert state["averaged"] == 2 * 2
+    # Statistics of BatchNorm are the network's own.
+    assert torch.equal(state["model"]["norm.running_mean"], state["raw"]["network.norm.running_mean"])
+    best = train.load(tmp_path / "run", "last").network
+    assert torch.equal(best.features[1].weight, state["model"][name])
+
+
+def test_the_average_is_the_formula(loop_of):
+    loop = loop_of(TAUGHT.vary("x", fit__ema=0.75))
+    batch, _ = heard(loop)
+    mix = augment.from_config(loop.experiment.augment, 80.0, 0)
+    weights = []
+    for _ in range(3):
+        loop._learn(batch, mix)
+        loop.step += 1
+        weights.append(loop.network.features[1].weight.detach().clone())
+    expected = weights[0]
+    for weight in weights[1:]:
+        expected = 0.75 * expected + 0.25 * weight
+    torch.testing.assert_close(loop.kept.features[1].weight, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
+    seen = []
+    loop = loop_of(TAUGHT.vary("x", fit__clip_norm=0.01))
+    step = loop.optimizer.step
+
+    def watch(*args, **options):
+        seen.append(torch.cat([p.grad.flatten() for p in loop.student.parameters() if p.grad is not None]).norm())
+        return step(*args, **options)
+
+    monkeypatch.setattr(loop.optimizer, "step", watch)
+    batch, _ = heard(loop)
+    loop._learn(batch, augment.from_config(loop.experiment.augment, 80.0, 0))
+    assert float(seen[0]) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_distillation_brings_the_student_to_its_teacher(land25, tmp_path):
+    """Each class has an embedding of its own; the distance falls, and falls only where it counts."""
+    data, _ = land25
+    listed = pd.read_csv(data / "train.csv", dtype=str)
+    place = pd.factorize(listed["primary_label"])[0]
+    np.savez(tmp_path / "e.npz", clip=listed["filename"].to_numpy(str), start_s=0.0 * place, vector=np.eye(3)[place])
+    told = {}
+    for weight in (0.001, 5.0):
+        experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="none")
+        run = train.train(experiment, data, tmp_path / str(weight), fold=None, teacher=tmp_path / "e.npz")
+        table = pd.read_csv(run / "metrics.csv")["loss"] / weight
+        told[weight] = table.iloc[-1] / table.iloc[0]
+        sources = json.loads((run / "run.json").read_text())["sources"]
+        assert sources["teacher"]["clips"] == 24
+    assert told[5.0] < 0.9
+
+
+def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
+    data, _ = land25
+    experiment = SMALL.vary(
+        "x",
+        data__pseudo_source="in_situ",
+        data__in_situ_weight=(0.0, 1.0),
+        data__in_situ_floor=0.3,
+        data__pseudo_loss_weight=0.5,
+        augment__mix="none",
+        pseudo__share=1.0,
+        fit__epochs=3,
+    )
+    ready = train.prepare(experiment, data, fold=None)
+    contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
+    network = SedNet(experiment.signal, experiment.net, 3)
+    loop = Loop(experiment, contract, ready, network, Processes(0, 1, torch.device("cpu")), Options(out=tmp_path))
+    batch, first = heard(loop)
+    # Nothing yet: the weight of the first epoch is 0.
+    assert torch.equal(first.targets, batch.targets)
+    assert (first.waves != batch.waves).any(1).all()
+    loop.epoch = 2
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    _, last = heard(loop)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    gained = last.targets > batch.targets
+    assert gained.any()
+    new = gained & (batch.targets == 0)
+    assert (last.targets[new] >= 0.3).all()
+    assert (last.weights[new] == 0.5).all()
+    assert (last.targets <= 1).all()
+    # And it trains.
+    train.train(experiment.vary("x", fit__epochs=1), data, tmp_path / "run", fold=None)
+
+
+def test_whole_sites_are_held_out(land26):
+    split = SMALL.vary("x", data__soundscapes="split", data__n_folds=3)
+    seen = set()
+    for fold in range(3):
+        ready = train.prepare(split, land26, fold=fold)
+        valid = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
+        learned = {site_of(found.path.name, ready.year) for found in ready.labelled.clips.recordings}
+        assert len(valid) == 1
+        assert not valid & learned
+        assert len(ready.row_truth) == 4
+        assert len(ready.labelled) == 8
+        # Each labelled row is in the epoch once, after the clips.
+        n = len(ready.recordings)
+        assert sorted(ready.train_rows[ready.train_rows >= n] - n) == list(range(8))
+        seen |= valid
+    assert seen == {"S01", "S02", "S03"}
+    every = train.prepare(split, land26, fold=None)
+    assert (len(every.labelled), every.soundscapes) == (12, [])
+    twice = train.prepare(split.vary("x", data__soundscape_repeats=2), land26, fold=None)
+    assert (twice.train_rows >= 24).sum() == 24
+    told = train.prepare(SMALL, land26, fold=0)
+    assert (told.labelled, len(told.soundscapes), len(told.row_truth)) == (None, 3, 12)
+
+
+def test_nothing_that_validates_is_pseudolabelled(land26, land25):
+    _, table = land25
+    split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
+    ready = train.prepare(split, land26, fold=0, pseudolabels=table)
+    held = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
+    ((source, _),) = ready.injectors
+    names = {found.path.name for found in source.clips.recordings}
+    assert held == {"S01"}
+    # Of the six, three are labelled, and the site of one more is held out.
+    assert {site_of(name, ready.year) for name in names} == {"S04"}
+    ready = train.prepare(TAUGHT, land26, fold=0, pseudolabels=table)
+    ((source, _),) = ready.injectors
+    assert {site_of(found.path.name, ready.year) for found in source.clips.recordings} == {"S01", "S04"}
+
+
+def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
+    _, table = land25
+    experiment = TAUGHT.vary(
+        "x", data__soundscapes="split", data__n_folds=3, labelled__share=0.25, labelled__mode="substitute"
+    )
+    run = train.train(experiment, land26, tmp_path / "run", fold=1, pseudolabels=table)
+    assert pd.read_csv(run / "metrics.csv")["row_classes"].tolist() == [3]
+    with np.load(run / "answers-last.npz") as answers:
+        assert str(answers["kind"]) == "rows"
+        assert answers["truth"].shape == answers["scores"].shape == (4, 3)
+        assert len(set(answers["files"])) == 1
+    told = json.loads((run / "run.json").read_text())["sources"]
+    assert told["labelled_rows"] == 8
+    with pytest.raises(DataError, match="none are for training: set data__soundscapes=split or train"):
+        train.prepare(experiment.vary("x", data__soundscapes="validate"), land26, pseudolabels=table)
+
+
+def test_a_site_that_names_do_not_tell():
+    from bcsed.competition import BIRDCLEF_2025
+
+    assert site_of("anything.ogg", BIRDCLEF_2025) == "anything"
+    assert site_of("H02_20230420_074000.ogg", BIRDCLEF_2025) == "H02"
+
+
+def test_labels_of_recordings_that_are_not_there(land26, tmp_path, caplog):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(land26, data)
+    gone = next((data / "train_soundscapes").glob("*_S02_*"))
+    gone.unlink()
+    land = divide(data, train.prepare(SMALL, land26).year, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0)
+    assert len(land.valid) == 2
+    assert "1 of 3 labelled soundscapes are not on disk" in caplog.text
+
+
+def test_starting_from_an_earlier_run(year, tmp_path):
+    first = train.train(SMALL.vary("x", fit__epochs=1), year, tmp_path / "first")
+    still = SMALL.vary("x", fit__epochs=1, fit__lr=1e-6, fit__lr_start=1e-6)
+    second = train.train(still, year, tmp_path / "second", pretrained=first)
+    assert "started from run first/best.pt: 255 tensors taken" in (second / "start.txt").read_text()
+    start, end = (train.load(run, "last").network.state_dict()["features.1.weight"] for run in (first, second))
+    torch.testing.assert_close(start, end, atol=1e-4, rtol=0)
+    assert json.loads((second / "run.json").read_text())["start"] == "weights of first"
+
+
+def torchrun(words, n=2):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={n}", "--master_port=0"]
+    command += ["--standalone", "-m", "bcsed", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(land25, tmp_path):
+    data, table = land25
+    words = ["train", "tiny", "--data", data, "--fold", 0, "--pseudolabels", table, "--jobs", 1]
+    changes = ["net__backbone=mobilenetv3_small_050", "fit__epochs=2", "data__min_class_count=2", "data__n_folds=3"]
+    changes += ["pseudo__share=0.5", "fit__batch_size=4", "fit__ema=0.9", "data__pad=zeros"]
+    words += [word for change in changes for word in ("--set", change)]
+    done = torchrun([*words, "--out", tmp_path / "two"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Only the first process speaks.
+    assert done.stdout.count("epoch 1/2") == 1
+    assert train.finished(tmp_path / "two")
+    table = pd.read_csv(tmp_path / "two" / "metrics.csv")
+    assert (table["clip_classes"] == 3).all()
+    again = torchrun([*words, "--out", tmp_path / "again"])
+    assert again.returncode == 0
+    assert same(states(tmp_path / "two"), states(tmp_path / "again"))
+    refused = torchrun([*words, "--out", tmp_path / "odd", "--set", "fit__batch_size=3"])
+    assert refused.returncode != 0
+    assert "2 processes cannot share a batch of 3 equally" in refused.stderr
+
+
+@pytest.mark.slow
+def test_one_step_of_two_processes_is_the_step_of_one(land25, tmp_path):
+    """The mean of two half batches' gradients is the whole batch's: without BatchNorm, the same network."""
+    script = tmp_path / "step.py"
+    script.write_text(
+        """
+import sys, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from bcsed.train.processes import together
+from bcsed.config import Fit
+from bcsed.losses import criterion
+g = torch.Generator().manual_seed(0)
+x, target = torch.randn(8, 6, generator=g), (torch.rand(8, 3, generator=g) > .5).float()
+with together("cpu") as here:
+    torch.manual_seed(0)
+    net = torch.nn.Linear(6, 3)
+    trained = DistributedDataParallel(net) if here.size > 1 else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=.1)
+    low, high = here.rank * 8 // here.size, (here.rank + 1) * 8 // here.size
+    what = trained(x[low:high])[:, None]
+    loss = criterion(what, torch.zeros_like(what), target[low:high], torch.ones(high - low, 3), fit=Fit(), kind="prob")
+    loss.backward()
+    optimizer.step()
+    value = here.mean(loss)
+    if here.first:
+        torch.save({"weight": net.weight.data, "loss": value}, sys.argv[1])
+"""
+    )
+    for n, name in ((1, "one"), (2, "two")):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}"]
+        subprocess.run([*command, str(script), str(tmp_path / name)], check=True, timeout=120, capture_output=True)
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    torch.testing.assert_close(one["weight"], two["weight"], rtol=1e-5, atol=1e-7)
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
