@@ -199,22 +199,80 @@ def bootstrap_auc(
     macro_auc(truth, scores)
     positive, values = _pair(truth, scores)
     file_of, names = pd.factorize(_files(truth, files))
-    if len(names) < 2:
-        raise DataError(f"an interval needs at least two recordings, got {len(names)}.")
-    # How often each draw holds each recording, (n, files): drawing is weighting.
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n).astype(np.float64)
-    order = np.argsort(file_of, kind="stable")
-    begins = np.searchsorted(file_of[order], np.arange(len(names)))
-    total, counted = np.zeros(n), np.zeros(n)
-    for known, given in zip(positive[order].T, values[order].T, strict=True):
-        auc = _drawn_auc(known, given, file_of[order], begins, drawn)
-        total += np.nan_to_num(auc)
-        counted += np.isfinite(auc)
-    means = total[counted > 0] / counted[counted > 0]
+    drawn = bootstrap_draws(len(names), n, rng=rng)
+    means = drawn_macro_auc(positive, values, file_of, drawn)
+    means = means[np.isfinite(means)]
     if not len(means):
         raise DataError(f"none of {n} draws of {len(names)} recordings could be scored; give more recordings.")
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def bootstrap_draws(n_files: int, n: int = 1000, *, rng: np.random.Generator) -> Floats:
+    """Draw recordings with replacement, as many as there are.
+
+    Parameters
+    ----------
+    n_files : int >= 2
+        Recordings.
+    n : int
+        Draws.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_files)
+        How often each draw holds each recording: drawing is weighting.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two recordings.
+    """
+    if n_files < 2:
+        raise DataError(f"an interval needs at least two recordings, got {n_files}.")
+    drawn: Floats = rng.multinomial(n_files, np.full(n_files, 1 / n_files), size=n).astype(np.float64)
+    return drawn
+
+
+def drawn_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.intp], drawn: Floats) -> Floats:
+    """Return the macro AUC of each draw of recordings.
+
+    Score tables that are drawn by the same `drawn` are paired: the difference of their results varies less
+    than the results do.
+
+    Parameters
+    ----------
+    truth, scores : DataFrame or ndarray, shape (N, K)
+    file_of : ndarray of int, shape (N,)
+        The column of `drawn` that each row's recording is.
+    drawn : ndarray of float64, shape (n, files)
+        As from `bootstrap_draws`; it may hold recordings that no row is of.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        The mean over the classes with a positive and a negative row in the draw; NaN where there is none.
+
+    Raises
+    ------
+    DataError
+        As `class_auc`, or if `file_of` does not fit the rows.
+    """
+    positive, values = _pair(truth, scores)
+    if len(file_of) != len(positive):
+        raise DataError(f"{len(file_of)} recordings are named for {len(positive)} rows; name one for each row.")
+    columns, file_of = np.unique(file_of, return_inverse=True)
+    drawn = drawn[:, columns]
+    order = np.argsort(file_of, kind="stable")
+    begins = np.searchsorted(file_of[order], np.arange(len(columns)))
+    total, counted = np.zeros(len(drawn)), np.zeros(len(drawn))
+    for known, given in zip(positive[order].T, values[order].T, strict=True):
+        auc = _drawn_auc(known, given, file_of[order], begins, drawn)
+        total += np.nan_to_num(auc)
+        counted += np.isfinite(auc)
+    means: Floats = np.divide(total, counted, out=np.full(len(drawn), np.nan), where=counted > 0)
+    return means
 
 
 def align(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

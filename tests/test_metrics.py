@@ -11,7 +11,9 @@ from bcsed.errors import ConfigError, DataError
 from bcsed.metrics import (
     align,
     bootstrap_auc,
+    bootstrap_draws,
     class_auc,
+    drawn_macro_auc,
     lrap,
     macro_auc,
     padded_cmap,
@@ -231,3 +233,35 @@ class TestBootstrap:
             bootstrap_auc(truth, scores, pd.Series(files(truth), truth.index).iloc[1:], rng=rng)
         with pytest.raises(DataError, match="at least two recordings, got 1"):
             bootstrap_auc(truth, scores, ["a"] * 60, rng=rng)
+
+
+class TestDraws:
+    def test_every_draw_holds_as_many_recordings_as_there_are(self) -> None:
+        drawn = bootstrap_draws(7, 500, rng=np.random.default_rng(0))
+        assert drawn.shape == (500, 7)
+        assert (drawn.sum(axis=1) == 7).all()
+        np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.15)
+        with pytest.raises(DataError, match="an interval needs at least two recordings, got 1"):
+            bootstrap_draws(1, rng=np.random.default_rng(0))
+
+    def test_equals_drawing_the_rows(self) -> None:
+        """Also where `drawn` holds recordings that these rows are not of, in another order."""
+        truth, scores = draw(3, n=36, k=3)
+        file_of = np.array([4, 0, 2, 5])[np.arange(36) % 4]
+        drawn = bootstrap_draws(6, 30, rng=np.random.default_rng(2))
+        drawn[0] = [0, 3, 0, 3, 0, 0]
+        found = drawn_macro_auc(truth, scores, file_of, drawn)
+        assert np.isnan(found).tolist() == [True] + [False] * 29
+        for auc, times in list(zip(found, drawn, strict=True))[1:]:
+            rows = np.repeat(np.arange(36), times[file_of].astype(int))
+            assert auc == pytest.approx(macro_auc(truth[rows], scores[rows])[0])
+
+    def test_once_each_is_the_figure_itself(self) -> None:
+        truth, scores = tables()
+        file_of = np.unique(files(truth), return_inverse=True)[1]
+        found = drawn_macro_auc(truth, scores[::-1], file_of, np.ones((1, 10)))
+        assert found[0] == pytest.approx(macro_auc(truth, scores)[0])
+
+    def test_refusal(self) -> None:
+        with pytest.raises(DataError, match="3 recordings are named for 60 rows; name one for each row"):
+            drawn_macro_auc(*draw(0), np.zeros(3, int), np.ones((1, 1)))

@@ -1,0 +1,238 @@
+"""A run or a bundle, with all that a comparison asks of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..answers import Answers, read_answers
+from ..bundle.parts import MANIFEST, read_manifest
+from ..config import SIGNALS, to_dict
+from ..errors import ConfigError, DataError
+from ..train import run as runs
+
+# What a description holds besides the settings: where, when, how well, and what follows from the rest.
+_NO_SETTINGS = (
+    *("bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
+    *("checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference", "versions"),
+)
+_SEED = "fit.seed"
+_LONGEST = 60
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """A run or a bundle.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    experiment : str
+        The experiment that was trained.
+    recipe : mapping of str to mapping
+        Its groups of settings.
+    contract : mapping
+        What the network hears, is and answers, as plain values.
+    origin : mapping
+        What else a training depends on: its start, its list of clips, and what else was learned from.
+    fold : int or None
+        What was held out.
+    checkpoint : {'best', 'last'}
+    history : DataFrame
+        One line per epoch, as in ``metrics.csv``; empty for a bundle.
+    answers : Answers, optional
+        On held-out data; None where nothing was held out, and for a bundle.
+    """
+
+    path: Path
+    experiment: str
+    recipe: Mapping[str, Mapping[str, Any]]
+    contract: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    fold: int | None
+    checkpoint: str
+    history: pd.DataFrame
+    answers: Answers | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def seed(self) -> int:
+        """The seed that all randomness of the training follows from."""
+        return int(self.recipe["fit"]["seed"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the network answers."""
+        return tuple(self.contract["classes"])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained; 0 for a bundle."""
+        return len(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all epochs; NaN for a bundle."""
+        return float(self.history["seconds"].sum()) if len(self.history) else float("nan")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that makes this training another than its neighbour, but for seed and fold: ``group.field``."""
+        # The groups of the heads follow from net.heads and the classes, and counts from the sources and the fold.
+        rest = {key: value for key, value in self.contract.items() if key not in ("signal", "net", "groups")}
+        origin = {key: value for key, value in _flatten(self.origin).items() if not isinstance(value, int)}
+        flat = _flatten({**self.recipe, **rest, **origin})
+        return {key: value for key, value in flat.items() if key != _SEED}
+
+
+def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
+    """Read a finished run, or a bundle.
+
+    Parameters
+    ----------
+    run : str or Path
+        The folder.
+    checkpoint : {'best', 'last'}, optional
+        Whose answers; best by default, where there was something to choose by. A bundle has the one it has.
+
+    Raises
+    ------
+    ConfigError, DataError, BundleError
+        If there is no such run or bundle, it is not finished, or a file of it is damaged or does not belong.
+    """
+    run = Path(run)
+    if checkpoint not in (None, "best", "last"):
+        raise ConfigError(f"checkpoint must be best or last, got {checkpoint!r}.")
+    if not (run / runs.RUN).is_file():
+        if (run / MANIFEST).is_file():
+            return _read_bundle(run)
+        raise DataError(f"{run} is neither a run nor a bundle: it has no {runs.RUN} and no {MANIFEST}.")
+    told = _read_run(run / runs.RUN)
+    history = _read_history(run, int(told["recipe"]["fit"]["epochs"]))
+    has_best = (run / runs.BEST).is_file() or (run / runs.ANSWERS.format("best")).is_file()
+    chosen = checkpoint or ("best" if has_best else "last")
+    file = run / runs.ANSWERS.format(chosen)
+    found = Compared(
+        path=run,
+        experiment=told["experiment"],
+        recipe=told["recipe"],
+        contract=told["contract"],
+        origin={key: value for key, value in told.items() if key not in _NO_SETTINGS},
+        fold=told["fold"],
+        checkpoint=chosen,
+        history=history,
+        answers=read_answers(file) if file.is_file() else None,
+    )
+    if found.answers is not None and set(found.answers.classes) != set(found.classes):
+        strange = sorted(set(found.answers.classes) ^ set(found.classes))
+        raise DataError(
+            f"{file} does not belong to this run: class {strange[0]!r} is in one of them only "
+            f"({len(strange)} such classes); train the run again."
+        )
+    return found
+
+
+def differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Say in which settings the second differs from the first; '' where in none.
+
+    Parameters
+    ----------
+    first, second : mapping
+        As `Compared.settings`, or groups of settings.
+
+    Examples
+    --------
+    >>> differs({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
+    'fit.lr: 0.001 -> 0.002'
+    """
+    left, right = _flatten(first), _flatten(second)
+    keys = [key for key in dict.fromkeys((*left, *right)) if left.get(key, _LACKING) != right.get(key, _LACKING)]
+    presets = _preset(left), _preset(right)
+    if all(presets) and presets[0] != presets[1]:
+        keys = ["signal", *(key for key in keys if not key.startswith("signal."))]
+        left, right = {**left, "signal": presets[0]}, {**right, "signal": presets[1]}
+    return "; ".join(f"{key}: {_spell(key, left)} -> {_spell(key, right)}" for key in keys)
+
+
+_LACKING = object()
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _preset(settings: Mapping[str, Any]) -> str | None:
+    own = {key.removeprefix("signal."): value for key, value in settings.items() if key.startswith("signal.")}
+    return next((name for name, preset in SIGNALS.items() if to_dict(preset) == own), None)
+
+
+def _spell(key: str, settings: Mapping[str, Any]) -> str:
+    if key not in settings:
+        return "not there"
+    value = settings[key]
+    if key == "classes":
+        return f"{len(value)} ({', '.join(map(str, value[:2]))}, ...)"
+    if key.endswith("sha256") and isinstance(value, str):
+        return value[:8]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def _read_run(file: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        lacking = [key for key in ("experiment", "recipe", "contract", "fold") if key not in told]
+        fit = told["recipe"]["fit"] if not lacking else {}
+        complete = not lacking and {"epochs", "seed"} <= set(fit) and list(told["contract"]["classes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
+    if not complete:
+        raise DataError(f"{file} is damaged: it lacks {', '.join(lacking) or 'part of its recipe'}.")
+    return told
+
+
+def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
+    file = run / runs.METRICS
+    history: pd.DataFrame = pd.DataFrame()
+    if file.is_file():
+        try:
+            history = pd.read_csv(file)
+            history["seconds"].sum()
+        except (ValueError, KeyError, OSError) as error:
+            raise DataError(f"{file} is damaged: not readable as the metrics of a training.") from error
+    if len(history) < n_epochs:
+        raise DataError(
+            f"{run} is not finished: {len(history)} of {n_epochs} epochs are trained; go on with "
+            "`bcsed train ... --resume`."
+        )
+    return history
+
+
+def _read_bundle(path: Path) -> Compared:
+    manifest = read_manifest(path)
+    provenance, recipe = manifest["provenance"], manifest["recipe"]
+    if "seed" not in recipe.get("fit", {}):
+        raise DataError(f"{path} does not say how it was trained, so it cannot be compared; export it from its run.")
+    return Compared(
+        path=path,
+        experiment=str(provenance.get("experiment", path.resolve().name)),
+        recipe=recipe,
+        contract=manifest["contract"],
+        origin={key: value for key, value in provenance.items() if key not in _NO_SETTINGS},
+        fold=provenance.get("fold"),
+        checkpoint=str(provenance.get("checkpoint", "last")),
+        history=pd.DataFrame(),
+    )
