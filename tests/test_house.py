@@ -22,15 +22,18 @@ RUNGS = {
     **dict.fromkeys(("_version", "errors"), 0),
     "config": 1,
     **dict.fromkeys(("competition", "experiments", "audio", "windows", "rows"), 2),
-    **dict.fromkeys(("sample", "labels", "metrics", "plot"), 3),
+    **dict.fromkeys(("sample", "labels", "metrics", "plot", "groups", "answers"), 3),
     **dict.fromkeys(("spectrogram", "augment", "backbone"), 4),
     "model": 5,
     **dict.fromkeys(("losses", "dataset", "bundle"), 6),
-    **dict.fromkeys(("export", "ensemble"), 7),
+    **dict.fromkeys(("export", "ensemble", "transfer"), 7),
     "predict": 8,
-    "train": 9,
-    **dict.fromkeys(("cli", "__init__"), 10),
-    "__main__": 11,
+    "pseudolabel": 9,
+    "train": 10,
+    "compare": 11,
+    "rounds": 12,
+    **dict.fromkeys(("cli", "__init__"), 13),
+    "__main__": 14,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from .._version import __version__
 from ..errors import BcsedError, BundleError, DataError
 from .bar import Bar, epoch_line
-from .options import predict_options, train_options
+from .learn import compare, pseudolabel, rounds
+from .options import compare_options, predict_options, pseudolabel_options, rounds_options, train_options
 from .reading import experiment as read_experiment
-from .reading import truth_of
+from .reading import training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,15 +102,11 @@ def train(options: argparse.Namespace) -> int:
             options.out,
             fold=options.fold,
             resume=options.resume,
-            pretrained=None if options.pretrained in (None, "none") else options.pretrained,
-            device=options.device,
-            jobs=options.jobs,
-            cache_gb=options.cache_gb,
-            on_error=options.on_error,
+            **training(options),
             progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
             epoch_done=lambda values: bar.say(epoch_line(values, experiment.fit.epochs)),
         )
-    print(f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt")
+    bar.say(f"the run is in {out}: metrics.csv, metrics.png, last.pt and, where something was held out, best.pt")
     return 0
 
 
@@ -187,10 +184,11 @@ def score(options: argparse.Namespace) -> int:
     import numpy as np
 
     from .. import metrics, rows
+    from ..answers import read_truth
 
     scores = rows.read(options.scores)
     rows.check(scores, where=str(options.scores))
-    truth = truth_of(options.truth, list(map(str, scores.columns)))
+    truth = read_truth(options.truth, list(map(str, scores.columns)))
     missing = truth.index.difference(scores.index)
     if len(missing):
         raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
@@ -269,6 +267,9 @@ def _parser() -> argparse.ArgumentParser:
     add = command(check).add_argument
     add("bundles", nargs="+", metavar="BUNDLE")
     predict_options(command(predict).add_argument)
+    pseudolabel_options(command(pseudolabel).add_argument)
+    rounds_options(command(rounds).add_argument)
+    compare_options(command(compare).add_argument)
     add = command(score).add_argument
     add("scores", metavar="SCORES", help="a table like submission.csv")
     add(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 
 class Bar:
-    """A progress bar where somebody is looking, plain lines where nobody is."""
+    """A progress bar where somebody is looking, plain lines where nobody is.
+
+    Of several processes of one training (torchrun), only the first speaks.
+    """
 
     def __init__(self, name: str) -> None:
         self.name, self._label = name, ""
         self._bar: Any = None
+        self._quiet = os.environ.get("RANK", "0") != "0"
 
     def __enter__(self) -> Bar:
         return self
@@ -22,7 +27,7 @@ class Bar:
 
     def step(self, label: str, done: int, total: int, extra: str) -> None:
         """Move to `done` of `total`."""
-        if not sys.stderr.isatty():
+        if self._quiet or not sys.stderr.isatty():
             return
         if self._bar is None or label != self._label:
             from tqdm import tqdm
@@ -36,7 +41,8 @@ class Bar:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
-        print(line, flush=True)
+        if not self._quiet:
+            print(line, flush=True)
 
 
 def epoch_line(values: Any, n_epochs: int) -> str:

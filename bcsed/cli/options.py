@@ -13,10 +13,18 @@ def train_options(add: Callable[..., Any]) -> None:
     add("experiment", metavar="EXPERIMENT", help="a row of `bcsed experiments`")
     add("--data", required=True, metavar="DIR", help="the competition's folder")
     add("--out", required=True, metavar="RUN", help="a new folder")
-    add("--fold", type=fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
-    add("--set", action="append", default=[], metavar="a__b=v", help="change a field, e.g. fit__epochs=3")
     add("--resume", action="store_true", help="go on with an interrupted run")
-    add("--pretrained", metavar="FILE|none", help="local weights of the backbone, or a random start")
+    add("--fold", type=fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
+    _learning_options(add)
+
+
+def _learning_options(add: Callable[..., Any]) -> None:
+    add("--set", action="append", default=[], metavar="a__b=v", help="change a field, e.g. fit__epochs=3")
+    add("--pseudolabels", metavar="FILE", help="a table made by pseudolabel, where soundscapes are injected")
+    add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, where they are distilled")
+    add("--pretrained", metavar="FILE|none", help="a run, a bundle or a file of weights; or a random start")
+    add("--key-map", metavar="JSON", help='prefixes of its tensors, e.g. \'{"encoder.": "backbone."}\'; or a file')
+    add("--allow-mismatch", action="store_true", help="start although tensors are missing or left over")
     add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
     add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
     add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
@@ -40,3 +48,49 @@ def predict_options(add: Callable[..., Any]) -> None:
         help="leave out a recording that cannot be read, or fill its rows with class priors",
     )
     add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+
+
+def pseudolabel_options(add: Callable[..., Any]) -> None:
+    """Add those of pseudolabel."""
+    add("bundles", nargs="+", metavar="BUNDLE", help="the teachers")
+    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders")
+    add("--out", required=True, metavar="FILE", help="the table to make, *.parquet")
+    add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
+    add("--threshold", type=float, metavar="P", help="believe answers of at least this (0.5)")
+    add("--threshold-of", action="append", default=[], metavar="CLASS=P", help="an exception")
+    add("--top-n", type=int, default=0, metavar="N", help="believe at most N rows of each class, the highest")
+    add("--floor", type=float, default=0.1, metavar="P", help="of answers of at least this (%(default)s)")
+    add("--soft", action="store_true", help="believe every answer as far as it goes")
+    add("--power", type=float, default=1.0, metavar="E", help="raise probabilities to this; above 1 sharpens")
+    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
+    add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
+    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
+    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+
+
+def rounds_options(add: Callable[..., Any]) -> None:
+    """Add those of rounds."""
+    add("plan", metavar="PLAN", help="a JSON file, or the name of a preset (`--list`)")
+    add("--data", required=True, metavar="DIR", help="the competition's folder")
+    add("--out", required=True, metavar="DIR", help="folder of the rounds; a killed plan goes on in it")
+    add("--set", action="append", default=[], metavar="a__b=v", help="change a field of every student")
+    add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score each round on")
+    add("--truth", metavar="FILE", help="their labels")
+    add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
+    add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
+    add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
+    add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
+
+
+def compare_options(add: Callable[..., Any]) -> None:
+    """Add those of compare."""
+    add("what", nargs="+", metavar="WHAT", help="runs and bundles; or the name of a question, with --data")
+    add("--out", metavar="DIR", help="folder for the runs of a question, and for compare.csv, .md and .png")
+    add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score all of them on")
+    add("--truth", metavar="FILE", help="their labels")
+    add("--data", metavar="DIR", help="the competition's folder, to train what the question needs")
+    add("--by-name", action="store_true", help="a line per experiment's name: plans repeated with several seeds")
+    add("--base", metavar="EXPERIMENT", help="what the arms of a question share")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each arm once with each (0)")
+    add("--fold", type=fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
+    _learning_options(add)

@@ -3,53 +3,86 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..experiments import Experiment
+    from ..pseudolabel import Selection
 
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
     from .. import experiments as table
-    from ..config import SIGNALS, read_value
 
-    changes: dict[str, Any] = {}
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes group__field=value, got {text!r}.")
-        changes[key] = SIGNALS.get(value, value) if key == "signal" else read_value(value)
-        if key == "signal" and value not in SIGNALS:
-            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
-    if options.pretrained == "none":
-        changes["fit__pretrained"] = False
     row = table.find(options.experiment)
-    return row.vary(row.name, **changes)
+    return row.vary(row.name, **table.read_changes(changes(options)))
 
 
-def truth_of(path: str, classes: list[str]) -> pd.DataFrame:
-    """Read the truth: a wide table by row id, or labels in the form ``filename,start,end,primary_label``."""
-    from .. import competition, rows
+def changes(options: argparse.Namespace) -> list[str]:
+    """Return the changes of ``--set``, and the one that ``--pretrained none`` stands for."""
+    return [*options.set, *(["fit__pretrained=false"] if options.pretrained == "none" else [])]
 
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file.")
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        header = stream.readline()
-    if "row_id" in header:
-        table = rows.read(file)
-        rows.check(table, where=str(file))
-        lacking = [name for name in map(str, table.columns) if name not in classes]
-        if lacking:
-            raise DataError(f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes).")
-        return table
-    return competition.truth_table(competition.read_soundscape_labels(file, classes), classes)
+
+def training(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a training is told beside its experiment, data and folder."""
+    return {
+        "pseudolabels": options.pseudolabels,
+        "teacher": options.teacher,
+        "pretrained": None if options.pretrained in (None, "none") else options.pretrained,
+        "key_map": key_map(options.key_map),
+        "allow_mismatch": options.allow_mismatch,
+        "device": options.device,
+        "jobs": options.jobs,
+        "cache_gb": options.cache_gb,
+        "on_error": options.on_error,
+    }
+
+
+def key_map(text: str | None) -> dict[str, str] | None:
+    """Read a map of tensor names: a JSON object, or the path of a file that holds one."""
+    if text is None:
+        return None
+    file = Path(text)
+    try:
+        values = json.loads(text if text.lstrip().startswith("{") else file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file}: there is no such key map.") from error
+    except ValueError as error:
+        raise DataError(f"the key map {text!r} is not readable as JSON ({error}).") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ConfigError('a key map is an object of prefixes, such as {"encoder.": "backbone."}.')
+    return values
+
+
+def selection(options: argparse.Namespace) -> Selection:
+    """Return which answers of the teachers are believed."""
+    from ..pseudolabel import Selection
+
+    thresholds = {}
+    for text in options.threshold_of:
+        name, equals, value = text.rpartition("=")
+        try:
+            thresholds[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--threshold-of takes class=threshold, got {text!r}.")
+    kind = "soft" if options.soft else "threshold" if options.threshold is not None or thresholds else None
+    kind = kind or ("top" if options.top_n else "threshold")
+    if options.soft and (options.top_n or options.threshold is not None or thresholds):
+        raise ConfigError("--soft keeps every answer: leave --threshold and --top-n away.")
+    return Selection(
+        kind=kind,
+        threshold=0.5 if options.threshold is None else options.threshold,
+        thresholds=thresholds,
+        floor=options.floor,
+        top_n=options.top_n,
+        power=options.power,
+    )
 
 
 def fold(text: str) -> int | None:

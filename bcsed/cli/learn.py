@@ -1,0 +1,167 @@
+"""Commands that learn from soundscapes, and say what it was worth: pseudolabel, rounds, compare."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .bar import Bar, epoch_line
+from .reading import changes, selection, training
+
+if TYPE_CHECKING:
+    from ..experiments import Experiment
+
+
+def pseudolabel(options: argparse.Namespace) -> int:
+    """Let teachers label soundscapes."""
+    from ..bundle import load
+    from ..predict import Rows
+    from ..pseudolabel import make
+
+    chosen = selection(options)
+    cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    with Bar("pseudolabel") as bar:
+        table = make(
+            [load(path) for path in options.bundles],
+            options.recordings,
+            options.out,
+            selection=chosen,
+            weights=options.weights,
+            cut=cut,
+            jobs=options.jobs,
+            progress=lambda done, total: bar.step("recordings", done, total, ""),
+        )
+    counts = sorted(table.per_class().values())
+    files = list(table.per_file().values())
+    told, failed = table.provenance, table.provenance["n_failed"]
+    print(
+        f"{options.out}: {len(table.values)} rows of {len(files)} recordings, "
+        f"{sum(file > 0 for file in files)} with a label; rows per class {counts[0]} to {counts[-1]}, median "
+        f"{counts[len(counts) // 2]}, {sum(count == 0 for count in counts)} of {len(counts)} classes with none; "
+        f"{failed} of {told['n_recordings']} recordings could not be read, {len(told['silent'])} are silent. "
+        f"Counts are in {Path(options.out).with_suffix('.json').name} and .png"
+    )
+    return 3 if failed else 0
+
+
+def rounds(options: argparse.Namespace) -> int:
+    """Run rounds of a noisy student: train, seal, label, train again."""
+    from .. import rounds as noisy
+
+    plan = noisy.find(options.plan, options.set)
+    with Bar("rounds") as bar:
+        ledger = noisy.run(
+            plan,
+            options.data,
+            options.out,
+            recordings=options.recordings,
+            truth=options.truth,
+            device=options.device,
+            jobs=options.jobs,
+            cache_gb=options.cache_gb,
+            on_error=options.on_error,
+            say=bar.say,
+            progress=lambda label, done, total: bar.step(label, done, total, ""),
+        )
+    for entry in ledger:
+        bar.say(noisy.line(entry))
+    bar.say(f"the ledger is in {Path(options.out) / noisy.LEDGER}")
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Say which of several runs is better, and how sure that is."""
+    from .. import compare as comparing
+
+    if (options.recordings is None) != (options.truth is None):
+        raise ConfigError("--recordings and --truth go together: what to score on, and its labels.")
+    with Bar("compare") as bar:
+        runs = _question(options, bar) if options.data is not None else [Path(path) for path in options.what]
+        compared = []
+        for run in runs:
+            found = comparing.read(run)
+            if options.recordings is not None:
+                # A bundle is sealed: what it answered is kept beside the table.
+                is_bundle = (run / "bundle.json").is_file()
+                answers = comparing.on_soundscapes(
+                    found,
+                    options.recordings,
+                    options.truth,
+                    keep=Path(options.out) / found.name if is_bundle and options.out is not None else None,
+                    jobs=options.jobs,
+                    progress=_told(bar, found.name),
+                )
+                found = dataclasses.replace(found, answers=answers)
+            compared.append(found)
+    table = comparing.table(compared, by_name=options.by_name)
+    print(comparing.show(table))
+    if options.out is not None:
+        print(f"written to {comparing.write(table, options.out, compared, by_name=options.by_name)}")
+    return 0
+
+
+def _told(bar: Bar, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: bar.step(name, done, total, "")
+
+
+def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
+    """Train what a named question needs, and return its runs."""
+    from .. import compare as comparing
+    from .. import rounds as noisy
+
+    if len(options.what) != 1 or options.out is None:
+        raise ConfigError("with --data, compare takes the name of one question, and --out for its runs.")
+    name = options.what[0]
+    if name in noisy.QUESTIONS:
+        return _plans(noisy.QUESTIONS[name], options, bar)
+    arms = _arms(name, options)
+    return comparing.run_named(
+        arms,
+        options.data,
+        options.out,
+        seeds=options.seeds,
+        fold=options.fold,
+        begin=lambda folder, number, total: bar.say(f"{folder.name}: training {number} of {total}"),
+        epoch_done=lambda values: bar.say(epoch_line(values, arms[0].fit.epochs)),
+        progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
+        **training(options),
+    )
+
+
+def _arms(name: str, options: argparse.Namespace) -> Sequence[Experiment]:
+    from .. import experiments as table
+    from .. import rounds as noisy
+
+    if name not in table.COMPARISONS:
+        known = ", ".join((*table.COMPARISONS, *noisy.QUESTIONS))
+        raise ConfigError(f"there is no question {name!r}; there are {known}.")
+    base = None if options.base is None else table.find(options.base)
+    told = table.read_changes(changes(options))
+    return [arm.vary(arm.name, **told) for arm in table.comparison(name, base)]
+
+
+def _plans(names: Sequence[str], options: argparse.Namespace, bar: Bar) -> list[Path]:
+    """Run the plans of a question, and return the runs of their last rounds."""
+    from .. import rounds as noisy
+
+    runs: list[Path] = []
+    for name in names:
+        plan = noisy.find(name, changes(options), base=options.base, seeds=options.seeds, fold=options.fold)
+        out = Path(options.out) / name
+        noisy.run(
+            plan,
+            options.data,
+            out,
+            device=options.device,
+            jobs=options.jobs,
+            cache_gb=options.cache_gb,
+            on_error=options.on_error,
+            say=bar.say,
+            progress=lambda label, done, total: bar.step(label, done, total, ""),
+        )
+        runs += noisy.students(plan, out)[-1]
+    return runs

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import edit_json
+
+from bcsed import bundle, experiments, pseudolabel, rounds, sample, train
+from bcsed.cli import main
+from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.rounds import Plan, Round
+
+QUICK = (
+    "net__backbone=mobilenetv3_small_050",
+    "fit__epochs=2",
+    "fit__batch_size=6",
+    "data__min_class_count=2",
+    "data__n_folds=3",
+)
+
+
+def plan_of(*later: Round, **options) -> Plan:
+    return Plan(name="test", rounds=(Round(experiments=("tiny",)), *later), set=QUICK, **options)
+
+
+TAUGHT = Round(experiments=("tiny",), seeds=(0, 1), teacher=("previous",), share=0.5, power=1.5, cap=0.9, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def done(land25, tmp_path_factory):
+    """Two rounds, finished."""
+    data, _ = land25
+    out = tmp_path_factory.mktemp("rounds") / "out"
+    return out, rounds.run(plan_of(TAUGHT, fold=0), data, out, jobs=1)
+
+
+def test_a_plan_leaves_its_rounds_and_a_ledger(done):
+    out, ledger = done
+    assert json.loads((out / "ledger.json").read_text()) == ledger
+    assert [entry["round"] for entry in ledger] == [1, 2]
+    first, second = ledger
+    assert (first["teacher"], first["pseudolabels"]) == ([], None)
+    assert [student["name"] for student in second["students"]] == ["tiny-s0", "tiny-s1"]
+    for entry in ledger:
+        for student in entry["students"]:
+            sealed = bundle.load(out / f"round-{entry['round']}" / student["name"] / "bundle")
+            assert (sealed.sha256, sealed.contract.fingerprint) == (student["sha256"], student["fingerprint"])
+            assert student["scored_on"] == "held-out data"
+            assert 0 <= student["auc"] <= 1
+            assert sealed.provenance["round"] == entry["round"]
+    assert second["teacher"] == [
+        {
+            "experiment": "tiny-round-1",
+            "fingerprint": first["students"][0]["fingerprint"],
+            "sha256": first["students"][0]["sha256"],
+            "weight": 1.0,
+        }
+    ]
+    told = second["pseudolabels"]
+    assert told["selection"] == {"kind": "soft", "power": 1.5}
+    assert (told["recordings"], told["rows"], told["rows_with_label"]) == (6, 24, 24)
+
+
+def test_students_are_trained_as_the_round_says(done):
+    out, _ = done
+    told = json.loads((out / "round-2" / "tiny-s1" / "run" / "run.json").read_text())
+    assert told["recipe"]["pseudo"]["share"] == 0.5
+    assert told["recipe"]["pseudo"]["cap"] == 0.9
+    assert told["recipe"]["data"]["pseudo_soft"] is True
+    assert (told["recipe"]["fit"]["epochs"], told["recipe"]["fit"]["seed"]) == (1, 1)
+    table = pseudolabel.read(out / "round-2" / "pseudolabels.parquet")
+    assert told["sources"]["pseudolabels"]["sha256"] == table.provenance["sha256"]
+    first = json.loads((out / "round-1" / "tiny-s0" / "run" / "run.json").read_text())
+    assert first["recipe"]["pseudo"]["share"] == 0
+    assert first["recipe"]["fit"]["epochs"] == 2
+
+
+def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
+    out, ledger = done
+
+    def never(*_, **__):
+        raise AssertionError("finished work is repeated")
+
+    for name in ("train", "export"):
+        monkeypatch.setattr(rounds, name, never)
+    monkeypatch.setattr(pseudolabel, "make", never)
+    assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], out) == ledger
+
+
+def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
+    out, _ = done
+    with pytest.raises(DataError, match=r"holds another plan \(its fold differ\)"):
+        rounds.run(plan_of(TAUGHT), land25[0], out)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    with pytest.raises(DataError, match="holds other things"):
+        rounds.run(plan_of(TAUGHT), land25[0], tmp_path / "full")
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    edit_json(copy / "ledger.json", lambda told: told[0]["students"][0].update(sha256="0"))
+    with pytest.raises(DataError, match=r"round-1.tiny-s0.bundle is not the network that .*ledger\.json tells of"):
+        rounds.run(plan_of(TAUGHT, fold=0), land25[0], copy)
+    shutil.rmtree(copy / "round-1" / "tiny-s0" / "bundle")
+    with pytest.raises(BundleError, match="there is no such folder"):
+        rounds.run(plan_of(TAUGHT, fold=0), land25[0], copy)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Round(experiments=()), "at least one experiment"),
+        (lambda: Round(experiments=("tiny",), weights=(1.0,)), "1 weights for 0 members"),
+        (lambda: Round(experiments=("tiny",), teacher=("a",), weights=(-1.0,)), "weights must be positive"),
+        (lambda: Round(experiments=("tiny",), epochs=0), "epochs must be at least 1"),
+        (lambda: Round(experiments=("tiny",), select="hard"), "one of threshold, top, soft"),
+        (lambda: Round(experiments=("tiny",), thresholds=("a",)), "class=threshold"),
+        (lambda: Plan(name="x", rounds=()), "has no rounds"),
+        (lambda: plan_of(Round(experiments=("tinny",))), "no experiment 'tinny'"),
+        (lambda: plan_of(Round(experiments=("tiny",), set=("fit__epoch=3",))), "fit has no field 'epoch'"),
+        (
+            lambda: plan_of(Round(experiments=("tiny",), teacher=("previous",))),
+            "round 2 has a teacher, but tiny injects",
+        ),
+        (
+            lambda: Plan(name="x", rounds=(Round(experiments=("tiny",), teacher=("previous",), share=0.5),)),
+            "round 1 has no",
+        ),
+        (
+            lambda: plan_of(Round(experiments=("tiny",), teacher=("round-2",), share=0.5)),
+            "'round-2', which is no earlier",
+        ),
+        (
+            lambda: plan_of(Round(experiments=("tiny",), teacher=("round-1/tiny-s3",), share=0.5)),
+            "the students of that round are tiny-s0",
+        ),
+        (lambda: plan_of(Round(experiments=("tiny", "tiny"))), "round 2 names the student tiny-s0 twice"),
+        (lambda: plan_of(Round(experiments=("tiny",), teacher=("previous",), share=2.0)), r"share must be in \[0, 1\]"),
+    ],
+)
+def test_plans_that_make_no_sense_fail_before_anything_is_trained(make, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+def test_plan_files(tmp_path):
+    file = tmp_path / "mine.json"
+    values = {"rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.25}]}
+    file.write_text(json.dumps(values))
+    plan = rounds.find(str(file), ["fit__epochs=3"])
+    assert (plan.name, plan.fold, len(plan.rounds)) == ("mine", None, 2)
+    assert plan.student(2, "tiny-s0").fit.epochs == 3
+    for change, sentence in (
+        ({"rounds": 3}, 'must hold {"name"'),
+        ({"rounds": [{"experiment": ["tiny"]}]}, "round 1 has no field 'experiment'; its fields are experiments"),
+        ({"rounds": [{}]}, "round 1 lacks experiments"),
+        ({"rounds": [7]}, "round 1 must be an object"),
+        ({"rounds": [{"experiments": "tiny"}]}, r"Round\.experiments must be a list of str"),
+        ({**values, "folds": 2}, "has no field 'folds'"),
+    ):
+        file.write_text(json.dumps(change))
+        with pytest.raises(ConfigError, match=sentence):
+            rounds.find(str(file))
+    file.write_text("no json")
+    with pytest.raises(ConfigError, match="not readable as JSON"):
+        rounds.find(str(file))
+    with pytest.raises(ConfigError, match="there is no plan 'tinny': no such file, and the presets are write-up"):
+        rounds.find("tinny")
+
+
+@pytest.mark.parametrize("name", list(rounds.PRESETS))
+def test_presets_can_be_planned(name):
+    plan = rounds.find(name)
+    for number, each in enumerate(plan.rounds, 1):
+        for student in each.names():
+            made = plan.student(number, student)
+            assert (made.pseudo.share > 0) == bool(each.teacher)
+
+
+def test_the_winners_powers():
+    plan = rounds.find("noisy-student")
+    assert [each.power for each in plan.rounds] == [1.0, 1.0, 1.54, 1.82, 1.67]
+    last = plan.student(5, "noisy-2025-s0")
+    assert (last.pseudo.mode, last.pseudo.share, last.pseudo.draw) == ("mix", 1.0, "maxima")
+    assert (last.fit.loss, last.data.pseudo_soft, last.fit.drop_path) == ("ce", True, (0.15,))
+
+
+def test_a_base_takes_the_place_of_all_experiments():
+    """The question of the teacher, asked of a small network: an ensemble of three seeds against one."""
+    small, many = (
+        rounds.find(name, ["fit__epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
+    )
+    assert [len(plan.rounds[0].names()) for plan in (small, many)] == [1, 3]
+    for plan in (small, many):
+        assert plan.rounds[1].names() == ("tiny-s0", "tiny-s1")
+        assert plan.student(2, "tiny-s1").pseudo.share == 0.25
+        assert not plan.student(2, "tiny-s1").data.pseudo_soft
+
+
+def test_members_and_their_weights(done):
+    out, _ = done
+    third = Round(experiments=("tiny",), teacher=("previous", "round-1/tiny-s0"), weights=(3.0, 1.0), share=0.5)
+    members = rounds._members(plan_of(TAUGHT, third, fold=0), 3, out)
+    assert [weight for _, weight in members] == [1.5, 1.5, 1.0]
+    assert [member.path.parent.name for member, _ in members] == ["tiny-s0", "tiny-s1", "tiny-s0"]
+    path = str(out / "round-1" / "tiny-s0" / "bundle")
+    elsewhere = plan_of(Round(experiments=("tiny",), teacher=(path,), share=0.5))
+    assert rounds._members(elsewhere, 2, out)[0][0].path == Path(path)
+
+
+def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
+    data, _ = land25
+    truth = tmp_path / "truth.csv"
+    lines = ["row_id,1139490,cuckoo1,frog1"]
+    for number in range(3):
+        told = np.eye(3, dtype=int)[[(number + row) % 3 for row in range(4)]]
+        lines += [f"soundscape_{number}_{5 * r + 5},{','.join(map(str, told[r]))}" for r in range(4)]
+    truth.write_text("\n".join(lines) + "\n")
+    plan = tmp_path / "plan.json"
+    told = {"rounds": [{"experiments": ["tiny"], "set": list(QUICK), "epochs": 1}]}
+    plan.write_text(json.dumps(told))
+    words = ["rounds", str(plan), "--data", str(data), "--out", str(tmp_path / "out"), "--truth", str(truth)]
+    assert main(words) == 2
+    assert "go together" in capsys.readouterr().err
+    assert main([*words, "--recordings", str(year / "test_soundscapes")]) == 0
+    assert "round 1: 1 students, macro ROC-AUC" in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    assert (entry["students"][0]["n_classes"], entry["students"][0]["scored_on"]) == (3, "truth.csv")
+    assert main(["rounds", str(tmp_path / "none.json"), "--data", str(data), "--out", str(tmp_path / "o")]) == 2
+    assert "there is no plan" in capsys.readouterr().err
+
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, {tests!r})
+from bcsed import rounds
+rounds.run(rounds.find({plan!r}), {data!r}, {out!r}, jobs=1, checkpoint_min=0)
+"""
+
+
+def start(plan, data, out):
+    code = SCRIPT.format(tests=str(Path(__file__).parent), plan=str(plan), data=str(data), out=str(out))
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+
+def came_to(out):
+    """Everything that a plan makes and that is no date or duration, as bytes."""
+    kept = ("model.bin", "weights.safetensors", "probe.npz", "pseudolabels.parquet", "ledger.json")
+    paths = [path for path in out.rglob("*") if path.name in kept or path.match("answers-*.npz")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_a_plan_comes_to_the_same_bits(tmp_path):
+    data = sample.write(tmp_path / "sample", scale=0.15)
+    plan = tmp_path / "plan.json"
+    quick = [*QUICK, "augment__sumix_draw=[0,1,1,2]", "pseudo__level=rms"]
+    told = {
+        "fold": 0,
+        "set": quick,
+        "rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.5}],
+    }
+    plan.write_text(json.dumps(told))
+    began = time.monotonic()
+    assert start(plan, data, tmp_path / "whole").wait() == 0
+    whole = time.monotonic() - began
+    expected = came_to(tmp_path / "whole")
+    assert {"ledger.json", "round-2/pseudolabels.parquet", "round-2/tiny-s0/bundle/model.bin"} <= set(expected)
+    out, rng, killed = tmp_path / "killed", random.Random(3), []
+    # Moments all over the plan: each try is killed after a random share of what the whole plan took.
+    for _ in range(10):
+        process = start(plan, data, out)
+        try:
+            process.wait(timeout=rng.uniform(0.25, 0.75) * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed.append(len(list(out.rglob("*"))))
+        else:
+            # It finished in spite of that: once more from the start.
+            assert process.returncode == 0
+            assert came_to(out) == expected
+            shutil.rmtree(out)
+    assert len(killed) >= 6
+    assert len(set(killed)) >= 4
+    assert start(plan, data, out).wait() == 0
+    assert came_to(out) == expected
+    assert not list(out.rglob(".*.part"))
+    assert not list(out.rglob(".bundle.*"))
+
+
+def test_every_question_is_known():
+    assert set(rounds.QUESTIONS["teacher"]) <= set(rounds.PRESETS)
+    assert {*experiments.COMPARISONS, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
+    assert train.finished("nowhere") is False

@@ -1,0 +1,61 @@
+"""Every experiment of the table is real: its own backbone takes one step, is sealed, and predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import RATE
+
+from bcsed import bundle, experiments, export, predict, train
+
+ARMS = tuple(arm.name for name in experiments.COMPARISONS for arm in experiments.comparison(name))
+NAMES = tuple(dict.fromkeys((*experiments.names(), *ARMS)))
+# One batch: three clips of one class, and one more so that there is something to tell apart.
+ONE_STEP = {
+    "fit__pretrained": False,
+    "fit__epochs": 1,
+    "fit__batch_size": 2,
+    "data__min_class_count": 1,
+    "fit__mixed_precision": True,
+}
+
+
+@pytest.fixture(scope="module")
+def small(land25, tmp_path_factory):
+    """The small competition cut down to one batch, two taxa and two counts of clips, with its soundscapes."""
+    import shutil
+
+    data = tmp_path_factory.mktemp("small") / "data"
+    shutil.copytree(land25[0], data)
+    clips = pd.read_csv(data / "train.csv", dtype=str)
+    clips.groupby("primary_label").head(1).iloc[[0, 2]].to_csv(data / "train.csv", index=False)
+    taxa = pd.read_csv(data / "taxonomy.csv", dtype=str)
+    taxa.loc[taxa["primary_label"] == "frog1", "class_name"] = "Amphibia"
+    taxa.to_csv(data / "taxonomy.csv", index=False)
+    return data, land25[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path, monkeypatch):
+    data, table = small
+    experiment = experiments.find(name).vary(name, **ONE_STEP)
+    from bcsed import groups
+
+    # Two clips make one band of counts; how counts become bands has tests of its own.
+    monkeypatch.setattr(groups, "by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))
+    from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
+    run = train.train(experiment, data, tmp_path / "run", fold=None, pseudolabels=table if from_table else None, jobs=1)
+    trained = train.load(run)
+    assert np.isfinite(trained.provenance["metrics"]["loss"])
+    sealed = export.export(
+        trained.network, tmp_path / "bundle", contract=trained.contract, priors=trained.priors, recipe=trained.recipe
+    )
+    assert max(bundle.check(sealed).values()) < 1e-3
+    assert sealed.contract.net.backbone == experiments.find(name).net.backbone
+    recordings = sorted((data / "train_soundscapes").iterdir())[:1]
+    scores = predict.predict([sealed], recordings).scores
+    assert scores.shape == (4, 3)
+    assert np.isfinite(scores.to_numpy()).all()
+    assert sealed.contract.signal.sample_rate == RATE
