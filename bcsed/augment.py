@@ -350,7 +350,7 @@ def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise
         "sumix": Sumix(augment.sumix_draw, augment.sumix_min_gain),
         "mixup": Mixup(augment.mix_p),
         "cutmix": CutMix(augment.mix_p),
-        "none": unmixed,
+        "off": unmixed,
     }
     return (
         mixes[augment.mix],

@@ -254,7 +254,7 @@ _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
     "mix": (
         "repeat-w384",
         {
-            "mix-none": {"augment__mix": "none"},
+            "mix-none": {"augment__mix": "off"},
             "mix-sumix": {"augment__mix": "sumix"},
             "mix-mixup": {"augment__mix": "mixup"},
             "mix-cutmix": {"augment__mix": "cutmix"},
@@ -281,7 +281,7 @@ def comparison(name: str, base: Experiment | None = None) -> tuple[Experiment, .
     Examples
     --------
     >>> [arm.augment.mix for arm in comparison("mix", find("tiny"))]
-    ['none', 'sumix', 'mixup', 'cutmix']
+    ['off', 'sumix', 'mixup', 'cutmix']
     """
     if name not in _ARMS:
         raise ConfigError(f"there is no comparison {name!r}; there are {', '.join(COMPARISONS)}.")

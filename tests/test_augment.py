@@ -254,7 +254,7 @@ def test_in_situ_labels_join_as_a_union():
 
 
 def test_the_mix_is_the_one_that_is_named():
-    kinds = {mix: from_config(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "none")}
+    kinds = {mix: from_config(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "off")}
     assert [type(kinds[name]) for name in ("sumix", "mixup", "cutmix")] == [Sumix, Mixup, CutMix]
-    assert kinds["none"] is unmixed
+    assert kinds["off"] is unmixed
     assert from_config(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[0] == Mixup(0.3)

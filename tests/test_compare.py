@@ -630,3 +630,53 @@ class TestRunNamed:
             compare.run_named([], year, tmp_path)
         with pytest.raises(ConfigError, match=r"two trainings would share the folder .*small-s0"):
             compare.run_named([SMALL, SMALL], year, tmp_path)
+
+
+QUICK = (
+    *("--set", "net__backbone=mobilenetv3_small_050", "--set", "fit__epochs=1", "--set", "fit__batch_size=6"),
+    *("--set", "data__min_class_count=2", "--set", "data__n_folds=3", "--base", "tiny", "--jobs", "2"),
+)
+
+
+def test_a_question_is_trained_and_answered_by_its_name(year, tmp_path, capsys):
+    from bcsed.cli import main
+
+    words = ["compare", "mix", "--data", str(year), "--out", str(tmp_path / "out"), *QUICK]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "mix-none-s0: training 1 of 4" in told
+    assert "augment.mix: off -> cutmix" in told
+    assert {"compare.csv", "compare.md", "compare.png", "curves.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    # Again: nothing is left to train.
+    assert main(words) == 0
+    assert "training" not in capsys.readouterr().out.replace("training time", "")
+
+
+def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
+    from bcsed.cli import main
+
+    for words, sentence in (
+        (["mixx", "--data", str(year), "--out", str(tmp_path)], "there is no question 'mixx'; there are repeat"),
+        (["mix", "--data", str(year)], "takes the name of one question, and --out"),
+        (["mix", "--recordings", "x"], "--recordings and --truth go together"),
+        (["mix"], "mix"),
+    ):
+        assert main(["compare", *words]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_question_of_the_teacher(land25, tmp_path, capsys):
+    from bcsed.cli import main
+
+    words = ["compare", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
+    # Enough steps that a teacher is sure of something.
+    words += ["--set", "fit__epochs=15", "--set", "fit__lr=0.005", "--set", "augment__mix=off"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "3 networks label" in told
+    assert "2  tiny-round-2" in told
+    for plan, n_teachers in (("teacher-small", 1), ("teacher-ensemble", 3)):
+        ledger = json.loads((tmp_path / "out" / plan / "ledger.json").read_text())
+        assert len(ledger[1]["teacher"]) == n_teachers
+        assert ledger[1]["pseudolabels"]["selection"]["kind"] == "threshold"

@@ -353,3 +353,12 @@ class TestTruthTable:
 )
 def test_parse_name(name: str, competition: Competition, site: str, time: datetime | None) -> None:
     assert parse_name(name, competition) == (site, time)
+
+
+def test_marked_calls_are_seconds(tmp_path: Path) -> None:
+    write(tmp_path, "labels.csv", "filename,label,centres", "a.wav,x,1.5; 20", "b.wav,x,", "c.wav,y,3")
+    table = read_train(tmp_path, FOLDERS, ("x", "y"))
+    assert table["centres"].tolist() == [(1.5, 20.0), (), (3.0,)]
+    write(tmp_path, "labels.csv", "filename,label,centres", "a.wav,x,soon")
+    with pytest.raises(DataError, match=r"the centres 'soon' are no seconds; write 1\.5;20"):
+        read_train(tmp_path, FOLDERS, ("x", "y"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bcsed
-from bcsed import cli, experiments
+from bcsed import cli, experiments, rounds
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bcsed"
@@ -139,6 +139,26 @@ def test_the_readme_shows_the_tree_as_it_is():
     assert tree is not None
     named = {line.split()[0].rstrip("/").removesuffix(".py") for line in tree[1].splitlines() if line.startswith("  ")}
     assert named == set(RUNGS) - {"__init__", "__main__", "_version"}
+
+
+def test_the_readme_shows_a_plan_that_can_be_run(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- plan -->\n```json\n(.*?)```", text, flags=re.DOTALL)
+    assert shown is not None
+    (tmp_path / "plan.json").write_text(shown[1])
+    plan = rounds.find(str(tmp_path / "plan.json"))
+    last = plan.student(3, "exp-98-s0")
+    assert (last.pseudo.mode, last.pseudo.share, last.fit.epochs, last.data.pseudo_soft) == ("mix", 1.0, 30, True)
+
+
+def test_the_readme_speaks_of_settings_that_exist():
+    text = (ROOT / "README.md").read_text()
+    groups = "|".join(experiments.GROUPS)
+    named = set(re.findall(rf"\b((?:{groups})__[a-z_]+)", text))
+    assert {"pseudo__share", "data__pseudo_loss_weight", "fit__ema"} <= named
+    for name in named:
+        group, _, leaf = name.partition("__")
+        assert hasattr(getattr(experiments.find("tiny"), group), leaf), name
 
 
 def test_the_readme_speaks_of_experiments_that_exist():

@@ -24,7 +24,7 @@ from bcsed.train.loop import Loop, Options
 from bcsed.train.places import divide, site_of
 from bcsed.train.processes import Processes
 
-TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="none", fit__epochs=1)
+TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="off", fit__epochs=1)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_distillation_brings_the_student_to_its_teacher(land25, tmp_path):
     np.savez(tmp_path / "e.npz", clip=listed["filename"].to_numpy(str), start_s=0.0 * place, vector=np.eye(3)[place])
     told = {}
     for weight in (0.001, 5.0):
-        experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="none")
+        experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="off")
         run = train.train(experiment, data, tmp_path / str(weight), fold=None, teacher=tmp_path / "e.npz")
         table = pd.read_csv(run / "metrics.csv")["loss"] / weight
         told[weight] = table.iloc[-1] / table.iloc[0]
@@ -255,7 +255,7 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
         data__in_situ_weight=(0.0, 1.0),
         data__in_situ_floor=0.3,
         data__pseudo_loss_weight=0.5,
-        augment__mix="none",
+        augment__mix="off",
         pseudo__share=1.0,
         fit__epochs=3,
     )

@@ -101,7 +101,7 @@ class Augment:
 
     Parameters
     ----------
-    mix : {'sumix', 'mixup', 'cutmix', 'none'}
+    mix : {'sumix', 'mixup', 'cutmix', 'off'}
         How clips of a batch are put together.
     mix_p : float in [0, 1]
         Probability that a clip is mixed, by mixup (half and half, label max) or CutMix; SUMIX has its draw.
@@ -141,7 +141,7 @@ class Augment:
 
     def __post_init__(self) -> None:
         check_types(self)
-        one_of(self, "mix", ("sumix", "mixup", "cutmix", "none"))
+        one_of(self, "mix", ("sumix", "mixup", "cutmix", "off"))
         if not self.sumix_draw or min(self.sumix_draw) < 0:
             raise ConfigError(f"sumix_draw must hold numbers of passes >= 0, got {self.sumix_draw}; (0,) is off.")
         if len(self.sumix_min_gain) != 2 or not all(0 < gain <= 1 for gain in self.sumix_min_gain):

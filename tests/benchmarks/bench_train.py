@@ -1,8 +1,9 @@
 """What does a training step cost beyond the network's own forward and backward pass?
 
-Run: ``python tests/benchmarks/bench_train.py [EXPERIMENT] [--steps 5] [--batch 8] [--cache-gb 1]``. Real ogg files
-are decoded by the loader's threads, mixed, pictured and learned from, as in `bcsed train`; the bare pass learns from
-ready dB windows on the device. Both take turns in one process; quote the ratio.
+Run: ``python tests/benchmarks/bench_train.py [EXPERIMENT] [--steps 6] [--batch 8] [--cache-gb 1]``. Real ogg files,
+clips and soundscapes, are decoded by the loader's threads, mixed, injected, pictured and learned from, as in
+`bcsed train`; the bare pass learns from ready dB windows on the device. Both take turns in one process; quote the
+ratio. On a GPU: ``bench_train.py exp-93 --batch 32 --jobs 8``.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import numpy as np
 import soundfile
 import torch
 
-from bcsed import audio, experiments
+from bcsed import audio, augment, experiments
 from bcsed.competition import BIRDCLEF_2025
 from bcsed.config import Contract
-from bcsed.dataset import batches, epoch_order
+from bcsed.dataset import Source, batches, epoch_order
 from bcsed.losses import criterion
 from bcsed.model import SedNet
 from bcsed.train import Prepared
-from bcsed.train.loop import Loop, augment
+from bcsed.train.loop import Loop, Options
+from bcsed.train.processes import Processes
 
 RATE = 32_000
 K = 206
@@ -44,35 +46,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         loop = prepare(Path(name), experiment, options, device)
         mix = augment.from_config(experiment.augment, experiment.signal.top_db, 0)
-        ready = loop.mel(next(iter_waves(loop, options)).to(device)).detach()
-        target = torch.from_numpy(loop.ready.targets[: options.batch]).to(device)
+        first = next(feed_of(loop, options, 0))
+        with torch.no_grad():
+            ready = loop.mel(first.waves.to(device))
+        target = first.targets.to(device)
         loop.network.train()
         full, bare = [], []
         for repeat in range(3):
             # The loader is closed while the bare pass is timed: its threads would slow that, not the full step.
-            times = [timed(lambda: step(loop, ready, target, torch.ones_like(target)), device)]
-            times += [
-                timed(lambda: step(loop, ready, target, torch.ones_like(target)), device) for _ in range(options.steps)
-            ]
-            bare.append(statistics.mean(times[1:]))
-            feed = batches(
-                loop.clips,
-                epoch_order(loop.ready.train_rows, 0, repeat),
-                loop.ready.targets,
-                loop.ready.weights,
-                batch_size=options.batch,
-                crop="random",
-                seed=0,
-                epoch=repeat,
-                jobs=options.jobs,
-            )
+            def look() -> None:
+                step(loop, ready, target, torch.ones_like(target))
+
+            bare.append(statistics.mean([timed(look, device) for _ in range(options.steps + 1)][1:]))
+            feed = feed_of(loop, options, repeat)
 
             def learn(feed=feed) -> None:
-                batch = next(feed)
-                loop._learn(batch.waves, batch.targets, batch.weights, mix)
+                loop._learn(next(feed), mix)
 
-            times = [timed(learn, device) for _ in range(options.steps + 1)]
-            full.append(statistics.mean(times[1:]))
+            full.append(statistics.mean([timed(learn, device) for _ in range(options.steps + 1)][1:]))
             feed.close()
     ratio = statistics.median(f / b for f, b in zip(full, bare, strict=True))
     print(
@@ -85,39 +76,74 @@ def main() -> None:
 def prepare(
     folder: Path, experiment: experiments.Experiment, options: argparse.Namespace, device: torch.device
 ) -> Loop:
-    """Write clips of 30 s and set a training up on them."""
+    """Write clips of 30 s and soundscapes of 60 s, and set a training up on them."""
     rng = np.random.default_rng(0)
+    n, n_soundscapes = 2 * options.batch, options.batch
     infos = []
-    for place in range(2 * options.batch):
-        wave = 0.1 * rng.standard_normal(30 * RATE)
+    for place in range(n + n_soundscapes):
+        wave = 0.1 * rng.standard_normal((30 if place < n else 60) * RATE)
         soundfile.write(folder / f"{place}.ogg", wave.astype("float32"), RATE)
         infos.append(audio.info(folder / f"{place}.ogg"))
-    n = len(infos)
-    targets = np.eye(K, dtype="float32")[np.arange(n) % K]
+    own = np.arange(n) % K
+    targets = np.eye(K, dtype="float32")[own]
     ready = Prepared(
         classes=tuple(map(str, range(K))),
-        recordings=infos,
+        recordings=infos[:n],
+        names=list(map(str, range(n))),
+        originals=list(map(str, range(n))),
+        marks=[()] * n,
         targets=targets,
         weights=np.ones_like(targets),
         truth=targets,
+        own=own,
         train_rows=np.arange(n).repeat(options.batch * (options.steps + 5) // n + 1),
         valid_rows=np.empty(0, np.int64),
+        injectors=injectors(infos[n:], experiment, options, rng),
         soundscapes=[],
         row_truth=None,
         clips_sha256="",
+        sources={},
         skipped={},
         year=BIRDCLEF_2025,
     )
     contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.signal, experiment.net, K, dropout=experiment.fit.dropout)
     network = network.to(device, memory_format=torch.channels_last)
-    return Loop(experiment, contract, ready, network, device, folder, options.jobs, options.cache_gb, 10.0)
+    how = Options(out=folder, jobs=options.jobs, cache_gb=options.cache_gb)
+    return Loop(experiment, contract, ready, network, Processes(0, 1, device), how)
 
 
-def iter_waves(loop: Loop, options: argparse.Namespace):
-    """Yield one batch of waves."""
-    rng = np.random.default_rng(1)
-    yield torch.from_numpy(np.stack([loop.clips.wave(place, "random", rng) for place in range(options.batch)]))
+def injectors(infos, experiment: experiments.Experiment, options: argparse.Namespace, rng: np.random.Generator):
+    """Return pseudolabelled soundscapes, where the experiment injects any."""
+    if not experiment.pseudo.share:
+        return ()
+    file, start = np.repeat(np.arange(len(infos)), 12), np.tile(5 * np.arange(12), len(infos))
+    values = rng.random((len(file), K)) * (rng.random((len(file), K)) < 0.01)
+    source = Source(
+        infos,
+        file,
+        start,
+        start + 5,
+        values,
+        signal=experiment.signal,
+        data=experiment.data,
+        pseudo=True,
+        cache_gb=options.cache_gb,
+    )
+    return ((source, experiment.pseudo),)
+
+
+def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
+    """Return an epoch's batches, as the loop takes them."""
+    return batches(
+        loop.feed,
+        epoch_order(loop.ready.train_rows, 0, epoch),
+        batch_size=options.batch,
+        crop="random",
+        seed=0,
+        epoch=epoch,
+        jobs=options.jobs,
+    )
 
 
 def step(loop: Loop, db: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> None:
