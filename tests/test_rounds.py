@@ -296,7 +296,12 @@ def test_killed_at_ten_moments_a_plan_comes_to_the_same_bits(tmp_path):
     assert not list(out.rglob(".bundle.*"))
 
 
-def test_every_question_is_known():
+def test_every_question_and_preset_is_known_and_told(capsys):
+    for command, names in (("rounds", rounds.PRESETS), ("compare", (*experiments.COMPARISONS, *rounds.QUESTIONS))):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert all(name in told for name in names)
     assert set(rounds.QUESTIONS["teacher"]) <= set(rounds.PRESETS)
     assert {*experiments.COMPARISONS, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
     assert train.finished("nowhere") is False

@@ -70,7 +70,8 @@ def pseudolabel_options(add: Callable[..., Any]) -> None:
 
 def rounds_options(add: Callable[..., Any]) -> None:
     """Add those of rounds."""
-    add("plan", metavar="PLAN", help="a JSON file, or the name of a preset (`--list`)")
+    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
+    add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
     add("--data", required=True, metavar="DIR", help="the competition's folder")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; a killed plan goes on in it")
     add("--set", action="append", default=[], metavar="a__b=v", help="change a field of every student")
@@ -84,7 +85,12 @@ def rounds_options(add: Callable[..., Any]) -> None:
 
 def compare_options(add: Callable[..., Any]) -> None:
     """Add those of compare."""
-    add("what", nargs="+", metavar="WHAT", help="runs and bundles; or the name of a question, with --data")
+    add(
+        "what",
+        nargs="+",
+        metavar="WHAT",
+        help="runs and bundles; or, with --data, a question: repeat, labels, heads, mix, teacher",
+    )
     add("--out", metavar="DIR", help="folder for the runs of a question, and for compare.csv, .md and .png")
     add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score all of them on")
     add("--truth", metavar="FILE", help="their labels")
