@@ -122,7 +122,8 @@ def write(table: Pseudolabels, out: str | Path) -> None:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
     per_class, per_file = table.per_class(), table.per_file()
     with rows.replacing(out.with_suffix(".png")) as temporary:
-        pseudolabel_counts(per_class, list(per_file.values()), temporary, title=f"Pseudolabels {out.stem}")
+        title = f"Pseudolabels: {out.parent.name}/{out.name}"
+        pseudolabel_counts(per_class, list(per_file.values()), temporary, title=title)
     told = {
         **table.provenance,
         "classes": list(table.classes),

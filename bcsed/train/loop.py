@@ -104,7 +104,8 @@ class Loop:
         self.student = Student(network, ready.teacher.size if ready.teacher else 0).to(self.device)
         self.trained: torch.nn.Module = self.student
         if processes.size > 1:
-            self.trained = DistributedDataParallel(self.student)
+            # Some timm models carry layers that only their classifier would use: the same ones in every step.
+            self.trained = DistributedDataParallel(self.student, static_graph=True)
         # What is validated and kept: the network, or the moving average of its weights. BatchNorm's statistics
         # are the network's own; averaged ones, or ones estimated anew, have come out as NaN on NFNet heads.
         self.average: AveragedModel | None = None
