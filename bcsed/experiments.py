@@ -329,7 +329,7 @@ def read_changes(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"a change is written group__field=value, got {text!r}.")
+            raise ConfigError(f"a change takes group__field=value, got {text!r}.")
         if key == "signal" and value not in SIGNALS:
             raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
         changes[key] = SIGNALS[value] if key == "signal" else read_value(value)

@@ -84,7 +84,7 @@ MISTAKES = {
     "the run is there": ("train tiny --data data --out taken", nothing, "already there"),
     "nothing to resume": (f"{TRAIN} --resume", nothing, "no run to resume"),
     "no such weights": (
-        "train exp-93 --data data --out new --pretrained w.bin --fold none",
+        "train exp-39 --data data --out new --pretrained w.bin --fold none",
         nothing,
         "no such file of weights",
     ),

@@ -155,7 +155,7 @@ class TestClassList:
 class TestReadTrain:
     def test_the_whole_table(self, year: Path) -> None:
         table = read_train(year, BIRDCLEF_2025, CLASSES)
-        assert list(table.columns) == ["path", "filename", "label", "secondary", "recording", "author"]
+        assert list(table.columns) == ["path", "filename", "label", "secondary", "recording", "author", "centres"]
         assert list(table["label"]) == ["1139490", "024", "grekis", "ywcpar", "24"]
         assert list(table["secondary"]) == [(), (), ("ywcpar",), (), ("024",)]
         assert list(table["recording"]) == ["CSA36385", "iNat7", "XC100", "XC100", "H02_20230420_074000"]

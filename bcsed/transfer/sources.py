@@ -77,7 +77,7 @@ def read(path: str | Path) -> Source:
             "or a file of weights."
         )
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file or folder of weights to start from.")
+        raise ConfigError(f"{path}: there is no such file of weights, run or bundle to start from.")
     if path.name in (BEST, LAST) and (path.parent / RUN).is_file():
         return _run(path.parent, path.name)
     if path.name == WEIGHTS and (path.parent / MANIFEST).is_file():
