@@ -386,7 +386,7 @@ def test_paths_at_which_nothing_is(tmp_path, run):
     (tmp_path / "weights.onnx").touch()
     (run / "best.pt").unlink()
     for path, sentence in (
-        (tmp_path / "none.pt", "no such file or folder"),
+        (tmp_path / "none.pt", "there is no such file of weights, run or bundle"),
         (tmp_path / "empty", "neither a run nor a bundle"),
         (tmp_path / "weights.onnx", r"read from files named \*\.safetensors, .* not \*\.onnx"),
         (run, "has no checkpoint yet"),
