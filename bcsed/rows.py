@@ -9,8 +9,8 @@ wrong with one, and nothing is written that was not checked.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from . import symptoms
 from .errors import DataError
+from .paths import replacing as replacing
 
 ROW_ID = "{stem}_{end}"
+
+_log = logging.getLogger(__name__)
 
 
 def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: int = 0) -> list[str]:
@@ -98,14 +102,8 @@ def broadcast_recordings(table: pd.DataFrame) -> list[str]:
     That is the mark of one window's answer given to all rows of its file, a fault that cost the
     post-mortem's author his second round of pseudolabels.
     """
-    stems = table.index.to_series().astype(str).str.rsplit("_", n=1).str[0].to_numpy()
-    values = table.to_numpy()
-    found = []
-    for stem, places in pd.Series(range(len(stems))).groupby(stems, sort=False):
-        block = values[places.to_numpy()]
-        if len(block) > 1 and (block == block[0]).all():
-            found.append(str(stem))
-    return found
+    where = symptoms.places(table.index)
+    return [where.stems[place] for place in symptoms.broadcast(where, table.to_numpy())]
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -158,40 +156,53 @@ def write_submission(
     classes = None
     if sample_submission is not None:
         classes = [str(name) for name in read(sample_submission).columns]
-    check(table, classes, where="the submission")
-    same = [stem for stem in broadcast_recordings(table) if stem not in constant]
-    if same:
-        raise DataError(
-            f"the submission repeats one answer over all rows of {len(same)} recordings, {same[0]!r} first; "
-            "one window's answer was given to every row, or the recording is constant."
-        )
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index_label="row_id")
+    with submission(path, classes, constant=constant) as add:
+        add(table)
+        for finding in symptoms.examine(table, classes=classes, silent=constant):
+            # What makes it unfit is refused; the rest is for the user to judge.
+            if finding.severity == symptoms.ILL and finding.name != "broadcast":
+                _log.warning("the submission: %s", finding.sentence)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, moved there when the block ends well, removed when it does not.
+def submission(
+    path: str | Path, classes: Sequence[str] | None = None, *, constant: Collection[str] = ()
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give a function that adds recordings' rows to a ``submission.csv``, written whole or not at all.
 
-    A reader, or a process killed at any moment, sees the old file or the new one and never a part.
+    Parameters
+    ----------
+    path : str or Path
+    classes : sequence of str, optional
+        The columns that every table must have, in this order; those of the first by default.
+    constant : collection of str
+        See `write_submission`; asked when all rows are there.
 
     Raises
     ------
     DataError
-        If the disk refuses, with its reason.
+        If a table fails `check`, no row came, or a recording's rows are all identical.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    same: list[str] = []
+    with replacing(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+
+            def add(table: pd.DataFrame) -> None:
+                nonlocal classes
+                check(table, classes, where="the submission")
+                begun, classes = classes is not None and stream.tell() > 0, list(map(str, table.columns))
+                table.to_csv(stream, index_label="row_id", header=not begun, lineterminator="\n")
+                same.extend(broadcast_recordings(table))
+
+            yield add
+            if not stream.tell():
+                raise DataError("the submission has no rows.")
+        wrong = [stem for stem in same if stem not in constant]
+        if wrong:
+            raise DataError(
+                f"the submission repeats one answer over all rows of {len(wrong)} recordings, {wrong[0]!r} first; "
+                "one window's answer was given to every row, or the recording is constant."
+            )
 
 
 def _check_columns(given: list[object], wanted: list[str], where: str) -> None:

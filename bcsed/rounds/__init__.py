@@ -26,9 +26,9 @@ from .. import compare, competition, metrics, pseudolabel
 from ..bundle import Bundle
 from ..errors import ConfigError, DataError
 from ..export import export
+from ..paths import replacing, sweep, taken
 from ..predict import Rows
 from ..pseudolabel import Pseudolabels
-from ..rows import replacing
 from ..train import finished, load, train
 from .plan import PRESETS, QUESTIONS, Plan, Round, find
 
@@ -81,6 +81,7 @@ def run(
         raise ConfigError("recordings and truth go together: what to score on, and its labels.")
     out, data = Path(out), Path(data)
     _claim(plan, out)
+    sweep(out)
     ledger = _read_ledger(out)
     for number, each in enumerate(plan.rounds, 1):
         if number <= len(ledger):
@@ -130,7 +131,7 @@ def _claim(plan: Plan, out: Path) -> None:
             changed = next((key for key in told if earlier.get(key) != told[key]), "fields")
             raise DataError(f"{out} holds another plan (its {changed} differ); name another folder.")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if taken(out):
         raise DataError(f"{out} holds other things; name a new folder for the rounds.")
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

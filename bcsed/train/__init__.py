@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from .. import labels, transfer
 from ..config import Contract
 from ..experiments import Experiment
 from ..model import SedNet
-from ..rows import replacing
+from ..paths import replacing, sweep
 from . import run as runs
 from .data import Prepared, prepare
 from .loop import Loop, Options, Progress
@@ -37,6 +39,7 @@ def train(
     jobs: int = 4,
     cache_gb: float = 1.0,
     checkpoint_min: float = 10.0,
+    stop_after_min: float | None = None,
     on_error: str = "stop",
     progress: Progress | None = None,
     epoch_done: Callable[[Mapping[str, float]], None] | None = None,
@@ -75,6 +78,9 @@ def train(
         Memory for decoded recordings.
     checkpoint_min : float
         Minutes between checkpoints; there is one after each epoch anyway.
+    stop_after_min : float, optional
+        Minutes from this call after which no step is begun: the run is left with a checkpoint, to be resumed, and
+        `finished` says whether it was done before.
     on_error : {'stop', 'skip'}
         What an unreadable training recording does.
     progress, epoch_done : callable, optional
@@ -91,10 +97,12 @@ def train(
         Before the first step, for everything that can be seen then; and if the loss becomes no number.
     """
     out = Path(out)
+    stop_at = math.inf if stop_after_min is None else time.monotonic() + 60.0 * stop_after_min
     with together(device) as processes:
         processes.check(experiment.fit.batch_size)
         if processes.first:
             runs.claim(out, resume=resume)
+            sweep(out)
         ready = prepare(
             experiment,
             data,
@@ -128,7 +136,7 @@ def train(
             network = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
             # With soundscapes, half of the memory is theirs.
             own_gb = cache_gb / 2 if ready.injectors or ready.labelled else cache_gb
-            options = Options(out=out, jobs=jobs, cache_gb=own_gb, checkpoint_min=checkpoint_min)
+            options = Options(out=out, jobs=jobs, cache_gb=own_gb, checkpoint_min=checkpoint_min, stop_at=stop_at)
             loop = Loop(experiment, contract, ready, network, processes, options)
             loop.restore(state)
             loop.run(progress, epoch_done)

@@ -25,7 +25,7 @@ from ..config.contract import with_later
 from ..errors import ConfigError, DataError
 from ..experiments import GROUPS, Experiment
 from ..model import SedNet
-from ..rows import replacing
+from ..paths import replacing, taken
 
 RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
     "run.json",
@@ -98,7 +98,7 @@ def claim(out: Path, *, resume: bool) -> None:
     """
     if resume and not (out / RUN).is_file():
         raise DataError(f"{out} holds no run to resume ({RUN} is missing).")
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and taken(out):
         raise DataError(f"{out} is already there; continue it with --resume, or name a new folder.")
 
 

@@ -1,0 +1,127 @@
+"""Where files are, here or elsewhere, and how one is written: whole or not at all.
+
+A path is a `pathlib.Path`. One that names a protocol, such as ``s3://bucket/a.ogg``, is fsspec's, in the same
+form (universal-pathlib's `UPath`); the extra ``bcsed[dask]`` brings it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, DataError
+
+
+def locate(path: str | Path) -> Path:
+    """Return what a word of the command line or a path stands for.
+
+    Raises
+    ------
+    ConfigError
+        If it names a protocol, and what reads such paths is not installed.
+    """
+    if not isinstance(path, str):
+        return path
+    if "://" not in path:
+        return Path(path)
+    try:
+        from upath import UPath
+
+        # Its drivers, s3fs for s3:// and so on, are wanted as soon as the path is used.
+        found: Any = UPath(path)
+        _ = remote(found) and found.fs
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: paths like this one need more packages: pip install 'bcsed[dask]' ({error})."
+        ) from error
+    place: Path = found
+    return place
+
+
+def remote(path: Path) -> bool:
+    """Say whether a path is none of this machine's."""
+    return not isinstance(path, Path)
+
+
+def state(path: Path) -> str:
+    """Return what changes when a file's content does: its size and time of change, or its store's own mark."""
+    if remote(path):
+        elsewhere: Any = path
+        return str(elsewhere.fs.ukey(elsewhere.path))
+    stat = path.stat()
+    return f"{stat.st_size}|{stat.st_mtime_ns}"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path, moved to `path` when the block ends well, removed when it does not.
+
+    A reader, or a process killed at any moment, sees the old file or the new one and never a part. What is to
+    lie elsewhere is written on this machine first.
+
+    Raises
+    ------
+    DataError
+        If the disk refuses, with its reason.
+    """
+    path = locate(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if remote(path):
+            with tempfile.TemporaryDirectory(prefix="bcsed-") as folder:
+                here = Path(folder) / path.name
+                yield here
+                _send(here, part, path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
+
+
+def _send(here: Path, part: Any, path: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.fs.put_file(str(here), part.path)
+    path.fs.mv(part.path, path.path)
+
+
+def taken(folder: Path) -> bool:
+    """Say whether a folder to be made is there and holds anything but what killed writers left half-written."""
+    if not folder.exists():
+        return False
+    return not folder.is_dir() or any(not _left(item) for item in folder.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half-written in a folder and below it."""
+    if not folder.is_dir():
+        return
+    for item in folder.rglob("*"):
+        if _left(item) and not _alive(item):
+            item.unlink(missing_ok=True)
+
+
+def _left(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def _alive(part: Path) -> bool:
+    """Say whether another process of this machine may still be writing a part."""
+    writer = part.name.split(".")[-2]
+    if not writer.isdigit() or int(writer) == os.getpid():
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except OSError:
+        return False
+    return True
