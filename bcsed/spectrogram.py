@@ -16,6 +16,8 @@ from .config import Signal
 # Frames that are transformed together on a CPU: their power spectra stay in its cache, and since every
 # product has this one width, a frame's value cannot depend on how many others were asked for.
 BLOCK = 128
+# Neighbouring mel bands see few of the bins: on a CPU so many of them are summed together, over their bins alone.
+BANDS = 24
 # Below this power a bin counts as silent: -100 dB.
 FLOOR_POWER = 1e-10
 
@@ -54,7 +56,9 @@ class LogMel(torch.nn.Module):
         # Bins outside every band are not computed further.
         used = np.flatnonzero(mel.any(axis=0))
         self.first_bin, self.last_bin = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
-        self.register_buffer("mel", torch.from_numpy(mel[:, self.first_bin : self.last_bin].copy()), persistent=False)
+        mel = mel[:, self.first_bin : self.last_bin].copy()
+        self.register_buffer("mel", torch.from_numpy(mel), persistent=False)
+        self._bands = [_seen(mel, first) for first in range(0, len(mel), BANDS)]
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         """Transform waves whose ends already hold the audio that their outer frames see.
@@ -79,8 +83,12 @@ class LogMel(torch.nn.Module):
     def _transform(self, frames: torch.Tensor) -> torch.Tensor:
         """(..., T, n_fft) -> (..., F, T)."""
         spectrum = torch.fft.rfft(frames * self.window)[..., self.first_bin : self.last_bin]
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        return 10.0 * torch.log10((self.mel @ power.mT).clamp_min(FLOOR_POWER))
+        power = (spectrum.real.square() + spectrum.imag.square()).mT
+        if frames.is_cuda:
+            mel = self.mel @ power
+        else:
+            mel = torch.cat([self.mel[bands, bins] @ power[..., bins, :] for bands, bins in self._bands], -2)
+        return 10.0 * torch.log10(mel.clamp_min(FLOOR_POWER))
 
     def _in_blocks(self, frames: torch.Tensor) -> torch.Tensor:
         """(T, n_fft) -> (F, T), `BLOCK` frames at a time."""
@@ -119,6 +127,12 @@ class LogMel(torch.nn.Module):
         """Return the half-open range of the recording's samples that frames ``first`` to ``last`` see."""
         begin = first * self.hop_length - self.n_fft // 2
         return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
+
+
+def _seen(mel: npt.NDArray[np.float32], first: int) -> tuple[slice, slice]:
+    """Return a group of bands, and the bins that any of them sees."""
+    used = np.flatnonzero(mel[first : first + BANDS].any(axis=0))
+    return slice(first, first + BANDS), slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
 
 
 def excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
