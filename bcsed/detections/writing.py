@@ -1,0 +1,70 @@
+"""Several formats at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import ConfigError
+from ..paths import locate
+from .found import Recording
+from .longform import write_csv, write_parquet
+from .names import Name
+from .text import Add, write_audacity, write_raven
+
+FORMATS = ("raven", "audacity", "csv", "parquet")
+
+
+@contextmanager
+def write(
+    out: str | Path,
+    formats: Sequence[str],
+    *,
+    fmin_hz: float,
+    fmax_hz: float,
+    names: Mapping[str, Name] | None = None,
+) -> Iterator[Add]:
+    """Write detections in several formats.
+
+    Parameters
+    ----------
+    out : str or Path
+        A folder: gets ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``, those of them that
+        are asked for.
+    formats : sequence of {'raven', 'audacity', 'csv', 'parquet'}
+    fmin_hz, fmax_hz, names
+        As `write_raven`.
+
+    Yields
+    ------
+    callable
+        Takes a `Recording` and its detections, as from `detect`.
+
+    Raises
+    ------
+    ConfigError
+        If a format is unknown, or none is given.
+    DataError
+        As the writers.
+    """
+    out = locate(out)
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ConfigError(f"formats are {', '.join(FORMATS)}; got {repr(unknown[0]) if unknown else 'none'}.")
+    writers = {
+        "raven": lambda: write_raven(out / "raven", fmin_hz=fmin_hz, fmax_hz=fmax_hz, names=names),
+        "audacity": lambda: write_audacity(out / "audacity", names=names),
+        "csv": lambda: write_csv(out / "detections.csv", names=names),
+        "parquet": lambda: write_parquet(out / "detections.parquet", names=names),
+    }
+    with ExitStack() as stack:
+        adds = [stack.enter_context(writers[name]()) for name in dict.fromkeys(formats)]
+
+        def add(recording: Recording, found: pd.DataFrame) -> None:
+            for each in adds:
+                each(recording, found)
+
+        yield add

@@ -1,0 +1,41 @@
+"""Score table -> score table, one frozen step each; and the mean of several tables.
+
+Conventions
+-----------
+A table is one of `bcsed.rows`: row ids ``<recording>_<end second>``, scores in [0, 1]. A step keeps its rows,
+columns and their order, and works on each recording's rows alone, in the order of time: tables of one recording
+each, one after the other, come to the same bits as all of them at once. `rank_columns`, `combine` by ranks and
+`spearman` are about all rows, and are no steps.
+
+Steps
+-----
+* `Smooth` : a row listens to its neighbours, with a kernel per taxon.
+* `TopRows` : a recording in which a class is never sure counts less.
+* `Power` : above 1 it sharpens. Alone it changes no ranking within a class, hence no ROC-AUC; before or after
+  a step that mixes rows, it does.
+
+In the published solutions the same step has gained and lost: `bcsed score --ablate` scores each on and off.
+"""
+
+from __future__ import annotations
+
+from .members import MEANS, combine, rank_columns, spearman
+from .steps import Power, Smooth, Step, TopRows, recordings
+from .told import COMMON, apply, check_steps, describe, read_steps
+
+__all__ = [
+    "COMMON",
+    "MEANS",
+    "Power",
+    "Smooth",
+    "Step",
+    "TopRows",
+    "apply",
+    "check_steps",
+    "combine",
+    "describe",
+    "rank_columns",
+    "read_steps",
+    "recordings",
+    "spearman",
+]

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bcsed import postprocess, rows
+from bcsed.errors import ConfigError, DataError
+from bcsed.postprocess import Power, Smooth, TopRows
+
+CLASSES = ("1139490", "frog1", "frog2")
+TAXA = {"1139490": "Aves", "frog1": "Amphibia", "frog2": "Amphibia"}
+NAMES = ("siteA/0001", "siteB/0001", "H02_20230420_074000", "x")
+scores = st.floats(0, 1, width=32)
+
+
+def table_of(blocks: dict[str, np.ndarray], classes=CLASSES, row_s: int = 5) -> pd.DataFrame:
+    ids = [row_id for name, block in blocks.items() for row_id in rows.row_ids(name, len(block), row_s)]
+    return rows.make(ids, classes, np.concatenate(list(blocks.values())))
+
+
+@st.composite
+def tables(draw):
+    n = draw(st.integers(1, 4))
+    return table_of(
+        {name: draw(hnp.arrays("float32", (draw(st.integers(1, 9)), 3), elements=scores)) for name in NAMES[:n]}
+    )
+
+
+weights = st.floats(0, 5, width=16)
+kernels = st.integers(0, 3).flatmap(
+    lambda half: st.tuples(*[weights] * half, st.floats(0.125, 5, width=16), *[weights] * half)
+)
+steps = st.one_of(
+    st.builds(Smooth, kernels, st.dictionaries(st.sampled_from(["Aves", "Amphibia"]), kernels)),
+    st.builds(TopRows, st.integers(1, 12), st.floats(0, 3)),
+    st.builds(Power, st.floats(0.1, 5)),
+)
+several = st.lists(steps, max_size=3, unique_by=lambda step: step.name)
+
+
+@given(tables(), several)
+def test_rows_columns_order_and_range_stay(table, chosen):
+    kept = table.copy()
+    answer = postprocess.apply(table, chosen, TAXA)
+    pd.testing.assert_frame_equal(table, kept)
+    assert answer.index.equals(table.index) and answer.columns.equals(table.columns)
+    assert (answer.dtypes == np.float32).all()
+    rows.check(answer)
+
+
+@given(tables(), steps)
+def test_a_stream_of_recordings_comes_to_the_same_bits(table, step):
+    whole = step(table, TAXA)
+    names = table.index.str.rpartition("_").get_level_values(0)
+    for name in dict.fromkeys(names):
+        alone = step(table[names == name], TAXA)
+        assert alone.to_numpy().tobytes() == whole[names == name].to_numpy().tobytes()
+
+
+@given(tables(), steps, st.randoms(use_true_random=False))
+def test_the_order_of_rows_and_columns_does_not_matter(table, step, random):
+    order = random.sample(range(len(table)), len(table))
+    mixed = step(table.iloc[order], TAXA).loc[table.index]
+    assert mixed.to_numpy().tobytes() == step(table, TAXA).to_numpy().tobytes()
+    turned = step(table[list(CLASSES[::-1])], TAXA)[list(CLASSES)]
+    np.testing.assert_allclose(turned, step(table, TAXA), atol=1e-6)
+
+
+@given(tables(), st.sampled_from([Smooth(), Smooth((7,)), Smooth((0, 2, 0), {"Aves": (3,)}), TopRows(3, 0), Power(1)]))
+def test_steps_that_change_nothing(table, step):
+    pd.testing.assert_frame_equal(step(table, TAXA), table)
+
+
+@given(tables(), kernels)
+def test_smoothing_is_the_slow_and_obvious_mean(table, kernel):
+    smooth, half = Smooth(kernel)(table), len(kernel) // 2
+    for row_id in table.index:
+        name, _, end = row_id.rpartition("_")
+        near = {offset: f"{name}_{int(end) + 5 * offset}" for offset in range(-half, half + 1)}
+        there = {offset: other for offset, other in near.items() if other in table.index}
+        total = sum(kernel[half + offset] for offset in there)
+        mean = sum(kernel[half + offset] * table.loc[other].astype("f8") for offset, other in there.items()) / total
+        np.testing.assert_allclose(smooth.loc[row_id], mean, atol=1e-6)
+
+
+@given(tables(), st.integers(1, 12), st.floats(0.25, 2))
+def test_top_rows_is_the_slow_and_obvious_product(table, k, amount):
+    scaled = TopRows(k, amount)(table)
+    names = table.index.str.rpartition("_").get_level_values(0)
+    for name in set(names):
+        for column in CLASSES:
+            ours = table.loc[names == name, column].astype("f8")
+            wanted = ours * ours.nlargest(k).mean() ** amount
+            np.testing.assert_allclose(scaled.loc[names == name, column], wanted, atol=1e-6)
+
+
+def test_by_hand():
+    table = table_of({"a/1": np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]), "b": np.array([[1, 1, 0.5]])})
+    step = Smooth((1, 2, 3), {"Amphibia": (1, 1, 1)})
+    # The first weight is that of the earliest row; at an end the weights of rows that are not there are not counted.
+    expected = [[3 / 5, 1 / 2, 0], [2 / 6, 1 / 3, 0], [1 / 3, 0, 0], [1, 1, 0.5]]
+    np.testing.assert_allclose(step(table, TAXA), expected, atol=1e-7)
+    np.testing.assert_allclose(TopRows(2)(table).iloc[:3, 0], [0, 0.5, 0], atol=1e-7)
+    np.testing.assert_allclose(Power(2)(table).iloc[3], [1, 1, 0.25], atol=1e-7)
+    # Another class's kernel is not this one's.
+    np.testing.assert_array_equal(Smooth((1,), {"Amphibia": (1, 1, 1)})(table, TAXA)["1139490"], table["1139490"])
+
+
+def test_a_class_of_unknown_taxon_has_the_common_kernel():
+    table = table_of({"a": np.eye(3)})
+    known = {"frog1": "Amphibia"}
+    answer = Smooth((1, 1, 1), {"Amphibia": (1,)})(table, known)
+    np.testing.assert_array_equal(answer["frog1"], table["frog1"])
+    np.testing.assert_array_equal(answer["frog2"], Smooth((1, 1, 1))(table)["frog2"])
+
+
+def test_rows_are_ordered_by_number_and_not_by_text():
+    table = table_of({"a": np.linspace(0, 1, 60).reshape(20, 3)})
+    shuffled = table.sort_index()  # a_10, a_100, a_15, ...
+    assert list(shuffled.index) != list(table.index)
+    pd.testing.assert_frame_equal(Smooth((1, 2, 1))(shuffled).loc[table.index], Smooth((1, 2, 1))(table))
+
+
+def test_an_empty_table_stays_empty():
+    empty = rows.make([], CLASSES, np.empty((0, 3), "float32"))
+    assert postprocess.apply(empty, [TopRows(1), Smooth((1, 1, 1)), Power(2)]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [
+        (["a_5", "a_ten"], "row 'a_ten' is not named <recording>_<end second>"),
+        (["a_5", "_5"], "row '_5' is not named"),
+        (["a_5", "a_10", "a_20"], "recording 'a' lacks rows: those it has end at 5, 10, 20"),
+        (["a_10", "a_25"], "lacks rows"),
+        (["a_5", "a_05"], "row 'a_5' stands more than once"),
+    ],
+)
+def test_tables_without_rows_to_be_neighbours_are_refused(ids, sentence):
+    with pytest.raises(DataError, match=sentence):
+        Smooth((1, 2, 1))(rows.make(ids, CLASSES, np.zeros((len(ids), 3))))
+
+
+def test_scores_that_are_none_are_refused():
+    table = table_of({"a": np.full((2, 3), 1.5)})
+    with pytest.raises(DataError, match=r"the score table holds 1\.5 at row 'a_5'"):
+        Power(2)(table)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Smooth((1, 2)), r"an odd number of weights, got 2 \(1,2\)"),
+        (lambda: Smooth(()), "an odd number of weights, got 0"),
+        (lambda: Smooth((1, 0, 1)), "the middle one is positive; got 1,0,1"),
+        (lambda: Smooth((-1, 2, 1)), "weights are at least 0"),
+        (lambda: Smooth((1, float("inf"), 1)), "weights are at least 0"),
+        (lambda: Smooth((1,), [("Aves", (1,)), ("Aves", (2,))]), "the taxon 'Aves' has two kernels"),
+        (lambda: TopRows(0), "at least 1, got 0"),
+        (lambda: TopRows(1, -1), "the amount must be a number of at least 0, got -1"),
+        (lambda: Power(0), "the exponent must be a number above 0, got 0"),
+        (lambda: Power(float("nan")), "above 0, got nan"),
+        (lambda: postprocess.check_steps([Power(1), Power(2)]), "the step 'power' stands 2 times"),
+    ],
+)
+def test_steps_that_are_none(make, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+def test_kernels_of_taxa_need_taxa():
+    table = table_of({"a": np.eye(3)})
+    step = Smooth((1,), {"amphibia": (1, 1, 1)})
+    with pytest.raises(ConfigError, match="needs to know each class's taxon: give taxa"):
+        step(table)
+    with pytest.raises(ConfigError, match="no class is of the taxon 'amphibia'; the taxa are Amphibia, Aves"):
+        step(table, TAXA)
+
+
+@given(several)
+def test_described_and_read_again(chosen):
+    told = json.loads(json.dumps(postprocess.describe(chosen)))
+    assert postprocess.read_steps(told) == tuple(chosen)
+
+
+def test_the_command_lines_spelling():
+    read = postprocess.read_steps(["smooth.Amphibia=1,2,1", "top=3", "smooth=.1,.8,.1", "power=1.5"])
+    assert read == (Smooth((0.1, 0.8, 0.1), {"Amphibia": (1, 2, 1)}), TopRows(3), Power(1.5))
+    assert postprocess.read_steps(["top=2,0.4"]) == (TopRows(2, 0.4),)
+    assert postprocess.read_steps(["smooth.A.b=1"]) == (Smooth((1,), {"A.b": (1,)}),)
+    assert postprocess.read_steps([]) == ()
+    assert postprocess.read_steps(postprocess.COMMON)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("smoth=1,2,1", "'smoth=1,2,1' is no step; write smooth=W,W,W"),
+        ("smooth", "'smooth' is no step"),
+        ("smooth.=1", "'smooth.=1' is no step"),
+        ("top.Aves=3", "'top.Aves=3' is no step"),
+        ("smooth=1;2;1", "'smooth=1;2;1': '1;2;1' is no list of numbers between commas"),
+        ("power=", "'power=': '' is no list of numbers"),
+        ("power=1,2", "'power=1,2': write one number"),
+        ("top=1.5", "'top=1.5': write a whole number of rows"),
+        ("top=1,2,3", "'top=1,2,3': write a whole number of rows"),
+        ("smooth=1,1", "an odd number of weights, got 2"),
+    ],
+)
+def test_spellings_that_are_none(text, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        postprocess.read_steps([text])
+
+
+def test_a_step_given_twice():
+    with pytest.raises(ConfigError, match="'top=2': top is given twice"):
+        postprocess.read_steps(["top=3", "top=2"])
+
+
+@given(tables())
+def test_percentiles_are_scipys(table):
+    ranked = postprocess.rank_columns(table)
+    wanted = scipy.stats.rankdata(table.to_numpy(), axis=0) / len(table)
+    np.testing.assert_allclose(ranked, wanted, rtol=1e-6)
+    assert (ranked > 0).to_numpy().all() and (ranked <= 1).to_numpy().all()
+
+
+@settings(max_examples=50)
+@given(tables(), st.sampled_from(postprocess.MEANS), st.floats(0.1, 10))
+def test_a_member_alone_is_the_mean_of_itself(table, kind, weight):
+    alone = postprocess.combine({"a": table}, [weight], kind)
+    if kind == "rank":
+        pd.testing.assert_frame_equal(alone, postprocess.rank_columns(table))
+    elif kind == "prob":
+        pd.testing.assert_frame_equal(alone, table)
+    else:
+        np.testing.assert_allclose(alone, table, atol=2e-7)
+
+
+def test_means_by_hand():
+    a = rows.make(["x_5", "x_10"], ["p", "q"], np.array([[0.2, 0.9], [0.6, 0.1]]))
+    b = rows.make(["x_10", "x_5"], ["q", "r"], np.array([[0.5, 1.0], [0.3, 0.0]]))
+    mean = postprocess.combine({"a": a, "b": b}, [1, 3])
+    assert list(mean.columns) == ["p", "q", "r"] and list(mean.index) == ["x_5", "x_10"]
+    # A member that does not answer a class does not count in its mean.
+    np.testing.assert_allclose(mean, [[0.2, (0.9 + 0.9) / 4, 0], [0.6, (0.1 + 1.5) / 4, 1]], rtol=1e-6)
+    logit = postprocess.combine({"a": a, "b": b}, [1, 3], "logit")
+    wanted = scipy.special.expit((scipy.special.logit(0.9) + 3 * scipy.special.logit(0.3)) / 4)
+    np.testing.assert_allclose(logit.loc["x_5", "q"], wanted, rtol=1e-6)
+    assert 0 <= logit.loc["x_5", "r"] < 1e-6 and 1 - 1e-6 < logit.loc["x_10", "r"] <= 1
+    ranks = postprocess.combine({"a": a, "b": b}, [1, 3], "rank")
+    np.testing.assert_allclose(ranks["q"], [(1 + 1.5) / 4, (0.5 + 3) / 4])
+    chosen = postprocess.combine({"a": a, "b": b}, classes=["r", "p"])
+    assert list(chosen.columns) == ["r", "p"]
+    np.testing.assert_allclose(chosen["r"], [0, 1])
+
+
+@given(tables(), st.sampled_from(postprocess.MEANS))
+def test_the_order_of_members_does_not_matter(table, kind):
+    other = table[["frog2", "1139490"]] ** 2
+    left = postprocess.combine({"a": table, "b": other}, [1, 2], kind)
+    right = postprocess.combine({"b": other.iloc[::-1], "a": table}, [2, 1], kind).loc[table.index, table.columns]
+    pd.testing.assert_frame_equal(left, right, rtol=1e-6)
+
+
+def test_members_that_do_not_fit():
+    a = table_of({"a": np.eye(3)})
+    with pytest.raises(ConfigError, match="at least one member"):
+        postprocess.combine({})
+    with pytest.raises(ConfigError, match="2 weights for 1 members"):
+        postprocess.combine({"a": a}, [1, 2])
+    with pytest.raises(ConfigError, match="weights must be positive numbers, got 0"):
+        postprocess.combine({"a": a}, [0])
+    with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'mean'"):
+        postprocess.combine({"a": a}, kind="mean")
+    with pytest.raises(ConfigError, match=r"no member answers class 'owl' \(1 such classes\)"):
+        postprocess.combine({"a": a}, classes=["frog1", "owl"])
+    with pytest.raises(DataError, match=r"members 'a' and 'b' do not have the same rows: 'a_15' is in one"):
+        postprocess.combine({"a": a, "b": a.iloc[:2]})
+    with pytest.raises(DataError, match="member 'b' holds no number"):
+        postprocess.spearman({"a": a, "b": a * np.nan})
+
+
+def test_spearman_is_scipys_mean_over_classes(rng):
+    a = table_of({"a": rng.random((30, 3)).round(1)})
+    b = table_of({"a": rng.random((30, 3)).round(1)})
+    c = a.assign(frog1=0.5)[["frog1", "frog2"]].iloc[::-1] ** 3
+    matrix = postprocess.spearman({"a": a, "b": b, "c": c})
+    wanted = np.mean([scipy.stats.spearmanr(a[name], b[name]).statistic for name in CLASSES])
+    assert matrix.loc["a", "b"] == pytest.approx(wanted) == matrix.loc["b", "a"]
+    # frog1 is constant in c and does not count; a power changes no order.
+    assert matrix.loc["a", "c"] == pytest.approx(1)
+    assert (np.diag(matrix) == 1).all()
+    nothing = postprocess.spearman({"a": a, "d": a[["frog1"]] * 0})
+    assert np.isnan(nothing.loc["a", "d"])
