@@ -1,0 +1,125 @@
+"""Every stage between a recording and its rows, as arrays; and the first stage at which two pipelines part.
+
+`trace` runs the code that `bcsed.predict` runs and keeps what it makes on the way. `foreign` takes the arrays of
+another pipeline, a notebook's for instance, by the names of the stages (`bcsed.trace.stages.STAGES`). `compare`
+names the first stage at which two traces differ, by how much, where, and, as far as the arrays say, why.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import audio
+from .._version import __version__
+from ..bundle import Bundle
+from ..config import to_dict
+from ..ensemble import from_bundles
+from ..errors import ConfigError
+from ..model import Picture
+from ..predict.rowscore import Rows, looks_of, picture_block, pool_block, submit_block
+from ..rows import row_ids
+from ..spectrogram import LogMel
+from ..windows import n_rows as count_rows
+from .compared import TOLERANCES, Difference, Stage, compare
+from .stages import STAGES, Trace, foreign, read, write
+
+# Two minutes of 5-s rows: with the largest signal some 50 MB of pictures.
+N_ROWS = 24
+
+
+def trace(
+    bundle: Bundle,
+    recording: str | Path,
+    *,
+    cut: Rows | None = None,
+    first_row: int = 0,
+    n_rows: int = N_ROWS,
+) -> Trace:
+    """Score a recording, or a part of it, and keep every stage.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    recording : str or Path
+    cut : Rows, optional
+        As in `bcsed.predict.predict`.
+    first_row, n_rows : int
+        The rows to trace; at most so many, as the recording has.
+
+    Raises
+    ------
+    ConfigError
+        If the recording has no such row.
+    DataError
+        If it cannot be read.
+    """
+    found, cut, signal = audio.info(recording), cut or Rows(), bundle.contract.signal
+    rate = signal.sample_rate
+    n_samples = found.length(rate)
+    total = count_rows(n_samples, rate, cut.row_s)
+    if not 0 <= first_row < total or n_rows < 1:
+        raise ConfigError(
+            f"{found.path.name} has the rows 0 to {total - 1}; {n_rows} from {first_row} are none of them."
+        )
+    block = (first_row, min(first_row + n_rows, total))
+    ensemble, mel = from_bundles([bundle]), LogMel(signal)
+    looks = looks_of(ensemble, cut)
+    pictures = picture_block(found, ensemble, looks, block, {signal: mel})
+    first, db = pictures.views[signal]
+    begin, end = mel.reach(first, first + db.shape[1])
+    samples, _ = audio.read(found, rate, max(0, begin), end)
+    collector = submit_block(pictures, ensemble, looks)
+    ensemble.members[0].finish()
+    starts = pictures.plans[0].starts
+    windows = np.stack([db[:, start : start + signal.n_frames] for start in starts - first])
+    with torch.inference_mode():
+        picture = Picture(signal)(torch.from_numpy(windows)).numpy()
+    what, when = collector.answers[0]
+    facts: dict[str, Any] = {
+        "name": f"bcsed {__version__}",
+        "recording": found.path.name,
+        "bundle": bundle.name,
+        "fingerprint": bundle.contract.fingerprint,
+        "sha256": bundle.sha256,
+        "classes": list(bundle.contract.classes),
+        "signal": to_dict(signal),
+        "pool": bundle.contract.net.pool,
+        "rows": to_dict(cut),
+        "ids": row_ids(found.path.stem, pictures.n_rows, cut.row_s, first_row=block[0]),
+        "steps": bundle.steps,
+        "n_samples": n_samples,
+        "block": list(block),
+        "first_sample": max(0, begin),
+        "first_frame": first,
+        "starts": starts.tolist(),
+        "notes": list(pictures.notes),
+    }
+    arrays = {
+        "samples": samples,
+        "db": db,
+        "windows": windows,
+        "picture": picture,
+        "what": what,
+        "when": when,
+        "rows": pool_block(collector, pictures, ensemble, looks)[0][: pictures.n_rows],
+    }
+    return Trace(arrays=arrays, facts=facts)
+
+
+__all__ = [
+    "N_ROWS",
+    "STAGES",
+    "TOLERANCES",
+    "Difference",
+    "Stage",
+    "Trace",
+    "compare",
+    "foreign",
+    "read",
+    "trace",
+    "write",
+]

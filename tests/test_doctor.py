@@ -1,0 +1,421 @@
+"""One score table, and two: planted illness, and health."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcsed import doctor, symptoms
+from bcsed.cli import trust
+from bcsed.errors import DataError
+
+N, ROWS, K = 20, 12, 14
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(-2, 1.5, (N, ROWS, K)) + RNG.normal(0, 1, (N, 1, K))
+
+
+def table(logits: np.ndarray = LOGITS, *, sigmoid: bool = True) -> pd.DataFrame:
+    values = logits.reshape(-1, logits.shape[-1])
+    ids = [f"site_{n:02}_{5 * (row + 1)}" for n in range(len(logits)) for row in range(logits.shape[1])]
+    index = pd.Index(ids, name="row_id", dtype=object)
+    values = 1 / (1 + np.exp(-values)) if sigmoid else values
+    return pd.DataFrame(values, index, [f"c{k:02}" for k in range(values.shape[1])])
+
+
+def seen(scores: pd.DataFrame, **given) -> dict[str, symptoms.Finding]:
+    return {finding.name: finding for finding in symptoms.examine(scores, **given)}
+
+
+def doctors(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    trust.doctor_options(parser.add_argument)
+    return trust.doctor(parser.parse_args(list(map(str, words))))
+
+
+class TestOneTable:
+    def test_a_healthy_table_shows_nothing(self):
+        assert symptoms.examine(table()) == ()
+        durations = {f"site_{n:02}": Fraction(60) for n in range(N)}
+        assert symptoms.examine(table(), classes=list(table().columns), durations_s=durations) == ()
+
+    def test_window_zero_for_all(self):
+        finding = seen(table(np.repeat(LOGITS[:, :1], ROWS, 1)))["broadcast"]
+        assert (finding.severity, finding.count, finding.examples[0]) == ("ill", N, "site_00")
+        assert "identical in 20 recordings of 20" in finding.sentence
+        one = LOGITS.copy()
+        one[7] = one[7, :1]
+        finding = seen(table(one))["broadcast"]
+        assert (finding.count, finding.examples) == (1, ("site_07",))
+
+    def test_silence_is_lawful_and_said(self):
+        one = LOGITS.copy()
+        one[7] = one[7, :1]
+        found = seen(table(one), silent=["site_07"])
+        assert set(found) == {"silence"}
+        assert (found["silence"].severity, found["silence"].examples) == ("odd", ("site_07",))
+
+    def test_a_table_of_one_answer(self):
+        found = seen(table(LOGITS * 0))
+        assert found["constant"].severity == "ill"
+        assert "all 240 rows are the same" in found["constant"].sentence
+        one_recording = table(np.repeat(LOGITS[:1, :1], ROWS, 1))
+        assert "broadcast" in seen(one_recording)
+
+    def test_dead_classes(self):
+        scores = table()
+        scores["c03"] = 0.25
+        assert "1 class of 14 with one value in all rows: 'c03'" in seen(scores)["constant classes"].sentence
+        scores["c03"] = np.nan
+        finding = seen(scores)["nan"]
+        assert (finding.count, finding.examples) == (240, ("site_00_5", "c03"))
+        assert "(1 classes throughout)" in finding.sentence
+        scores.iloc[3, 5] = np.inf
+        assert seen(scores)["infinite"].examples == ("site_00_20", "c05")
+        assert "words" in seen(table().astype(object).assign(c02="loud"))
+
+    def test_values_that_are_no_probabilities(self):
+        assert "look like logits" in seen(table(sigmoid=False))["logits"].sentence
+        assert "look like percent" in seen(100 * table())["scale"].sentence
+        assert "sigmoid was taken twice" in seen(1 / (1 + np.exp(-table())))["sigmoid twice"].sentence
+        softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+        assert seen(table(softmax, sigmoid=False))["softmax"].severity == "odd"
+
+    def test_saturated_values(self):
+        scores = table()
+        scores.iloc[:3, 1] = 1.0
+        assert seen(scores)["saturated"].severity == "odd"
+        finding = seen((scores > 0.5) * 1.0)["saturated"]
+        assert (finding.severity, finding.count) == ("ill", 3360)
+        coarse = table(RNG.normal(size=(100, 12, 14)), sigmoid=True)
+        assert "only 101 different" in seen(coarse.round(2))["coarse"].sentence or "coarse" in seen(coarse.round(2))
+        assert seen(coarse) == {}
+
+    def test_rows_doubled_missing_and_in_disorder(self):
+        scores = table()
+        assert seen(pd.concat([scores, scores.iloc[:2]]))["doubled rows"].examples == ("site_00_5", "site_00_10")
+        assert seen(scores.drop("site_03_10"))["missing rows"].examples == ("site_03",)
+        assert "row counts" in seen(scores.drop("site_03_60"))
+        assert "missing rows" not in seen(scores.drop("site_03_60"))
+        order = sorted(scores.index[:12]) + list(scores.index[12:])
+        found = seen(scores.loc[order])["row order"]
+        assert (found.severity, found.examples) == ("odd", ("site_00",))
+        assert "sorted as text" in found.sentence
+        mixed = np.arange(240).reshape(2, 10, 12).transpose(1, 0, 2).reshape(-1)
+        assert "torn recordings" not in seen(scores.iloc[mixed])
+        assert seen(scores.iloc[np.arange(240).reshape(20, 12).T.reshape(-1)])["torn recordings"].count == 20
+
+    def test_ids_that_are_none(self):
+        scores = table()
+        assert seen(scores.rename(index={"site_03_10": "site_03_7"}))["row ids"].examples == ("site_03_7",)
+        assert seen(scores.set_axis(range(240), axis=0))["row ids"].count == 240
+
+    def test_durations(self):
+        durations = {f"site_{n:02}": Fraction(60) for n in range(N)}
+        found = seen(table(), durations_s={**durations, "site_04": Fraction(1920001, 32000), "site_05": 54.9})
+        assert found["durations"].examples == ("site_04 (12 for 13)", "site_05 (12 for 11)")
+        found = seen(table(), durations_s={**durations, "more": 60} | {"site_00": 60.0})
+        assert found["missing recordings"].examples == ("more",)
+        del durations["site_02"]
+        assert seen(table(), durations_s=durations)["foreign recordings"].examples == ("site_02",)
+
+    def test_columns(self):
+        scores, classes = table(), list(table().columns)
+        found = seen(scores, classes=[*classes[1:], classes[0]])["column order"]
+        assert (found.severity, found.count, found.examples[0]) == ("ill", 14, "c00 for c01")
+        found = seen(scores, classes=[*classes[1:], "x"])
+        assert found["missing classes"].examples == ("x",)
+        assert found["foreign classes"].examples == ("c00",)
+        assert seen(pd.concat([scores, scores[["c01"]]], axis=1))["doubled classes"].examples == ("c01",)
+
+    def test_recordings_answered_as_another(self):
+        copied = LOGITS.copy()
+        copied[9] = copied[2]
+        assert seen(table(copied))["copies"].examples == ("site_09 as site_02",)
+
+    def test_what_is_lethal_is_refused_and_the_rest_is_told(self):
+        with pytest.raises(DataError, match="the submission: all rows are identical in 20 recordings of 20"):
+            symptoms.refuse(table(np.repeat(LOGITS[:, :1], ROWS, 1)), where="the submission")
+        with pytest.raises(DataError, match=r"the table: .* look like logits"):
+            symptoms.refuse(table(sigmoid=False))
+        with pytest.raises(DataError, match="the sigmoid was taken twice"):
+            symptoms.refuse(1 / (1 + np.exp(-table())))
+        stems = [f"site_{n:02}" for n in range(N)]
+        silent = symptoms.refuse(table(np.repeat(LOGITS[:, :1], ROWS, 1)), silent=stems)
+        assert [finding.name for finding in silent] == ["silence"]
+        assert {finding.severity for finding in symptoms.refuse(table(LOGITS * 0), silent=stems)} == {"odd"}
+        odd = symptoms.refuse(table().assign(c03=0.25))
+        assert [finding.name for finding in odd] == ["constant classes"]
+
+    def test_empty(self):
+        assert seen(table().iloc[:0])["empty"].severity == "ill"
+        assert seen(table().iloc[:, :0])["empty"].sentence == "the table has no class columns."
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 10_000), st.permutations(range(K)))
+    def test_recordings_and_classes_in_any_order_are_as_healthy(self, seed, columns):
+        order = np.random.default_rng(seed).permutation(N)
+        scores = table().iloc[(order[:, None] * ROWS + np.arange(ROWS)).reshape(-1), list(columns)]
+        assert symptoms.examine(scores) == ()
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.lists(st.sampled_from(["a_5", "a_10", "b_5", "b", "_5", "5", "c_-5", "c_5.0", "ü_\u0665"]), max_size=8))
+    def test_no_ids_make_it_stumble(self, ids):
+        scores = pd.DataFrame(np.linspace(0.1, 0.9, 2 * len(ids)).reshape(-1, 2), ids, ["a", "b"])
+        for finding in symptoms.examine(scores):
+            assert finding.severity in ("ill", "odd")
+            assert finding.sentence.endswith(".")
+
+
+class TestTwoTables:
+    @pytest.mark.parametrize(
+        ("other", "cause", "sentence"),
+        [
+            (table(), "same", "agree: to 0 in 240 rows of 14 classes"),
+            (table(np.repeat(LOGITS[:, :1], 12, 1)), "broadcast", "that of row 1 in a"),
+            (table(np.repeat(LOGITS[:, 3:4], 12, 1)), "broadcast", "in 20 of 20 recordings.*that of row 4 in a"),
+            (table(np.roll(LOGITS, 1, 1)), "shift", r"its rows 1 row \(5 s\) later .*agree to 0"),
+            (table(np.roll(LOGITS, -3, 1)), "shift", r"its rows 3 rows \(15 s\) earlier"),
+            (table(LOGITS[..., [1, 0, *range(2, K)]]), "columns", "2 of 14 classes.*'c00' under 'c01'.*agree to 0"),
+            (table(LOGITS[..., ::-1]), "columns", "14 of 14 classes under another's name"),
+            (table(LOGITS[:, ::-1]), "row order", "backwards.*agree to 0"),
+            (table(np.roll(LOGITS, 1, 0)), "recordings", "20 of 20 recordings under another's name"),
+            (table(sigmoid=False), "logit", "through one rising function, the logit"),
+            (1 / (1 + np.exp(-table())), "sigmoid", "the sigmoid"),
+            (table() ** 1.5, "power", r"to the power 1\.5 "),
+            (table() * 0.3, "scale", r"times 0\.3 "),
+            (table() * 0.3 + 0.2, "affine", r"times 0\.3 and \+0\.2"),
+            (table(LOGITS / 1.7), "temperature", r"a temperature of 1\.7 "),
+            (table() ** 3 + table() / 2, "monotone", "has no simple name"),
+            (table().rank(pct=True), "per class", "another rising function for each class"),
+            (table(LOGITS + 0.003 * RNG.normal(size=LOGITS.shape)), "rounding", "as by another precision"),
+            (table(LOGITS + RNG.normal(size=LOGITS.shape)), "everywhere", "`bcsed trace` names the stage"),
+        ],
+        ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+    )
+    def test_the_cause_is_named(self, other, cause, sentence):
+        import re
+
+        found = doctor.compare(table(), other, names=("a", "b"))
+        assert found.cause == cause
+        assert re.search(sentence, found.verdict), found.verdict
+        assert found.same == (cause == "same")
+
+    def test_two_of_many_classes(self):
+        many = np.random.default_rng(8).normal(-2, 1.5, (N, ROWS, 150))
+        other = many.copy()
+        other[..., [20, 90]] = many[..., [90, 20]]
+        found = doctor.compare(table(many), table(other), names=("a", "b"))
+        assert found.verdict == (
+            "b has 2 of 150 classes under another's name: 'c20' under 'c90', 'c90' under 'c20'; put right, the tables "
+            "agree to 0."
+        )
+
+    def test_two_of_many_recordings(self):
+        other = LOGITS.copy()
+        other[[4, 11]] = LOGITS[[11, 4]]
+        found = doctor.compare(table(), table(other))
+        assert found.cause == "recordings"
+        assert "2 of 20 recordings under another's name: 'site_04' under 'site_11'" in found.verdict
+
+    def test_two_faults_at_once(self):
+        found = doctor.compare(table(), table(LOGITS[..., ::-1], sigmoid=False))
+        assert found.cause == "columns"
+        assert "and through one rising function, the logit" in found.verdict
+
+    def test_text_order(self):
+        order = np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))
+        assert "as if sorted as text" in doctor.compare(table(), table(LOGITS[:, order])).verdict
+
+    def test_what_parts_is_named(self):
+        for where, cause, sentence in (
+            (np.s_[3], "some recordings", "part in 1 of 20 recordings, 'site_03'"),
+            (np.s_[:, 0], "ends", "only in the first row of their recordings"),
+            (np.s_[:, [0, 11]], "ends", "only in the first and last rows of"),
+            (np.s_[..., 5], "classes", "part in 1 of 14 classes, 'c05'"),
+            (np.s_[:, 1::2], "some rows", "part in 120 of 240 rows"),
+        ):
+            other = LOGITS.copy()
+            other[where] = np.random.default_rng(5).normal(size=other[where].shape)
+            found = doctor.compare(table(), table(other))
+            assert found.cause == cause
+            assert sentence in found.verdict
+        other = LOGITS.copy()
+        other[3] += 2
+        found = doctor.compare(table(), table(other))
+        assert found.largest.index[0] == "site_03"
+        assert (found.largest.iloc[1:] == 0).all()
+
+    def test_evidence(self):
+        found = doctor.compare(table(), table(np.roll(LOGITS, 2, 1)))
+        assert max(found.shifts, key=lambda shift: found.shifts[shift]) == 2
+        assert found.shifts[2] == pytest.approx(1, abs=1e-6)
+        assert list(found.spearman.index) == list(table().columns)
+        from scipy.stats import spearmanr
+
+        other = table(LOGITS + RNG.normal(size=LOGITS.shape))
+        slow = [spearmanr(table()[name], other[name]).statistic for name in table()]
+        np.testing.assert_allclose(doctor.compare(table(), other).spearman, slow, atol=1e-5)
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(0, 10_000))
+    def test_bound_by_name_whatever_the_order(self, seed):
+        rng = np.random.default_rng(seed)
+        other = table().iloc[rng.permutation(240), rng.permutation(K)]
+        found = doctor.compare(table(), other)
+        assert found.same
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(0, 10_000), st.integers(2, K))
+    def test_any_permutation_of_columns_is_found(self, seed, n):
+        rng = np.random.default_rng(seed)
+        moved = rng.permutation(K)[:n]
+        columns = np.arange(K)
+        columns[moved] = np.roll(moved, 1)
+        found = doctor.compare(table(), table(LOGITS[..., columns]))
+        assert found.cause == "columns"
+        assert f"{n} of 14 classes" in found.verdict
+
+    def test_what_only_one_has(self):
+        found = doctor.compare(table(), table().drop(index="site_00_5", columns="c03"), names=("a", "b"))
+        assert not found.same
+        assert [finding.sentence for finding in found.findings] == [
+            "1 of 240 rows are only in a: 'site_00_5'.",
+            "1 of 14 classes are only in a: 'c03'.",
+        ]
+        assert found.cause == "same"
+
+    def test_rows_that_are_no_numbers_are_left_out(self):
+        other = table()
+        other.iloc[:3] = np.nan
+        assert "agree: to 0 in 237 rows" in doctor.compare(table(), other).verdict
+
+    def test_tables_without_numbers(self, tmp_path, capsys):
+        found = doctor.compare(table(), table() * np.nan)
+        assert found.cause == "no numbers"
+        table().to_csv(tmp_path / "a.csv")
+        (table() * np.nan).to_csv(tmp_path / "b.csv")
+        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
+        assert "no row in which both hold numbers" in capsys.readouterr().out
+
+    def test_small_and_dead_tables(self):
+        few = table(LOGITS[:1, :1, :1])
+        assert doctor.compare(few, few).same
+        assert doctor.compare(few, few * 0.5).cause in ("scale", "rounding", "everywhere")
+        dead = table(LOGITS * 0)
+        assert not doctor.compare(table(), dead).same
+        assert doctor.compare(dead, dead).same
+
+    def test_refusals(self):
+        with pytest.raises(DataError, match="a and b have no row in common: 'site_00_5' is first here, 'x' there"):
+            doctor.compare(table(), table().set_axis(["x"] * 240, axis=0), names=("a", "b"))
+        with pytest.raises(DataError, match="no class in common"):
+            doctor.compare(table(), table().add_prefix("x"))
+
+
+class TestCommand:
+    def test_good_and_ill(self, tmp_path, capsys):
+        table().to_csv(tmp_path / "a.csv")
+        assert doctors(tmp_path / "a.csv") == 0
+        assert capsys.readouterr().out == "good: nothing is wrong with this table.\n"
+        table(np.repeat(LOGITS[:, :1], 12, 1)).to_csv(tmp_path / "b.csv")
+        assert doctors(tmp_path / "b.csv") == 1
+        assert capsys.readouterr().out.splitlines()[-1] == "ill: this table is ill: broadcast."
+        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
+        told = capsys.readouterr().out
+        assert "ill  broadcast:" in told
+        assert told.splitlines()[-1].startswith("ill: b.csv gives one answer to all rows of a recording in 20 of 20")
+        assert doctors(tmp_path / "a.csv", tmp_path / "a.csv") == 0
+
+    def test_six_digits_are_health(self, tmp_path):
+        table().to_csv(tmp_path / "a.csv")
+        table().to_csv(tmp_path / "b.csv", float_format="%.6f")
+        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 0
+        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv", "--tolerance", 1e-9) == 1
+
+    def test_logits_and_nan_are_read(self, tmp_path, capsys):
+        ill = table(sigmoid=False)
+        ill.iloc[0, 0] = np.nan
+        ill.to_csv(tmp_path / "a.csv")
+        assert doctors(tmp_path / "a.csv") == 1
+        assert "this table is ill: nan, logits." in capsys.readouterr().out
+
+    def test_recordings_and_template(self, tmp_path, capsys):
+        for number in range(2):
+            wave = 0.1 * RNG.normal(size=32_000 * 12) * number
+            soundfile.write(tmp_path / f"site_{number:02}.wav", wave, 32_000)
+        scores = table(LOGITS[:2, :3])
+        scores.iloc[:3] = scores.iloc[:1].to_numpy()
+        scores.to_csv(tmp_path / "a.csv")
+        (tmp_path / "template.csv").write_text("row_id," + ",".join(scores.columns) + "\n")
+        given = (tmp_path / "a.csv", "--sample-submission", tmp_path / "template.csv")
+        assert doctors(*given) == 1
+        capsys.readouterr()
+        assert doctors(*given, "--recordings", tmp_path) == 0
+        assert "digital silence, as they should be: 'site_00'" in capsys.readouterr().out
+        scores.drop("site_01_15").to_csv(tmp_path / "a.csv")
+        assert doctors(*given, "--recordings", tmp_path) == 1
+        assert "site_01 (2 for 3)" in capsys.readouterr().out
+
+    def test_doubled_columns_are_seen(self, tmp_path):
+        (tmp_path / "a.csv").write_text("row_id,x,x\na_5,.1,.2\na_10,.3,.4\n")
+        assert list(doctor.read(tmp_path / "a.csv").columns) == ["x", "x"]
+        assert doctors(tmp_path / "a.csv") == 1
+
+    def test_other_forms_of_table(self, tmp_path):
+        scores = table(LOGITS[:2, :3])
+        timed = scores.reset_index(drop=True)
+        timed.insert(0, "filename", ["site_00.ogg"] * 3 + ["site_01.ogg"] * 3)
+        timed.insert(1, "start", [0, 5, 10] * 2)
+        timed.insert(2, "end", [5, 10, 15] * 2)
+        timed.to_parquet(tmp_path / "a.parquet")
+        pd.testing.assert_index_equal(doctor.read(tmp_path / "a.parquet").index, scores.index)
+        scores.to_parquet(tmp_path / "b.parquet")
+        pd.testing.assert_frame_equal(doctor.read(tmp_path / "b.parquet"), scores, check_column_type=False)
+        scores.rename_axis("id").to_csv(tmp_path / "c.csv")
+        pd.testing.assert_index_equal(doctor.read(tmp_path / "c.csv").index, scores.index)
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("", "the file is empty"),
+            ("row_id,b\na_5,2,3\n", "its header names 2 columns, its lines have 3"),
+            ("row_id,b\na_5,2\na_10,3,4\n", "not readable as CSV"),
+            ("row_id,b\n\xff", "not readable as CSV"),
+        ],
+    )
+    def test_no_table(self, tmp_path, text, sentence):
+        (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+        with pytest.raises(DataError, match=sentence):
+            doctor.read(tmp_path / "a.csv")
+        with pytest.raises(DataError, match="there is no such file"):
+            doctor.read(tmp_path / "none.csv")
+        (tmp_path / "a.parquet").write_text("x")
+        with pytest.raises(DataError, match="not readable as Parquet"):
+            doctor.read(tmp_path / "a.parquet")
+
+    def test_a_header_alone(self, tmp_path, capsys):
+        (tmp_path / "a.csv").write_text("row_id,a,b\n")
+        assert doctors(tmp_path / "a.csv") == 1
+        assert "the table has no rows" in capsys.readouterr().out
+
+
+def test_neither_torch_nor_a_network_is_needed():
+    code = "import sys, bcsed.symptoms, bcsed.doctor; print([m for m in ('torch', 'openvino') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_names_tell_paths_apart(tmp_path):
+    from pathlib import Path
+
+    assert doctor.names([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")
+    assert doctor.names([Path("x/a.csv"), Path("y/b.csv")]) == ("a.csv", "b.csv")
+    assert doctor.names([Path("a.csv"), Path("a.csv")]) == ("a.csv (1)", "a.csv (2)")

@@ -1,0 +1,349 @@
+"""Every stage as an array, and the first that differs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE
+from scipy.ndimage import zoom
+
+from bcsed import trace
+from bcsed.cli import trust
+from bcsed.config import TINY_128
+from bcsed.errors import ConfigError, DataError
+from bcsed.predict import Rows, pool_rows, predict
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A recording with something new every half second, in every band."""
+    rng = np.random.default_rng(4)
+    n = 31 * RATE
+    t = np.arange(n) / RATE
+    wave = 0.01 * rng.standard_normal(n)
+    for begin in np.arange(0, 31, 0.5):
+        at = (t >= begin) & (t < begin + rng.uniform(0.1, 0.5))
+        wave[at] += rng.uniform(0.02, 0.3) * np.sin(2 * np.pi * rng.uniform(100, 13_500) * t[at])
+    path = tmp_path_factory.mktemp("sound") / "sound.wav"
+    soundfile.write(path, wave.astype("float32"), RATE, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture(scope="module")
+def ours(tiny, sound):
+    return trace.trace(tiny, sound)
+
+
+@pytest.fixture(scope="module")
+def lively(ours):
+    """The same, as if the network answered each step otherwise."""
+    rng, facts = np.random.default_rng(6), ours.facts
+    what = rng.normal(0, 2, ours.arrays["what"].shape).astype(np.float32)
+    when = rng.uniform(-1, 1, what.shape).astype(np.float32)
+    plan = Rows().plan(facts["n_samples"], TINY_128, facts["steps"], tuple(facts["block"]))
+    rows = pool_rows(what, when, plan, "prob")
+    return trace.Trace(arrays={**ours.arrays, "what": what, "when": when, "rows": rows}, facts=facts)
+
+
+def beside(ours, **arrays):
+    """Compare with a pipeline that has some stages in another form, and the others as they are."""
+    return trace.compare(ours, trace.foreign({**ours.arrays, **arrays}, "theirs"))
+
+
+def command(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    trust.trace_options(parser.add_argument)
+    return trust.trace(parser.parse_args(list(map(str, words))))
+
+
+class TestStages:
+    def test_they_are_those_of_a_prediction(self, tiny, sound, ours):
+        assert list(ours.arrays) == list(trace.STAGES)
+        scores = predict([tiny], [sound], jobs=0).scores
+        np.testing.assert_array_equal(ours.arrays["rows"], scores.to_numpy())
+        assert ours.facts["ids"] == list(scores.index)
+        shapes = {stage: values.shape for stage, values in ours.arrays.items()}
+        assert shapes["samples"] == (31 * RATE,)
+        assert shapes["windows"] == (7, 64, 256)
+        assert shapes["picture"] == (7, 3, 128, 128)
+        assert shapes["what"] == shapes["when"] == (7, tiny.steps, 3)
+
+    @pytest.mark.parametrize("cut", [Rows(), Rows(windows="sliding", stride_s=3), Rows(row_s=3)], ids=str)
+    def test_a_part_of_a_recording_is_that_part(self, tiny, sound, cut):
+        scores = predict([tiny], [sound], jobs=0, cut=cut).scores
+        part = trace.trace(tiny, sound, cut=cut, first_row=3, n_rows=2)
+        np.testing.assert_allclose(part.arrays["rows"], scores.to_numpy()[3:5], atol=1e-6)
+        assert part.facts["ids"] == list(scores.index[3:5])
+
+    def test_all_kinds_of_recordings(self, tiny, recordings):
+        for path in recordings.iterdir():
+            made = trace.trace(tiny, path)
+            np.testing.assert_allclose(made.arrays["rows"], predict([tiny], [path], jobs=0).scores, atol=1e-6)
+            assert trace.compare(made, made).first is None
+
+    def test_the_line_of_each_stage(self, ours):
+        table = ours.table().set_index("stage")
+        assert table.loc["picture", "shape"] == "7x3x128x128"
+        assert table.loc["rows", "max"] == pytest.approx(ours.arrays["rows"].max())
+        assert table["sha256"].nunique() == 7
+        assert (table["not finite"] == 0).all()
+        empty = trace.foreign({"rows": np.full((2, 2), np.nan)}).table()
+        assert empty["not finite"].tolist() == [4]
+
+    def test_rows_that_are_not_there(self, tiny, sound):
+        with pytest.raises(ConfigError, match=r"sound.wav has the rows 0 to 6; 24 from 7 are none of them"):
+            trace.trace(tiny, sound, first_row=7)
+
+
+class TestFiles:
+    def test_written_and_read_again(self, ours, tmp_path):
+        trace.write(ours, tmp_path / "t.npz")
+        again = trace.read(tmp_path / "t.npz")
+        assert again.facts == ours.facts
+        for stage, values in ours.arrays.items():
+            np.testing.assert_array_equal(again.arrays[stage], values)
+        assert trace.compare(ours, again).verdict.endswith("agree in samples, db, windows, picture, what, when, rows.")
+
+    def test_any_npz_of_stages_is_a_trace(self, ours, tmp_path):
+        np.savez(tmp_path / "t.npz", rows=ours.arrays["rows"], samples=ours.arrays["samples"])
+        found = trace.compare(ours, trace.read(tmp_path / "t.npz"))
+        assert found.verdict == f"t.npz and {ours.name} agree in samples, rows."
+        assert [stage.status for stage in found.stages] == ["same", *["absent"] * 5, "same"]
+
+    def test_no_pickle_is_opened(self, tmp_path):
+        np.savez(tmp_path / "t.npz", rows=np.array([{"a": 1}], object))
+        with pytest.raises(DataError, match="not readable as npz without pickles"):
+            trace.read(tmp_path / "t.npz")
+
+    @pytest.mark.parametrize(
+        ("arrays", "sentence"),
+        [
+            ({"mel": np.zeros((2, 2))}, "is no trace: there is no stage 'mel'; the stages are samples, db"),
+            ({"rows": np.zeros(3)}, r"'rows' has 2 axes and is not empty; got the shape \(3,\)"),
+            ({"rows": np.zeros((0, 3))}, "is not empty"),
+            ({"rows": np.array([["a"]])}, "holds <U1 where numbers belong"),
+            ({"facts": np.array("{"), "rows": np.zeros((1, 1))}, "not readable as npz"),
+            ({"facts": np.array("{}"), "rows": np.zeros((1, 1))}, "is no trace: 'name'"),
+            ({}, "no stage is given"),
+        ],
+        ids=str,
+    )
+    def test_what_is_no_trace(self, tmp_path, arrays, sentence):
+        np.savez(tmp_path / "t.npz", **arrays)
+        with pytest.raises(DataError, match=sentence):
+            trace.read(tmp_path / "t.npz")
+
+    def test_no_file_and_no_npz(self, tmp_path):
+        with pytest.raises(DataError, match="there is no such trace"):
+            trace.read(tmp_path / "t.npz")
+        (tmp_path / "t.npz").write_text("x")
+        with pytest.raises(DataError, match="not readable as npz"):
+            trace.read(tmp_path / "t.npz")
+
+    def test_an_axis_too_many_is_taken_off(self, ours):
+        assert beside(ours, rows=ours.arrays["rows"][None], db=ours.arrays["db"][None, None]).first is None
+
+
+def noise(x, scale=1.0):
+    return (x + scale * np.random.default_rng(0).standard_normal(x.shape)).astype(np.float32)
+
+
+class TestCauses:
+    """Each is planted in one stage, where another pipeline would have it."""
+
+    @pytest.mark.parametrize(
+        ("change", "cause"),
+        [
+            (lambda x: x * 32768, "multiplied by 32768, 16-bit integers"),
+            (lambda x: -x, "multiplied by -1, turned over"),
+            (lambda x: x / np.abs(x).max(), "scaled to its peak"),
+            (lambda x: np.concatenate((np.zeros(400), x[:-400])), r"comes 400 samples \(0\.0125 s\) later"),
+            (lambda x: np.concatenate((x[900:], np.zeros(900))), r"comes 900 samples \(0\.0281 s\) earlier"),
+            (lambda x: x[: len(x) * 3 // 4], "a sample rate of about 24,000 Hz"),
+            (lambda x: np.where(np.arange(len(x)) < 25 * RATE, x, 0), "digital silence .* from 25.00 s on: padded"),
+            (lambda x: np.where(np.arange(len(x)) == 5, np.nan, x), "1 of 992000 values are NaN"),
+            (lambda x: noise(x, 0.1), "^$"),
+        ],
+    )
+    def test_of_samples(self, ours, change, cause):
+        found = beside(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
+        assert found.first.name == "samples"
+        assert re.search(cause, found.first.cause), found.first.cause
+
+    @pytest.mark.parametrize(
+        ("change", "cause"),
+        [
+            (lambda x: x + 3, r"\+3.00 dB throughout"),
+            (lambda x: np.maximum(x, x.max() - 40), "cut off below by a floor"),
+            (lambda x: x / 80 + 1, "0.0125 times the dB and"),
+            (lambda x: x[::2], "32 mel bands instead of 64"),
+            (lambda x: np.repeat(x, 2, 1), "a hop of about 500 samples instead of 1000"),
+            (lambda x: np.roll(x, 5, 1), r"comes 5 frames \(0\.16 s\) later"),
+            (lambda x: x[np.minimum(np.arange(64) + 3, 63)], "hear what other bands should"),
+            (lambda x: np.where(np.arange(64)[:, None] > 50, -99, x), r"nothing is left above [\d,]+ Hz"),
+            (lambda x: np.where(np.arange(x.shape[1]) < 200, x, -100), "padded with silence"),
+            (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite there: an overflow"),
+        ],
+    )
+    def test_of_db(self, ours, change, cause):
+        found = beside(ours, db=change(ours.arrays["db"]))
+        assert found.first.name == "db"
+        assert re.search(cause, found.first.cause), found.first.cause
+
+    def test_of_windows(self, ours):
+        windows = ours.arrays["windows"]
+        floored = beside(ours, windows=np.maximum(windows, windows.max() - 40))
+        assert "in all windows alike: below a maximum over the batch" in floored.first.cause
+        alone = windows.copy()
+        alone[..., [0, -1]] += 3
+        assert "each clip was transformed by itself" in beside(ours, windows=alone).first.cause
+        assert beside(ours, windows=windows[:3]).first.cause == "3 windows instead of 7"
+
+    @pytest.mark.parametrize(
+        ("change", "cause"),
+        [
+            (
+                lambda x: zoom(x[..., ::2, ::2], (1, 1, 2, 2), order=1),
+                "no detail in rows .*stretched from a smaller",
+            ),
+            (lambda x: x[..., ::2, ::2], "64 rows instead of 128, 64 columns.*made for another picture"),
+            (lambda x: (x - [[[0.485]], [[0.456]], [[0.406]]]) / [[[0.229]], [[0.224]], [[0.225]]], "ImageNet"),
+            (lambda x: np.repeat(x[:, :1], 3, 1), "three equal channels instead of slopes"),
+            (lambda x: 255 * x, "scaled to 0 to 255"),
+            (lambda x: np.flip(x, 2), "stands on its head"),
+            (lambda x: np.roll(x, 64, 2), "the halves of the fold are swapped"),
+            (lambda x: np.where(np.arange(7)[:, None, None, None] < 2, noise(x), x), "in 2 of 7 windows"),
+        ],
+    )
+    def test_of_the_picture(self, ours, change, cause):
+        found = beside(ours, picture=change(ours.arrays["picture"]))
+        assert found.first.name == "picture"
+        assert re.search(cause, found.first.cause), found.first.cause
+
+    @pytest.mark.parametrize(
+        ("change", "cause"),
+        [
+            (lambda x: x[..., [1, 0, 2]], "another order: 2 are moved, class 'a' to the place of class 'b'"),
+            (lambda x: np.repeat(x[:1], 7, 0), "all windows have the first one's answer"),
+            (lambda x: 1 / (1 + np.exp(-x)), "probabilities where logits belong"),
+            (lambda x: x[:, ::2], "4 steps instead of 8"),
+            (noise, "other weights, such as an older checkpoint"),
+            (lambda x: np.where(x > np.median(x), np.inf, x), "infinite there"),
+        ],
+    )
+    def test_of_answers(self, lively, change, cause):
+        found = beside(lively, what=change(lively.arrays["what"]))
+        assert found.first.name == "what"
+        assert re.search(cause, found.first.cause), found.first.cause
+
+    def test_of_rows(self, lively):
+        what, when, rows = (lively.arrays[stage] for stage in ("what", "when", "rows"))
+        sigmoid = 1 / (1 + np.exp(-what.astype(np.float64)))
+        share = np.exp(when) / np.exp(when).sum(1, keepdims=True)
+        for changed, cause in (
+            ((share * sigmoid).sum(1), "each row is its whole window's answer"),
+            (1 / (1 + np.exp(-(share * what).sum(1))), "pooled as logit"),
+            (sigmoid.max(1), "its maximum"),
+            (sigmoid.mean(1), "without the attention"),
+            (np.repeat(rows[:1], 7, 0), "one answer to all rows"),
+            (np.roll(rows, 1, 0), r"rows 1 row \(5 s\) later"),
+            (rows[:5], "5 rows of 3 classes instead of 7 of 3"),
+            (np.log(rows / (1 - rows)), "the logit"),
+        ):
+            found = beside(lively, rows=changed)
+            assert found.first.name == "rows"
+            assert re.search(cause, found.first.cause), found.first.cause
+
+
+class TestCompare:
+    def test_only_the_first_is_explained(self, ours):
+        found = beside(ours, db=ours.arrays["db"] + 3, rows=np.roll(ours.arrays["rows"], 1, 0))
+        assert (found.first.name, found.first.cause[:8]) == ("db", "+3.00 dB")
+        assert found.stages[-1].status == "differs"
+        assert found.stages[-1].cause == ""
+        assert "(the same before: samples)" in found.verdict
+
+    def test_it_says_where(self, ours):
+        for stage, place, told in (
+            ("samples", 3 * RATE, "at 3.000 s"),
+            ("db", (10, 320), r"at 10.00 s, 619 Hz"),
+            ("windows", (2, 10, 16), r"at \d+\.\d\d s, 619 Hz \(window 3, which begins at"),
+            ("picture", (2, 1, 74, 16), r"619 Hz, channel 1 \(window 3"),
+            ("what", (2, 3, 1), r"class 'b' \(window 3"),
+            ("rows", (2, 1), "at row 'sound_15', class 'b'"),
+        ):
+            changed = ours.arrays[stage].copy()
+            changed[place] += 5
+            found = beside(ours, **{stage: changed})
+            assert found.first.name == stage
+            assert re.search(told, found.first.sentence), found.first.sentence
+            assert found.first.largest == pytest.approx(5, rel=1e-3)
+            assert found.first.share == pytest.approx(1 / changed.size)
+
+    def test_a_place_in_the_fold_is_a_place_in_the_sound(self, ours):
+        """A pixel of the picture's lower half is later in the window."""
+        changed = ours.arrays["picture"].copy()
+        changed[0, 0, 64 + 10, 32] += 5
+        assert "at 5.00 s, 619 Hz" in beside(ours, picture=changed).first.sentence
+        assert (128 + 32) * TINY_128.hop_length / RATE == 5.0
+
+    def test_a_bundle_with_other_weights(self, ours, oracle, sound):
+        other = trace.trace(oracle, sound)
+        assert trace.compare(ours, other).first.name == "what"
+        changed = trace.Trace(
+            arrays={**ours.arrays, "what": noise(ours.arrays["what"])}, facts={**ours.facts, "sha256": "another"}
+        )
+        assert trace.compare(ours, changed).first.cause == "the weights are others'"
+
+    def test_tolerances(self, ours):
+        other = trace.foreign({"db": ours.arrays["db"] + 0.3})
+        assert trace.compare(ours, other).first.name == "db"
+        assert trace.compare(ours, other, {"db": 0.5}).first is None
+        with pytest.raises(ConfigError, match=r"a tolerance is at least 0 and of one of samples, .*; got mel=1"):
+            trace.compare(ours, other, {"mel": 1})
+
+    def test_equal_infinities_are_no_difference(self):
+        one = trace.foreign({"rows": np.array([[np.nan, np.inf, 0.0]])})
+        assert trace.compare(one, one).first is None
+        other = trace.foreign({"rows": np.array([[np.nan, -np.inf, 0.0]])})
+        assert trace.compare(one, other).first.largest == np.inf
+
+    def test_two_foreign_pipelines(self, ours):
+        """Nothing is known of where things lie; the arrays still part."""
+        for stage in trace.STAGES:
+            x = ours.arrays[stage]
+            found = trace.compare(trace.foreign({stage: x}), trace.foreign({stage: noise(x, 5)}))
+            assert found.first.name == stage
+
+    def test_refusals(self, tiny, ours, recordings):
+        with pytest.raises(DataError, match="no stage in both"):
+            trace.compare(trace.foreign({"db": [[1.0]]}), trace.foreign({"rows": [[1.0]]}))
+        with pytest.raises(DataError, match=r"of two recordings, sound.wav and odd.wav"):
+            trace.compare(ours, trace.trace(tiny, recordings / "odd.wav"))
+
+
+def test_the_command(tiny, sound, tmp_path, capsys):
+    assert command(tiny.path, sound, "--out", tmp_path / "a.npz") == 0
+    told = capsys.readouterr().out
+    assert "7x64x256" in told
+    assert told.splitlines()[-1] == f"written to {tmp_path / 'a.npz'}"
+    assert command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "a.npz") == 0
+    made = trace.read(tmp_path / "a.npz")
+    np.savez(tmp_path / "c.npz", db=made.arrays["db"] + 1, rows=made.arrays["rows"])
+    assert command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "c.npz") == 1
+    told = capsys.readouterr().out
+    assert "same     rows" in told
+    assert told.splitlines()[-1].startswith("db is the first stage that differs: by up to 1 (allowed 0.05)")
+    assert (
+        command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "c.npz", "--tolerance", "db=2")
+        == 0
+    )
+    with pytest.raises(ConfigError, match=r"--tolerance takes stage=value, such as db=0\.1; got 'db'"):
+        command(tiny.path, sound, "--out", tmp_path / "b.npz", "--tolerance", "db")
+    part = (tiny.path, sound, "--out", tmp_path / "p.npz", "--first-row", 2, "--n-rows", 1, "--windows", "sliding")
+    assert command(*part) == 0
+    assert trace.read(tmp_path / "p.npz").arrays["rows"].shape == (1, 3)
