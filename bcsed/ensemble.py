@@ -1,9 +1,11 @@
-"""Several networks that answer as one: members, weights, mean; grouped by what they hear."""
+"""Several networks that answer as one: members, weights, means; grouped by what they hear."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +18,10 @@ from .errors import BundleError, ConfigError
 Array = npt.NDArray[np.float32]
 # Called with the answers to one window, what and when, (t, K) each; possibly from another thread.
 Done = Callable[[Array, Array], None]
+
+MEANS = ("prob", "logit", "rank")
+# A probability of 0 or 1 has no logit; float32 tells none apart beyond this.
+_EDGE = 1e-7
 
 
 class Listener(Protocol):
@@ -37,15 +43,24 @@ class GraphListener:
     Parameters
     ----------
     bundle : Bundle
-    threads : int, optional
-        Processor cores to use; all of them by default.
+    threads, precision, cache
+        See `bcsed.bundle.compile_graph`.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        precision: str = "f32",
+        cache: str | Path | None = None,
+    ) -> None:
         import openvino
 
         self.contract, self.steps = bundle.contract, bundle.steps
-        compiled = compile_graph(read_graph(bundle), bundle.contract.signal, threads=threads)
+        compiled = compile_graph(
+            read_graph(bundle), bundle.contract.signal, threads=threads, precision=precision, cache=cache
+        )
         # Twice the streams, so that none waits while another's answer is being taken away.
         n_requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino.AsyncInferQueue(compiled, n_requests)
@@ -70,63 +85,148 @@ def _hand_over(request: Any, done: Done) -> None:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members that answer the same classes, and how much each counts.
+    """Members, how much each counts, and how their answers become one.
 
     Parameters
     ----------
     members : tuple of Listener
+        Each answers some or all of the classes, in whatever order.
     weights : tuple of float
-        Positive; they need not sum to 1.
+        Positive; they need not sum to 1. A member that does not answer a class does not count in its mean.
+    mean : {'prob', 'logit', 'rank'}
+        Of what: probabilities; their logits; or each class's percentiles over all rows that are scored.
+    classes : tuple of str
+        The K classes; those of the member that answers most by default.
     """
 
     members: tuple[Listener, ...]
     weights: tuple[float, ...]
+    mean: str = "prob"
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_members([member.contract for member in self.members])
+        if self.mean not in MEANS:
+            raise ConfigError(f"the mean of an ensemble must be one of {', '.join(MEANS)}; got {self.mean!r}.")
+        contracts = [member.contract for member in self.members]
         check_weights(self.weights, len(self.members))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K classes, the same for every member."""
-        return self.members[0].contract.classes
+        object.__setattr__(self, "classes", full_classes(contracts, self.classes or None))
 
     @property
     def signals(self) -> tuple[Signal, ...]:
         """What is heard, each signal once: members of one signal share its picture."""
         return tuple(dict.fromkeys(member.contract.signal for member in self.members))
 
-    def mean(self, answers: Sequence[Array]) -> Array:
-        """Return the weighted mean of the members' probabilities, (R, K) each."""
-        return np.average(np.stack(answers), axis=0, weights=self.weights).astype(np.float32)
+    @cached_property
+    def places(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each member, the column of each class that it answers."""
+        place = {name: k for k, name in enumerate(self.classes)}
+        return tuple(np.array([place[name] for name in m.contract.classes], np.int64) for m in self.members)
+
+    def combine(self, answers: Sequence[tuple[int, Array]]) -> Array:
+        """Return the weighted mean of some members' answers to the same rows.
+
+        Parameters
+        ----------
+        answers : sequence of (int, ndarray of shape (R, K of that member))
+            A member's place and its probabilities; a member that looked several times counts once in all. With
+            ``mean='rank'`` all rows of the run must be here.
+
+        Returns
+        -------
+        ndarray of float32, shape (R, K)
+            NaN where no member answered a class.
+        """
+        looks = np.bincount([member for member, _ in answers], minlength=len(self.members))
+        total = np.zeros((len(answers[0][1]), len(self.classes)))
+        weight = np.zeros(len(self.classes))
+        for member, values in answers:
+            share = self.weights[member] / looks[member]
+            total[:, self.places[member]] += share * _scaled(values, self.mean)
+            weight[self.places[member]] += share
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / weight
+        if self.mean == "logit":
+            mean = 1.0 / (1.0 + np.exp(-mean))
+        return mean.astype(np.float32)
+
+
+def _scaled(values: Array, mean: str) -> npt.NDArray[np.float64]:
+    """Return answers on the scale on which they are averaged."""
+    wide = values.astype(np.float64)
+    if mean == "logit":
+        wide = np.clip(wide, _EDGE, 1 - _EDGE)
+        return np.asarray(np.log(wide) - np.log1p(-wide))
+    if mean == "rank":
+        from scipy.stats import rankdata
+
+        return np.asarray(rankdata(wide, axis=0) / max(1, len(wide)))
+    return wide
 
 
 def from_bundles(
-    bundles: Sequence[Bundle], weights: Sequence[float] | None = None, *, threads: int | None = None
+    bundles: Sequence[Bundle],
+    weights: Sequence[float] | None = None,
+    *,
+    mean: str = "prob",
+    classes: Sequence[str] | None = None,
+    threads: int | None = None,
+    precision: str = "f32",
+    cache: str | Path | None = None,
 ) -> Ensemble:
     """Compile bundles into an ensemble; equal weights by default."""
-    check_members([bundle.contract for bundle in bundles])
+    full = full_classes([bundle.contract for bundle in bundles], classes)
     given = tuple(weights) if weights is not None else (1.0,) * len(bundles)
     check_weights(given, len(bundles))
-    return Ensemble(tuple(GraphListener(bundle, threads=threads) for bundle in bundles), given)
+    # One bundle named twice is compiled once: a listener holds no state between windows.
+    compiled = {
+        bundle.path: GraphListener(bundle, threads=threads, precision=precision, cache=cache)
+        for bundle in {bundle.path: bundle for bundle in bundles}.values()
+    }
+    return Ensemble(tuple(compiled[bundle.path] for bundle in bundles), given, mean, full)
 
 
-def check_members(contracts: Sequence[Contract]) -> None:
-    """Refuse an empty ensemble, and members whose class lists differ.
+def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the classes that an ensemble answers.
+
+    Parameters
+    ----------
+    contracts : sequence of Contract
+        Of its members.
+    classes : sequence of str, optional
+        The full list, such as a competition's. Without it, one member must answer every class that any does.
 
     Raises
     ------
-    ConfigError, BundleError
+    ConfigError
+        If there is no member.
+    BundleError
+        If members disagree and no list is given, a member answers a class that is not in the list, or a
+        class of the list is answered by none.
     """
     if not contracts:
         raise ConfigError("an ensemble needs at least one bundle.")
-    first = contracts[0].classes
-    for place, contract in enumerate(contracts[1:], 2):
-        if contract.classes == first:
-            continue
-        other = set(first) ^ set(contract.classes)
-        how = f"{sorted(other)[0]!r} is in only one of them" if other else "their order differs"
-        raise BundleError(f"bundles 1 and {place} do not answer the same classes: {how}.")
+    widest = max(contracts, key=lambda contract: len(contract.classes))
+    full = tuple(classes) if classes is not None else widest.classes
+    for place, contract in enumerate(contracts, 1):
+        other = sorted(set(contract.classes) - set(full))
+        if other and classes is None:
+            raise BundleError(
+                f"bundles {1 + contracts.index(widest)} and {place} do not answer the same classes: {other[0]!r} is in "
+                "only one of them; give the full list as a sample submission."
+            )
+        if other:
+            raise BundleError(
+                f"bundle {place} answers class {other[0]!r}, which is not among the {len(full)} classes asked for "
+                f"({len(other)} such classes); it was trained for others."
+            )
+    answered = {name for contract in contracts for name in contract.classes}
+    silent = [name for name in full if name not in answered]
+    if silent:
+        raise BundleError(
+            f"class {silent[0]!r} is answered by no bundle ({len(silent)} of {len(full)} classes); add one that was "
+            "trained on it."
+        )
+    return full
 
 
 def check_weights(weights: Sequence[float], n_members: int) -> None:

@@ -66,6 +66,7 @@ def plan(
     *,
     kind: str = "centred",
     stride_s: float | None = None,
+    shift_s: float = 0.0,
     first_row: int = 0,
     last_row: int | None = None,
 ) -> Plan:
@@ -85,25 +86,30 @@ def plan(
         at every `stride_s`, averaged on the recording's own time line.
     stride_s : float
         For sliding windows; rounded to whole steps. Half a window by default.
+    shift_s : float
+        For centred windows: how much later each looks, rounded to whole frames; a row is never left out of its
+        window.
     first_row, last_row : int
         Half-open range of rows; all of them by default.
 
     Raises
     ------
     ConfigError
-        If `kind` is unknown, or the stride is not in (0, window].
+        If `kind` is unknown, the stride is not in (0, window], or a shifted window would miss part of its row.
     """
     if kind not in KINDS:
         raise ConfigError(f"windows must be one of {', '.join(KINDS)}; got {kind!r}.")
     if kind == "centred" and stride_s is not None:
         raise ConfigError(f"a stride of {stride_s:g} s goes with sliding windows; centred ones have none.")
+    if kind == "sliding" and shift_s:
+        raise ConfigError(f"a shift of {shift_s:g} s goes with centred windows; sliding ones overlap already.")
     last_row = n_rows(n_samples, signal.sample_rate, row_s) if last_row is None else last_row
     rows = np.arange(first_row, last_row)
     per_step = signal.n_frames // steps
     row_samples = row_s * signal.sample_rate
     n_frames = -(-n_samples // signal.hop_length)
     if kind == "centred":
-        starts = _centred(rows, row_samples, n_frames, signal)
+        starts = _centred(rows, row_samples, n_frames, signal, _shift(signal, row_s, shift_s))
         cell = np.arange(starts.size * steps).reshape(-1, steps)
         first_frame = starts[:, None] + np.arange(steps) * per_step
         candidates = cell
@@ -119,11 +125,24 @@ def plan(
     return Plan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
-def _centred(rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Signal) -> npt.NDArray[np.int64]:
+def _shift(signal: Signal, row_s: int, shift_s: float) -> int:
+    """Return a shift in frames."""
+    room_s = max(0.0, (signal.window_s - row_s) / 2)
+    if not abs(shift_s) <= room_s:
+        raise ConfigError(
+            f"windows of {signal.window_s:g} s can be shifted by at most {room_s:g} s without missing part of a row "
+            f"of {row_s} s; got {shift_s:g}."
+        )
+    return round(shift_s * signal.sample_rate / signal.hop_length)
+
+
+def _centred(
+    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Signal, shift: int
+) -> npt.NDArray[np.int64]:
     # Twice the row's middle in samples stays an integer; half a frame up rounds to the nearest.
     twice_middle = (2 * rows + 1) * row_samples
     middle = (twice_middle + signal.hop_length) // (2 * signal.hop_length)
-    return np.clip(middle - signal.n_frames // 2, 0, max(0, n_frames - signal.n_frames))
+    return np.clip(middle - signal.n_frames // 2 + shift, 0, max(0, n_frames - signal.n_frames))
 
 
 def _stride(signal: Signal, per_step: int, stride_s: float | None) -> int:

@@ -20,20 +20,20 @@ PACKAGE = ROOT / "bcsed"
 # A module imports only from lower rungs.
 RUNGS = {
     **dict.fromkeys(("_version", "errors"), 0),
-    "config": 1,
+    **dict.fromkeys(("config", "paths", "symptoms"), 1),
     **dict.fromkeys(("competition", "experiments", "audio", "windows", "rows"), 2),
-    **dict.fromkeys(("sample", "labels", "metrics", "plot", "groups", "answers"), 3),
-    **dict.fromkeys(("spectrogram", "augment", "backbone"), 4),
+    **dict.fromkeys(("sample", "labels", "metrics", "plot", "groups", "answers", "postprocess"), 3),
+    **dict.fromkeys(("spectrogram", "augment", "backbone", "detections", "ablate", "calibrate"), 4),
     "model": 5,
     **dict.fromkeys(("losses", "dataset", "bundle"), 6),
     **dict.fromkeys(("export", "ensemble", "transfer"), 7),
-    "predict": 8,
-    "pseudolabel": 9,
+    **dict.fromkeys(("predict", "doctor"), 8),
+    **dict.fromkeys(("pseudolabel", "trace"), 9),
     "train": 10,
     "compare": 11,
     "rounds": 12,
-    **dict.fromkeys(("cli", "__init__"), 13),
-    "__main__": 14,
+    **dict.fromkeys(("cli", "__init__"), 14),
+    "__main__": 15,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

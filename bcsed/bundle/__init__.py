@@ -32,6 +32,9 @@ from .._version import __version__
 from ..config import Contract, Signal, to_dict
 from ..errors import BundleError
 from ..rows import replacing
+from .graph import PRECISIONS as PRECISIONS
+from .graph import compile_graph as compile_graph
+from .graph import read_graph as read_graph
 from .parts import (
     GRAPH,
     GRAPH_WEIGHTS,
@@ -259,30 +262,17 @@ def check(bundle: Bundle) -> dict[str, float]:
     return found
 
 
-def read_graph(bundle: Bundle) -> Any:
-    """Return a bundle's ``openvino.Model``."""
-    import openvino
+def probe_difference(bundle: Bundle, precision: str) -> float:
+    """Return the largest difference, in logits, between the probe's answers in float32 and in another precision.
 
-    try:
-        return openvino.Core().read_model(bundle.path / GRAPH)
-    except RuntimeError as error:
-        raise BundleError(f"{bundle.path}: model.xml is no OpenVINO graph.") from error
-
-
-def compile_graph(graph: Any, signal: Signal, *, threads: int | None = None) -> Any:
-    """Compile a graph for this CPU: one window per request, float32, as many streams as pay.
-
-    The precision is pinned because OpenVINO's default follows the CPU: bfloat16 where there is any, so that
-    the same file would score differently on another machine.
+    Raises
+    ------
+    ConfigError
+        If this CPU does not compute in it.
     """
-    import openvino
-
-    graph = graph.clone()
-    graph.reshape({0: [1, signal.n_mels, signal.n_frames]})
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    return openvino.Core().compile_model(graph, "CPU", options)
+    signal, graph = bundle.contract.signal, read_graph(bundle)
+    (first, _), (second, _) = (_answer(compile_graph(graph, signal, precision=p), signal) for p in ("f32", precision))
+    return float(np.abs(first - second).max())
 
 
 def read_weights(bundle: Bundle) -> dict[str, Any]:

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .._version import __version__
-from ..errors import BcsedError, BundleError, DataError
+from ..errors import BcsedError
 from .bar import Bar, epoch_line
+from .hear import check, predict
+from .judge import score, score_options
 from .learn import compare, pseudolabel, rounds
-from .options import compare_options, predict_options, pseudolabel_options, rounds_options, train_options
+from .options import check_options, compare_options, predict_options, pseudolabel_options, rounds_options, train_options
 from .reading import experiment as read_experiment
 from .reading import training
+from .trust import calibrate, calibrate_options, doctor, doctor_options, trace, trace_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,81 +136,6 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def check(options: argparse.Namespace) -> int:
-    """Verify bundles and play each its probe."""
-    from ..bundle import check as play
-    from ..bundle import load
-
-    ill = 0
-    for path in options.bundles:
-        try:
-            found = play(load(path))
-        except BundleError as error:
-            print(f"ill   {error}")
-            ill += 1
-        else:
-            print(f"good  {path}: " + ", ".join(f"{name} to {value:.1e}" for name, value in found.items()))
-    return 1 if ill else 0
-
-
-def predict(options: argparse.Namespace) -> int:
-    """Score recordings."""
-    from ..bundle import load
-    from ..predict import Rows
-    from ..predict import predict as run_prediction
-
-    cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
-    with Bar("predict") as bar:
-        result = run_prediction(
-            [load(path) for path in options.bundles],
-            options.recordings,
-            weights=options.weights,
-            out=options.out,
-            cut=cut,
-            sample_submission=options.sample_submission,
-            on_error=options.on_error,
-            jobs=options.jobs,
-            progress=lambda done, total: bar.step("recordings", done, total, ""),
-        )
-    for problem in result.problems.head(20).itertuples():
-        print(f"{problem.status:6}  {problem.reason}", file=sys.stderr)
-    scored = result.n_recordings - result.n_failed
-    print(
-        f"scored {scored} of {result.n_recordings} recordings in {result.seconds:.1f} s ({result.n_resumed} from "
-        f"an earlier run): {len(result.scores)} rows; {result.n_failed} could not be read; see {options.out}"
-    )
-    return 0 if not result.n_failed else 3 if scored else 4
-
-
-def score(options: argparse.Namespace) -> int:
-    """Compare a score table with the truth."""
-    import numpy as np
-
-    from .. import metrics, rows
-    from ..answers import read_truth
-
-    scores = rows.read(options.scores)
-    rows.check(scores, where=str(options.scores))
-    truth = read_truth(options.truth, list(map(str, scores.columns)))
-    missing = truth.index.difference(scores.index)
-    if len(missing):
-        raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
-    scores = scores.loc[truth.index, truth.columns]
-    found = metrics.score_tables(truth, scores)
-    files = truth.index.to_series().str.rsplit("_", n=1).str[0]
-    sure = ""
-    if files.nunique() > 1:
-        low, high = metrics.bootstrap_auc(truth, scores, files, rng=np.random.default_rng(0))
-        sure = f" (95 % over recordings: {low:.3f} to {high:.3f})"
-    print(
-        f"macro ROC-AUC {found.macro_auc:.4f} over {found.n_classes} of {truth.shape[1]} classes, {found.n_rows} "
-        f"rows{sure}; cmAP {found.cmap:.4f}, LRAP {found.lrap:.4f}"
-    )
-    if options.per_class:
-        print(metrics.per_class(truth, scores).to_string(index=False, float_format="%.4f"))
-    return 0
-
-
 def versions(_: argparse.Namespace) -> int:
     """Print the versions that a result depends on."""
     import importlib.metadata
@@ -264,20 +192,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="BUNDLE", help="a new folder")
     add("--checkpoint", choices=("best", "last"), help="best where something was held out, else last")
     add("--no-weights", action="store_true", help="leave out what only further training needs")
-    add = command(check).add_argument
-    add("bundles", nargs="+", metavar="BUNDLE")
+    check_options(command(check).add_argument)
     predict_options(command(predict).add_argument)
     pseudolabel_options(command(pseudolabel).add_argument)
     rounds_options(command(rounds).add_argument)
     compare_options(command(compare).add_argument)
-    add = command(score).add_argument
-    add("scores", metavar="SCORES", help="a table like submission.csv")
-    add(
-        "--truth",
-        required=True,
-        metavar="FILE",
-        help="a table of 0 and 1, or labels: filename,start,end,primary_label",
-    )
-    add("--per-class", action="store_true", help="a line for each class")
+    score_options(command(score).add_argument)
+    doctor_options(command(doctor).add_argument)
+    trace_options(command(trace).add_argument)
+    calibrate_options(command(calibrate).add_argument)
     command(versions)
     return parser

@@ -31,23 +31,69 @@ def _learning_options(add: Callable[..., Any]) -> None:
     add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
 
 
+def check_options(add: Callable[..., Any]) -> None:
+    """Add those of check."""
+    add("bundles", nargs="+", metavar="BUNDLE")
+    add("--precision", choices=("bf16",), help="show what computing in this changes")
+    add("--recordings", nargs="+", metavar="PATH", help="on these, besides the probe")
+    add("--truth", metavar="FILE", help="and what it changes in macro ROC-AUC")
+    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+
+
 def predict_options(add: Callable[..., Any]) -> None:
     """Add those of predict."""
     add("bundles", nargs="+", metavar="BUNDLE")
-    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders")
-    add("--out", required=True, metavar="OUT", help="folder for submission.csv, problems.csv, manifest.json")
+    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders, also s3://... and the like")
+    add("--out", required=True, metavar="OUT", help="folder for what is made; a killed run goes on there")
     add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
+    add("--mean", choices=("prob", "logit", "rank"), default="prob", help="of the bundles' answers (%(default)s)")
     add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
     add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
+    add(
+        "--shifts-s",
+        nargs="+",
+        type=float,
+        default=[0.0],
+        metavar="S",
+        help="look at shifted windows too, e.g. 0 1.5 -1.5",
+    )
     add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
     add("--sample-submission", metavar="FILE", help="the template whose columns are written")
+    add("--post", nargs="+", default=[], metavar="STEP", help="smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5")
+    add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for --post, names for detections")
+    add("--precision", choices=("f32", "bf16"), default="f32", help="in which networks compute (%(default)s)")
     add(
         "--on-error",
         choices=("report", "fill"),
         default="report",
         help="leave out a recording that cannot be read, or fill its rows with class priors",
     )
+    _format_options(add)
+    add("--budget-min", type=float, metavar="M", help="be done M minutes after this process began, with every row")
+    add("--spent-min", type=float, default=0.0, metavar="M", help="minutes that went before, e.g. installing")
     add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="share recordings out among N workers (%(default)s)")
+    add("--backend", choices=("threads", "processes"), default="threads", help="of workers (%(default)s)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:8786, whose workers score")
+    add("--shard", type=int, metavar="N", help="recordings written, and given to a worker, together")
+    add("--graph-cache", metavar="DIR", help="keep compiled networks here, to begin sooner the next time")
+
+
+def _format_options(add: Callable[..., Any]) -> None:
+    add(
+        "--format",
+        nargs="+",
+        default=["submission"],
+        metavar="NAME",
+        choices=("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames"),
+        help="submission, scores (wide Parquet), raven, audacity, csv, parquet (detections), members, frames",
+    )
+    add("--threshold", type=float, default=0.5, metavar="P", help="score of a detection (%(default)s)")
+    add("--threshold-of", action="append", default=[], metavar="CLASS=P", help="an exception")
+    add("--thresholds", metavar="FILE", help="thresholds of classes, as calibrate writes them")
+    add("--no-merge", action="store_true", help="a detection for every row, though rows of a class follow one another")
+    add("--gap-rows", type=int, default=0, metavar="N", help="rows that a merged detection bridges (%(default)s)")
+    add("--min-rows", type=int, default=1, metavar="N", help="rows that one has at least (%(default)s)")
 
 
 def pseudolabel_options(add: Callable[..., Any]) -> None:

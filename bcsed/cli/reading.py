@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,27 +63,33 @@ def selection(options: argparse.Namespace) -> Selection:
     """Return which answers of the teachers are believed."""
     from ..pseudolabel import Selection
 
-    thresholds = {}
-    for text in options.threshold_of:
-        name, equals, value = text.rpartition("=")
-        try:
-            thresholds[name] = float(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ConfigError(f"--threshold-of takes class=threshold, got {text!r}.")
-    kind = "soft" if options.soft else "threshold" if options.threshold is not None or thresholds else None
+    of_class = thresholds(options.threshold_of)
+    kind = "soft" if options.soft else "threshold" if options.threshold is not None or of_class else None
     kind = kind or ("top" if options.top_n else "threshold")
-    if options.soft and (options.top_n or options.threshold is not None or thresholds):
+    if options.soft and (options.top_n or options.threshold is not None or of_class):
         raise ConfigError("--soft keeps every answer: leave --threshold and --top-n away.")
     return Selection(
         kind=kind,
         threshold=0.5 if options.threshold is None else options.threshold,
-        thresholds=thresholds,
+        thresholds=of_class,
         floor=options.floor,
         top_n=options.top_n,
         power=options.power,
     )
+
+
+def thresholds(texts: Sequence[str]) -> dict[str, float]:
+    """Read exceptions such as ``cuckoo1=0.8``."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--threshold-of takes class=threshold, got {text!r}.")
+    return found
 
 
 def fold(text: str) -> int | None:

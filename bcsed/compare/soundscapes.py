@@ -154,7 +154,7 @@ def _sealed(compared: Compared, folder: Path) -> bundle.Bundle:
 def _paired(truth: pd.DataFrame, result: predict.Result, truth_csv: Path) -> Answers:
     missing = truth.index.difference(result.scores.index, sort=False)
     if len(missing):
-        failed = result.problems[result.problems["status"] == "failed"]
+        failed = result.failures
         why = f" ({failed['reason'].iloc[0]})" if len(failed) else "; is its recording shorter, or are rows longer?"
         raise DataError(f"{len(missing)} of {len(truth)} rows of {truth_csv} have no score, {missing[0]!r} first{why}")
     classes = tuple(map(str, truth.columns))

@@ -1,58 +1,40 @@
-"""Recordings -> score table, in parallel.
+"""Recordings -> score table, in parallel, within a budget, and over many machines.
 
 Threads decode recordings and compute their pictures while OpenVINO answers windows; what is in flight is
-bounded, so memory follows neither the number of recordings nor their length.
+bounded, so memory follows neither the number of recordings nor their length. What is scored is kept as Parquet
+parts, and everything else (means, post-processing, files) is made of them.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from .. import audio, rows
+from .. import audio, detections, postprocess, rows
 from .._version import __version__
-from ..bundle import Bundle
-from ..ensemble import Array, Ensemble, from_bundles
-from ..errors import ConfigError, DataError
-from .journal import Journal
-from .pipeline import Run, one_torch_thread
-from .rowscore import Rows, pool_rows, score_recording
+from ..bundle import PRECISIONS, Bundle
+from ..ensemble import Ensemble, from_bundles
+from ..errors import ConfigError
+from ..paths import locate
+from . import outputs
+from .budget import Budget, process_age_s
+from .drive import MOST_PARTS, Drive, Recording, recordings_of
+from .frames import check_frames
+from .outputs import FORMATS, Wanted, read_members
+from .pipeline import one_torch_thread
+from .result import Finish, Result
+from .rowscore import Look, Rows, looks_of, pool_rows, score_recording
+from .store import Folder, Memory
+from .table import Table, priors
+from .watch import Watchdog
+from .workers import Shard, Workers, score, threads_each
 
 ON_ERROR = ("report", "fill")
 
-
-@dataclass(frozen=True)
-class Result:
-    """What a prediction came to.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        The score table, rows in the order of the recordings.
-    problems : DataFrame
-        ``recording, status, reason``: status ``failed`` (not scored), ``filled`` (class priors in its
-        rows) or ``note`` (scored, but something was wrong with the file).
-    n_recordings, n_failed, n_resumed : int
-        Asked for; not readable, filled ones included; taken from an earlier, interrupted run.
-    silent : tuple of str
-        Stems of recordings of digital silence, whose rows are rightly all the same.
-    seconds : float
-        Wall time.
-    """
-
-    scores: pd.DataFrame
-    problems: pd.DataFrame
-    n_recordings: int
-    n_failed: int
-    n_resumed: int
-    silent: tuple[str, ...]
-    seconds: float
+_log = logging.getLogger(__name__)
 
 
 def predict(
@@ -60,163 +42,223 @@ def predict(
     recordings: Sequence[str | Path],
     *,
     weights: Sequence[float] | None = None,
+    mean: str = "prob",
     out: str | Path | None = None,
     cut: Rows | None = None,
+    shifts_s: Sequence[float] = (0.0,),
+    steps: Sequence[postprocess.Step] = (),
+    taxa: Mapping[str, str] | None = None,
     row_id: str = rows.ROW_ID,
     sample_submission: str | Path | None = None,
     submission: bool = True,
+    wanted: Wanted | None = None,
     on_error: str = "report",
     fill_s: int = 60,
+    budget: Budget | None = None,
+    precision: str = "f32",
     jobs: int = 2,
+    workers: Workers | None = None,
+    shard: int | None = None,
+    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Result:
     """Score recordings with one bundle or an ensemble.
 
     Parameters
     ----------
     bundles : sequence of Bundle
-        All of one class list.
+        One of them, or the template, names every class; others may answer some of the classes only.
     recordings : sequence of str or Path
-        Files and folders.
+        Files and folders; also fsspec's, such as ``s3://bucket/folder``. Recordings of one name are told apart
+        by their folders: ``siteA/0001``.
     weights : sequence of float, optional
         One per bundle; equal by default.
+    mean : {'prob', 'logit', 'rank'}
+        Of the bundles' probabilities, their logits, or each class's percentiles over all rows.
     out : str or Path, optional
-        A folder for ``submission.csv``, ``problems.csv`` and ``manifest.json``. Each finished recording is
-        kept there, and the same call goes on where a killed one ended.
+        A folder for what is `wanted`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished recording
+        is kept there, and the same call goes on where a killed one ended.
     cut : Rows, optional
         Rows of 5 s from centred windows by default.
+    shifts_s : sequence of float
+        Centred windows are looked at once for each, that many seconds later, and averaged.
+    steps : sequence of Step
+        Post-processing, see `bcsed.postprocess`, in this order.
+    taxa : mapping of str to str, optional
+        The taxonomic class of each class, for steps that differ by it.
     row_id : str
-        Form of a row's id, of ``stem`` and ``end`` (second).
+        Form of a row's id, of ``stem`` (the recording's name) and ``end`` (second).
     sample_submission : str or Path, optional
         The competition's template: its columns, in its order, are what is written.
     submission : bool
-        Whether `out` gets a ``submission.csv``; the finished recordings are kept there in any case.
+        Whether `out` gets what is `wanted`; the finished recordings are kept there in any case.
+    wanted : Wanted, optional
+        The files to write, ``submission.csv`` by default.
     on_error : {'report', 'fill'}
         What becomes of a recording that cannot be read: no rows, or rows of class priors. Both are listed.
     fill_s : int
         Duration assumed for such a recording.
+    budget : Budget, optional
+        How long the run may take. Recordings that there was no time for get rows of class priors, and are listed.
+    precision : {'f32', 'bf16'}
+        In which the networks compute; pinned, since OpenVINO's own choice follows the CPU.
     jobs : int
         Threads that decode and compute pictures; 0 does everything in the calling thread.
+    workers : Workers, optional
+        Threads, processes or a Dask cluster among which recordings are shared out; needs `out`.
+    shard : int, optional
+        Recordings that are written, and handed to a worker, together; 1 up to a thousand recordings by default.
+    cache : str or Path, optional
+        A folder in which OpenVINO keeps compiled graphs, to begin sooner the next time.
     progress : callable, optional
         Called with (recordings done, recordings in all).
+    say : callable, optional
+        Told how a budget is spent, a sentence at a time.
 
     Raises
     ------
     ConfigError, BundleError, DataError
-        If the call makes no sense, bundles disagree, two recordings share a name, or `out` holds another run.
+        If the call makes no sense, bundles disagree, or `out` holds another run.
     """
+    started = time.monotonic()
+    cut, wanted, workers = cut or Rows(), wanted or Wanted(), workers or Workers()
+    _check_call(on_error, jobs, cut, shard, precision, budget, workers, out)
+    paths = audio.find(recordings)
+    template = None if sample_submission is None else [str(n) for n in rows.read(sample_submission).columns]
+    settings_of: dict[str, Any] = {"mean": mean, "classes": template, "precision": precision, "cache": cache}
+    ensemble = from_bundles(bundles, weights, **settings_of, threads=threads_each(workers))
+    looks = looks_of(ensemble, cut, shifts_s)
+    _try_plan(ensemble, looks)
+    keeps_frames = submission and "frames" in wanted.formats
+    if keeps_frames:
+        check_frames(ensemble, cut)
+        if out is None or budget is not None:
+            raise ConfigError("frames are written to an output folder, and not within a budget.")
+    settings = _settings(bundles, cut, shifts_s, precision, frames=keeps_frames)
+    store = Folder(locate(out), settings) if out is not None else Memory()
+    named = recordings_of(paths)
+    size = shard or max(1, -(-len(named) // MOST_PARTS))
+    drive = Drive(
+        ensemble,
+        named,
+        looks,
+        store,
+        shard=size,
+        jobs=jobs,
+        keep_frames=outputs.frames_writer(locate(out), ensemble.classes) if keeps_frames and out is not None else None,
+        progress=progress,
+        say=say or _log.info,
+    )
+    n_resumed = sum({look.name for look in looks} <= set(store.looks(one.key)) for one in named)
+    fill = priors(bundles, ensemble) if on_error == "fill" or budget is not None else None
+    table = Table(drive, template or ensemble.classes, row_id, tuple(steps), taxa or {}, fill, fill_s)
+    finish = Finish(
+        table, wanted if submission else Wanted(formats=()), template, bundles, on_error, n_resumed, started
+    )
+    with one_torch_thread():
+        if workers.many:
+            shards = _shards(drive, size, bundles, {**settings_of, "weights": weights}, settings, jobs, keeps_frames)
+            score(drive, shards, workers)
+        elif budget is not None:
+            with Watchdog(budget, lambda: finish(("the run hung, and was ended",), budget).n_scored > 0):
+                left_out = drive.within(budget)
+            return finish(tuple(left_out), budget)
+        else:
+            drive.all()
+    return finish((), None)
+
+
+def _check_call(
+    on_error: str,
+    jobs: int,
+    cut: Rows,
+    shard: int | None,
+    precision: str,
+    budget: Budget | None,
+    workers: Workers,
+    out: str | Path | None,
+) -> None:
     if on_error not in ON_ERROR:
         raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}.")
     if jobs < 0:
         raise ConfigError(f"jobs must be at least 0, got {jobs}.")
-    cut = cut or Rows()
     if cut.row_s < 1:
         raise ConfigError(f"a row must last at least 1 s, got {cut.row_s}.")
-    paths = audio.find(recordings)
-    _check_stems(paths)
-    ensemble = from_bundles(bundles, weights)
-    order = _columns(ensemble, sample_submission)
-    _try_plan(ensemble, cut)
-    journal = Journal(Path(out), _settings(bundles, ensemble, cut)) if out is not None else None
-    run = Run(ensemble, cut, journal, on_error, fill_s, _priors(bundles, ensemble))
-    started = time.monotonic()
-    with one_torch_thread():
-        for n_done in run.score(paths, jobs):
-            if progress is not None:
-                progress(n_done, len(paths))
-    result = _result(run, len(paths), time.monotonic() - started, order, row_id)
-    if journal is not None:
-        _write(result, journal, sample_submission, submission=submission)
-    return result
+    if shard is not None and shard < 1:
+        raise ConfigError(f"a shard must hold at least 1 recording, got {shard}.")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if workers.many and out is None:
+        raise ConfigError("workers write what they scored into the output folder; name one.")
+    if workers.many and budget is not None:
+        raise ConfigError("a budget is kept by one process; leave out the workers, or the budget.")
 
 
-def _result(run: Run, n_recordings: int, seconds: float, order: Sequence[str], row_id: str) -> Result:
-    """Gather the parts into one table."""
-    ids: list[str] = []
-    for path, part in run.parts.items():
-        ids += rows.row_ids(path.stem, len(part.scores), run.cut.row_s, row_id)
-    empty = np.empty((0, len(run.ensemble.classes)), np.float32)
-    scores = np.concatenate([part.scores for part in run.parts.values()] or [empty])
-    table = rows.make(ids, run.ensemble.classes, scores)[list(order)]
-    problems = pd.DataFrame(run.problems, columns=["recording", "status", "reason"])
-    return Result(
-        scores=table,
-        problems=problems,
-        n_recordings=n_recordings,
-        n_failed=int(problems["status"].isin(["failed", "filled"]).sum()),
-        n_resumed=run.n_resumed,
-        silent=tuple(path.stem for path, part in run.parts.items() if part.silent),
-        seconds=seconds,
-    )
+def _try_plan(ensemble: Ensemble, looks: Sequence[Look]) -> None:
+    """Let a stride or a shift that does not fit fail before the first recording is decoded."""
+    for look in looks:
+        member = ensemble.members[look.place]
+        signal = member.contract.signal
+        look.cut.plan(signal.sample_rate, signal, member.steps, (0, 1), look.shift_s)
 
 
-def _check_stems(paths: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
-            raise DataError(
-                f"{other} and {path} share the name {path.stem!r}, so their rows would have the same ids; "
-                "score them in two runs."
-            )
-
-
-def _columns(ensemble: Ensemble, sample_submission: str | Path | None) -> list[str]:
-    """Return the order of the columns to write, and refuse a template with other classes before scoring."""
-    if sample_submission is None:
-        return list(ensemble.classes)
-    order = [str(name) for name in rows.read(sample_submission).columns]
-    differing = sorted(set(order) ^ set(ensemble.classes))
-    if differing:
-        only = "bundle" if differing[0] in ensemble.classes else "template"
-        raise DataError(
-            f"{sample_submission}: class {differing[0]!r} is only in the {only} ({len(differing)} such "
-            "classes); these are not the classes that the bundle was trained on."
-        )
-    return order
-
-
-def _try_plan(ensemble: Ensemble, cut: Rows) -> None:
-    """Let a stride that does not fit fail before the first recording is decoded."""
-    for member in ensemble.members:
-        cut.plan(member.contract.signal.sample_rate, member.contract.signal, member.steps, (0, 1))
-
-
-def _settings(bundles: Sequence[Bundle], ensemble: Ensemble, cut: Rows) -> Mapping[str, Any]:
-    """Everything that changes a score."""
+def _settings(
+    bundles: Sequence[Bundle], cut: Rows, shifts_s: Sequence[float], precision: str, *, frames: bool
+) -> Mapping[str, Any]:
+    """Everything that changes what is kept of a recording; means and post-processing are made of that."""
     return {
         "bundles": [[bundle.contract.fingerprint, bundle.sha256] for bundle in bundles],
-        "weights": list(ensemble.weights),
-        "n_classes": len(ensemble.classes),
         "row_s": cut.row_s,
         "windows": cut.windows,
         "stride_s": cut.stride_s,
-        "precision": "f32",
+        "shifts_s": list(shifts_s),
+        "precision": precision,
+        "frames": frames,
         "bcsed": __version__,
     }
 
 
-def _priors(bundles: Sequence[Bundle], ensemble: Ensemble) -> Array:
-    return ensemble.mean([np.asarray([bundle.priors], np.float32) for bundle in bundles]).reshape(-1)
-
-
-def _write(result: Result, journal: Journal, sample_submission: str | Path | None, *, submission: bool) -> None:
-    with rows.replacing(journal.folder / "problems.csv") as temporary:
-        result.problems.to_csv(temporary, index=False)
-    if submission and len(result.scores):
-        rows.write_submission(
-            result.scores, journal.folder / "submission.csv", sample_submission, constant=result.silent
+def _shards(
+    drive: Drive,
+    size: int,
+    bundles: Sequence[Bundle],
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    jobs: int,
+    frames: bool,
+) -> list[Shard]:
+    """Cut what is not scored yet into shards."""
+    names = {look.name for look in drive.wanted}
+    rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.looks(one.key))]
+    assert isinstance(drive.store, Folder)
+    hashable = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in options.items()}
+    return [
+        Shard(
+            recordings=tuple(rest[first : first + size]),
+            bundles=tuple((str(bundle.path.absolute()), bundle.sha256) for bundle in bundles),
+            ensemble=hashable,
+            looks=tuple(drive.wanted),
+            folder=drive.store.folder.absolute(),
+            settings=settings,
+            jobs=jobs,
+            frames=frames,
         )
-    journal.describe(
-        {
-            "settings": journal.settings,
-            "n_recordings": result.n_recordings,
-            "n_failed": result.n_failed,
-            "n_resumed": result.n_resumed,
-            "n_rows": len(result.scores),
-            "seconds": round(result.seconds, 2),
-        }
-    )
+        for first in range(0, len(rest), size)
+    ]
 
 
-__all__ = ["Result", "Rows", "pool_rows", "predict", "score_recording"]
+__all__ = [
+    "FORMATS",
+    "Budget",
+    "Result",
+    "Rows",
+    "Wanted",
+    "Workers",
+    "detections",
+    "pool_rows",
+    "predict",
+    "process_age_s",
+    "read_members",
+    "score_recording",
+]

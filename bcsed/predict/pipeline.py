@@ -1,4 +1,4 @@
-"""The road of one prediction: recordings in, finished parts out, a bounded number of blocks on the way."""
+"""The road of one pass: recordings in, finished ones out, a bounded number of blocks on the way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,64 @@ from .. import audio
 from ..ensemble import Array, Ensemble
 from ..errors import DataError
 from ..spectrogram import LogMel
-from ..windows import n_rows
-from .journal import Journal, Part
-from .rowscore import Collector, Pictures, Rows, blocks, picture_block, pool_block, submit_block
+from .frames import Frames, frame_block
+from .rowscore import Collector, Look, Pictures, blocks, picture_block, pool_block, submit_block
+from .store import Part, key_of
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a pass says of one recording: it was scored, or why it could not be."""
+
+    path: Path
+    key: str = ""
+    part: Part | None = None
+    frames: Frames | None = None
+    failure: str = ""
 
 
 @dataclass
-class Run:
-    """The state of one prediction."""
+class Pass:
+    """Some looks at some recordings.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    looks : sequence of Look
+    jobs : int
+        Threads that decode and compute pictures; 0 does everything in the calling thread.
+    frames : bool
+        Whether answers of each step of time are kept beside the rows.
+    stop : callable
+        Asked before each block; True abandons what is not finished.
+    """
 
     ensemble: Ensemble
-    cut: Rows
-    journal: Journal | None
-    on_error: str
-    fill_s: int
-    priors: Array
-    parts: dict[Path, Part] = field(default_factory=dict)
-    problems: list[tuple[str, str, str]] = field(default_factory=list)
-    n_resumed: int = 0
+    looks: Sequence[Look]
+    jobs: int = 2
+    frames: bool = False
+    stop: Callable[[], bool] = lambda: False
 
-    def score(self, paths: Sequence[Path], jobs: int) -> Iterator[int]:
-        """Score all recordings, yielding how many are done each time one is."""
-        mels = {signal: LogMel(signal) for signal in self.ensemble.signals}
+    def __post_init__(self) -> None:
+        signals = {self.ensemble.members[look.place].contract.signal for look in self.looks}
+        self._mels = {signal: LogMel(signal) for signal in signals}
+
+    def score(self, paths: Sequence[Path]) -> Iterator[Finished]:
+        """Score recordings, in their order."""
         waiting: deque[Open] = deque()
-        n_done = 0
-        with _pool(jobs) as start:
+        with _pool(self.jobs) as start:
             feed = self._blocks(paths)
             while True:
+                if self.stop():
+                    # What the network has is taken; nothing more is given to it.
+                    waiting = deque(item for item in waiting if item.collector is not None)
+                    feed = iter(())
                 # Pictures of a few blocks ahead keep the network busy, and no more than that in memory.
-                while len(waiting) < jobs + 2 and (item := next(feed, None)) is not None:
+                while len(waiting) < self.jobs + 2 and (item := next(feed, None)) is not None:
                     if item.block is not None and item.found is not None:
-                        item.pictures = start(picture_block, item.found, self.ensemble, self.cut, item.block, mels)
+                        item.pictures = start(
+                            picture_block, item.found, self.ensemble, self.looks, item.block, self._mels
+                        )
                     waiting.append(item)
                 if not waiting:
                     return
@@ -55,89 +82,97 @@ class Run:
                 item = waiting.popleft()
                 self._close(item)
                 if item.last:
-                    n_done += 1
-                    yield n_done
+                    yield self._finish(item)
 
     def _blocks(self, paths: Sequence[Path]) -> Iterator[Open]:
+        rate, row_s = self.ensemble.signals[0].sample_rate, self.looks[0].cut.row_s
         for path in paths:
             try:
-                found = audio.info(path)
-            except DataError as error:
+                found, key = audio.info(path), key_of(path)
+            except (DataError, OSError) as error:
                 yield Open(path, failure=str(error))
                 continue
-            part = self.journal.read(found) if self.journal is not None else None
-            if part is not None:
-                self.n_resumed += 1
-                yield Open(path, found, part=part)
-                continue
-            cuts = list(blocks(found, self.ensemble, self.cut))
+            cuts = list(blocks(found, rate, row_s))
             gathered = Gathered()
             for block in cuts:
-                yield Open(path, found, block, last=block is cuts[-1], gathered=gathered)
+                yield Open(path, key, found, block, last=block is cuts[-1], gathered=gathered)
 
     def _submit(self, waiting: deque[Open]) -> None:
         """Queue the windows of the next two blocks, so that the network never waits for rows being pooled."""
         for item in list(waiting)[:2]:
-            if item.pictures is None or item.collector is not None or item.gathered.failure:
+            if item.pictures is None or item.collector is not None or item.gathered.over:
                 continue
             try:
                 item.drawn = item.pictures.result()
             except DataError as error:
                 item.gathered.failure = str(error)
                 continue
-            item.collector = submit_block(item.drawn, self.ensemble)
+            item.collector = submit_block(item.drawn, self.ensemble, self.looks)
 
     def _close(self, item: Open) -> None:
-        """Take a block's answers; with the last one, the recording is finished."""
+        """Take a block's answers."""
+        gathered, drawn = item.gathered, item.drawn
+        if item.collector is None or drawn is None or item.block is None or item.found is None:
+            return
+        self._await(item.collector)
+        if gathered.over:
+            return
+        answers = pool_block(item.collector, drawn, self.ensemble, self.looks)
+        gathered.scores.append([answer[: drawn.n_rows] for answer in answers])
+        if self.frames:
+            made = frame_block(item.collector, drawn, self.ensemble, self.looks, item.found, item.block)
+            gathered.frames.append(made)
+        gathered.notes.update(dict.fromkeys(drawn.notes))
+        gathered.silent &= drawn.silent
+        # A file that was cut off ends before its header says, and so do its rows.
+        gathered.ended = drawn.n_rows < item.block[1] - item.block[0]
+
+    def _finish(self, item: Open) -> Finished:
+        """Put a recording together, with its last block."""
         gathered = item.gathered
-        if item.collector is not None and item.drawn is not None:
-            self._await(item.collector)
-            gathered.scores.append(pool_block(item.collector, item.drawn, self.ensemble))
-            gathered.notes.update(dict.fromkeys(item.drawn.notes))
-            gathered.silent &= item.drawn.silent
-        if not item.last:
-            return
         failure = item.failure or gathered.failure
+        if not failure and not any(len(block[0]) for block in gathered.scores):
+            failure = f"{item.path}: the file holds a header but no samples."
         if failure:
-            self._fail(item.path, item.found, failure)
-            return
-        part = item.part
-        if part is None:
-            part = Part(np.concatenate(gathered.scores), tuple(gathered.notes), gathered.silent)
-            if self.journal is not None and item.found is not None:
-                self.journal.write(item.found, part)
-        self.parts[item.path] = part
-        notes = (*part.notes, *(("holds nothing but digital silence",) if part.silent else ()))
-        self.problems.extend((str(item.path), "note", note) for note in notes)
+            return Finished(item.path, failure=failure)
+        looks = {
+            look.name: np.concatenate([block[place] for block in gathered.scores])
+            for place, look in enumerate(self.looks)
+        }
+        notes = (*gathered.notes, *(("holds nothing but digital silence",) if gathered.silent else ()))
+        frames = Frames.joined(gathered.frames) if self.frames else None
+        part = Part(looks, notes, gathered.silent)
+        if item.found is not None:
+            rate, n_samples = item.found.sample_rate, item.found.n_samples
+            if gathered.ended:
+                n_samples = min(n_samples, part.n_rows * self.looks[0].cut.row_s * rate)
+            part = replace(part, n_samples=n_samples, sample_rate=rate)
+        return Finished(item.path, item.key, part, frames)
 
     def _await(self, collector: Collector) -> None:
         """Wait for a block's last answer; should a window be lost, say so rather than wait for ever."""
         if not collector.ready.wait(timeout=30):
-            for member in self.ensemble.members:
+            for member in dict.fromkeys(self.ensemble.members):
                 member.finish()
             if not collector.ready.is_set():
                 raise RuntimeError("OpenVINO took a window and gave no answer to it.")
-
-    def _fail(self, path: Path, found: audio.Info | None, reason: str) -> None:
-        if self.on_error == "report":
-            self.problems.append((str(path), "failed", reason))
-            return
-        rate = self.ensemble.signals[0].sample_rate
-        n_samples = found.length(rate) if found is not None else self.fill_s * rate
-        filled = np.tile(self.priors, (n_rows(n_samples, rate, self.cut.row_s), 1))
-        # Equal rows on purpose, as in a silent recording.
-        self.parts[path] = Part(filled, (), True)
-        self.problems.append((str(path), "filled", reason))
 
 
 @dataclass
 class Gathered:
     """What the blocks of one recording have come to so far."""
 
-    scores: list[Array] = field(default_factory=list)
+    scores: list[list[Array]] = field(default_factory=list)
+    frames: list[Frames] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     silent: bool = True
+    ended: bool = False
     failure: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to come from this recording."""
+        return self.ended or bool(self.failure)
 
 
 @dataclass
@@ -145,11 +180,11 @@ class Open:
     """A block under way, or a recording that needs no work."""
 
     path: Path
+    key: str = ""
     found: audio.Info | None = None
     block: tuple[int, int] | None = None
     last: bool = True
     failure: str = ""
-    part: Part | None = None
     gathered: Gathered = field(default_factory=Gathered)
     pictures: Future[Pictures] | None = None
     drawn: Pictures | None = None

@@ -6,7 +6,7 @@ Prediction, validation during training and pseudolabelling all come through here
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from .. import audio
 from ..config import Signal
-from ..ensemble import Array, Done, Ensemble, Listener
+from ..ensemble import Array, Done, Ensemble
 from ..model import pool
 from ..spectrogram import LogMel
 from ..windows import Plan, n_rows, plan
@@ -43,7 +43,7 @@ class Rows:
     windows: str = "centred"
     stride_s: float | None = None
 
-    def plan(self, n_samples: int, signal: Signal, steps: int, block: tuple[int, int]) -> Plan:
+    def plan(self, n_samples: int, signal: Signal, steps: int, block: tuple[int, int], shift_s: float = 0.0) -> Plan:
         """Plan a block of rows of a recording of `n_samples`."""
         return plan(
             n_samples,
@@ -52,15 +52,48 @@ class Rows:
             self.row_s,
             kind=self.windows,
             stride_s=self.stride_s,
+            shift_s=shift_s,
             first_row=block[0],
             last_row=block[1],
         )
 
 
-def blocks(found: audio.Info, ensemble: Ensemble, rows: Rows) -> Iterator[tuple[int, int]]:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One member looking at recordings in one way.
+
+    Parameters
+    ----------
+    place : int
+        The member's place in its ensemble.
+    cut : Rows
+    shift_s : float
+        How much later its windows lie.
+    """
+
+    place: int
+    cut: Rows
+    shift_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What its answers are called on disk, such as ``0-centred`` or ``1-centred+1.5``."""
+        stride = "" if self.cut.stride_s is None else f"-{self.cut.stride_s:g}"
+        return f"{self.place}-{self.cut.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
+
+
+def looks_of(ensemble: Ensemble, cut: Rows, shifts_s: Sequence[float] = (0.0,)) -> tuple[Look, ...]:
+    """Return the looks that score a recording: every member at every shift."""
+    return tuple(
+        Look(place=place, cut=cut, shift_s=shift_s)
+        for place in range(len(ensemble.members))
+        for shift_s in dict.fromkeys(shifts_s)
+    )
+
+
+def blocks(found: audio.Info, rate: int, row_s: int) -> Iterator[tuple[int, int]]:
     """Yield the half-open runs of rows in which a recording is scored."""
-    rate = ensemble.signals[0].sample_rate
-    total = n_rows(found.length(rate), rate, rows.row_s)
+    total = n_rows(found.length(rate), rate, row_s)
     for first in range(0, total, BLOCK_ROWS):
         yield first, min(first + BLOCK_ROWS, total)
 
@@ -72,56 +105,68 @@ class Pictures:
     Parameters
     ----------
     plans : tuple of Plan
-        One per member.
+        One per look.
     views : dict
         Signal -> (first frame, dB picture of shape (F, frames)).
     notes : tuple of str
         What was wrong with the recording although it could be read.
     silent : bool
         Whether the block holds nothing but digital silence.
+    n_rows : int
+        Rows of the block that begin before the recording really ends, which a file that was cut off does
+        before its header says.
     """
 
     plans: tuple[Plan, ...]
     views: dict[Signal, tuple[int, Array]]
     notes: tuple[str, ...]
     silent: bool
+    n_rows: int
 
 
 def picture_block(
-    found: audio.Info, ensemble: Ensemble, rows: Rows, block: tuple[int, int], mels: dict[Signal, LogMel]
+    found: audio.Info,
+    ensemble: Ensemble,
+    looks: Sequence[Look],
+    block: tuple[int, int],
+    mels: dict[Signal, LogMel],
 ) -> Pictures:
-    """Decode a block and compute each signal's picture once, for all members that hear it.
+    """Decode a block and compute each signal's picture once, for all looks at it.
 
     Raises
     ------
     DataError
         If the recording cannot be decoded.
     """
+    members = [ensemble.members[look.place] for look in looks]
+    signals = [member.contract.signal for member in members]
     plans = tuple(
-        rows.plan(found.length(m.contract.signal.sample_rate), m.contract.signal, m.steps, block)
-        for m in ensemble.members
+        look.cut.plan(found.length(signal.sample_rate), signal, member.steps, block, look.shift_s)
+        for look, member, signal in zip(looks, members, signals, strict=True)
     )
-    views: dict[Signal, tuple[int, Array]] = {}
-    waves: dict[int, tuple[int, int, Array]] = {}
-    notes: tuple[str, ...] = ()
     spans = {
-        signal: _span(signal, [p for p, m in zip(plans, ensemble.members, strict=True) if m.contract.signal == signal])
-        for signal in ensemble.signals
+        signal: _span(signal, [p for p, s in zip(plans, signals, strict=True) if s == signal])
+        for signal in dict.fromkeys(signals)
     }
-    silent = True
+    views: dict[Signal, tuple[int, Array]] = {}
+    waves: dict[int, tuple[int, Array]] = {}
+    notes, silent, there = dict[str, None](), True, block[1] - block[0]
     for signal, (first, last) in spans.items():
         rate = signal.sample_rate
         if rate not in waves:
             # One decoding per sample rate serves every signal of that rate.
             reach = [mels[s].reach(*spans[s]) for s in spans if s.sample_rate == rate]
             begin, end = max(0, min(r[0] for r in reach)), max(r[1] for r in reach)
-            wave, notes = audio.read(found, rate, begin, end)
-            waves[rate] = (begin, end, wave)
+            wave, n_there, told = audio.read_there(found, rate, begin, end)
+            waves[rate] = (begin, wave)
             silent &= not wave.any()
-        begin, _, wave = waves[rate]
+            notes.update(dict.fromkeys(told))
+            if n_there < len(wave):
+                there = min(there, max(0, n_rows(begin + n_there, rate, looks[0].cut.row_s) - block[0]))
+        begin, wave = waves[rate]
         with torch.inference_mode():
             views[signal] = first, mels[signal].picture(wave, first, last, begin).numpy()
-    return Pictures(plans, views, notes, silent)
+    return Pictures(plans, views, tuple(notes), silent, there)
 
 
 def _span(signal: Signal, plans: list[Plan]) -> tuple[int, int]:
@@ -153,14 +198,14 @@ class Collector:
         return done
 
 
-def submit_block(pictures: Pictures, ensemble: Ensemble) -> Collector:
-    """Hand every window of a block to every member."""
-    K = len(ensemble.classes)
-    shapes = [(len(p.starts), m.steps, K) for p, m in zip(pictures.plans, ensemble.members, strict=True)]
+def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) -> Collector:
+    """Hand every window of a block to every member that looks at it."""
+    members = [ensemble.members[look.place] for look in looks]
+    shapes = [(len(p.starts), m.steps, len(m.contract.classes)) for p, m in zip(pictures.plans, members, strict=True)]
     collector = Collector(
         [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in shapes], sum(s[0] for s in shapes)
     )
-    for place, (member, chosen) in enumerate(zip(ensemble.members, pictures.plans, strict=True)):
+    for place, (member, chosen) in enumerate(zip(members, pictures.plans, strict=True)):
         first, db = pictures.views[member.contract.signal]
         for window, start in enumerate(chosen.starts - first):
             cut = np.ascontiguousarray(db[:, start : start + member.contract.signal.n_frames])
@@ -168,13 +213,13 @@ def submit_block(pictures: Pictures, ensemble: Ensemble) -> Collector:
     return collector
 
 
-def pool_block(collector: Collector, pictures: Pictures, ensemble: Ensemble) -> Array:
-    """Pool a finished block into rows: the weighted mean of the members' probabilities, (R, K)."""
-    return ensemble.mean(
-        [
-            pool_rows(what, when, chosen, member.contract.net.pool)
-            for (what, when), chosen, member in zip(collector.answers, pictures.plans, ensemble.members, strict=True)
-        ]
+def pool_block(
+    collector: Collector, pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]
+) -> tuple[Array, ...]:
+    """Pool a finished block into rows: each look's probabilities, (rows of the block, K of its member)."""
+    return tuple(
+        pool_rows(what, when, chosen, ensemble.members[look.place].contract.net.pool)
+        for (what, when), chosen, look in zip(collector.answers, pictures.plans, looks, strict=True)
     )
 
 
@@ -226,24 +271,30 @@ def score_recording(
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and what was wrong with it."""
     mels = mels or {signal: LogMel(signal) for signal in ensemble.signals}
+    looks = looks_of(ensemble, rows)
     scored, notes = [], dict[str, None]()
-    for block in blocks(found, ensemble, rows):
-        pictures = picture_block(found, ensemble, rows, block, mels)
-        collector = submit_block(pictures, ensemble)
+    for block in blocks(found, ensemble.signals[0].sample_rate, rows.row_s):
+        pictures = picture_block(found, ensemble, looks, block, mels)
+        collector = submit_block(pictures, ensemble, looks)
         for member in ensemble.members:
             member.finish()
-        scored.append(pool_block(collector, pictures, ensemble))
+        answers = pool_block(collector, pictures, ensemble, looks)
+        scored.append(ensemble.combine([(look.place, a) for look, a in zip(looks, answers, strict=True)]))
+        scored[-1] = scored[-1][: pictures.n_rows]
         notes.update(dict.fromkeys(pictures.notes))
+        if pictures.n_rows < block[1] - block[0]:
+            break
     return np.concatenate(scored), tuple(notes)
 
 
 __all__ = [
     "BLOCK_ROWS",
     "Collector",
-    "Listener",
+    "Look",
     "Pictures",
     "Rows",
     "blocks",
+    "looks_of",
     "picture_block",
     "pool_block",
     "pool_rows",

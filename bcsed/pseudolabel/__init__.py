@@ -71,6 +71,8 @@ def make(
         raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
     if out.exists():
         raise DataError(f"{out} is already there; name another file, or remove it.")
+    heard_paths = audio.find(recordings)
+    _check_stems(heard_paths)
     result = predict(
         bundles,
         recordings,
@@ -84,7 +86,7 @@ def make(
     if not len(result.scores):
         raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {answers_folder(out)}.")
     check_broadcast(result.scores, allowed=result.silent)
-    names = {path.stem: path.name for path in audio.find(recordings)}
+    names = {path.stem: path.name for path in heard_paths}
     split = [str(row_id).rsplit("_", 1) for row_id in result.scores.index]
     heard = np.array([stem not in result.silent for stem, _ in split])
     scores = result.scores.to_numpy(np.float32)[heard]
@@ -102,6 +104,18 @@ def make(
     )
     write(table, out)
     return table
+
+
+def _check_stems(paths: Sequence[Path]) -> None:
+    """Refuse two recordings of one stem: a table's rows are bound to recordings by their file names."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise DataError(
+                f"{other} and {path} share the name {path.stem!r}, so their rows could not be told apart; label them "
+                "in two tables."
+            )
 
 
 def answers_folder(out: str | Path) -> Path:

@@ -1,0 +1,155 @@
+"""The commands that listen: check and predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BundleError, ConfigError
+from .bar import Bar
+from .reading import thresholds
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..predict import Result, Wanted
+
+
+def check(options: argparse.Namespace) -> int:
+    """Verify bundles and play each its probe; or show what another precision changes."""
+    from ..bundle import check as play
+    from ..bundle import load
+
+    if options.precision is None and (options.recordings or options.truth):
+        raise ConfigError("recordings are listened to with --precision only; give it, or leave them out.")
+    if options.truth and not options.recordings:
+        raise ConfigError("a truth needs --recordings.")
+    ill = 0
+    for path in options.bundles:
+        try:
+            loaded = load(path)
+            found = play(loaded)
+        except BundleError as error:
+            print(f"ill   {error}")
+            ill += 1
+        else:
+            print(f"good  {path}: " + ", ".join(f"{name} to {value:.1e}" for name, value in found.items()))
+            if options.precision is not None:
+                print(f"      {_precision(loaded, options)}")
+    return 1 if ill else 0
+
+
+def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
+    """Say what a precision changes, in the probe's answers, or in recordings' rows and their score."""
+    import numpy as np
+
+    from ..bundle import probe_difference
+
+    told = f"{options.precision} moves the probe's logits by up to {probe_difference(loaded, options.precision):.2g}"
+    if not options.recordings:
+        return told
+    from .. import metrics
+    from ..answers import read_truth
+    from ..predict import predict as run_prediction
+
+    tables = [
+        run_prediction([loaded], options.recordings, precision=precision, jobs=options.jobs).scores
+        for precision in ("f32", options.precision)
+    ]
+    moved = np.abs(tables[0].to_numpy(np.float64) - tables[1].to_numpy(np.float64))
+    told += f", {moved.size} scores by {moved.mean():.2g} on average and {moved.max():.2g} at most"
+    if options.truth:
+        truth = read_truth(options.truth, list(map(str, tables[0].columns)))
+        aucs = []
+        for table in tables:
+            aucs.append(metrics.macro_auc(truth, metrics.align(truth, table)))
+        (first, n_classes), (second, _) = aucs
+        told += f"; macro ROC-AUC {first:.4f} to {second:.4f} ({second - first:+.4f}, {n_classes} classes)"
+    return told
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Score recordings."""
+    from .. import postprocess
+    from ..bundle import load
+    from ..predict import Budget, Rows, Workers
+    from ..predict import predict as run_prediction
+
+    names, taxa = _taxonomy(options)
+    budget = None
+    if options.budget_min is not None:
+        budget = Budget(minutes=options.budget_min, spent_s=60 * options.spent_min, end_process=True)
+    elif options.spent_min:
+        raise ConfigError("--spent-min belongs to a budget; give --budget-min, or leave it out.")
+    with Bar("predict") as bar:
+        result = run_prediction(
+            [load(path) for path in options.bundles],
+            options.recordings,
+            weights=options.weights,
+            mean=options.mean,
+            out=options.out,
+            cut=Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
+            shifts_s=options.shifts_s,
+            steps=postprocess.read_steps(options.post),
+            taxa=taxa,
+            sample_submission=options.sample_submission,
+            wanted=_wanted(options, names),
+            on_error=options.on_error,
+            budget=budget,
+            precision=options.precision,
+            jobs=options.jobs,
+            workers=Workers(n=options.workers, backend=options.backend, scheduler=options.scheduler),
+            shard=options.shard,
+            cache=options.graph_cache,
+            progress=lambda done, total: bar.step("recordings", done, total, ""),
+            say=bar.say,
+        )
+    return _tell(result, options.out)
+
+
+def _tell(result: Result, out: str) -> int:
+    """Say what a prediction came to, and return the exit status."""
+    for problem in result.failures.head(20).itertuples():
+        print(f"{problem.status:7} {problem.reason}", file=sys.stderr)
+    for note in result.notes.head(20).itertuples():
+        print(f"note    {note.recording}: {note.note}", file=sys.stderr)
+    for finding in result.findings:
+        print(f"{finding.severity:7} {finding.sentence}", file=sys.stderr)
+    for sentence in result.left_out:
+        print(sentence)
+    if result.spearman is not None and len(result.spearman) > 1:
+        print("rank correlation between members:\n" + result.spearman.to_string(float_format="%.3f"))
+    print(
+        f"scored {result.n_scored} of {result.n_recordings} recordings in {result.seconds:.1f} s ({result.n_resumed} "
+        f"from an earlier run): {result.n_rows} rows; {result.n_failed} failed; see {out}"
+    )
+    return 0 if not result.n_failed else 3 if result.n_scored else 4
+
+
+def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
+    from ..detections import Detection
+    from ..predict import Wanted
+
+    of_class = thresholds(options.threshold_of)
+    if options.thresholds is not None:
+        from ..calibrate import read_thresholds
+
+        of_class = {**read_thresholds(options.thresholds), **of_class}
+    detection = Detection(
+        threshold=options.threshold,
+        thresholds=of_class,
+        merge=not options.no_merge,
+        gap_rows=options.gap_rows,
+        min_rows=options.min_rows,
+    )
+    return Wanted(formats=tuple(options.format), detection=detection, names=names)
+
+
+def _taxonomy(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:
+    """Return names and taxa of classes from a taxonomy, if one is given."""
+    if options.taxonomy is None:
+        return None, {}
+    from ..detections import read_taxonomy
+
+    names = read_taxonomy(options.taxonomy)
+    return names, {label: name.taxon for label, name in names.items()}

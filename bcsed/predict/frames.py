@@ -1,0 +1,90 @@
+"""What was heard in every step of time, on request: the network's frames, before rows are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from .. import audio
+from ..ensemble import Array, Ensemble
+from ..errors import ConfigError
+from .rowscore import Collector, Look, Pictures, Rows
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Activity along a recording.
+
+    Parameters
+    ----------
+    first : int
+        The step at which `values` begins.
+    step_s : Fraction
+        Seconds per step.
+    values : ndarray of float32, shape (steps, K)
+        Probability that a class calls in each step.
+    """
+
+    first: int
+    step_s: Fraction
+    values: Array
+
+    @staticmethod
+    def joined(blocks: Sequence[Frames]) -> Frames:
+        """Return consecutive blocks of a recording as one."""
+        return Frames(blocks[0].first, blocks[0].step_s, np.concatenate([block.values for block in blocks]))
+
+
+def step_s(ensemble: Ensemble, place: int) -> Fraction:
+    """Return how long a member's steps are, in seconds."""
+    member = ensemble.members[place]
+    signal = member.contract.signal
+    return Fraction(signal.n_frames // member.steps * signal.hop_length, signal.sample_rate)
+
+
+def check_frames(ensemble: Ensemble, cut: Rows) -> None:
+    """Refuse what has no common line of time.
+
+    Raises
+    ------
+    ConfigError
+        If windows are not sliding, members' steps differ, or the mean is one of ranks.
+    """
+    if cut.windows != "sliding":
+        raise ConfigError("frames lie on the recording's own line of time only with sliding windows; use those.")
+    lengths = {step_s(ensemble, place) for place in range(len(ensemble.members))}
+    if len(lengths) > 1:
+        shown = " and ".join(f"{float(length):g}" for length in sorted(lengths))
+        raise ConfigError(f"the members answer in steps of {shown} s; frames need steps of one length.")
+    if ensemble.mean == "rank":
+        raise ConfigError("frames are probabilities; a mean of ranks has none.")
+
+
+def frame_block(
+    collector: Collector,
+    pictures: Pictures,
+    ensemble: Ensemble,
+    looks: Sequence[Look],
+    found: audio.Info,
+    block: tuple[int, int],
+) -> Frames:
+    """Return the frames that begin in a block's rows, averaged over windows and members."""
+    answers, first, length = [], 0, step_s(ensemble, looks[0].place)
+    for (what, _), chosen, look in zip(collector.answers, pictures.plans, looks, strict=True):
+        signal = ensemble.members[look.place].contract.signal
+        # Twelve hours are 1.4e9 samples: whole numbers, never sums of seconds.
+        step = int(length * signal.sample_rate)
+        row = look.cut.row_s * signal.sample_rate
+        end = min(found.length(signal.sample_rate), (block[0] + pictures.n_rows) * row)
+        first, last = -(-block[0] * row // step), -(-end // step)
+        begin = int(chosen.starts[0]) // (signal.n_frames // ensemble.members[look.place].steps)
+        probability = 1.0 / (1.0 + np.exp(-what.reshape(-1, what.shape[-1]).astype(np.float64)))
+        total = np.zeros((chosen.n_cells, what.shape[-1]))
+        cells = chosen.cell.reshape(-1)
+        np.add.at(total, cells, probability)
+        mean = total / np.maximum(np.bincount(cells, minlength=chosen.n_cells), 1)[:, None]
+        answers.append((look.place, mean[first - begin : last - begin].astype(np.float32)))
+    return Frames(first, length, ensemble.combine(answers))

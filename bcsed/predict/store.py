@@ -1,0 +1,265 @@
+"""What is already scored: Parquet parts of finished recordings, so that a killed run goes on.
+
+A part holds some recordings' rows, one column per look with all classes of its member, and in its metadata who
+these recordings are. It is named after what it holds, so writing it twice writes it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ensemble import Array
+from ..errors import DataError
+from ..paths import remote, replacing, state, sweep, taken
+
+MANIFEST, PARTS = "manifest.json", "parts"
+# Rows that one part may hold: 20 MB of 234 classes.
+MOST_ROWS = 20_000
+_OPEN = 8
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished recording.
+
+    Parameters
+    ----------
+    looks : mapping of str to ndarray
+        Name of a look -> the probabilities it gave, (R, K of its member).
+    notes : tuple of str
+        What was wrong with the recording.
+    silent : bool
+        Whether it holds nothing but digital silence.
+    n_samples : int
+        Per channel, as stored, to its real end.
+    sample_rate : int
+        Hz, as stored.
+    """
+
+    looks: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+    silent: bool = False
+    n_samples: int = 0
+    sample_rate: int = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the recording."""
+        return len(next(iter(self.looks.values())))
+
+    def joined(self, other: Part | None) -> Part:
+        """Return both parts' looks as one."""
+        if other is None:
+            return self
+        notes = dict.fromkeys((*other.notes, *self.notes))
+        return replace(self, looks={**other.looks, **self.looks}, notes=tuple(notes))
+
+
+def key_of(path: Path) -> str:
+    """Return what a recording is known by: its path, size and time of change."""
+    place = str(path) if remote(path) else str(path.absolute())
+    return hashlib.sha256(f"{place}|{state(path)}".encode()).hexdigest()[:24]
+
+
+class Memory:
+    """Parts of a run that writes nothing."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Part] = {}
+
+    def looks(self, key: str) -> Collection[str]:
+        """Return the looks that a recording has had."""
+        part = self._parts.get(key)
+        return part.looks if part is not None else ()
+
+    def get(self, key: str) -> Part | None:
+        """Return a finished recording, or None."""
+        return self._parts.get(key)
+
+    def put(self, finished: Sequence[tuple[str, Part]]) -> None:
+        """Keep finished recordings."""
+        for key, part in finished:
+            self._parts[key] = part.joined(self._parts.get(key))
+
+
+class Folder:
+    """Parts of a run on disk, or in a store of fsspec's.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's output folder.
+    settings : mapping
+        Everything that changes a look's answers. A folder that was begun with other settings is refused.
+    claim : bool
+        Whether to check and begin the folder; a worker finds it begun.
+
+    Raises
+    ------
+    DataError
+        If the folder holds another run, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, claim: bool = True) -> None:
+        self.folder, self.settings = folder, json.loads(json.dumps(settings))
+        self._index: dict[str, dict[str, tuple[Path, int, int]]] = {}
+        self._told: dict[str, dict[str, Any]] = {}
+        self._open: dict[Path, Mapping[str, Array]] = {}
+        self._lock = threading.RLock()
+        if not claim:
+            return
+        if (folder / MANIFEST).is_file():
+            _check_same(folder / MANIFEST, self.settings)
+            if not remote(folder):
+                sweep(folder)
+            self.scan()
+        elif taken(folder):
+            raise DataError(f"{folder} holds other things; name a new folder for the scores.")
+        else:
+            # The settings come first: a part without them could be taken for another run's.
+            self.describe({})
+
+    def describe(self, values: Mapping[str, Any]) -> None:
+        """Write the manifest."""
+        with replacing(self.folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps({"settings": self.settings, **values}, indent=1) + "\n", encoding="utf-8")
+
+    def looks(self, key: str) -> Collection[str]:
+        """Return the looks that a recording has had."""
+        return self._index.get(key, ())
+
+    def get(self, key: str) -> Part | None:
+        """Return a finished recording, or None."""
+        with self._lock:
+            found = self._index.get(key)
+            if not found:
+                return None
+            looks = {
+                name: self._values(file)[name][offset : offset + n_rows]
+                for name, (file, offset, n_rows) in found.items()
+            }
+            return Part(looks, **self._told[key])
+
+    def put(self, finished: Sequence[tuple[str, Part]]) -> None:
+        """Write finished recordings, of the same looks each, as one part."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = list(finished[0][1].looks)
+        about = [
+            {
+                "key": key,
+                "rows": part.n_rows,
+                "notes": list(part.notes),
+                "silent": part.silent,
+                "n_samples": part.n_samples,
+                "sample_rate": part.sample_rate,
+            }
+            for key, part in finished
+        ]
+        rows = [np.arange(part.n_rows, dtype=np.int32) for _, part in finished]
+        columns: dict[str, Any] = {
+            "recording": pa.array(np.repeat(np.arange(len(finished), dtype=np.int32), [len(r) for r in rows])),
+            "row": pa.array(np.concatenate(rows)),
+        }
+        sums = hashlib.sha256()
+        for name in names:
+            values = np.concatenate([part.looks[name] for _, part in finished]).astype(np.float32, copy=False)
+            sums.update(np.ascontiguousarray(values).data)
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        told = {"looks": names, "recordings": about, "sha256": sums.hexdigest()}
+        table = pa.table(columns).replace_schema_metadata({"bcsed": json.dumps(told)})
+        digest = hashlib.sha256("\n".join([*names, *(key for key, _ in finished)]).encode()).hexdigest()[:24]
+        file = self.folder / PARTS / f"{digest}.parquet"
+        with replacing(file) as temporary:
+            pq.write_table(table, temporary, compression="zstd", use_dictionary=False)
+        with self._lock:
+            self._note(file, told)
+
+    def scan(self) -> None:
+        """Learn what the parts on disk hold; a damaged one is scored again."""
+        folder = self.folder / PARTS
+        if not folder.is_dir():
+            return
+        with self._lock:
+            self._index, self._told, self._open = {}, {}, {}
+            for file in sorted(folder.iterdir()):
+                if file.suffix != ".parquet" or file.name.startswith("."):
+                    continue
+                told = _read_about(file)
+                if told is None:
+                    _log.warning("%s is damaged; what it held is scored again", file.name)
+                    file.unlink(missing_ok=True)
+                else:
+                    self._note(file, told)
+
+    def _note(self, file: Path, told: Mapping[str, Any]) -> None:
+        offset = 0
+        for one in told["recordings"]:
+            looks = self._index.setdefault(one["key"], {})
+            looks.update(dict.fromkeys(told["looks"], (file, offset, one["rows"])))
+            self._told[one["key"]] = {
+                "notes": tuple(one["notes"]),
+                **{name: one[name] for name in ("silent", "n_samples", "sample_rate")},
+            }
+            offset += one["rows"]
+
+    def _values(self, file: Path) -> Mapping[str, Array]:
+        """Return a part's looks, (rows of the part, K) each; the last few parts stay open."""
+        if file not in self._open:
+            while len(self._open) >= _OPEN:
+                self._open.pop(next(iter(self._open)))
+            self._open[file] = _read(file)[1]
+        return self._open[file]
+
+
+def _read(file: Path) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+    import pyarrow.parquet as pq
+
+    with file.open("rb") as stream:
+        table = pq.read_table(stream, use_threads=False)
+    told = json.loads(table.schema.metadata[b"bcsed"])
+    values, sums = {}, hashlib.sha256()
+    for name in told["looks"]:
+        column = table[name].combine_chunks()
+        flat = column.flatten() if len(column) else column.values
+        values[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
+        sums.update(np.ascontiguousarray(values[name]).data)
+    if len(table) != sum(one["rows"] for one in told["recordings"]) or sums.hexdigest() != told["sha256"]:
+        raise ValueError("its values are not those that were written")
+    return told, values
+
+
+def _read_about(file: Path) -> Mapping[str, Any] | None:
+    """Return what a part says of itself, or None if it is damaged."""
+    import pyarrow as pa
+
+    try:
+        return _read(file)[0]
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):
+        return None
+
+
+def _check_same(manifest: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{manifest} is damaged; name a new folder for the scores.") from error
+    differing = [key for key in {**settings, **earlier} if earlier.get(key) != settings.get(key)]
+    if differing:
+        key = differing[0]
+        raise DataError(
+            f"{manifest.parent} holds scores of another run: its {key} is {earlier.get(key)!r}, now it is "
+            f"{settings.get(key)!r}; name a new folder, or remove that one."
+        )

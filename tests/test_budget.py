@@ -1,0 +1,286 @@
+"""A run ends within its time, with every row, and says what it left out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bcsed import ensemble, export, predict, rows
+from bcsed.cli import main
+from bcsed.errors import ConfigError
+from bcsed.predict import Budget, Rows, budget, process_age_s
+from bcsed.predict.budget import Costs, Plan, cheap
+from bcsed.predict.drive import Drive, recordings_of
+from bcsed.predict.rowscore import looks_of
+from bcsed.predict.store import Memory, Part
+from bcsed.predict.table import Table
+
+SLIDING = Rows(windows="sliding", stride_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def trio(tiny, network, tmp_path_factory):
+    """Three members that differ, of one signal."""
+    made = [tiny]
+    for bias in (0.5, -0.5):
+        shifted = copy.deepcopy(network)
+        shifted.heads[0].what[-1].bias.data += bias
+        folder = tmp_path_factory.mktemp("trio") / "bundle"
+        made.append(export.export(shifted, folder, contract=tiny.contract, priors=np.full(3, 0.2, "float32")))
+    return made
+
+
+@pytest.fixture(scope="module")
+def minutes(tmp_path_factory):
+    """Sixteen recordings of 24 s."""
+    folder = tmp_path_factory.mktemp("minutes")
+    rng = np.random.default_rng(6)
+    for number in range(16):
+        wave = (0.1 * rng.standard_normal(24 * RATE)).astype("float32")
+        soundfile.write(folder / f"r{number:02}.ogg", wave, RATE)
+    return folder
+
+
+class Slow:
+    """Makes every window take some time more, as a slower machine would."""
+
+    def __init__(self, monkeypatch, seconds: float) -> None:
+        self.seconds, self.n = seconds, 0
+        original = ensemble.GraphListener.submit
+
+        def submit(listener, window, done):
+            self.n += 1
+            time.sleep(self.seconds)
+            original(listener, window, done)
+
+        monkeypatch.setattr(ensemble.GraphListener, "submit", submit)
+
+
+def from_now(seconds: float, **options) -> Budget:
+    return Budget(minutes=seconds / 60, from_s=process_age_s(), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slowdown", [1, 3])
+def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path, monkeypatch, slowdown):
+    slow = Slow(monkeypatch, 0.04)
+    whole = predict.predict(trio, [minutes], cut=SLIDING)
+    slow.seconds *= slowdown
+    allowed = from_now(0.4 * whole.seconds, reserve_s=0.05 * whole.seconds)
+    began, said = time.monotonic(), []
+    result = predict.predict(trio, [minutes], cut=SLIDING, budget=allowed, out=tmp_path / "out", say=said.append)
+    assert time.monotonic() - began < 0.4 * whole.seconds
+    assert allowed.left() + allowed.reserve > 0
+    assert list(result.scores.index) == list(whole.scores.index)
+    assert np.isfinite(result.scores.to_numpy()).all()
+    assert result.n_failed == 0
+    assert result.left_out
+    assert all("member" in sentence for sentence in result.left_out)
+    assert "s are left for" in said[0]
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["budget"]
+    assert told["left_out"] == list(result.left_out)
+    assert told["passes"][0]["complete"]
+    assert len(rows.read(tmp_path / "out" / "submission.csv")) == len(whole.scores)
+
+
+@pytest.mark.slow
+def test_with_time_enough_everything_is_had_and_the_answer_is_the_same(trio, minutes):
+    whole = predict.predict(trio, [minutes], cut=SLIDING, weights=[1, 2, 3])
+    result = predict.predict(trio, [minutes], cut=SLIDING, weights=[1, 2, 3], budget=from_now(600))
+    assert result.left_out == ()
+    np.testing.assert_array_equal(result.scores, whole.scores)
+
+
+def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minutes):
+    """Rows stay comparable; a closer look by a member that counts is used where it was had."""
+    members = ensemble.from_bundles(trio)
+    named = recordings_of(sorted(minutes.iterdir())[:3])
+    wanted = looks_of(members, Rows(), (0.0, 1.0))
+    store = Memory()
+
+    def answer(recording: int, look, value: float) -> None:
+        store.put([(named[recording].key, Part({look.name: np.full((5, 3), value, np.float32)}))])
+
+    drive = Drive(members, named, wanted, store)
+    for recording in range(3):
+        answer(recording, cheap(0, members, 5), 0.1)
+        answer(recording, cheap(2, members, 5), 0.3)
+    answer(0, wanted[0], 0.2)
+    answer(0, wanted[1], 0.4)
+    answer(1, wanted[1], 0.6)
+    # The second member has answered two of three.
+    answer(0, wanted[2], 0.9)
+    answer(1, wanted[2], 0.9)
+    assert drive.heard() == [0, 2]
+    table = [scored.table.iloc[0, 0] for scored in Table(drive, members.classes)]
+    np.testing.assert_allclose(table, [(0.3 + 0.3) / 2, (0.6 + 0.3) / 2, (0.1 + 0.3) / 2], rtol=1e-6)
+    answer(2, cheap(1, members, 5), 0.6)
+    assert drive.heard() == [0, 1, 2]
+    table = [scored.table.iloc[0, 0] for scored in Table(drive, members.classes)]
+    np.testing.assert_allclose(table, [1.5 / 3, 1.8 / 3, 1.0 / 3], rtol=1e-6)
+
+
+def test_what_there_was_no_time_for_is_filled_and_listed(tiny, minutes, tmp_path, monkeypatch):
+    n_done = 0
+
+    def count(done, total):
+        nonlocal n_done
+        n_done = done
+
+    monkeypatch.setattr(Budget, "left", lambda _: 1000.0 if n_done < 3 else -1.0)
+    out = tmp_path / "out"
+    result = predict.predict([tiny], [minutes], budget=from_now(60), out=out, progress=count)
+    unheard = result.failures[result.failures["status"] == "unheard"]
+    # Up to two more were with the network.
+    assert 11 <= len(unheard) <= 13
+    assert "the time was up" in unheard["reason"].iloc[0]
+    assert result.n_failed == len(unheard)
+    assert len(result.scores) == 80
+    assert np.allclose(result.scores.iloc[-5:], 0.2)
+    assert not np.allclose(result.scores.iloc[:5], 0.2)
+    assert len(rows.read(out / "submission.csv")) == 80
+    monkeypatch.undo()
+    again = predict.predict([tiny], [minutes], budget=from_now(60), out=out)
+    assert again.n_failed == 0
+    assert again.n_resumed == 16 - len(unheard)
+
+
+def test_with_no_time_at_all_nothing_is_written_as_if_it_were_scored(tiny, minutes, tmp_path, capsys):
+    words = ["predict", str(tiny.path), "--recordings", str(minutes), "--out", str(tmp_path / "out")]
+    assert main([*words, "--budget-min", "0.001"]) == 4
+    assert not (tmp_path / "out" / "submission.csv").exists()
+    assert "unheard" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_path, monkeypatch):
+    whole = predict.predict(trio, [minutes], cut=SLIDING, out=tmp_path / "out")
+    slow = Slow(monkeypatch, 0.0)
+    again = predict.predict(trio, [minutes], cut=SLIDING, out=tmp_path / "out", budget=from_now(60))
+    assert again.n_resumed == 16
+    # Only the members are timed.
+    assert slow.n <= 3 * 6
+    np.testing.assert_array_equal(again.scores, whole.scores)
+
+
+HANGS = """
+import sys, time
+from bcsed import ensemble
+from bcsed.cli import main
+original = ensemble.GraphListener.submit
+n = 0
+def submit(listener, window, done):
+    global n
+    n += 1
+    if n > 6 + 17:
+        time.sleep(1000)
+    original(listener, window, done)
+ensemble.GraphListener.submit = submit
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended_with_every_row(tiny, minutes, tmp_path):
+    words = [
+        "predict",
+        str(tiny.path),
+        "--recordings",
+        str(minutes),
+        "--out",
+        str(tmp_path / "out"),
+        "--budget-min",
+        "0.7",
+    ]
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGS, *words], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 3, done.stderr
+    assert time.monotonic() - began < 60 * 0.7 + 5
+    assert "the run hung beyond its budget" in done.stderr
+    table = rows.read(tmp_path / "out" / "submission.csv")
+    assert len(table) == 80
+    assert not np.allclose(table.iloc[0], table.iloc[-1])
+
+
+@given(
+    costs=st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=4),
+    picture=st.floats(0, 0.01),
+    left=st.floats(1, 1000),
+    shifts=st.sampled_from([(0.0,), (0.0, 1.0, -1.0)]),
+    slower=st.floats(0.5, 4),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_plan_ends_and_never_begins_a_member_that_does_not_fit(tiny, costs, picture, left, shifts, slower):
+    class Silent:
+        contract, steps = tiny.contract, tiny.steps
+
+    n = len(costs)
+    members = ensemble.Ensemble(tuple(Silent() for _ in range(n)), (1.0,) * n)
+    wanted = looks_of(members, Rows(), shifts)
+    told, plan = Costs(costs, picture), Plan(members, wanted)
+    first = plan.first(told)
+    assert told.of([first], members, 60) == min(told.of([cheap(k, members, 5)], members, 60) for k in range(n))
+    had, heard, n_passes = {first: True}, {first.place}, 0
+    while looks := plan.next(had, heard, told, 600.0, left):
+        took = slower * told.of(looks, members, 600.0)
+        new = {look.place for look in looks} - heard
+        assert not new or told.of(looks, members, 600.0) < left
+        assert not set(looks) & set(had)
+        complete = took <= left
+        left -= min(took, left)
+        had.update(dict.fromkeys(looks, complete))
+        heard |= new if complete else set()
+        n_passes += 1
+        assert n_passes <= 3 * len(wanted) + n
+    if left > 0 and not plan.left_out(had, heard):
+        assert all(had.get(look) for look in wanted)
+
+
+def test_members_come_before_closer_looks_and_shifts(tiny):
+    class Silent:
+        contract, steps = tiny.contract, tiny.steps
+
+    members = ensemble.Ensemble((Silent(), Silent()), (1.0, 1.0))
+    plan = Plan(members, looks_of(members, Rows(), (0.0, 1.5)))
+    told, order, had, heard = Costs([0.01, 0.01], 0.001), [], {cheap(0, members, 5): True}, {0}
+    # Never enough for all the rest at once.
+    while looks := plan.next(had, heard, told, 600.0, 1.9):
+        order += [look.name for look in looks]
+        had.update(dict.fromkeys(looks, True))
+        heard |= {look.place for look in looks}
+    assert order[0].startswith("1-")
+    assert order.index("0-centred") < order.index("0-centred+1.5")
+
+
+def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
+    for options, sentence in (
+        ({"minutes": 0}, "a positive number of minutes, got 0"),
+        ({"minutes": float("nan")}, "a positive number of minutes"),
+        ({"minutes": 1, "spent_s": -1}, "already spent must be at least 0"),
+        ({"minutes": 1, "reserve_s": 60}, "below the budget"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            Budget(**options)
+    words = ["predict", str(tiny.path), "--recordings", str(recordings), "--out", str(tmp_path / "out")]
+    assert main([*words, "--spent-min", "3"]) == 2
+    assert "belongs to a budget" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="a budget is kept by one process"):
+        predict.predict([tiny], [recordings], out=tmp_path / "o", budget=from_now(9), workers=predict.Workers(n=2))
+
+
+def test_time_counts_from_the_start_of_the_process():
+    code = "import time; time.sleep(.5)\nfrom bcsed.predict import process_age_s as age; print(age())"
+    began = time.monotonic()
+    told = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 0.5 < told <= time.monotonic() - began + 0.1
+    assert Budget(minutes=1, spent_s=10, from_s=process_age_s(), reserve_s=0).left() == pytest.approx(50, abs=0.5)
+    assert budget.Budget(minutes=90).reserve == 120

@@ -1,0 +1,310 @@
+"""What a run leaves behind: ensembles of unlike members, post-processing, formats, frames, precision, exit statuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import RATE, Loudness, seal
+
+from bcsed import bundle, detections, ensemble, export, postprocess, predict, rows
+from bcsed.cli import main
+from bcsed.config import Contract, Net, Signal
+from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.predict import Rows, Wanted
+
+SLIDING = Rows(windows="sliding", stride_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def other(tiny, network, tmp_path_factory):
+    """A member that answers two of the three classes, in another order, and differently."""
+    changed = copy.deepcopy(network)
+    last = changed.heads[0]
+    with torch.no_grad():
+        what, when = last.what[-1], last.when
+        what.weight.data, what.bias.data = what.weight.data[[2, 0]] * 1.5, what.bias.data[[2, 0]] + 0.4
+        when.weight.data, when.bias.data = when.weight.data[[2, 0]], when.bias.data[[2, 0]]
+    changed.n_classes = 2
+    contract = Contract(signal=tiny.contract.signal, net=tiny.contract.net, classes=("c", "a"))
+    folder = tmp_path_factory.mktemp("other") / "bundle"
+    return export.export(changed, folder, contract=contract, priors=np.full(2, 0.3, "float32"))
+
+
+@pytest.mark.parametrize("mean", ["prob", "logit", "rank"])
+def test_members_with_some_of_the_classes_are_scattered_by_name(tiny, other, recordings, mean):
+    path = [recordings]
+    both = predict.predict([other, tiny], path, weights=[1, 3], mean=mean).scores
+    assert list(both.columns) == ["a", "b", "c"]
+    tables = {"first": predict.predict([other], path).scores, "second": predict.predict([tiny], path).scores}
+    expected = postprocess.combine(tables, [1, 3], kind=mean, classes=("a", "b", "c"))
+    np.testing.assert_allclose(both, expected.loc[both.index, both.columns], atol=1e-6)
+    if mean == "prob":
+        np.testing.assert_allclose(both["b"], tables["second"]["b"], atol=1e-7)
+        np.testing.assert_allclose(both["a"], (tables["first"]["a"] + 3 * tables["second"]["a"]) / 4, atol=1e-6)
+
+
+def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other, recordings, tmp_path):
+    template = tmp_path / "sample_submission.csv"
+    template.write_text("row_id,a,b,c,d\nx_5,.3,.3,.3,.3\n")
+    with pytest.raises(BundleError, match=r"class 'd' is answered by no bundle \(1 of 4 classes\)"):
+        predict.predict([tiny, other], [recordings], sample_submission=template)
+    template.write_text("row_id,a,c\nx_5,.3,.3\n")
+    with pytest.raises(BundleError, match="bundle 2 answers class 'b', which is not among the 2 classes asked for"):
+        predict.predict([other, tiny], [recordings], sample_submission=template)
+    with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'median'"):
+        predict.predict([tiny], [recordings], mean="median")
+
+
+def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
+    members = ensemble.from_bundles([other, tiny])
+    assert np.isnan(members.combine([(0, np.full((1, 2), 0.5, np.float32))])[0, 1])
+
+
+def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):
+    path = [recordings / "long.wav"]
+    looks = [predict.predict([tiny], path, shifts_s=[s]).scores for s in (0.0, 1.5, -1.5)]
+    mean = predict.predict([tiny], path, shifts_s=[0, 1.5, -1.5]).scores
+    np.testing.assert_allclose(mean, sum(looks) / 3, atol=1e-6)
+    assert not np.allclose(looks[0], looks[1])
+    # The oracle's rows still report their own loudness, each at its own place.
+    plain, shifted = (predict.predict([oracle], path, shifts_s=s).scores["loud"] for s in ([0.0], [1.0]))
+    np.testing.assert_allclose(shifted.iloc[1:-1], plain.iloc[1:-1], atol=0.08)
+    with pytest.raises(ConfigError, match=r"windows of 8 s can be shifted by at most 1.5 s .* got 2"):
+        predict.predict([tiny], path, shifts_s=[2.0])
+    with pytest.raises(ConfigError, match="a shift of 1 s goes with centred windows"):
+        predict.predict([tiny], path, cut=SLIDING, shifts_s=[1.0])
+
+
+def test_steps_are_applied_recording_by_recording(tiny, recordings, tmp_path):
+    steps = postprocess.read_steps(["smooth=.2,.6,.2", "top=2"])
+    plain = predict.predict([tiny], [recordings]).scores
+    result = predict.predict([tiny], [recordings], steps=steps, out=tmp_path / "out")
+    np.testing.assert_array_equal(result.scores, postprocess.apply(plain, steps))
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert postprocess.read_steps(told["post_processing"]) == steps
+
+
+FORMATS = ("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames")
+
+
+def test_every_format_at_once(oracle, recordings, tmp_path):
+    """Loud seconds of the oracle are detections; every file tells the same."""
+    folder = tmp_path / "in"
+    shutil.copytree(recordings, folder / "site")
+    (folder / "site" / "empty.wav").touch()
+    wanted = Wanted(formats=FORMATS, detection=detections.Detection(threshold=0.12))
+    result = predict.predict([oracle], [folder], cut=SLIDING, out=tmp_path / "out", wanted=wanted)
+    out, table = tmp_path / "out", result.scores
+    np.testing.assert_allclose(rows.read(out / "submission.csv"), table, atol=1e-7)
+    wide = pd.read_parquet(out / "scores.parquet")
+    assert list(wide.columns) == ["row_id", "recording", "start_s", "end_s", "loud", "quiet"]
+    np.testing.assert_array_equal(wide[["loud", "quiet"]], table)
+    assert wide["row_id"].tolist() == list(table.index)
+    assert (wide["end_s"] - wide["start_s"] == 5).all()
+    lines = detections.read_long(out / "detections.csv")
+    assert len(lines) == len(detections.read_long(out / "detections.parquet")) > 0
+    assert lines["end_s"].max() <= 60
+    for name in ("blip", "long", "odd", "short"):
+        raven = detections.read_raven(out / "raven" / f"{name}.bcsed.selections.txt")
+        labels = detections.read_audacity(out / "audacity" / f"{name}.bcsed.labels.txt")
+        assert len(raven) == len(labels) == (lines["name"] == name).sum()
+    # The last row of 23.4 s ends there.
+    heard = lines[(lines["name"] == "odd") & (lines["end_s"] > 20)]
+    assert heard["end_s"].le(23.4 + 1e-6).all()
+    members = predict.read_members(out)
+    np.testing.assert_array_equal(next(iter(members.values())), table)
+    assert not (out / "raven" / "empty.bcsed.selections.txt").exists()
+    assert pd.read_csv(out / "failures.csv")["status"].tolist() == ["failed"]
+    assert list(pd.read_csv(out / "notes.csv").columns) == ["recording", "note"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["models"][0]["sha256"] == oracle.sha256
+    assert manifest["settings"]["precision"] == "f32"
+    assert {"bcsed", "openvino", "torch", "numpy"} <= set(manifest["versions"])
+
+
+def test_no_detections_is_a_table_with_a_header(oracle, recordings, tmp_path):
+    wanted = Wanted(formats=("raven", "audacity", "csv", "parquet"), detection=detections.Detection(threshold=1.0))
+    result = predict.predict([oracle], [recordings / "odd.wav"], out=tmp_path / "out", wanted=wanted)
+    assert result.n_failed == 0
+    assert "label" in (tmp_path / "out" / "detections.csv").read_text().splitlines()[0]
+    assert len(detections.read_long(tmp_path / "out" / "detections.parquet")) == 0
+    assert (tmp_path / "out" / "raven" / "odd.bcsed.selections.txt").read_text().startswith("Selection\tView")
+    assert (tmp_path / "out" / "audacity" / "odd.bcsed.labels.txt").exists()
+    assert not (tmp_path / "out" / "submission.csv").exists()
+
+
+def frames_of(folder) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in (folder / "frames").iterdir()]).sort_values(
+        ["recording", "start_s"]
+    )
+
+
+@pytest.mark.parametrize("block_rows", [2, 120])
+def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, block_rows):
+    """Steps of the oracle last 1 s, and begin on whole seconds: frames are its seconds' loudness, once each."""
+    from test_predict import loudness
+
+    monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", block_rows)
+    out = tmp_path / "out"
+    predict.predict([oracle], [recordings], cut=SLIDING, out=out, wanted=Wanted(formats=("frames",)))
+    frames = frames_of(out)
+    for name, n in (("long", 60), ("odd", 24), ("short", 8), ("blip", 1)):
+        path = recordings / f"{name}.wav"
+        mine = frames[frames["recording"] == str(path)]
+        assert mine["start_s"].tolist() == list(range(n))
+        assert mine["end_s"].tolist() == list(range(1, n + 1))
+        truth = 1 / (1 + np.exp(-loudness(path)))
+        np.testing.assert_allclose(mine["loud"].iloc[: n - 1], truth[: n - 1], atol=1e-5)
+
+
+def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, tmp_path):
+    frames = Wanted(formats=("frames",))
+    with pytest.raises(ConfigError, match="only with sliding windows"):
+        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames)
+    with pytest.raises(ConfigError, match="a mean of ranks has none"):
+        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING, mean="rank")
+    with pytest.raises(ConfigError, match="frames are written to an output folder"):
+        predict.predict([oracle], [recordings], wanted=frames, cut=SLIDING)
+    signal = Signal(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
+    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
+    with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
+        predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING)
+    with pytest.raises(ConfigError, match=r"formats are submission, .* got 'kml'"):
+        Wanted(formats=("kml",))
+
+
+def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
+    from bcsed import audio
+
+    signal = Signal(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
+    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
+    calls, original = [], audio.read_there
+    monkeypatch.setattr(audio, "read_there", lambda *a: calls.append(1) or original(*a))
+    both = predict.predict([oracle, quick], [recordings / "long.wav"]).scores
+    assert len(calls) == 1
+    alone = [predict.predict([one], [recordings / "long.wav"]).scores for one in (oracle, quick)]
+    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
+def cpu_has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def test_precision_is_a_choice_and_recorded(tiny, recordings, tmp_path, capsys):
+    words = ["predict", str(tiny.path), "--recordings", str(recordings), "--out", str(tmp_path / "out")]
+    if not cpu_has_bf16():
+        assert main([*words, "--precision", "bf16"]) == 2
+        assert "does not compute in bfloat16" in capsys.readouterr().err
+        return
+    assert main([*words, "--precision", "bf16"]) == 0
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["precision"] == "bf16"
+    half, full = rows.read(tmp_path / "out" / "submission.csv"), predict.predict([tiny], [recordings]).scores
+    assert 0 < np.abs(half - full).to_numpy().max() < 0.05
+    with pytest.raises(DataError, match="its precision is 'bf16', now it is 'f32'"):
+        predict.predict([tiny], [recordings], out=tmp_path / "out")
+    capsys.readouterr()
+    truth = (full > full.median()).astype(float)
+    truth.to_csv(tmp_path / "truth.csv", index_label="row_id")
+    check = ["check", str(tiny.path), "--precision", "bf16", "--recordings", str(recordings)]
+    assert main([*check, "--truth", str(tmp_path / "truth.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "bf16 moves the probe's logits by up to" in said
+    assert "macro ROC-AUC 1.0000 to" in said
+    with pytest.raises(ConfigError, match="one of f32, bf16; got 'int8'"):
+        bundle.compile_graph(bundle.read_graph(tiny), tiny.contract.signal, precision="int8")
+
+
+def test_check_says_what_goes_together(tiny, recordings, capsys):
+    assert main(["check", str(tiny.path), "--recordings", str(recordings)]) == 2
+    assert "with --precision only" in capsys.readouterr().err
+
+
+def test_exit_statuses_and_what_is_left(tiny, recordings, tmp_path, capsys):
+    def run(*paths: object, out: str) -> int:
+        return main(["predict", str(tiny.path), "--recordings", *map(str, paths), "--out", str(tmp_path / out)])
+
+    (tmp_path / "bad.ogg").touch()
+    assert run(recordings, out="a") == 0
+    assert run(recordings, tmp_path / "bad.ogg", out="b") == 3
+    assert run(tmp_path / "bad.ogg", out="c") == 4
+    assert run(tmp_path / "nowhere", out="d") == 2
+    assert "empty (0 bytes)" in capsys.readouterr().err
+    assert [len(pd.read_csv(tmp_path / out / "failures.csv")) for out in "abc"] == [0, 1, 1]
+    assert not (tmp_path / "c" / "submission.csv").exists()
+    assert json.loads((tmp_path / "c" / "manifest.json").read_text())["n_failed"] == 1
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing_that_is_done(tiny, recordings, tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    original, n = pq.write_table, 0
+
+    def full(table, where, **options):
+        nonlocal n
+        n += 1
+        if n == 3:
+            raise OSError(28, "No space left on device")
+        original(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(DataError, match=r"could not be written .No space left on device"):
+        predict.predict([tiny], [recordings], out=tmp_path / "out")
+    monkeypatch.undo()
+    assert predict.predict([tiny], [recordings], out=tmp_path / "out").n_resumed >= 2
+
+
+def test_the_graph_cache_is_filled_and_used(tiny, recordings, tmp_path):
+    first = predict.predict([tiny], [recordings / "odd.wav"], cache=tmp_path / "cache").scores
+    assert list((tmp_path / "cache").iterdir())
+    second = predict.predict([tiny], [recordings / "odd.wav"], cache=tmp_path / "cache").scores
+    np.testing.assert_array_equal(first, second)
+
+
+def test_scores_of_a_folder_are_ablated(tiny, other, recordings, tmp_path, capsys):
+    names = tmp_path / "taxonomy.csv"
+    names.write_text("primary_label,class_name,common_name\na,Aves,Ay\nb,Amphibia,Bee\nc,Aves,Sea\n")
+    out = tmp_path / "out"
+    words = ["predict", str(tiny.path), str(other.path), "--recordings", str(recordings), "--out", str(out)]
+    formats = ["--format", "submission", "members", "csv", "--threshold", "0.4", "--threshold-of", "b=0.45"]
+    assert main([*words, *formats, "--post", "smooth=.2,.6,.2", "smooth.Amphibia=1", "--taxonomy", str(names)]) == 0
+    assert "rank correlation between members" in capsys.readouterr().out
+    assert "Ay" in (out / "detections.csv").read_text()
+    truth = tmp_path / "truth.csv"
+    plain = predict.predict([tiny], [recordings]).scores
+    (plain > plain.median()).astype(float).to_csv(truth, index_label="row_id")
+    assert main(["score", str(out), "--truth", str(truth), "--ablate", "top=2", "power=2"]) == 0
+    said = capsys.readouterr().out
+    assert "top=2" in said
+    assert "power=2" in said
+    assert "rank" in said
+    assert "1-bundle" in said
+    shutil.rmtree(out / "members")
+    assert main(["score", str(out), "--truth", str(truth), "--ablate", "top=2"]) == 2
+    assert "have had smooth=0.2,0.6,0.2" in capsys.readouterr().err
+    assert main(["score", str(out), "--truth", str(truth)]) == 0
+    assert main(["score", str(tmp_path), "--truth", str(truth)]) == 2
+    assert "is no finished folder of predict" in capsys.readouterr().err
+
+
+def test_any_rate_and_any_channels(tiny, tmp_path, rng):
+    """96 kHz stereo, 8 kHz, 0.3 s: rows are those of the duration."""
+    for name, rate, channels, seconds in (
+        ("fast", 96_000, 2, 11.0),
+        ("slow", 8_000, 1, 6.0),
+        ("brief", 44_100, 3, 0.3),
+    ):
+        wave = 0.1 * rng.standard_normal((round(seconds * rate), channels))
+        soundfile.write(tmp_path / f"{name}.WAV", wave, rate)
+    result = predict.predict([tiny], [tmp_path])
+    assert list(result.scores.index) == ["brief_5", "fast_5", "fast_10", "fast_15", "slow_5", "slow_10"]
+    assert result.n_failed == 0
+    assert RATE == 32_000
