@@ -19,6 +19,7 @@ from ..errors import BcsedError
 from .bar import Bar, epoch_line
 from .hear import check, predict
 from .judge import score, score_options
+from .kaggle import kaggle, kaggle_options
 from .learn import compare, pseudolabel, rounds
 from .options import check_options, compare_options, predict_options, pseudolabel_options, rounds_options, train_options
 from .reading import experiment as read_experiment
@@ -201,5 +202,6 @@ def _parser() -> argparse.ArgumentParser:
     doctor_options(command(doctor).add_argument)
     trace_options(command(trace).add_argument)
     calibrate_options(command(calibrate).add_argument)
+    kaggle_options(command(kaggle))
     command(versions)
     return parser

@@ -72,12 +72,15 @@ class Options:
         Threads that decode, of each process.
     cache_gb : float
     checkpoint_min : float
+    stop_at : float
+        Time of the monotonic clock after which no step is begun.
     """
 
     out: Path
     jobs: int = 4
     cache_gb: float = 1.0
     checkpoint_min: float = 10.0
+    stop_at: float = math.inf
 
 
 class Loop:
@@ -128,9 +131,9 @@ class Loop:
         return self.network if self.average is None else cast(SedNet, self.average.module)
 
     def run(self, progress: Progress | None, epoch_done: Callable[[Mapping[str, float]], None] | None) -> None:
-        """Train all epochs that are left."""
+        """Train all epochs that are left, or as many steps of them as there is time for."""
         saved = time.monotonic()
-        while self.epoch < self.fit.epochs:
+        while self.epoch < self.fit.epochs and not self._out_of_time():
             began = time.monotonic()
             mix = augment.from_config(self.experiment.augment, self.experiment.signal.top_db, self.epoch)
             feed = batches(
@@ -150,14 +153,27 @@ class Loop:
                 self.step += 1
                 if progress is not None:
                     progress(self.epoch, self.step, self.n_steps, self.loss_sum / self.step)
+                if self.step == self.n_steps:
+                    continue
+                stop = self._out_of_time()
                 late = time.monotonic() - saved > 60.0 * self.options.checkpoint_min
-                if late and self.step < self.n_steps and self.processes.first:
+                if (late or stop) and self.processes.first:
                     self._save(runs.LAST)
                     saved = time.monotonic()
+                if stop:
+                    self.processes.wait()
+                    return
             self._finish_epoch(time.monotonic() - began)
             saved = time.monotonic()
             if epoch_done is not None and self.processes.first:
                 epoch_done(self.history[-1])
+
+    def _out_of_time(self) -> bool:
+        """Say whether the time is over, in all processes at the same step: none may wait for one that has left."""
+        if self.options.stop_at == math.inf:
+            return False
+        late = torch.tensor(float(time.monotonic() > self.options.stop_at), device=self.device)
+        return self.processes.mean(late) > 0
 
     def _order(self, epoch: int) -> Any:
         return epoch_order(self.ready.train_rows, self.fit.seed, epoch, own=self.ready.own, data=self.experiment.data)

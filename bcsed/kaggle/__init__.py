@@ -1,0 +1,28 @@
+"""Kaggle: where inputs are, rehearsal or rerun, sessions that end, and folders that the official client pushes.
+
+One function for each of the notebooks in ``kaggle_notebooks`` (`train`, `pseudolabel`, `submit`), and one for each
+folder that is pushed (`dataset`, `kernel`). Importing this imports nothing of training: the scoring notebook must not
+break on what only a training needs.
+"""
+
+from __future__ import annotations
+
+from .inputs import find, find_bundles, find_one, kaggle_root
+from .notebooks import kernel
+from .packing import dataset
+from .scoring import Submission, submit, validate
+from .session import pseudolabel, train
+
+__all__ = [
+    "Submission",
+    "dataset",
+    "find",
+    "find_bundles",
+    "find_one",
+    "kaggle_root",
+    "kernel",
+    "pseudolabel",
+    "submit",
+    "train",
+    "validate",
+]

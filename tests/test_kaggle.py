@@ -1,0 +1,652 @@
+"""Kaggle's sessions without Kaggle: both layouts, rehearsal and rerun, what is refused, what is packed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import seal
+
+from bcsed import ConfigError, DataError, bundle, experiments, kaggle, rows, train
+from bcsed._version import __version__
+from bcsed.config import Net
+from bcsed.kaggle import inputs, packing, scoring, wheels, worker
+from bcsed.predict.budget import process_age_s
+
+RATE = 32_000
+CLASSES = ("1139490", "cuckoo1", "frog1")
+LEGACY = {"competition": "{slug}", "dataset": "{slug}", "notebook": "{slug}"}
+NEW = {"competition": "competitions/{slug}", "dataset": "datasets/me/{slug}", "notebook": "notebooks/me/{slug}"}
+LAYOUTS = {"legacy": LEGACY, "new": NEW}
+
+
+def place(root: Path, layout: str, kind: str, slug: str) -> Path:
+    """Return where Kaggle mounts something, its parents made."""
+    path = root / "input" / LAYOUTS[layout][kind].format(slug=slug)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+class Levels(torch.nn.Module):
+    """It reports how loud each step is, once for each class, in its own unit."""
+
+    steps = 8
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("units", torch.arange(1, n_classes + 1) / 40.0)
+
+    def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        B, F, T = db.shape
+        what = db.reshape(B, F, self.steps, T // self.steps).mean((1, 3))[..., None] * self.units
+        return what, torch.zeros_like(what)
+
+
+def sealed_as(folder: Path, classes: tuple[str, ...]) -> Path:
+    seal(Levels(len(classes)), folder, classes, Net(backbone="oracle"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory):
+    """A bundle of the small competition's classes, in another order than its columns."""
+    return sealed_as(tmp_path_factory.mktemp("sealed") / "student", CLASSES[::-1])
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory):
+    """A bundle of another competition."""
+    return sealed_as(tmp_path_factory.mktemp("other") / "stranger", ("1139490", "cuckoo1", "x"))
+
+
+@pytest.fixture(scope="session")
+def some(tmp_path_factory):
+    """A bundle of some of the classes."""
+    return sealed_as(tmp_path_factory.mktemp("some") / "specialist", CLASSES[:2])
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request):
+    return request.param
+
+
+@pytest.fixture
+def tree(tmp_path, land25, layout):
+    """Kaggle's folders before the rerun: the small competition, its test set hidden."""
+    root = tmp_path / "kaggle"
+    data = place(root, layout, "competition", "birdclef-2025")
+    shutil.copytree(land25[0], data)
+    for path in (data / "test_soundscapes").iterdir():
+        path.unlink()
+    (data / "test_soundscapes" / "readme.txt").write_text("the test set is put here when the notebook is scored\n")
+    (root / "working").mkdir()
+    return root
+
+
+def minute(path: Path, seconds: float = 60.0, seed: int = 3) -> Path:
+    rng = np.random.default_rng(seed)
+    n = round(seconds * RATE)
+    level = np.repeat(rng.uniform(0.005, 0.2, int(np.ceil(seconds))), RATE)[:n]
+    soundfile.write(path, (level * rng.standard_normal(n)).astype("float32"), RATE)
+    return path
+
+
+def attach(root: Path, layout: str, sealed: Path, slug: str = "bcsed-train") -> Path:
+    folder = place(root, layout, "notebook", slug)
+    shutil.copytree(sealed, folder / sealed.name)
+    return folder / sealed.name
+
+
+def submission(root: Path) -> Path:
+    return root / "working" / "submission.csv"
+
+
+def test_importing_it_imports_nothing_of_training():
+    code = "import sys, bcsed.kaggle; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "bcsed.kaggle.session" in loaded
+    assert not loaded & {"torch", "timm", "openvino", "matplotlib", "bcsed.train", "bcsed.dataset", "bcsed.losses"}
+
+
+# ---- finding inputs ---------------------------------------------------------------------------------------
+
+
+def test_a_competition_is_found_in_either_layout_and_said(tree, layout, said):
+    found = kaggle.find_one(inputs.COMPETITION, "birdclef-2025", root=tree, say=said.append)
+    assert found == place(tree, layout, "competition", "birdclef-2025")
+    assert said == [f"competition: {found}"]
+
+
+def test_a_competition_under_another_name_is_taken_and_said(tree, layout, said):
+    found = kaggle.find_one(inputs.COMPETITION, "birdclef-2031", root=tree, say=said.append)
+    assert found == place(tree, layout, "competition", "birdclef-2025")
+    assert "'birdclef-2031' is in neither layout" in said[0]
+
+
+def test_a_path_overrides(tree, layout, said):
+    there = place(tree, layout, "competition", "birdclef-2025")
+    for wanted in (str(there), str(there.relative_to(tree / "input"))):
+        assert kaggle.find_one(inputs.COMPETITION, wanted, root=tree, say=said.append) == there
+    with pytest.raises(DataError, match="no competition: there is no '/nowhere/birdclef' below"):
+        kaggle.find_one(inputs.COMPETITION, "/nowhere/birdclef", root=tree, say=said.append)
+
+
+def test_what_is_not_there_is_told_with_what_is(tree, layout, said):
+    place(tree, layout, "dataset", "bcsed-wheels").mkdir()
+    with pytest.raises(DataError, match=r"no bundle: there is no 'my-bundles' below .*attach the output of the train"):
+        kaggle.find_one(inputs.BUNDLE, "my-bundles", root=tree, say=said.append)
+    with pytest.raises(DataError) as caught:
+        kaggle.find_one(inputs.BUNDLE, root=tree, say=said.append)
+    for kind, slug in (("competition", "birdclef-2025"), ("dataset", "bcsed-wheels")):
+        assert LAYOUTS[layout][kind].format(slug=slug) in str(caught.value)
+
+
+def test_an_owner_tells_two_data_sets_apart(tmp_path, sealed, said):
+    for owner in ("ann", "bob"):
+        shutil.copytree(sealed, tmp_path / "input" / "datasets" / owner / "birds" / "student")
+        (tmp_path / "input" / "datasets" / owner / "birds" / "student" / "bundle.json").write_text(f'"{owner}"')
+    found = kaggle.find_one(inputs.BUNDLE, "bob/birds", root=tmp_path, say=said.append)
+    assert found == tmp_path / "input" / "datasets" / "bob" / "birds" / "student"
+    with pytest.raises(DataError, match=r"2 of what should be one bundle, and they differ: .*ann.* and .*bob"):
+        kaggle.find_one(inputs.BUNDLE, "birds", root=tmp_path, say=said.append)
+
+
+def test_the_same_bundle_in_both_layouts_is_one(tmp_path, sealed, said):
+    attach(tmp_path, "legacy", sealed)
+    attach(tmp_path, "new", sealed)
+    found = kaggle.find_bundles([], root=tmp_path, scratch=tmp_path / "scratch", say=said.append)
+    assert len(found) == 1
+
+
+def test_recordings_are_not_walked_through(tree, layout, said, monkeypatch):
+    data = place(tree, layout, "competition", "birdclef-2025")
+    entered = []
+    scan = inputs.os.scandir
+    monkeypatch.setattr(inputs.os, "scandir", lambda path: entered.append(Path(path).name) or scan(path))
+    kaggle.find(inputs.BUNDLE, root=tree, say=said.append)
+    assert data.name in entered
+    assert not {"train_audio", "train_soundscapes", *CLASSES} & set(entered)
+
+
+def test_the_root_is_an_argument_or_an_environment_variable(tree, monkeypatch):
+    monkeypatch.setenv(inputs.ROOT_VARIABLE, str(tree))
+    assert kaggle.kaggle_root() == tree
+    monkeypatch.delenv(inputs.ROOT_VARIABLE)
+    assert kaggle.kaggle_root(tree) == tree
+    with pytest.raises(DataError, match="has no folder input: this is no Kaggle notebook"):
+        kaggle.kaggle_root(tree / "working")
+
+
+def test_bundles_named_are_taken_in_their_order_and_once(tree, layout, sealed, other, said):
+    first, second = attach(tree, layout, sealed), attach(tree, layout, other, "rival")
+    scratch = tree / "working" / ".bundles"
+    found = kaggle.find_bundles(["stranger", "bcsed-train"], root=tree, scratch=scratch, say=said.append)
+    assert found == [second, first]
+    with pytest.raises(ConfigError, match="is named twice among the bundles"):
+        kaggle.find_bundles(["student", "bcsed-train"], root=tree, scratch=scratch, say=said.append)
+
+
+# ---- scoring -----------------------------------------------------------------------------------------------
+
+
+def submit(root: Path, said: list[str], **settings) -> scoring.Submission:
+    given = {"competition": "birdclef-2025", "rehearse": 2, "jobs": 1} | settings
+    return kaggle.submit(root=root, say=said.append, **given)
+
+
+def test_a_rehearsal_scores_training_soundscapes_and_carries_the_time_over(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    result = submit(tree, said)
+    assert (result.rerun, result.n_recordings, result.n_rows, result.n_failed) == (False, 2, 8, 0)
+    table = rows.read(submission(tree))
+    data = place(tree, layout, "competition", "birdclef-2025")
+    first, second = sorted((data / "train_soundscapes").iterdir())[:2]
+    assert list(table.index) == rows.row_ids(first.stem, 4, 5) + rows.row_ids(second.stem, 4, 5)
+    # The bundle answers in another order; columns are bound by name.
+    assert tuple(table.columns) == CLASSES
+    assert any("rehearsal: 2 recordings in" in line and "700 would take" in line for line in said)
+    assert result.full_s > result.seconds * 350
+
+
+def test_a_rerun_scores_the_test_recordings_whatever_the_variable_says(tree, layout, sealed, said, monkeypatch):
+    attach(tree, layout, sealed)
+    data = place(tree, layout, "competition", "birdclef-2025")
+    wanted = [minute(data / "test_soundscapes" / f"soundscape_{number}.ogg", seed=number).stem for number in (2, 1)]
+    monkeypatch.setenv(scoring.RERUN_VARIABLE, "1")
+    result = submit(tree, said)
+    assert (result.rerun, result.n_recordings, result.n_rows) == (True, 2, 24)
+    assert list(rows.read(submission(tree)).index) == [
+        row_id for stem in sorted(wanted) for row_id in rows.row_ids(stem, 12, 5)
+    ]
+
+
+def test_the_submission_is_what_predict_answers(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    submit(tree, said)
+    from bcsed import predict
+
+    data = place(tree, layout, "competition", "birdclef-2025")
+    paths = sorted((data / "train_soundscapes").iterdir())[:2]
+    answered = predict.predict([bundle.load(sealed)], paths, jobs=0).scores
+    np.testing.assert_allclose(rows.read(submission(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6)
+
+
+def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, said, monkeypatch):
+    attach(tree, layout, sealed)
+    submission(tree).write_text("left from before")
+    monkeypatch.setenv(scoring.RERUN_VARIABLE, "true")
+    with pytest.raises(DataError, match=r"this is the scoring rerun .* holds no recording; nothing is written"):
+        submit(tree, said)
+    assert not submission(tree).exists()
+
+
+def test_nothing_to_rehearse_on(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    shutil.rmtree(place(tree, layout, "competition", "birdclef-2025") / "train_soundscapes")
+    with pytest.raises(DataError, match=r"holds no recording, and .* none to rehearse on; attach the competition's da"):
+        submit(tree, said)
+
+
+def test_no_bundle_attached(tree, layout, said):
+    with pytest.raises(DataError, match=r"no bundle below .*; attach the output of the training notebook.* holds "):
+        submit(tree, said)
+
+
+def test_two_bundles_with_different_classes(tree, layout, sealed, some, said):
+    attach(tree, layout, sealed, "a")
+    attach(tree, layout, some, "b")
+    with pytest.raises(DataError, match=r"student and .*specialist do not answer the same classes: 'frog1' is in only"):
+        submit(tree, said)
+    # Asked for by name, a specialist has its say where it has one.
+    assert submit(tree, said, bundles=["student", "specialist"]).n_rows == 8
+
+
+def test_a_bundle_of_another_competition(tree, layout, other, said):
+    attach(tree, layout, other)
+    with pytest.raises(DataError, match=r"answers 'x' \(1 such classes\), which .* does not have; it was trained for"):
+        submit(tree, said)
+
+
+def test_a_table_in_which_nothing_was_scored_is_never_written(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    data = place(tree, layout, "competition", "birdclef-2025")
+    for number in (1, 2):
+        (data / "test_soundscapes" / f"soundscape_{number}.ogg").write_bytes(b"no audio at all")
+    with pytest.raises(DataError, match=r"none of 2 recordings could be scored .*; no submission is written"):
+        submit(tree, said)
+    assert not submission(tree).exists()
+
+
+def test_a_bad_recording_among_good_ones_is_filled_and_named(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    data = place(tree, layout, "competition", "birdclef-2025")
+    minute(data / "test_soundscapes" / "soundscape_1.ogg")
+    (data / "test_soundscapes" / "soundscape_2.ogg").write_bytes(b"no audio at all")
+    result = submit(tree, said)
+    assert (result.n_failed, result.n_rows) == (1, 24)
+    assert any(line.startswith("filled: ") and "soundscape_2.ogg" in line for line in said)
+    assert len(rows.read(submission(tree))) == 24
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(59.9, 12), (60.04, 12), (54.0, 11), (7.0, 2)])
+def test_a_soundscape_of_another_length_has_its_rows_and_is_named(tree, layout, sealed, said, seconds, count):
+    attach(tree, layout, sealed)
+    data = place(tree, layout, "competition", "birdclef-2025")
+    minute(data / "test_soundscapes" / "soundscape_1.ogg")
+    minute(data / "test_soundscapes" / "soundscape_2.ogg", seconds)
+    submit(tree, said)
+    assert list(rows.read(submission(tree)).index)[12:] == rows.row_ids("soundscape_2", count, 5)
+    assert f"soundscape_2.ogg lasts {seconds:.4g} s and not 60: it has {count} rows" in said
+
+
+def test_the_template_decides_the_order_of_columns(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    data = place(tree, layout, "competition", "birdclef-2025")
+    submit(tree, said)
+    before = rows.read(submission(tree))
+    template = rows.read(data / "sample_submission.csv")
+    template[["frog1", "1139490", "cuckoo1"]].to_csv(data / "sample_submission.csv")
+    submit(tree, said)
+    after = rows.read(submission(tree))
+    assert tuple(after.columns) == ("frog1", "1139490", "cuckoo1")
+    np.testing.assert_array_equal(after[list(CLASSES)].to_numpy(), before.to_numpy())
+    assert "sample_submission.csv has its columns in another order than student; they are bound by name" in said
+
+
+def test_time_counts_from_the_start_and_in_a_session_at_work_from_the_call(tree, layout, sealed, said, monkeypatch):
+    attach(tree, layout, sealed)
+    # This process is older than that: nothing is scored, and so nothing is written.
+    with pytest.raises(DataError, match=r"none of 2 recordings could be scored .*the time was up.*; no submission"):
+        submit(tree, said, budget_min=0.001)
+    monkeypatch.setenv(scoring.RUN_TYPE_VARIABLE, "Interactive")
+    age = process_age_s()
+    assert age - 1 < scoring._counted_from() < age + 60
+    monkeypatch.setenv(scoring.RUN_TYPE_VARIABLE, "Batch")
+    assert scoring._counted_from() == 0
+
+
+@pytest.fixture
+def good(tmp_path):
+    """A valid submission of two recordings."""
+    ids = rows.row_ids("a", 12, 5) + rows.row_ids("b", 12, 5)
+    table = rows.make(ids, CLASSES, np.random.default_rng(1).random((24, 3), np.float32))
+    table.to_csv(tmp_path / "submission.csv")
+    kaggle.validate(tmp_path / "submission.csv", ids, CLASSES)
+    return tmp_path / "submission.csv", table
+
+
+def same_answer(table):
+    table.iloc[:12] = table.iloc[0].to_numpy()
+    table.iloc[12:] = table.iloc[12].to_numpy()
+    return table
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda t: t[list(CLASSES[::-1])], "columns in another order: column 1 is 'frog1' where '1139490' belongs"),
+        (lambda t: t.iloc[:-1], "has 23 rows where the recordings have 24; the rest is the same"),
+        (lambda t: t.iloc[::-1], "'b_60' stands where 'a_5' belongs"),
+        (lambda t: t.assign(frog1=np.nan), "holds no number at row 'a_5', class 'frog1'"),
+        (lambda t: t * 0 + 0.5, "gives every row the same scores, which would score .5"),
+        (same_answer, "repeats one answer over all rows of 2 of 2 recordings, 'a' first"),
+    ],
+)
+def test_what_kaggle_would_refuse_or_score_half_is_refused_here(good, spoil, sentence):
+    path, table = good
+    spoil(table).to_csv(path, index_label="row_id")
+    with pytest.raises(DataError, match=sentence):
+        kaggle.validate(path, list(rows.row_ids("a", 12, 5) + rows.row_ids("b", 12, 5)), CLASSES)
+
+
+def test_rows_that_were_not_scored_get_their_recordings_mean():
+    said: list[str] = []
+    table = rows.make(["a_5", "a_10"], ["x"], np.array([[0.2], [0.4]], "float32"))
+    whole = scoring._complete(table, ["a_5", "a_10", "a_15", "b_5"], said.append)
+    np.testing.assert_allclose(whole.loc[["a_15", "b_5"], "x"], 0.3, rtol=1e-6)
+    assert "2 of 4 rows were not scored, 'a_15' first" in said[0]
+
+
+# ---- sessions ----------------------------------------------------------------------------------------------
+
+CHANGES = (
+    "fit__epochs=2",
+    "fit__warmup_epochs=0",
+    "fit__cycle_epochs=2",
+    "fit__batch_size=6",
+    "data__n_folds=3",
+    "data__min_class_count=1",
+)
+
+
+def learn(root: Path, said: list[str], **settings) -> Path | None:
+    given = {"experiment": "tiny", "changes": CHANGES, "competition": "birdclef-2025", "jobs": 1, "cache_gb": 0.1}
+    return kaggle.train(root=root, say=said.append, **given | settings)
+
+
+# Sessions differ in nothing but where inputs lie, which the tests above try in both layouts.
+one_layout = pytest.mark.parametrize("layout", ["new"], indirect=True)
+
+
+@pytest.mark.slow
+@one_layout
+def test_a_session_that_ends_is_continued_from_its_output(tree, layout, said, tmp_path, monkeypatch):
+    assert learn(tree, said) is not None
+    whole = train.run.load_state(tree / "working" / "run" / "last.pt")
+    assert any("no run to resume among the inputs, so a new run begins" in line for line in said)
+    shutil.rmtree(tree / "working")
+    # Asked before an epoch and between its steps: the time is over in the middle of the second epoch.
+    asked = []
+    honest = train.loop.Loop._out_of_time
+    monkeypatch.setattr(train.loop.Loop, "_out_of_time", lambda loop: asked.append(loop.step) or len(asked) > 3)
+    assert learn(tree, said) is None
+    assert any("attach this notebook's output as an input and run it again" in line for line in said)
+    assert not (tree / "working" / "bundle-tiny-0").exists()
+    monkeypatch.setattr(train.loop.Loop, "_out_of_time", honest)
+    earlier = place(tree, layout, "notebook", "bcsed-train")
+    shutil.move(tree / "working", earlier)
+    for path in sorted((earlier / "run").iterdir()):
+        path.chmod(0o444)
+    (tree / "working").mkdir()
+    sealed = learn(tree, said)
+    assert sealed is not None
+    assert said.count(f"run to resume: {earlier / 'run'}") == 1
+    left = train.run.load_state(earlier / "run" / "last.pt")
+    assert (left["epoch"], left["step"]) == (1, 1)
+    assert bundle.load(sealed).provenance["epoch"] in (1, 2)
+    state = train.run.load_state(tree / "working" / "run" / "last.pt")
+    assert [entry["epoch"] for entry in state["history"]] == [1, 2]
+    # To the bit what an uninterrupted session comes to.
+    assert all((state["model"][name] == whole["model"][name]).all() for name in whole["model"])
+
+
+@pytest.mark.slow
+@one_layout
+def test_a_finished_run_is_sealed_and_not_trained_again(tree, layout, said):
+    first = learn(tree, said)
+    assert first is not None
+    weights = bundle.load(first).sha256
+    again = learn(tree, said)
+    assert bundle.load(again).sha256 == weights
+    assert any("begun in this session" in line for line in said)
+
+
+@pytest.mark.slow
+@one_layout
+def test_another_training_is_not_continued(tree, layout, said):
+    learn(tree, said, hours=24.0)
+    shutil.move(tree / "working", place(tree, layout, "notebook", "bcsed-train"))
+    (tree / "working").mkdir()
+    with pytest.raises(DataError, match="cannot be resumed: its fold differs from what was asked now"):
+        learn(tree, said, fold=1)
+    shutil.rmtree(tree / "working" / "run")
+    assert learn(tree, said, fold=1, resume="fresh") is not None
+    assert "a new run begins, as was asked" in said
+
+
+@one_layout
+def test_which_run_is_meant_has_to_be_clear(tree, layout, said):
+    for slug in ("one", "two"):
+        folder = place(tree, layout, "notebook", slug) / "run"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(f'{{"slug": "{slug}"}}')
+    with pytest.raises(DataError, match="two runs that could be resumed; name the one that is meant, or 'fresh'"):
+        learn(tree, said)
+    with pytest.raises(DataError, match="no run to resume: there is no 'three' below"):
+        learn(tree, said, resume="three")
+
+
+@one_layout
+def test_hours_that_are_over(tree, layout, said):
+    with pytest.raises(ConfigError, match="hours=1e-06 are over before the training begins"):
+        learn(tree, said, hours=1e-6)
+
+
+@one_layout
+def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, said, land25):
+    injects = (*CHANGES, "pseudo__share=0.25")
+    with pytest.raises(DataError, match=r"no table of pseudolabels below .*; attach the output of the pseudolabel not"):
+        learn(tree, said, changes=injects)
+    with pytest.raises(ConfigError, match="tiny injects no pseudolabelled soundscapes, so 'pl' would not be heard"):
+        learn(tree, said, pseudolabels="pl")
+    folder = place(tree, layout, "notebook", "bcsed-pseudolabel")
+    folder.mkdir()
+    for path in land25[1].parent.glob("pl.*"):
+        shutil.copy(path, folder / path.name)
+    # Other Parquet files may lie beside it; a table has its provenance.
+    (folder / "part-0.parquet").write_bytes(b"PAR1")
+    assert learn(tree, said, changes=injects) is not None
+    assert f"table of pseudolabels: {folder / 'pl.parquet'}" in said
+
+
+@one_layout
+def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later(tree, layout, sealed, said):
+    attach(tree, layout, sealed)
+    given = {"root": tree, "competition": "birdclef-2025", "jobs": 0, "say": said.append, "limit": 4}
+    assert kaggle.pseudolabel(**given, hours=1e-6) is None
+    assert any("attach this notebook's output" in line for line in said)
+    earlier = place(tree, layout, "notebook", "bcsed-pseudolabel")
+    shutil.move(tree / "working", earlier)
+    (tree / "working").mkdir()
+    out = kaggle.pseudolabel(**given, threshold=0.01)
+    assert out == tree / "working" / "pseudolabels.parquet"
+    assert any(line.startswith("answers to go on with: ") for line in said)
+    from bcsed import pseudolabel
+
+    assert len(pseudolabel.read(out).values) == 16
+    assert not pseudolabel.answers_folder(out).exists()
+
+
+@pytest.mark.slow
+@one_layout
+def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
+    changes = [change for change in CHANGES if "batch_size" not in change] + ["fit__batch_size=4"]
+    assert learn(tree, said, processes=2, hours=24.0, changes=changes) is not None
+    assert [line.split(",")[0] for line in said if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
+    with pytest.raises(DataError, match="2 processes cannot share a batch of 3 equally"):
+        learn(tree, said, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit__batch_size=3"])
+    # The time is over when they have come together: neither waits for the other.
+    shutil.rmtree(tree / "working" / "run", ignore_errors=True)
+    job = {"experiment": "tiny", "changes": changes, "jobs": 1, "resume": False, "stop_after_min": 0.0}
+    data = place(tree, layout, "competition", "birdclef-2025")
+    worker.share({**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, said.append)
+    assert not train.finished(tree / "working" / "run")
+
+
+def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
+    row = experiments.find("tiny").vary("t", **experiments.read_changes(list(CHANGES)))
+    train.train(row, year, tmp_path / "run", jobs=1, stop_after_min=0.0)
+    assert not train.finished(tmp_path / "run")
+    train.train(row, year, tmp_path / "run", jobs=1, resume=True, stop_after_min=60.0)
+    assert train.finished(tmp_path / "run")
+
+
+# ---- data sets ---------------------------------------------------------------------------------------------
+
+
+def fake_wheels(folder: Path, *, version: str = __version__, tag: str = "cp312-cp312-manylinux_2_31_x86_64") -> Path:
+    folder.mkdir(parents=True)
+    for name in (
+        f"bcsed-{version}-py3-none-any",
+        f"openvino-2026.4.1-1-{tag}",
+        "openvino_telemetry-2025.2.0-py3-none-any",
+    ):
+        (folder / f"{name}.whl").write_bytes(name.encode())
+    (folder / "numpy-2.0.0-cp312-cp312-manylinux_2_28_x86_64.whl").write_bytes(b"not to be taken")
+    return folder
+
+
+def test_wheels_are_gathered_into_a_flat_folder_with_sums_and_sizes(tmp_path, said):
+    out = kaggle.dataset(tmp_path / "out", "me", wheels=fake_wheels(tmp_path / "in"), say=said.append)
+    names = sorted(path.name for path in out.iterdir())
+    assert [name.split("-")[0] for name in names] == [
+        "SHA256SUMS",
+        "bcsed",
+        "dataset",
+        "openvino",
+        "openvino_telemetry",
+    ]
+    assert all(path.is_file() for path in out.iterdir())
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=out, check=True, capture_output=True)
+    assert json.loads((out / "dataset-metadata.json").read_text())["id"] == "me/bcsed-wheels"
+    assert said[-1].endswith("in 3 files")
+
+
+def test_wheels_that_could_not_be_installed_are_refused(tmp_path, said):
+    def refuse(sentence, *, error=DataError, python=("3.12",), **fake):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with pytest.raises(error, match=sentence):
+            kaggle.dataset(
+                folder / "out", "me", wheels=fake_wheels(folder / "in", **fake), python=python, say=said.append
+            )
+
+    refuse("no wheel of openvino for Python 3.13 on Linux x86_64; there is openvino-", python=("3.12", "3.13"))
+    refuse("no wheel of openvino for Python 3.12", tag="cp312-cp312-macosx_11_0_arm64")
+    refuse("bcsed-9.0.0-py3-none-any.whl is of another version than the bcsed", version="9.0.0")
+    refuse("a version of Python is written 3.12, got '312'", python=("312",), error=ConfigError)
+    with pytest.raises(DataError, match=r"no wheel of bcsed for Python 3\.12 on Linux x86_64; there is none"):
+        kaggle.dataset(tmp_path / "x", "me", wheels=tmp_path, say=said.append)
+
+
+def test_bcsed_from_a_wheel_cannot_be_built_again(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(wheels, "__file__", str(tmp_path / "site-packages" / "bcsed" / "kaggle" / "wheels.py"))
+    with pytest.raises(
+        DataError, match=r"bcsed is installed from a wheel .*, which is not built again: run this in a c"
+    ):
+        kaggle.dataset(tmp_path / "out", "me", say=said.append)
+
+
+@pytest.mark.parametrize("how", ["as it is", "unpacked into a folder", "unpacked in place"])
+def test_a_packed_bundle_is_found_again_however_kaggle_unpacks_it(tree, layout, sealed, said, how):
+    out = kaggle.dataset(tree / "out", "me", bundles=[sealed], say=said.append)
+    packed = out / "student.zip"
+    mounted = place(tree, layout, "dataset", "bcsed-bundles")
+    mounted.mkdir()
+    if how == "as it is":
+        shutil.copy(packed, mounted)
+    else:
+        with zipfile.ZipFile(packed) as inside:
+            inside.extractall(mounted / "student" if how == "unpacked into a folder" else mounted)
+    for wanted in ([], ["student"], ["bcsed-bundles"]) if how != "as it is" else ([], ["student"]):
+        (found,) = kaggle.find_bundles(wanted, root=tree, scratch=tree / "working" / "b", say=said.append)
+        there = bundle.load(found)
+        assert there.contract == bundle.load(sealed).contract
+        assert there.name == "student"
+        assert not (found / "weights.safetensors").exists()
+
+
+def test_bundles_are_packed_to_the_same_bytes_and_with_weights_where_asked(tmp_path, sealed, said):
+    first, second = (kaggle.dataset(tmp_path / n, "me", bundles=[sealed], say=said.append) for n in "ab")
+    assert (first / "SHA256SUMS").read_bytes() == (second / "SHA256SUMS").read_bytes()
+    third = kaggle.dataset(tmp_path / "c", "me", bundles=[sealed], with_weights=True, say=said.append)
+    with zipfile.ZipFile(third / "student.zip") as inside:
+        assert "student/weights.safetensors" in inside.namelist()
+
+
+def test_bundles_that_no_notebook_would_take_together_are_not_packed_together(tmp_path, sealed, other, said):
+    with pytest.raises(ConfigError, match="do not answer the same classes, so no notebook would take both unasked"):
+        kaggle.dataset(tmp_path / "a", "me", bundles=[sealed, other], say=said.append)
+    shutil.copytree(sealed, tmp_path / "elsewhere" / "student")
+    with pytest.raises(ConfigError, match="two bundles are called 'student'"):
+        kaggle.dataset(tmp_path / "b", "me", bundles=[sealed, tmp_path / "elsewhere" / "student"], say=said.append)
+
+
+def test_a_zip_that_would_write_elsewhere_is_refused(tmp_path):
+    (tmp_path / "input" / "evil").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "input" / "evil" / "x.zip", "w") as packed:
+        packed.writestr("../bundle.json", "{}")
+    with pytest.raises(DataError, match=r"holds a folder '\.\.', which is no bundle"):
+        packing.unpack(tmp_path / "input", tmp_path / "scratch" / "deep")
+    (tmp_path / "input" / "evil" / "x.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        packing.unpack(tmp_path / "input", tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    ("owner", "slug", "sentence"),
+    [("my name", "", "'my name' is no Kaggle user name"), ("me", "wheel", "has 6 to 50 characters, a-z, 0-9 and '-'")],
+)
+def test_names_that_kaggle_does_not_take(tmp_path, said, owner, slug, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        kaggle.dataset(tmp_path / "out", owner, slug=slug, say=said.append)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_taken(tmp_path, said):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(DataError, match="is already there; name a new folder for the data set"):
+        kaggle.dataset(tmp_path, "me", say=said.append)

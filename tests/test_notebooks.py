@@ -1,0 +1,502 @@
+"""The notebooks: thin, as generated, pushed by the official client, and run from an empty machine to a score."""
+
+from __future__ import annotations
+
+import ast
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+import warnings
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pandas as pd
+import pytest
+
+from bcsed import ConfigError, DataError, cli, kaggle, metrics, rows, sample
+from bcsed._version import __version__
+from bcsed.kaggle import notebooks, packing
+
+ROOT = Path(__file__).parent.parent
+KINDS = ("train", "pseudolabel", "submit")
+THIN = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.Try, ast.comprehension}
+
+
+def read(folder: Path, kind: str) -> dict:
+    return json.loads((folder / f"{kind}.ipynb").read_text())
+
+
+def code(notebook: dict) -> list[str]:
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+# ---- as they are committed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_notebook_is_thin(kind):
+    notebook = read(ROOT / "kaggle_notebooks" / kind, kind)
+    cells = code(notebook)
+    assert len(notebook["cells"]) <= 6
+    assert sum(len(cell.splitlines()) for cell in cells) <= 30
+    assert max(len(line) for cell in cells for line in cell.splitlines()) <= 120
+    for cell in cells:
+        found = {type(node) for node in ast.walk(ast.parse(cell))}
+        assert not found & THIN, cell
+    assert all(
+        cell["outputs"] == [] and cell["execution_count"] is None for cell in notebook["cells"] if "outputs" in cell
+    )
+    told = "".join(notebook["cells"][0]["source"])
+    assert notebook["cells"][0]["cell_type"] == "markdown"
+    assert "Attach the data of the competition" in told
+    assert "data set of wheels" in told.replace("\n", " ")
+    # One cell is edited, and it holds nothing but names and plain values.
+    (settings,) = (cell for cell in cells if cell.startswith("# Settings"))
+    for line in ast.parse(settings).body:
+        assert isinstance(line, ast.Assign)
+        ast.literal_eval(line.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_committed_notebook_is_the_one_that_is_generated(kind, tmp_path):
+    made = kaggle.kernel(kind, tmp_path / kind, "bcsed")
+    for name in (f"{kind}.ipynb", notebooks.METADATA):
+        committed = ROOT / "kaggle_notebooks" / kind / name
+        assert (made / name).read_text() == committed.read_text(), (
+            f"bcsed kaggle kernel {kind} {committed.parent} --owner bcsed"
+        )
+    assert {path.name for path in (ROOT / "kaggle_notebooks" / kind).iterdir()} == {f"{kind}.ipynb", notebooks.METADATA}
+
+
+def test_the_committed_data_set_is_the_one_that_is_generated():
+    committed = json.loads((ROOT / "dataset-metadata.json").read_text())
+    assert committed == packing.metadata("bcsed", packing.WHEELS_SLUG)
+    assert 6 <= len(committed["title"]) <= 50
+    assert 20 <= len(committed["subtitle"]) <= 80
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_is_an_argument_and_is_handed_over(kind):
+    import inspect
+
+    function = getattr(kaggle, kind)
+    known = set(inspect.signature(function).parameters)
+    (call,) = (
+        cell for cell in code(read(ROOT / "kaggle_notebooks" / kind, kind)) if "from bcsed import kaggle" in cell
+    )
+    handed = dict(re.findall(r"(\w+)=(\w+)", call))
+    assert handed == {name: name.upper() for name in notebooks.NOTEBOOKS[kind].settings} | {"say": "print"}
+    assert set(handed) <= known
+    # What is not shown keeps its default; nothing that a user must know is hidden.
+    assert known - set(handed) <= {"root", "cache_gb", "stride_s"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metadata_says_everything_and_keeps_the_network_off(kind):
+    told = json.loads((ROOT / "kaggle_notebooks" / kind / notebooks.METADATA).read_text())
+    assert told["enable_internet"] is False
+    assert told["is_private"] is True
+    assert told["enable_tpu"] is False
+    assert told["enable_gpu"] is (kind == "train")
+    assert told["machine_shape"] == ("NvidiaTeslaT4" if kind == "train" else None)
+    assert told["code_file"] == f"{kind}.ipynb"
+    assert (told["language"], told["kernel_type"]) == ("python", "notebook")
+    assert told["dataset_sources"] == ["bcsed/bcsed-wheels"]
+    assert told["competition_sources"] == ["birdclef-2026"]
+    assert told["kernel_sources"] == ([] if kind == "train" else ["bcsed/bcsed-train"])
+    assert told["id"] == "bcsed/" + told["title"].replace(" ", "-")
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
+
+
+def test_settings_are_written_into_the_one_cell(tmp_path):
+    words = [
+        "competition=birdclef-2025",
+        "bundles=mine",
+        'steps=["top=3"]',
+        "budget_min=70",
+        "weights=[1, 2]",
+        "mean=rank",
+    ]
+    out = kaggle.kernel("submit", tmp_path / "k", "me", settings=words)
+    namespace: dict = {}
+    (settings,) = (cell for cell in code(read(out, "submit")) if cell.startswith("# Settings"))
+    exec(settings, namespace)
+    assert namespace["COMPETITION"] == "birdclef-2025"
+    assert (namespace["STEPS"], namespace["BUNDLES"]) == (["top=3"], ["mine"])
+    assert (namespace["BUDGET_MIN"], namespace["WEIGHTS"], namespace["MEAN"]) == (70, [1, 2], "rank")
+    assert namespace["REHEARSE"] == 20
+    told = json.loads((out / notebooks.METADATA).read_text())
+    assert told["competition_sources"] == ["birdclef-2025"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "sentence"),
+    [
+        ("submit", ["speed=3"], "--set takes name=value of competition, bundles"),
+        ("submit", ["rehearse"], "got 'rehearse'"),
+        ("submit", ["rehearse=many"], "rehearse cannot be 'many'; its default is 20"),
+        ("submit", ["rehearse=None"], "rehearse cannot be 'None'"),
+        ("submit", ["bundles=[1]"], "bundles is a list of names"),
+        ("train", ["hours=True"], "hours cannot be 'True'"),
+        ("train", ["fold=0.5"], "fold cannot be '0.5'"),
+        ("fly", [], "there is no notebook 'fly'; there are train, pseudolabel, submit"),
+    ],
+)
+def test_settings_that_make_no_sense(tmp_path, kind, words, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        kaggle.kernel(kind, tmp_path / "k", "me", settings=words)
+    assert not (tmp_path / "k").exists()
+
+
+def test_what_is_attached_has_its_form(tmp_path):
+    for wrong, sentence in (
+        ({"datasets": ["x"]}, "what is attached is written owner/slug, got 'x'"),
+        ({"models": ["a/b"]}, "a model is written owner/model/framework/variation/version, got 'a/b'"),
+        ({"title": "abc"}, "a notebook's title has 5 to 50 characters"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            kaggle.kernel("train", tmp_path / "k", "me", **wrong)
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "mine.py").write_text("precious")
+    with pytest.raises(DataError, match="holds other things; name a new folder for the kernel"):
+        kaggle.kernel("train", tmp_path / "k", "me")
+
+
+# ---- the official client -----------------------------------------------------------------------------------
+
+
+class Stub(http.server.BaseHTTPRequestHandler):
+    """As much of Kaggle as the client asks: it takes everything, and remembers it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def answer(self, status: int, values: dict) -> None:
+        told = json.dumps(values).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def do_POST(self) -> None:
+        service = urlparse(self.path).path.rsplit("/", 1)[-1]
+        asked = json.loads(self.body() or b"{}")
+        self.server.asked.append((service, asked))
+        if service == "GetDatasetStatus":
+            self.answer(404, {"code": 404, "message": "not found"})
+        elif service == "StartBlobUpload":
+            place = f"http://127.0.0.1:{self.server.server_port}/blob/{asked['name']}"
+            self.answer(200, {"token": f"token-{asked['name']}", "createUrl": place})
+        elif service == "SaveKernel":
+            self.answer(200, {"ref": asked.get("slug", ""), "url": "https://example.org/k", "versionNumber": 1})
+        else:
+            self.answer(200, {"ref": "r", "url": "https://example.org/d", "status": "ok"})
+
+    def do_PUT(self) -> None:
+        self.server.blobs[urlparse(self.path).path.removeprefix("/blob/")] = self.body()
+        self.answer(200, {})
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def client(tmp_path):
+    """The official client, talking to the stub; it calls with words and returns what was printed."""
+    pytest.importorskip("kagglesdk")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    server.asked, server.blobs = [], {}
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    (tmp_path / "config").mkdir()
+    # Its local mode speaks to http://localhost, which a proxy takes to wherever the stub is.
+    proxy = f"http://127.0.0.1:{server.server_port}"
+    kept = {name: value for name, value in os.environ.items() if not re.search("proxy|kaggle", name, re.IGNORECASE)}
+    env = kept | {
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+        "HTTP_PROXY": proxy,
+        "http_proxy": proxy,
+        "NO_PROXY": "127.0.0.1",
+    }
+    env |= {
+        "KAGGLE_USERNAME": "me",
+        "KAGGLE_KEY": "0" * 32,
+        "KAGGLE_CONFIG_DIR": str(tmp_path / "config"),
+        "HOME": str(tmp_path),
+    }
+
+    def call(*words: str) -> str:
+        command = [sys.executable, "-c", "from kaggle.cli import main; main()", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    call.server = server
+    yield call
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_client_pushes_a_kernel(client, tmp_path, kind, capsys):
+    words = ["kaggle", "kernel", kind, str(tmp_path / kind), "--owner", "me", "--set", "competition=birdclef-2025"]
+    assert cli.main(words) == 0
+    assert f"push it: kaggle kernels push -p {tmp_path / kind}" in capsys.readouterr().out
+    told = client("kernels", "push", "-p", str(tmp_path / kind))
+    assert "Kernel version 1 successfully pushed" in told
+    assert "surprising behavior" not in told
+    ((service, sent),) = client.server.asked
+    assert service == "SaveKernel"
+    wanted = json.loads((tmp_path / kind / notebooks.METADATA).read_text())
+    assert (sent["slug"], sent["newTitle"]) == (f"me/bcsed-{kind}", f"bcsed {kind}")
+    assert (sent["enableInternet"], sent["isPrivate"], sent["enableGpu"]) == (False, True, kind == "train")
+    assert (sent["language"], sent["kernelType"]) == ("python", "notebook")
+    assert sent["datasetDataSources"] == ["me/bcsed-wheels"]
+    assert sent["competitionDataSources"] == ["birdclef-2025"]
+    assert sent.get("kernelDataSources", []) == wanted["kernel_sources"]
+    assert sent.get("machineShape") == wanted["machine_shape"]
+    assert sent["dockerImagePinningType"] == "original"
+    # The client joins each cell's lines; the rest is what was written.
+    source = json.loads(sent["text"])
+    assert ["".join(cell["source"]) for cell in read(tmp_path / kind, kind)["cells"]] == [
+        c["source"] for c in source["cells"]
+    ]
+    assert any('COMPETITION = "birdclef-2025"' in cell["source"] for cell in source["cells"])
+
+
+@pytest.mark.slow
+def test_the_client_uploads_every_file_of_a_data_set(client, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in (f"bcsed-{__version__}-py3-none-any", "openvino-1.0-1-cp312-cp312-manylinux2014_x86_64"):
+        (tmp_path / "in" / f"{name}.whl").write_bytes(name.encode() * 1000)
+    (tmp_path / "in" / "openvino_telemetry-1.0-py3-none-any.whl").write_bytes(b"telemetry")
+    out = tmp_path / "out"
+    assert cli.main(["kaggle", "dataset", str(out), "--owner", "me", "--wheels", str(tmp_path / "in")]) == 0
+    told = client("datasets", "create", "-p", str(out))
+    assert "kipping" not in told
+    (created,) = (sent for service, sent in client.server.asked if service == "CreateDataset")
+    assert (created["ownerSlug"], created["slug"], created["title"]) == ("me", "bcsed-wheels", "bcsed wheels")
+    assert created["licenseName"] == "other"
+    assert created["isPrivate"] is True
+    there = {path.name for path in out.iterdir()} - {"dataset-metadata.json"}
+    assert len(there) == 4
+    assert {file["token"] for file in created["files"]} == {f"token-{name}" for name in there}
+    assert client.server.blobs == {name: (out / name).read_bytes() for name in there}
+
+
+# ---- from an empty machine to a score ----------------------------------------------------------------------
+
+SETTINGS = {
+    "train": [
+        "experiment=tiny",
+        'changes=["fit__epochs=14", "fit__cycle_epochs=14", "fit__warmup_epochs=1", "fit__batch_size=16"]',
+        "fold=None",
+        "jobs=2",
+    ],
+    "pseudolabel": ["select=top", "top_n=5", "jobs=2"],
+    "submit": ["rehearse=3", "jobs=2"],
+}
+# What a scoring notebook must never need.
+FORBIDDEN = ("bcsed.train", "bcsed.dataset", "bcsed.augment", "bcsed.losses", "bcsed.transfer", "bcsed.plot", "timm")
+PROBE = """
+import json, resource, sys
+import bcsed
+peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print("PROBE" + json.dumps({"modules": sorted(sys.modules), "peak_kib": peak_kib, "home": bcsed.__file__}))
+"""
+# Any connection to another machine is an error: Kaggle has no network.
+NO_NETWORK = """
+import socket
+_connect = socket.socket.connect
+def connect(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"no network here: {address}")
+    return _connect(self, address)
+socket.socket.connect = connect
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """A fresh virtual environment with what Kaggle's image has, without bcsed and OpenVINO; and the wheels."""
+    home = tmp_path_factory.mktemp("machine")
+    wheels = kaggle.dataset(
+        home / "wheels", "me", python=(f"{sys.version_info.major}.{sys.version_info.minor}",), say=lambda _: None
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
+    site = next((home / "venv").glob("lib/python*/site-packages"))
+    deps = home / "image"
+    deps.mkdir()
+    for path in sorted(Path(sysconfig.get_path("purelib")).iterdir()):
+        if not re.match(r"(?i)(__editable__\W*)?_*(bcsed|openvino)|.*\.pth$|__pycache__", path.name):
+            (deps / path.name).symlink_to(path)
+    (site / "image.pth").write_text(f"{deps}\nimport no_network\n")
+    (site / "no_network.py").write_text(NO_NETWORK)
+    interpreter = home / "venv" / "bin" / "python"
+    for name in ("bcsed", "openvino"):
+        assert subprocess.run(
+            [interpreter, "-c", f"import {name}"], cwd=home, capture_output=True, check=False
+        ).returncode, name
+    spec = home / "jupyter" / "kernels" / "machine"
+    spec.mkdir(parents=True)
+    argv = [str(interpreter), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "machine", "language": "python"}))
+    return home, wheels
+
+
+def execute(home: Path, folder: Path, kind: str, root: Path, monkeypatch, *, probe: bool = False) -> tuple[str, dict]:
+    """Run a notebook with a real kernel, and return what it printed and what the probe saw."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of Jupyter's packages
+        import nbclient
+        import nbformat
+
+        notebook = nbformat.read(folder / f"{kind}.ipynb", as_version=4)
+        if probe:
+            notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
+        monkeypatch.setenv("JUPYTER_PATH", str(home / "jupyter"))
+        monkeypatch.setenv("BCSED_KAGGLE_ROOT", str(root))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        place = {"metadata": {"path": str(root / "working")}}
+        nbclient.NotebookClient(notebook, timeout=900, kernel_name="machine", resources=place).execute()
+    printed = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+    told, _, seen = printed.partition("PROBE")
+    return told, json.loads(seen) if seen else {}
+
+
+class Kaggle:
+    """A fake tree of Kaggle's, of one year, in one layout."""
+
+    def __init__(self, root: Path, year: int, layout: dict[str, str], wheels: Path, data: Path) -> None:
+        self.root, self.layout, self.slug = root, layout, f"birdclef-{year}"
+        self.data = self.place("competition", self.slug)
+        shutil.copytree(data, self.data, ignore=shutil.ignore_patterns("test_soundscapes", "*truth.csv"))
+        (self.data / "test_soundscapes").mkdir()
+        (self.data / "test_soundscapes" / "readme.txt").write_text("hidden until the rerun\n")
+        shutil.copytree(wheels, self.place("dataset", "bcsed-wheels"))
+        self.session()
+
+    def place(self, kind: str, slug: str) -> Path:
+        path = self.root / "input" / self.layout[kind].format(slug=slug)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def session(self) -> None:
+        """Begin a session: nothing is in working."""
+        shutil.rmtree(self.root / "working", ignore_errors=True)
+        (self.root / "working").mkdir()
+
+    def mount(self, slug: str) -> None:
+        """End a session, and attach its output to the next."""
+        shutil.move(self.root / "working", self.place("notebook", slug))
+        self.session()
+
+
+LEGACY = {"competition": "{slug}", "dataset": "{slug}", "notebook": "{slug}"}
+NEW = {"competition": "competitions/{slug}", "dataset": "datasets/me/{slug}", "notebook": "notebooks/me/{slug}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("year", "layout"), [(2025, LEGACY), (2026, NEW)], ids=["2025", "2026"])
+def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, year, layout):
+    home, wheels = machine
+    data = sample.write(tmp_path / "sample", year=year, scale=0.4)
+    site = Kaggle(tmp_path / "kaggle", year, layout, wheels, data)
+    folders = {}
+    for kind in KINDS:
+        words = [word for text in (f"competition=birdclef-{year}", *SETTINGS[kind]) for word in ("--set", text)]
+        assert cli.main(["kaggle", "kernel", kind, str(tmp_path / kind), "--owner", "me", *words]) == 0
+        folders[kind] = tmp_path / kind
+
+    told, _ = execute(home, folders["train"], "train", site.root, monkeypatch)
+    assert f"competition: {site.data}" in told
+    assert "no run to resume among the inputs, so a new run begins" in told
+    assert "sealed" in told
+    site.mount("bcsed-train")
+
+    told, _ = execute(home, folders["pseudolabel"], "pseudolabel", site.root, monkeypatch)
+    assert (site.root / "working" / "pseudolabels.parquet").is_file(), told
+    site.mount("bcsed-pseudolabel")
+
+    told, seen = execute(home, folders["submit"], "submit", site.root, monkeypatch, probe=True)
+    assert "rehearsal: 3 recordings" in told
+    template = list(rows.read(data / "sample_submission.csv").columns)
+    rehearsed = rows.read(site.root / "working" / "submission.csv")
+    assert (len(rehearsed), list(rehearsed.columns)) == (36, template)
+    # The wheel's bcsed ran, and nothing of training with it.
+    assert str(home / "venv") in seen["home"]
+    assert not [name for name in seen["modules"] if name.startswith(FORBIDDEN)]
+    site.session()
+
+    for path in (data / "test_soundscapes").iterdir():
+        (site.data / "test_soundscapes" / path.name).symlink_to(path)
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+    told, _ = execute(home, folders["submit"], "submit", site.root, monkeypatch)
+    scores = rows.read(site.root / "working" / "submission.csv")
+    truth = pd.read_csv(data / sample.TEST_TRUTH_CSV, index_col="row_id")
+    assert list(scores.columns) == template
+    assert sorted(scores.index) == sorted(truth.index)
+    found = metrics.score_tables(truth.loc[scores.index, scores.columns], scores)
+    print(f"{year}: macro ROC-AUC {found.macro_auc:.3f} over {found.n_classes} classes")
+    assert found.macro_auc > 0.55
+
+
+@pytest.mark.slow
+def test_a_hundred_soundscapes_stay_below_four_gigabytes(machine, tmp_path, monkeypatch):
+    home, wheels = machine
+    from test_kaggle import sealed_as
+
+    data = sample.write(tmp_path / "sample", year=2026, scale=0.1)
+    site = Kaggle(tmp_path / "kaggle", 2026, NEW, wheels, data)
+    paths = sorted((data / "test_soundscapes").iterdir())
+    for number in range(100):
+        name = f"BC2026_Test_{number:04d}_S05_20250227_010002.ogg"
+        (site.data / "test_soundscapes" / name).symlink_to(paths[number % len(paths)])
+    classes = tuple(rows.read(data / "sample_submission.csv").columns)
+    sealed_as(site.place("notebook", "bcsed-train") / "bundle", classes)
+    kaggle.kernel("submit", tmp_path / "submit", "me", settings=["jobs=2"])
+    _, seen = execute(home, tmp_path / "submit", "submit", site.root, monkeypatch, probe=True)
+    assert len(rows.read(site.root / "working" / "submission.csv")) == 1200
+    print(f"peak memory {seen['peak_kib'] / 2**20:.2f} GiB")
+    assert seen["peak_kib"] < 4 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("found", ["another version", "none"])
+def test_a_wheel_of_another_version_is_named(machine, tmp_path, monkeypatch, found):
+    home, _ = machine
+    root = tmp_path / "kaggle"
+    wheels = root / "input" / "datasets" / "me" / "bcsed-wheels"
+    wheels.mkdir(parents=True)
+    (root / "working").mkdir()
+    if found == "another version":
+        (wheels / "bcsed-9.9.9-py3-none-any.whl").write_bytes(b"")
+    sentence = rf"no wheel of bcsed {re.escape(__version__)}: attach its data set; there is \[" + (
+        ".*bcsed-9.9.9" if found == "another version" else "'datasets'"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from nbclient.exceptions import CellExecutionError
+    with pytest.raises(CellExecutionError, match=sentence):
+        execute(home, ROOT / "kaggle_notebooks" / "submit", "submit", root, monkeypatch)
