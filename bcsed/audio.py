@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,9 @@ def read(found: Info, sample_rate: int, start: int = 0, stop: int | None = None)
 
 
 def read_there(
-    found: Info, sample_rate: int, start: int = 0, stop: int | None = None
+    found: Info, sample_rate: int, start: int = 0, stop: int | None = None, reader: Reader | None = None
 ) -> tuple[Wave, int, tuple[str, ...]]:
-    """Decode like `read`, and say how much of it is really there.
+    """Decode like `read`, and say how much of it is really there; a `reader` stays open for the next excerpt.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def read_there(
     stop = length if stop is None else min(stop, length)
     start = min(max(start, 0), stop)
     if found.sample_rate == sample_rate:
-        wave, n_there, notes = _decode(found, start, stop)
+        wave, n_there, notes = _decode(found, start, stop, reader)
         return wave, n_there, (*found.notes, *notes)
     import soxr
 
@@ -173,7 +173,7 @@ def read_there(
     step_in, step_out = found.sample_rate // common, sample_rate // common
     period = max(0, (start - _RESAMPLE_MARGIN) // step_out)
     last = min(found.n_samples, -(-(stop + _RESAMPLE_MARGIN) // step_out) * step_in)
-    native, n_native, notes = _decode(found, period * step_in, last)
+    native, n_native, notes = _decode(found, period * step_in, last, reader)
     wave = np.asarray(soxr.resample(native, found.sample_rate, sample_rate, quality="HQ"), np.float32)
     begin = start - period * step_out
     wave = wave[begin : begin + stop - start]
@@ -240,6 +240,42 @@ def names(paths: Sequence[Path]) -> list[str]:
     return called
 
 
+class Reader:
+    """Keeps a recording open between its excerpts.
+
+    Without it an mp3 of a day is searched from its beginning for each of them. Several threads may read at once;
+    each has a decoder of its own.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[tuple[Any, ExitStack]] = []
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Give a decoder."""
+        if self._idle:
+            file, stack = self._idle.pop()
+        else:
+            stack = ExitStack()
+            file = stack.enter_context(_opened(self.path))
+        try:
+            yield file
+        except BaseException:
+            stack.close()
+            raise
+        self._idle.append((file, stack))
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     import soundfile
@@ -252,7 +288,7 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _decode(found: Info, start: int, stop: int) -> tuple[Wave, int, tuple[str, ...]]:
+def _decode(found: Info, start: int, stop: int, reader: Reader | None) -> tuple[Wave, int, tuple[str, ...]]:
     """Decode native samples ``start`` to ``stop``, mixed to mono; missing ones at the end are zero.
 
     Also returns how many there were, and what was wrong.
@@ -261,9 +297,10 @@ def _decode(found: Info, start: int, stop: int) -> tuple[Wave, int, tuple[str, .
 
     notes = []
     seek = max(0, min(start, found.n_samples - _SEEK_MARGIN_S * found.sample_rate))
+    opened: AbstractContextManager[Any] = _opened(found.path) if reader is None else reader.opened()
     try:
-        with _opened(found.path) as file:
-            if seek:
+        with opened as file:
+            if seek or reader is not None:
                 file.seek(seek)
             samples = file.read(stop - seek, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, MemoryError) as error:

@@ -150,13 +150,15 @@ def excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0
     Returns
     -------
     ndarray of float32, shape (end - begin,)
-        A copy.
+        A view where all of it is there, since a long recording's copy is large; else a copy.
 
     Examples
     --------
     >>> excerpt(np.ones(3, "float32"), -1, 4).tolist()
     [0.0, 1.0, 1.0, 1.0, 0.0]
     """
+    if offset <= begin and end <= offset + len(wave):
+        return wave[begin - offset : end - offset]
     out = np.zeros(end - begin, np.float32)
     left, right = max(begin, offset), min(end, offset + len(wave))
     if left < right:

@@ -160,8 +160,9 @@ def test_what_cannot_be_scored(scene, rng):
 
 def judged(capsys, scene, *arguments, **others) -> str:
     parser = argparse.ArgumentParser()
-    judge.add_score_options(parser.add_argument)
-    judge.ablation(parser.parse_args(list(arguments)), *scene, **others)
+    judge.score_options(parser.add_argument)
+    options = parser.parse_args(["scores.csv", "--truth", "truth.csv", *arguments])
+    judge.ablation(options, *scene, **others)
     return capsys.readouterr().out
 
 

@@ -121,3 +121,23 @@ def test_empty_and_missing_folders(tmp_path):
         audio.find([tmp_path])
     with pytest.raises(DataError, match="no such file or folder"):
         audio.find([tmp_path / "x"])
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "flac", "wav"])
+def test_a_reader_that_stays_open_hears_the_same(tmp_path, rng, suffix):
+    path = tmp_path / f"long.{suffix}"
+    with soundfile.SoundFile(path, "w", 32_000, 1) as file:
+        # In pieces: libvorbis may crash when it is given minutes at once.
+        for _ in range(90):
+            file.write((0.1 * rng.standard_normal(32_000)).astype("float32"))
+    found, reader = audio.info(path), audio.Reader(path)
+    for rate in (32_000, 16_000):
+        for start, stop in ((0, 20), (15, 40), (35, 60), (2, 5), (55, 90), (89, 95)):
+            expected, n, _ = audio.read_there(found, rate, start * rate, stop * rate)
+            wave, n_there, _ = audio.read_there(found, rate, start * rate, stop * rate, reader)
+            assert n == n_there
+            np.testing.assert_allclose(wave, expected, atol=1e-6)
+    with pytest.raises(ZeroDivisionError), reader.opened():
+        1 / 0  # noqa: B018
+    reader.close()
+    reader.close()

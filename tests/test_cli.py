@@ -108,13 +108,22 @@ MISTAKES = {
     "a template of other classes": (
         f"{PREDICT} --sample-submission data/sample_submission.csv",
         nothing,
-        "not the classes that the bundle was trained on",
+        "which is not among the 3 classes asked for",
     ),
-    "recordings of one name": (
-        f"{PREDICT} --recordings data/test_soundscapes copy",
+    "soundscapes of one name to label": (
+        "pseudolabel bundle --recordings data/test_soundscapes copy --out pl.parquet",
         lambda here: shutil.copytree(here / "data/test_soundscapes", here / "copy"),
         "share the name",
     ),
+    "a shift too far": (f"{PREDICT} --shifts-s 0 9", nothing, "can be shifted by at most 1.5 s"),
+    "a budget of nothing": (f"{PREDICT} --budget-min 0", nothing, "a positive number of minutes"),
+    "no workers": (f"{PREDICT} --workers 0", nothing, "at least 1 worker"),
+    "a step that is none": (f"{PREDICT} --post sharpen=2", nothing, "is no step"),
+    "a threshold of nothing": (f"{PREDICT} --format csv --threshold 0", nothing, "a threshold must be in (0, 1]"),
+    "a threshold of no class": (f"{PREDICT} --format csv --threshold-of dodo=.5", nothing, "dodo"),
+    "a threshold without detections": (f"{PREDICT} --threshold .7", nothing, "about detections; add --format raven"),
+    "frames of centred windows": (f"{PREDICT} --format frames", nothing, "only with sliding windows"),
+    "no such thresholds": (f"{PREDICT} --format csv --thresholds none.json", nothing, "no such file of thresholds"),
     "no scores": ("score none.csv --truth truth.csv", nothing, "no such file"),
     "scores without ids": ("score data/taxonomy.csv --truth truth.csv", nothing, "no column 'row_id'"),
     "scores that are no numbers": (
@@ -208,7 +217,7 @@ def test_predict_tells_by_its_status(here, good, bad, status, capsys):
     assert main(["predict", "bundle", "--recordings", "mixed", "--out", "new"]) == status
     told = capsys.readouterr()
     assert told.err.count("not readable as audio") == bad
-    assert len(pd.read_csv(here / "new" / "problems.csv")) == bad
+    assert len(pd.read_csv(here / "new" / "failures.csv")) == bad
     assert (here / "new" / "submission.csv").exists() == bool(good)
 
 

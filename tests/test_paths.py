@@ -48,7 +48,7 @@ def test_elsewhere_is_written_whole_or_not_at_all():
     assert place.read_text() == "old"
     before = paths.state(place)
     with (
-        pytest.raises(DataError, match="memory://bcsed-paths/deep/s.csv: could not be written"),
+        pytest.raises(DataError, match=r"memory://bcsed-paths/deep/s\.csv: could not be written"),
         paths.replacing(place) as temporary,
     ):
         temporary.write_text("ne")

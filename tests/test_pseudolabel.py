@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 
@@ -131,7 +130,8 @@ def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_pa
     def broadcast(*args, **options):
         result = predict.predict(*args, **options)
         stems = result.scores.index.str.rsplit("_", n=1).str[0]
-        return dataclasses.replace(result, scores=result.scores.groupby(stems, sort=False).transform("first"))
+        result.__dict__["scores"] = result.scores.groupby(stems, sort=False).transform("first")
+        return result
 
     monkeypatch.setattr(pseudolabel, "predict", broadcast)
     with pytest.raises(DataError, match=r"all rows of 3 of 4 recordings are identical, 'long' first.*one window"):

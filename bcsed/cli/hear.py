@@ -127,16 +127,19 @@ def _tell(result: Result, out: str) -> int:
 
 
 def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
-    from ..detections import Detection
+    from ..detections import FORMATS, Detection
     from ..predict import Wanted
 
+    about = (options.threshold is not None, options.threshold_of, options.thresholds, options.no_merge, options.gap_rows)
+    if any(about) and not set(options.format) & set(FORMATS):
+        raise ConfigError(f"thresholds and merging are about detections; add --format {' or '.join(FORMATS)}.")
     of_class = thresholds(options.threshold_of)
     if options.thresholds is not None:
         from ..calibrate import read_thresholds
 
         of_class = {**read_thresholds(options.thresholds), **of_class}
     detection = Detection(
-        threshold=options.threshold,
+        threshold=0.5 if options.threshold is None else options.threshold,
         thresholds=of_class,
         merge=not options.no_merge,
         gap_rows=options.gap_rows,

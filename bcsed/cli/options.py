@@ -88,7 +88,7 @@ def _format_options(add: Callable[..., Any]) -> None:
         choices=("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames"),
         help="submission, scores (wide Parquet), raven, audacity, csv, parquet (detections), members, frames",
     )
-    add("--threshold", type=float, default=0.5, metavar="P", help="score of a detection (%(default)s)")
+    add("--threshold", type=float, metavar="P", help="score of a detection (0.5)")
     add("--threshold-of", action="append", default=[], metavar="CLASS=P", help="an exception")
     add("--thresholds", metavar="FILE", help="thresholds of classes, as calibrate writes them")
     add("--no-merge", action="store_true", help="a detection for every row, though rows of a class follow one another")

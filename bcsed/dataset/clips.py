@@ -106,7 +106,8 @@ class Clips:
         if self.data.pad == "repeat" and -(-n // self.signal.hop_length) < self.signal.n_frames:
             return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
-        return excerpt(self._read(place, left, right), begin, end, left)
+        # A copy: what is kept must not be changed by whoever is given a part of it.
+        return np.array(excerpt(self._read(place, left, right), begin, end, left))
 
     def _read(self, place: int, start: int, stop: int) -> Wave:
         found, rate = self.recordings[place], self.signal.sample_rate

@@ -130,6 +130,7 @@ def predict(
     ensemble = from_bundles(bundles, weights, **settings_of, threads=threads_each(workers))
     looks = looks_of(ensemble, cut, shifts_s)
     _try_plan(ensemble, looks)
+    _check_thresholds(wanted, ensemble.classes)
     keeps_frames = submission and "frames" in wanted.formats
     if keeps_frames:
         check_frames(ensemble, cut)
@@ -193,6 +194,12 @@ def _check_call(
         raise ConfigError("workers write what they scored into the output folder; name one.")
     if workers.many and budget is not None:
         raise ConfigError("a budget is kept by one process; leave out the workers, or the budget.")
+
+
+def _check_thresholds(wanted: Wanted, classes: Sequence[str]) -> None:
+    unknown = sorted(set(wanted.detection.thresholds) - set(classes))
+    if unknown:
+        raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
 
 
 def _try_plan(ensemble: Ensemble, looks: Sequence[Look]) -> None:

@@ -73,7 +73,13 @@ class Pass:
                 while len(waiting) < self.jobs + 2 and (item := next(feed, None)) is not None:
                     if item.block is not None and item.found is not None:
                         item.pictures = start(
-                            picture_block, item.found, self.ensemble, self.looks, item.block, self._mels
+                            picture_block,
+                            item.found,
+                            self.ensemble,
+                            self.looks,
+                            item.block,
+                            self._mels,
+                            item.gathered.reader,
                         )
                     waiting.append(item)
                 if not waiting:
@@ -82,6 +88,8 @@ class Pass:
                 item = waiting.popleft()
                 self._close(item)
                 if item.last:
+                    if item.gathered.reader is not None:
+                        item.gathered.reader.close()
                     yield self._finish(item)
 
     def _blocks(self, paths: Sequence[Path]) -> Iterator[Open]:
@@ -93,7 +101,7 @@ class Pass:
                 yield Open(path, failure=str(error))
                 continue
             cuts = list(blocks(found, rate, row_s))
-            gathered = Gathered()
+            gathered = Gathered(reader=audio.Reader(path) if len(cuts) > 1 else None)
             for block in cuts:
                 yield Open(path, key, found, block, last=block is cuts[-1], gathered=gathered)
 
@@ -168,6 +176,7 @@ class Gathered:
     silent: bool = True
     ended: bool = False
     failure: str = ""
+    reader: audio.Reader | None = None
 
     @property
     def over(self) -> bool:

@@ -20,9 +20,9 @@ from ..model import pool
 from ..spectrogram import LogMel
 from ..windows import Plan, n_rows, plan
 
-# Rows that are decoded and pictured together: ten minutes of 5-s rows. A recording of any length passes in
-# blocks of it, so memory does not follow its duration.
-BLOCK_ROWS = 120
+# Rows that are decoded and pictured together: four minutes of 5-s rows. A recording of any length passes in
+# blocks of it, so memory does not follow its duration; windows that reach into two blocks are looked at in both.
+BLOCK_ROWS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,7 @@ def picture_block(
     looks: Sequence[Look],
     block: tuple[int, int],
     mels: dict[Signal, LogMel],
+    reader: audio.Reader | None = None,
 ) -> Pictures:
     """Decode a block and compute each signal's picture once, for all looks at it.
 
@@ -157,7 +158,7 @@ def picture_block(
             # One decoding per sample rate serves every signal of that rate.
             reach = [mels[s].reach(*spans[s]) for s in spans if s.sample_rate == rate]
             begin, end = max(0, min(r[0] for r in reach)), max(r[1] for r in reach)
-            wave, n_there, told = audio.read_there(found, rate, begin, end)
+            wave, n_there, told = audio.read_there(found, rate, begin, end, reader)
             waves[rate] = (begin, wave)
             silent &= not wave.any()
             notes.update(dict.fromkeys(told))

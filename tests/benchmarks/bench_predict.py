@@ -213,7 +213,9 @@ def memory(folder: Path, n: int, jobs: int) -> None:
     from bcsed import bundle, predict
 
     predict.predict([bundle.load(folder / "bundle0")], sorted((folder / "recordings").iterdir())[:n], jobs=jobs)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not ru_maxrss, which remembers the process that started this one.
+    status = Path("/proc/self/status").read_text().splitlines()
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 
 
 if __name__ == "__main__":
