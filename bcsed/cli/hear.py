@@ -130,8 +130,8 @@ def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
     from ..detections import FORMATS, Detection
     from ..predict import Wanted
 
-    about = (options.threshold is not None, options.threshold_of, options.thresholds, options.no_merge, options.gap_rows)
-    if any(about) and not set(options.format) & set(FORMATS):
+    about = (options.threshold_of, options.thresholds, options.no_merge, options.gap_rows, options.min_rows > 1)
+    if (any(about) or options.threshold is not None) and not set(options.format) & set(FORMATS):
         raise ConfigError(f"thresholds and merging are about detections; add --format {' or '.join(FORMATS)}.")
     of_class = thresholds(options.threshold_of)
     if options.thresholds is not None:
