@@ -32,7 +32,7 @@ RUNGS = {
     "train": 10,
     "compare": 11,
     "rounds": 12,
-    "kaggle": 13,
+    **dict.fromkeys(("kaggle", "report"), 13),
     **dict.fromkeys(("cli", "__init__"), 14),
     "__main__": 15,
 }

@@ -3,10 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import image
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from bcsed import plot
+from bcsed import ablate, calibrate, metrics, plot, postprocess
+from bcsed.config import TINY_128
+from bcsed.spectrogram import LogMel
 
 
 @pytest.fixture
@@ -166,3 +170,197 @@ def test_learning_curves(drawn, tmp_path):
     plot.learning_curves(history().assign(clip_auc=0.6), tmp_path / "a.png", title="tiny")
     assert [axis.get_title() for axis in drawn[0].axes] == ["Loss", "Validation"]
     assert drawn[0].get_suptitle() == "tiny"
+
+
+# ---- figures as axes -----------------------------------------------------------------------------------------
+
+
+def tables(n: int = 60, classes: tuple[str, ...] = ("a", "b", "c")) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Truth, and scores that know a little of it."""
+    rng = np.random.default_rng(4)
+    index = pd.Index([f"r{k // 6}_{5 * (k % 6 + 1)}" for k in range(n)], name="row_id")
+    truth = pd.DataFrame(rng.random((n, len(classes))) < 0.3, index, list(classes)).astype(np.float32)
+    return truth, ((0.4 * truth + rng.random(truth.shape)) / 1.4).astype(np.float32)
+
+
+def found() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"start_s": [5.0, 20.0], "end_s": [15.0, 25.0], "label": ["b", "a"], "score": np.float32([0.9, 0.5])}
+    )
+
+
+TRUTH, SCORES = tables()
+MEMBERS = {"1-x": SCORES, "2-y": SCORES.sample(frac=1, random_state=0).set_axis(SCORES.index)}
+ABLATION = ablate.ablate(
+    TRUTH, SCORES, postprocess.read_steps(["top=3"]), members=MEMBERS, n=20, rng=np.random.default_rng(0)
+)
+WHAT = np.linspace(-3, 3, 24, dtype=np.float32).reshape(8, 3)
+AXES = {
+    "ablation": (ABLATION,),
+    "attention": (WHAT, np.tanh(WHAT), ("a", "b", "c"), 1.0),
+    "class_auc_bars": (metrics.per_class(TRUTH, SCORES),),
+    "class_counts": ({"a": 3, "b": 200, "c": 0},),
+    "correlations": (postprocess.spearman(MEMBERS),),
+    "detections": (found(),),
+    "durations": ([1.0, 2.0, 60.0],),
+    "folds": ([0, 1, 1, -1],),
+    "gains": (comparison(),),
+    "loss": (history(),),
+    "precision_recall": (TRUTH.to_numpy(), SCORES.to_numpy()),
+    "reliability": (calibrate.reliability(TRUTH, SCORES),),
+    "rows_per_class": ({"a": 3, "b": 2},),
+    "rows_per_recording": ([1, 2, 2],),
+    "score_histogram": (SCORES.to_numpy(),),
+    "spectrogram": (np.zeros((64, 100), np.float32), TINY_128),
+    "validation": (history(),),
+    "validations": ({"a": [history()]}, "row_auc"),
+    "variants": (comparison(),),
+}
+
+
+class TestAxes:
+    def test_every_function_is_tried(self):
+        public = set(plot.__all__) - {"TAXON_COLOURS", "comparison", "curves", "learning_curves", "pseudolabel_counts"}
+        assert public == set(AXES)
+
+    @pytest.mark.parametrize("name", sorted(AXES))
+    def test_axes_have_a_title_and_units_and_need_no_pyplot(self, name):
+        from matplotlib import _pylab_helpers
+
+        before = dict(_pylab_helpers.Gcf.figs)
+        made = getattr(plot, name)(*AXES[name])
+        assert made.get_title() and made.get_xlabel() and made.get_ylabel()
+        made.figure.canvas.draw()
+        assert dict(_pylab_helpers.Gcf.figs) == before
+
+    @pytest.mark.parametrize("name", sorted(AXES))
+    def test_axes_that_are_given_are_drawn_into(self, name):
+        given = Figure().subplots()
+        assert getattr(plot, name)(*AXES[name], ax=given) is given
+        assert given.has_data() or given.images
+
+    @pytest.mark.parametrize(
+        "hostile", ["$\\frac$", "a$b$c", "<script>", "é" * 99, "_hidden", "line\nbreak"], ids=range(6)
+    )
+    def test_names_are_shown_as_they_are(self, hostile):
+        table = pd.DataFrame({"class": [hostile], "n_positive": [3], "auc": [0.7]})
+        for made in (
+            plot.class_auc_bars(table, taxa={hostile: hostile}),
+            plot.class_counts({hostile: 3}),
+            plot.rows_per_class({hostile: 3}),
+            plot.detections(found().assign(label=hostile)),
+            plot.attention(WHAT[:, :1], WHAT[:, :1], (hostile,), 1.0),
+            plot.correlations(pd.DataFrame([[1.0]], [hostile], [hostile])),
+            plot.validations({hostile: [history()]}, "row_auc"),
+        ):
+            made.figure.canvas.draw()
+
+
+class TestHeard:
+    def test_a_tone_lies_at_its_frequency_and_time(self):
+        rate = TINY_128.sample_rate
+        wave = np.zeros(6 * rate, np.float32)
+        t = np.arange(rate) / rate
+        wave[2 * rate : 3 * rate] = np.sin(2 * np.pi * 2048 * t)
+        with torch.inference_mode():
+            picture = LogMel(TINY_128).picture(wave, 32, 160).numpy()
+        made = plot.spectrogram(picture, TINY_128, first_frame=32)
+        left, right, bottom, top = made.images[0].get_extent()
+        band, frame = np.unravel_index(picture.argmax(), picture.shape)
+        height = bottom + (band + 0.5) * (top - bottom) / picture.shape[0]
+        time_s = left + (frame + 0.5) * (right - left) / picture.shape[1]
+        ticks = dict(zip([text.get_text() for text in made.get_yticklabels()], made.get_yticks(), strict=True))
+        assert abs(height - ticks["2048"]) <= (top - bottom) / picture.shape[0]
+        assert 2.0 <= time_s <= 3.0
+        assert left == pytest.approx(31.5 * TINY_128.hop_length / rate)
+
+    def test_colours_reach_as_far_as_the_network_hears(self):
+        picture = np.full((64, 10), -200, np.float32)
+        picture[3, 3] = -20
+        made = plot.spectrogram(picture, TINY_128)
+        assert made.images[0].get_clim() == (-100, -20)
+        assert len(made.figure.axes) == 2
+        assert plot.spectrogram(picture, TINY_128, top_db=30, colorbar=False).images[0].get_clim() == (-50, -20)
+
+    def test_ticks_do_not_overlap(self):
+        made = plot.spectrogram(np.zeros((64, 10), np.float32), TINY_128)
+        low, high = made.get_ylim()
+        assert np.diff(np.sort(made.get_yticks())).min() > 0.07 * (high - low)
+
+    def test_bars_stand_where_something_was_found(self):
+        truth = pd.DataFrame({"start_s": [0.0], "end_s": [10.0], "label": ["c"]})
+        made = plot.detections(found(), truth=truth, span_s=(0, 30))
+        assert [text.get_text() for text in made.get_yticklabels()] == ["c", "b", "a"]
+        bars = [(bar.get_x(), bar.get_width(), round(bar.get_y() + bar.get_height() / 2)) for bar in made.patches]
+        assert bars == [(5, 10, 1), (20, 5, 2), (0, 10, 0)]
+        assert made.patches[0].get_alpha() > made.patches[1].get_alpha()
+        assert made.patches[2].get_facecolor()[3] == 0
+        assert made.get_legend_handles_labels()[1][-1] == "true"
+
+    def test_only_the_lanes_asked_for(self):
+        made = plot.detections(found(), classes=["a"], names={"a": "Ant"})
+        assert [text.get_text() for text in made.get_yticklabels()] == ["Ant"]
+        assert len(made.patches) == 1
+
+    def test_nothing_found(self):
+        made = plot.detections(found().head(0))
+        assert [text.get_text() for text in made.texts] == ["nothing found"]
+
+    def test_attention_lies_along_time(self):
+        what = np.full((4, 1), -9.0, np.float32)
+        what[2] = 9.0
+        made = plot.attention(what, np.zeros_like(what), ("a",), 0.5, start_s=10.0)
+        values, edges, _ = made.patches[0].get_data()
+        assert edges.tolist() == [10, 10.5, 11, 11.5, 12]
+        assert values.argmin() == 2  # downwards is up: the first lane is on top
+        assert made.get_xlim() == (10, 12)
+
+
+class TestClasses:
+    def test_bars_are_sorted_and_have_their_taxon_s_colour(self):
+        table = pd.DataFrame(
+            {"class": ["low", "high", "none", "mid"], "n_positive": [1, 2, 0, 3], "auc": [0.4, 0.9, np.nan, 0.6]}
+        )
+        taxa = {"low": "Amphibia", "high": "Aves", "mid": "Aves"}
+        made = plot.class_auc_bars(table, taxa=taxa)
+        names = [text.get_text() for text in made.get_yticklabels()]
+        assert names == ["high (2)", "mid (3)", "low (1)"]
+        at = {round(bar.get_y() + bar.get_height() / 2): bar for bar in made.patches}
+        assert [at[place].get_width() for place in (1, 2, 3)] == [0.9, 0.6, 0.4]
+        assert [to_hex(at[place].get_facecolor()) for place in (1, 2, 3)] == ["#1f77b4", "#1f77b4", "#2ca02c"]
+        assert [text.get_text() for text in made.get_legend().get_texts()] == ["chance", "Aves", "Amphibia"]
+        assert "3 of 4 classes scored, mean 0.633" in made.get_title()
+
+    @pytest.mark.parametrize(("n", "named"), [(40, True), (41, False)])
+    def test_too_many_have_no_names(self, n, named):
+        table = pd.DataFrame({"class": [f"c{k}" for k in range(n)], "n_positive": 1, "auc": np.linspace(0.3, 0.9, n)})
+        made = plot.class_auc_bars(table)
+        assert (made.get_ylabel() == "class (true rows or clips)") == named
+        assert made.get_legend() is not None
+
+    def test_folds_are_stacked_by_taxon(self):
+        made = plot.folds([0, 0, 1, -1], taxa=["Aves", "Amphibia", "Aves", "Aves"], held_out=1)
+        assert [text.get_text() for text in made.get_xticklabels()] == ["0", "1\n(held out)", "never\nheld out"]
+        assert sum(bar.get_height() for bar in made.patches) == 4
+        assert max(bar.get_y() + bar.get_height() for bar in made.patches) == 2
+
+
+class TestJudged:
+    def test_true_and_other_scores_are_counted_apart(self):
+        made = plot.score_histogram(np.array([0.1, 0.2, 0.9]), truth=np.array([0, 0, 1]))
+        assert [text.get_text() for text in made.get_legend().get_texts()] == ["not true (2)", "true (1)"]
+
+    def test_a_dot_for_each_threshold(self):
+        table = calibrate.calibrate(TRUTH, SCORES, precision=0.4, support=2).table
+        made = plot.precision_recall(TRUTH.to_numpy(), SCORES.to_numpy(), thresholds=table)
+        dots = next(line for line in made.lines if line.get_marker() == "o")
+        assert len(dots.get_xdata()) == table["threshold"].notna().sum() > 0
+
+    def test_cells_say_their_numbers(self):
+        matrix = pd.DataFrame([[1.0, 0.25], [0.25, 1.0]], ["x", "y"], ["x", "y"])
+        assert sorted(text.get_text() for text in plot.correlations(matrix).texts) == ["0.25", "0.25", "1.00", "1.00"]
+
+    def test_a_bar_for_each_line_of_an_ablation(self):
+        made = plot.ablation(ABLATION)
+        assert [text.get_text() for text in made.get_yticklabels()] == list(ABLATION["line"][1:])
+        np.testing.assert_allclose([bar.get_width() for bar in made.patches], ABLATION["gain"][1:])

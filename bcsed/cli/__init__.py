@@ -24,6 +24,7 @@ from .learn import compare, pseudolabel, rounds
 from .options import check_options, compare_options, predict_options, pseudolabel_options, rounds_options, train_options
 from .reading import experiment as read_experiment
 from .reading import training
+from .report import report, report_options
 from .trust import calibrate, calibrate_options, doctor, doctor_options, trace, trace_options
 
 
@@ -198,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     pseudolabel_options(command(pseudolabel).add_argument)
     rounds_options(command(rounds).add_argument)
     compare_options(command(compare).add_argument)
+    report_options(command(report).add_argument)
     score_options(command(score).add_argument)
     doctor_options(command(doctor).add_argument)
     trace_options(command(trace).add_argument)

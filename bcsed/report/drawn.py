@@ -1,0 +1,94 @@
+"""matplotlib axes -> SVG that lives in a page: its inks follow the page's, light and dark."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+# The page has these colours as variables, for light and for dark.
+_INKS = {
+    "#000000": "currentColor",
+    "#ffffff": "var(--paper)",
+    "#808080": "var(--grid)",
+    "#cccccc": "var(--line)",
+    "#1f77b4": "var(--c0)",
+    "#ff7f0e": "var(--c1)",
+    "#2ca02c": "var(--c2)",
+    "#d62728": "var(--c3)",
+    "#9467bd": "var(--c4)",
+    "#8c564b": "var(--c5)",
+    "#e377c2": "var(--c6)",
+    "#7f7f7f": "var(--c7)",
+    "#bcbd22": "var(--c8)",
+    "#17becf": "var(--c9)",
+}
+_INK = re.compile("|".join(_INKS))
+_STYLE = re.compile(r'style="[^"]*"')
+_RASTER = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+_PX_PER_INCH = 96
+_DPI = 110
+_WEBP_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the line of time is in a figure: shares of its width, and seconds of the recording."""
+
+    left: float
+    right: float
+    start_s: float
+    end_s: float
+
+
+def svg(ax: Any) -> tuple[str, int]:
+    """Return the figure that some axes are in as SVG, and its natural width in pixels.
+
+    Rasters in it are recoded as WebP, a fifth of their size.
+    """
+    import matplotlib
+
+    figure, buffer = ax.figure, io.StringIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "bcsed", "svg.image_inline": True}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name in a script that our font lacks is shown by the browser's.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # A style in one figure would be one of the whole page; page.css has this one.
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'<image ([^>]*?)id="[^"]*"', r"<image \1", text)
+    text = _STYLE.sub(lambda style: _INK.sub(lambda ink: _INKS[ink[0]], style[0]), text)
+    text = _RASTER.sub(lambda found: _webp(base64.b64decode(found[1])), text)
+    return text, round(figure.get_figwidth() * _PX_PER_INCH)
+
+
+def span(ax: Any) -> Span:
+    """Return where the line of time of drawn axes is."""
+    place = ax.get_position()
+    start_s, end_s = ax.get_xlim()
+    return Span(round(place.x0, 5), round(place.x1, 5), round(float(start_s), 3), round(float(end_s), 3))
+
+
+def with_prefix(text: str, prefix: str, alt: str) -> str:
+    """Return an SVG whose ids begin with a prefix, so that many can share a page, and that says what it shows."""
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)
+
+
+def _webp(png: bytes) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

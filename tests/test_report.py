@@ -1,0 +1,761 @@
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import RATE
+from test_compare import make_run
+from test_train import SMALL
+
+from bcsed import audio, plot, predict, pseudolabel, train
+from bcsed.answers import Answers
+from bcsed.cli.report import report as command
+from bcsed.cli.report import report_options
+from bcsed.detections import Name
+from bcsed.ensemble import from_bundles
+from bcsed.errors import ConfigError, DataError
+from bcsed.predict import Wanted
+from bcsed.report import drawn, heard, report
+from bcsed.report.page import Facts, Page, Section, Sound, Table, Text, fit, render
+from bcsed.report.shown import Recording, Viewer, in_time
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac$ & 'co'")
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Parsed(HTMLParser):
+    """What a browser makes of a page."""
+
+    def __init__(self, html: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(html.decode())
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and data.strip():
+            self.texts.setdefault(self._open[-1], []).append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def parse(path: Path) -> Parsed:
+    return check(path.read_bytes())
+
+
+def check(html: bytes) -> Parsed:
+    """What has to hold of every page."""
+    page = Parsed(html)
+    assert page.all("html")[0]["lang"] == "en"
+    for landmark in ("header", "nav", "main", "footer", "h1", "script", "style"):
+        assert len(page.all(landmark)) == 1, landmark
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    ids = [str(attributes["id"]) for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.tags:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            assert name not in attributes or attributes[name] in ids
+        for name in ("src", "href", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+            assert value is None or not value.startswith("#") or value[1:] in ids
+        assert not [name for name in attributes if name.startswith("on")]
+    for picture in page.all("svg"):
+        assert picture["role"] == "img"
+        assert picture["aria-label"]
+    assert len(page.all("figure")) == len(page.all("figcaption")) == len(page.all("svg"))
+    assert len(page.all("table")) == len(page.all("caption"))
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy is not None and policy.startswith("default-src 'none'")
+    return page
+
+
+def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -> Answers:
+    rng = np.random.default_rng(3)
+    files = [f"S{k:02}" for k in range(6) for _ in range(4)]
+    truth = (rng.random((24, 3)) < 0.3).astype(np.uint8)
+    truth[:3], truth[3:6] = np.eye(3, dtype=np.uint8), 0
+    return Answers(
+        kind=kind,
+        ids=tuple(f"{name}_{5 * (k % 4 + 1)}" for k, name in enumerate(files)),
+        files=tuple(files),
+        classes=classes,
+        truth=truth,
+        scores=((truth + rng.random((24, 3))) / 2).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(year, tmp_path_factory):
+    """A training of two epochs, whose data and weights are there."""
+    return train.train(SMALL, year, tmp_path_factory.mktemp("report") / "run", jobs=1)
+
+
+@pytest.fixture(scope="module")
+def scores(tiny, recordings, tmp_path_factory):
+    """What predict leaves of an ensemble."""
+    out = tmp_path_factory.mktemp("report") / "scores"
+    wanted = Wanted(formats=("submission", "scores", "members"))
+    predict.predict([tiny, tiny], [recordings], weights=[2, 1], out=out, wanted=wanted)
+    return out
+
+
+@pytest.fixture(scope="module")
+def truth(scores, tmp_path_factory):
+    """Labels of its rows, each class in some."""
+    table = pd.read_csv(scores / "submission.csv", index_col="row_id")
+    known = (np.arange(table.size).reshape(table.shape) % 4 == 0).astype(int)
+    path = tmp_path_factory.mktemp("report") / "truth.csv"
+    pd.DataFrame(known, table.index, table.columns).to_csv(path)
+    return path
+
+
+class TestPage:
+    def test_cells_are_text_or_numbers(self):
+        table = Table(caption="c", columns=("name", "x", "n"), rows=[("<b>", 0.12345, np.int64(3)), ("é", None, 4)])
+        page = check(render(Page("t", "s", [Section("one", [table])])))
+        assert page.texts["th"][:3] == ["name", "x", "n"]
+        assert page.texts["td"] == ["0.123", "3", "4"]
+        assert [cell.get("data-v") for cell in page.all("td")] == ["0.12345", "3.0", None, "4.0"]
+
+    def test_columns_of_which_nothing_is_known_are_left_out(self):
+        table = Table(caption="c", columns=("a", "b", "c"), rows=[("x", None, 1), ("y", float("nan"), 2)])
+        assert table.headings == ["a", "c"]
+        assert table.numeric == [False, True]
+
+    def test_a_long_table_says_where_it_ends(self):
+        table = Table(caption="c", columns=("a",), rows=[(k,) for k in range(5000)])
+        html = render(Page("t", "s", [Section("one", [table])]))
+        assert b"The first 3000 of 5000 lines." in html
+        assert len(Parsed(html).all("tr")) == 3001
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_everything_is_escaped(self, name):
+        items = [
+            Text(name),
+            Facts([(name, name)]),
+            Table(caption=name, columns=(name, name), rows=[(name, name)]),
+            Sound(uri="data:audio/ogg;base64,", caption=name, start_s=0),
+        ]
+        page = check(render(Page(name, name, [Section(name, items, [Section(name, recording=True)])], left_out=name)))
+        assert not page.all("img")
+        assert page.texts["h1"] == page.texts["caption"] == page.texts["dt"] == page.texts["h2"] == [name]
+
+    def test_what_is_heaviest_goes_first(self):
+        def page() -> Page:
+            sounds = [Sound(uri="x" * 4000, caption=f"sound {k}", start_s=0) for k in range(3)]
+            parts = [Section(f"r{k}", [sounds[k]], recording=True) for k in range(3)]
+            rows = [("y" * 20,)] * 400
+            return Page("t", "s", [Section("one", [Table(caption="c", columns=("a",), rows=rows)], parts)])
+
+        whole = len(render(page()))
+        assert b"left out" not in fit(page(), whole)
+        small = fit(page(), whole - 3000)
+        assert len(small) <= whole - 3000
+        assert b"1 of the sounds had to be left out" in small
+        # The last goes before the first.
+        assert b"sound 1" in small and b"sound 2" not in small
+        smaller = fit(page(), whole - 13_000)
+        assert b"3 of the sounds and 1 of the tables&#39; ends had to be left out" in smaller
+        with pytest.raises(DataError, match=r"the page would be 0\.0 MB, .* more than it may be; name fewer paths"):
+            fit(page(), 3000)
+
+
+class TestDrawn:
+    def test_inks_follow_the_page(self):
+        ax = plot.class_auc_bars(pd.DataFrame({"class": ["a"], "n_positive": [1], "auc": [0.5]}), taxa={"a": "Aves"})
+        text, width = drawn.svg(ax)
+        assert text.startswith("<svg ") and "currentColor" in text and "var(--c0)" in text
+        assert "#000000" not in text and "#1f77b4" not in text
+        assert "<metadata>" not in text and not re.search(r"<svg [^>]*(width|height)=", text)
+        assert width == round(96 * ax.figure.get_figwidth())
+        assert "ROC-AUC per class" in text  # text stays text
+
+    def test_pictures_are_webp(self):
+        from bcsed.config import TINY_128
+
+        text, _ = drawn.svg(plot.spectrogram(np.random.default_rng(0).normal(size=(64, 300)).astype("f4"), TINY_128))
+        assert "data:image/webp;base64," in text and "image/png" not in text
+
+    def test_ids_are_the_figure_s_own(self):
+        text, _ = drawn.svg(plot.loss(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})))
+        made = drawn.with_prefix(text, "p1-2", 'a "quoted" <alt>')
+        ids = set(re.findall(r'\bid="([^"]+)"', made))
+        assert ids and all(name.startswith("p1-2-") for name in ids)
+        assert set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", made)) <= ids
+        assert 'aria-label="a &quot;quoted&quot; &lt;alt&gt;"' in made
+
+    def test_where_time_is(self):
+        ax = plot.detections(pd.DataFrame(columns=["start_s", "end_s", "label", "score"]), span_s=(5, 20))
+        drawn.svg(ax)
+        found = drawn.span(ax)
+        assert (found.start_s, found.end_s) == (5, 20)
+        assert 0 <= found.left < found.right <= 1
+
+
+class TestHeard:
+    @pytest.mark.parametrize(
+        ("name", "block"), [("long", (0, 12)), ("long", (3, 7)), ("odd", (0, 5)), ("blip", (0, 1))]
+    )
+    def test_each_step_answers_for_its_own_time(self, oracle, recordings, name, block):
+        """The oracle reports loudness, so what it says of a step is the mean of the picture there."""
+        signal = oracle.contract.signal
+        found = audio.info(recordings / f"{name}.wav")
+        made = heard.hear(from_bundles([oracle]), found, 5, block)
+        per = signal.n_frames // oracle.steps
+        hop_s = signal.hop_length / signal.sample_rate
+        whole = heard.see(found, signal, 5, (0, heard.n_rows(found, 5)))
+        assert made.first_frame == block[0] * 160
+        np.testing.assert_array_equal(made.db, whole.db[:, block[0] * 160 : block[0] * 160 + made.db.shape[1]])
+        assert len(made.what) >= 1
+        for step, answer in enumerate(made.what[:, 0]):
+            begin = round((made.first_s + step * made.step_s) / hop_s)
+            if begin + per <= whole.db.shape[1]:
+                assert answer == pytest.approx(whole.db[:, begin : begin + per].mean() / 20, abs=1e-4)
+        assert len(made.rows) == block[1] - block[0]
+
+    def test_a_part_lies_around_its_middle(self):
+        assert heard.part_of(12, 5, 11) == (0, 12)
+        assert heard.part_of(3, 5, 0) == (0, 3)
+        assert heard.part_of(720, 5, 300) == (294, 306)
+        assert heard.part_of(720, 5, 719) == (708, 720)
+        assert heard.part_of(5, 90, 3) == (3, 4)
+
+    def test_the_sound_is_that_part_of_the_recording(self, recordings):
+        found = audio.info(recordings / "long.wav")
+        uri = heard.ogg(found, 10.0, 20.0)
+        kind, _, data = uri.partition(",")
+        assert kind == "data:audio/ogg;base64"
+        wave, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+        assert (len(wave), rate) == (10 * RATE, RATE)
+        assert len(data) < 120_000
+        own, _ = soundfile.read(recordings / "long.wav", start=10 * RATE, frames=10 * RATE)
+        louder = [np.sqrt(np.square(values.reshape(20, -1)).mean(1)) for values in (wave, own)]
+        assert np.corrcoef(*np.log(louder))[0, 1] > 0.95
+        with pytest.raises(DataError, match="has nothing from 70 to 80 s"):
+            heard.ogg(found, 70.0, 80.0)
+
+
+class TestRecordings:
+    def test_the_worst_come_first_and_then_the_best(self, recordings):
+        truth = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+        path = recordings / "odd.wav"
+        made = [
+            Recording(name=name, path=path, scores=np.abs(truth - wrong).astype(np.float32), truth=truth)
+            for name, wrong in (("good", 0.1), ("bad", 0.9), ("fair", np.array([[0.9], [0.1], [0.1]])))
+        ]
+        section = Viewer(classes=("a", "b"), n_shown=1).section(made)
+        assert [part.title for part in section.sections] == ["Worst: bad (ROC-AUC 0.000)", "Best: good (ROC-AUC 1.000)"]
+        assert all(part.recording for part in section.sections)
+        kinds = [item.kind for item in section.sections[0].items]
+        assert kinds[:3] == ["figure", "sound", "text"]
+        told = section.sections[0].items[2].text
+        assert told.endswith("True: a: 0 to 5 s; b: 10 to 15 s.")
+        assert told.startswith("Found: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
+
+    def test_no_recording_is_shown_twice(self, recordings):
+        made = [Recording(name=f"r{k}", path=recordings / "blip.wav", scores=np.full((1, 2), k / 5)) for k in range(3)]
+        shown = Viewer(classes=("a", "b"), n_shown=2).section(made).sections
+        assert [part.title.split(":")[0] for part in shown] == ["Least sure", "Least sure", "Surest"]
+        assert len({part.title for part in shown}) == 3
+
+    def test_a_recording_that_is_gone_or_damaged(self, tmp_path):
+        (tmp_path / "bad.wav").write_bytes(b"no audio")
+        made = [Recording(name="bad", path=tmp_path / "bad.wav", scores=np.ones((1, 1), np.float32))]
+        section = Viewer(classes=("a",)).section(made)
+        assert "It cannot be shown" in section.sections[0].items[0].text
+        gone = Viewer(classes=("a",)).section([Recording(name="gone", path=None, scores=np.ones((1, 1), np.float32))])
+        assert not gone.sections
+        assert "--recordings" in gone.items[0].text
+
+    def test_rows_that_are_not_known_are_not_judged(self):
+        ids = ["x_15", "x_5"]
+        scores = in_time(ids, np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), 5, 0.0)
+        truth = in_time(ids, np.array([[1, 0], [0, 1]], np.float32), 5, np.nan)
+        made = Recording(name="x", path=None, scores=scores, truth=truth)
+        assert np.isnan(truth[1]).all()
+        assert made.auc == 1.0
+        assert made.middle == 0 or made.middle == 2
+
+    def test_classes_of_which_nothing_is_known_are_not_judged(self):
+        scores = np.array([[0.9, 0.5], [0.1, 0.6]], np.float32)
+        truth = np.array([[1, np.nan], [0, np.nan]], np.float32)
+        assert Recording(name="x", path=None, scores=scores, truth=truth).auc == 1.0
+
+    def test_answers_are_bound_by_name(self, oracle, recordings):
+        found = audio.info(recordings / "short.wav")
+        made = heard.hear(from_bundles([oracle]), found, 5, (0, 2))
+        turned = made.of(("loud", "quiet"), ("quiet",))
+        np.testing.assert_array_equal(turned.what, made.what[:, 1:])
+        np.testing.assert_array_equal(turned.rows, made.rows[:, 1:])
+        viewer = Viewer(classes=("quiet", "loud"), ensemble=from_bundles([oracle]))
+        np.testing.assert_array_equal(viewer._heard(found, (0, 2)).what, made.what[:, ::-1])
+
+    def test_names_say_more_than_labels(self, recordings):
+        truth = np.array([[1.0], [0], [0], [0], [0]], np.float32)
+        made = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
+        viewer = Viewer(classes=("wren1",), names={"wren1": Name("T. troglodytes", "Wren", "Aves")}, n_shown=1)
+        section = viewer.section(made)
+        assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2].text
+        assert ">Wren</text>" in section.sections[0].items[0].svg
+
+
+class TestKinds:
+    def test_a_run(self, run, tmp_path):
+        made = report([run], tmp_path / "out.html", n_shown=1)
+        page = parse(made.path)
+        assert made.parts == ("Training run",)
+        assert made.n_bytes == made.path.stat().st_size < 3e6
+        assert page.texts["h3"] == [
+            "Learning",
+            "Data",
+            "Classes",
+            "Scores, precision and recall",
+            "Recordings",
+        ]
+        assert len(page.all("audio")) == 2
+        assert "24 clips, 3 classes" in made.path.read_text()
+        shown = " ".join(page.texts["text"])
+        for title in ("Clips per class", "Durations", "Folds", "ROC-AUC per class", "Mel spectrogram", "Detections"):
+            assert title in shown
+        assert "when: attention score" in shown
+        assert "Aves" in shown
+
+    def test_a_run_whose_data_and_weights_are_gone(self, tmp_path):
+        folder = make_run(tmp_path / "run", answers_of())
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+        parsed = parse(report([folder], tmp_path / "out.html").path)
+        said = " ".join(parsed.texts["p"])
+        assert "The data that it learned from cannot be read now" in said
+        assert "The recordings are not where they were" in said
+        assert len(parsed.all("audio")) == 0
+
+    def test_a_run_that_held_nothing_out(self, tmp_path):
+        folder = make_run(tmp_path / "run", None, fold=None)
+        page = parse(report([folder], tmp_path / "out.html").path)
+        assert "Nothing was held out, so there is no score; --recordings and --truth give one." in page.texts["p"]
+
+    def test_several_runs_are_compared(self, tmp_path):
+        runs = [
+            make_run(tmp_path / "one", answers_of()),
+            make_run(tmp_path / "two", answers_of(), fit__lr=2e-3),
+            make_run(tmp_path / "three", None, fold=None),
+        ]
+        made = report(runs, tmp_path / "out.html")
+        page = parse(made.path)
+        assert made.parts == ("Comparison", "Training one", "Training two", "Training three")
+        assert page.texts["caption"][:2] == ["Variants", "What they differ in"]
+        assert "fit.lr: 0.001 -> 0.002" in page.texts["td"]
+        assert any("three has no answers to compare" in text for text in page.texts["p"])
+        assert "Gain over line 1" in " ".join(page.texts["text"])
+
+    def test_scores_with_truth(self, scores, truth, recordings, tmp_path):
+        made = report([scores], tmp_path / "out.html", truth=truth, n_shown=1)
+        page = parse(made.path)
+        shown = " ".join(page.texts["text"])
+        for title in (
+            "ROC-AUC per class",
+            "Reliability",
+            "Precision and recall",
+            "How alike the members are",
+            "Ablation",
+        ):
+            assert title in shown, title
+        assert {"Members", "Ablation", "Recordings"} <= set(page.texts["caption"])
+        assert "when: attention score" in shown  # the manifest says where the bundle is
+        assert len(page.all("audio")) == 2
+
+    def test_scores_without_truth(self, scores, tmp_path):
+        page = parse(report([scores], tmp_path / "out.html", n_shown=1).path)
+        titles = page.texts["h4"]
+        assert [title.split(":")[0] for title in titles] == ["Least sure", "Surest"]
+        assert "Classes, those with the highest scores first" in page.texts["caption"]
+        assert any("With --truth, each member" in text for text in page.texts["p"])
+
+    def test_truth_of_some_classes_in_another_order(self, scores, truth, tmp_path):
+        table = pd.read_csv(truth, index_col="row_id")
+        table[["c", "a"]].head(9).to_csv(tmp_path / "some.csv")
+        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "some.csv", n_shown=1).path)
+        assert any("over 2 of 2 classes, on 9 soundscape rows" in text for text in page.texts["p"])
+        assert "when: attention score" in " ".join(page.texts["text"])
+
+    def test_truth_by_which_nothing_can_be_scored(self, scores, truth, tmp_path):
+        table = pd.read_csv(truth, index_col="row_id")
+        (table * 0).to_csv(tmp_path / "none.csv")
+        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "none.csv", n_shown=1).path)
+        said = " ".join(page.texts["p"])
+        assert "nothing can be scored: none of 3 classes" in said
+        assert "What members and steps are worth cannot be said" in said
+
+    def test_a_table_alone_and_recordings_and_bundle_named(self, scores, recordings, tiny, tmp_path):
+        table = scores / "submission.csv"
+        alone = parse(report([table], tmp_path / "alone.html").path)
+        assert not alone.all("audio")
+        options = {"recordings": [recordings], "n_shown": 1}
+        seen = parse(report([table], tmp_path / "seen.html", **options).path)
+        assert len(seen.all("audio")) == 2
+        assert any("Without a network at hand" in text for text in seen.texts["p"])
+        asked = parse(report([table], tmp_path / "asked.html", bundle=tiny.path, **options).path)
+        assert "when: attention score" in " ".join(asked.texts["text"])
+
+    def test_a_run_on_other_soundscapes(self, run, year, tmp_path):
+        folder = tmp_path / "run"
+        shutil.copytree(run, folder)
+        rows = [f"soundscape_{k}_{5 * r}" for k in range(3) for r in (1, 2, 3, 4)]
+        known = np.eye(3, dtype=int)[np.arange(12) % 3]
+        labels = pd.DataFrame(known, pd.Index(rows, name="row_id"), ["1139490", "cuckoo1", "frog1"])
+        labels.to_csv(tmp_path / "truth.csv")
+        sounds = [year / "test_soundscapes"]
+        made = report([folder], tmp_path / "out.html", recordings=sounds, truth=tmp_path / "truth.csv", n_shown=1)
+        page = parse(made.path)
+        assert "It is judged on 12 soundscape rows of other recordings." in page.texts["p"]
+        assert all("soundscape_" in title for title in page.texts["h4"])
+
+    def test_a_bundle_on_soundscapes(self, run, year, tmp_path):
+        from bcsed.export import export
+
+        trained = train.load(run)
+        sealed = export(
+            trained.network,
+            tmp_path / "bundle",
+            contract=trained.contract,
+            priors=trained.priors,
+            recipe=trained.recipe,
+            provenance=trained.provenance,
+        )
+        labels = tmp_path / "labels.csv"
+        labels.write_text(
+            "filename,start,end,primary_label\nsoundscape_1.ogg,0,5,cuckoo1\nsoundscape_1.ogg,5,10,frog1\n"
+        )
+        before = sorted(path.name for path in sealed.path.iterdir())
+        sounds = [year / "test_soundscapes"]
+        made = report([sealed.path], tmp_path / "out.html", recordings=sounds, truth=labels, n_shown=1)
+        page = parse(made.path)
+        assert page.texts["h3"] == ["Classes", "Scores, precision and recall", "Recordings"]
+        assert page.texts["h4"][0].startswith("Worst: soundscape_1 (ROC-AUC")
+        assert len(page.all("audio")) == 1
+        assert sorted(path.name for path in sealed.path.iterdir()) == before
+
+    def test_pseudolabels(self, land25, tmp_path):
+        _, table = land25
+        page = parse(report([table], tmp_path / "out.html").path)
+        shown = " ".join(page.texts["text"])
+        assert "Rows per class" in shown and "Rows per recording" in shown and "24 labels" in shown
+        assert page.texts["caption"] == ["Classes", "Recordings"]
+
+    def test_a_bundle_and_a_folder_of_all(self, run, tiny, scores, tmp_path):
+        shutil.copytree(tiny.path, tmp_path / "demo" / "bundle")
+        shutil.copytree(scores, tmp_path / "demo" / "scores")
+        make_run(tmp_path / "demo" / "run", answers_of())
+        (tmp_path / "demo" / "notes.txt").touch()
+        made = report([tmp_path / "demo"], tmp_path / "out.html", n_shown=0)
+        assert made.parts == ("Bundle bundle", "Training run", "Scores scores")
+        assert tiny.contract.fingerprint in parse(made.path).texts["dd"]
+
+    def test_rounds(self, land25, tmp_path):
+        student = {"name": "tiny-s0", "experiment": "tiny", "auc": 0.61, "n_classes": 3, "scored_on": "held-out data"}
+        ledger = [
+            {"round": 1, "teacher": [], "pseudolabels": None, "students": [student]},
+            {"round": 2, "teacher": [{}], "pseudolabels": {"rows_with_label": 24}, "students": [student]},
+        ]
+        out = tmp_path / "rounds"
+        (out / "round-2").mkdir(parents=True)
+        (out / "ledger.json").write_text(json.dumps(ledger))
+        for suffix in (".parquet", ".json"):
+            shutil.copy(land25[1].with_suffix(suffix), out / "round-2" / f"pseudolabels{suffix}")
+        made = report([out], tmp_path / "out.html")
+        assert made.parts == ("Rounds rounds", "Pseudolabels pseudolabels.parquet")
+        assert "0.610" in parse(made.path).texts["td"]
+        (out / "ledger.json").write_text("[{}]")
+        with pytest.raises(DataError, match=r"ledger\.json is damaged"):
+            report([out], tmp_path / "out.html")
+
+
+class TestRefusals:
+    def test_what_is_nothing(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        for path, why in ((tmp_path / "none", "no such path"), (tmp_path / "empty", "nothing that can be reported")):
+            with pytest.raises(DataError, match=rf"{why}; name a run, a bundle"):
+                report([path], tmp_path / "out.html")
+        assert not (tmp_path / "out.html").exists()
+
+    def test_named_twice(self, tiny, tmp_path):
+        with pytest.raises(DataError, match="is named more than once; name it once"):
+            report([tiny.path, tiny.path], tmp_path / "out.html")
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ({"paths": []}, "a report is about paths; got 0, 3 recordings and 10 MB"),
+            ({"n_shown": -1}, "got 1, -1 recordings"),
+            ({"limit_mb": 0}, "and 0 MB"),
+            ({"out": "page.pdf"}, r"a report is a page, such as report\.html; got 'page\.pdf'"),
+        ],
+    )
+    def test_a_wrong_call(self, tiny, change, sentence):
+        call = {"paths": [tiny.path], "out": "page.html", **change}
+        with pytest.raises(ConfigError, match=sentence):
+            report(call.pop("paths"), call.pop("out"), **call)
+
+    def test_truth_of_other_recordings(self, scores, tmp_path):
+        (tmp_path / "truth.csv").write_text("row_id,a,b,c\nelsewhere_5,1,0,0\n")
+        with pytest.raises(DataError, match=r"none of the 1 true rows of .* is in .*; is it of other recordings\?"):
+            report([scores], tmp_path / "out.html", truth=tmp_path / "truth.csv")
+
+    def test_rows_that_tell_no_time(self, tmp_path):
+        (tmp_path / "scores.csv").write_text("row_id,a\nx_5,0.5\nx_later,0.5\n")
+        with pytest.raises(DataError, match="the row 'x_later' does not end with the second at which it ends"):
+            report([tmp_path / "scores.csv"], tmp_path / "out.html")
+
+    def test_an_unfinished_prediction(self, scores, tmp_path):
+        (tmp_path / "scores").mkdir()
+        (tmp_path / "scores" / "manifest.json").write_text('{"settings": {}}')
+        with pytest.raises(DataError, match="is no finished folder of predict"):
+            report([tmp_path / "scores"], tmp_path / "out.html")
+        shutil.copy(scores / "manifest.json", tmp_path / "scores" / "manifest.json")
+        with pytest.raises(DataError, match="holds no score table"):
+            report([tmp_path / "scores"], tmp_path / "out.html")
+
+
+def test_hostile_names_come_through_as_text(tmp_path, recordings):
+    """Classes, folders and recordings are called what a stranger called them."""
+    classes = HOSTILE
+    folder = make_run(tmp_path / "<b>run", answers_of(classes=classes), classes=classes)
+    (tmp_path / "sounds").mkdir()
+    name = "<svg onload=alert(3)>"
+    shutil.copy(recordings / "odd.wav", tmp_path / "sounds" / f"{name}.wav")
+    rows = pd.Index([f"{name}_{5 * k}" for k in range(1, 6)], name="row_id")
+    pd.DataFrame(np.linspace(0, 1, 15).reshape(5, 3), rows, list(classes)).to_csv(tmp_path / "<i>scores.csv")
+    table = pseudolabel.Pseudolabels(
+        filename=np.array([name, name], object),
+        start_s=np.array([0, 5]),
+        end_s=np.array([5, 10]),
+        values=np.array([[0.5, 0, 0.7], [0, 0.9, 0]], np.float16),
+        classes=classes,
+        provenance={"selection": {"kind": "<u>", "power": 1.0}, "teachers": [], "n_failed": 0},
+    )
+    pseudolabel.write(table, tmp_path / "pl.parquet")
+    paths = [folder, tmp_path / "<i>scores.csv", tmp_path / "pl.parquet"]
+    made = report(paths, tmp_path / "out.html", recordings=[tmp_path / "sounds"])
+    page = parse(made.path)
+    assert not [tag for tag, _ in page.tags if tag in ("b", "i", "u", "img")]
+    for hostile in classes:
+        assert any(hostile in text for text in page.texts["th"])
+        assert any(hostile in text for text in page.texts["text"])
+    assert any(name in text for text in page.texts["h4"])
+    assert "<b>run" in page.texts["h1"][0]
+    raw = made.path.read_text()
+    assert "<script>alert" not in raw and "<img" not in raw and "<svg onload" not in raw
+
+
+def test_the_page_keeps_to_its_budget(scores, truth, tmp_path):
+    whole = report([scores], tmp_path / "whole.html", truth=truth)
+    assert whole.left_out == ""
+    limit_mb = round(0.8 * whole.n_bytes / 1e6, 3)
+    less = report([scores], tmp_path / "less.html", truth=truth, limit_mb=limit_mb)
+    assert less.n_bytes <= limit_mb * 1e6
+    assert less.left_out.startswith(f"To keep the page under {limit_mb:g} MB, ")
+    page = parse(less.path)
+    assert less.left_out in page.texts["p"]
+    assert len(page.all("audio")) < len(parse(whole.path).all("audio"))
+
+
+def test_the_command(scores, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    report_options(parser.add_argument)
+    out = tmp_path / "out.html"
+    options = parser.parse_args([str(scores), "--out", str(out), "--show", "1", "--limit-mb", "0.25"])
+    assert command(options) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*out\.html: 0\.\d MB; Scores scores", said[0])
+    assert said[1].startswith("To keep the page under 0.25 MB")
+    assert parser.parse_args(["x"]).out == "report.html"
+
+
+# ---- in a browser --------------------------------------------------------------------------------------------
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+    *("--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"),
+)
+
+
+@pytest.fixture(scope="module")
+def page(run, scores, truth, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    return report([run, scores], out, truth=truth, n_shown=1).path
+
+
+@pytest.fixture
+def browser(tmp_path):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, a test extra, is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium with its driver here (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def media(browser, **features: str) -> None:
+    listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": listed})
+
+
+def column(browser, table: str, place: int) -> list[str]:
+    return browser.execute_script(
+        "return [...arguments[0].tBodies[0].rows].filter(row => !row.hidden)"
+        ".map(row => row.cells[arguments[1]].textContent)",
+        table,
+        place,
+    )
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG's ratio of two colours as browsers compute them."""
+
+    def light(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(first), light(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.slow
+class TestBrowser:
+    def test_it_loads_without_an_error_and_asks_nothing_of_the_network(self, browser, page):
+        # What the browser itself asks for as it starts is none of ours.
+        browser.get("about:blank")
+        browser.get_log("performance")
+        browser.get(page.as_uri())
+        assert browser.get_log("browser") == []
+        events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+        asked = {
+            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+        }
+        assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+
+    def test_tables_are_sorted_and_filtered_by_keyboard(self, browser, page):
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.common.keys import Keys
+
+        browser.get(page.as_uri())
+        boxes = browser.find_elements(By.CSS_SELECTOR, ".table")
+        box = next(one for one in boxes if one.find_element(By.TAG_NAME, "caption").text == "Recordings")
+        table = box.find_element(By.TAG_NAME, "table")
+        heads = table.find_elements(By.CSS_SELECTOR, "thead th")
+        place = [head.text.split()[0] for head in heads].index("ROC-AUC")
+        button = heads[place].find_element(By.TAG_NAME, "button")
+        button.send_keys(Keys.ENTER)
+        values = [float(value) for value in column(browser, table, place)]
+        assert len(values) >= 8
+        assert values == sorted(values)
+        assert heads[place].get_attribute("aria-sort") == "ascending"
+        button.send_keys(Keys.SPACE)
+        assert [float(value) for value in column(browser, table, place)] == sorted(values, reverse=True)
+        assert heads[place].get_attribute("aria-sort") == "descending"
+        heads[0].find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+        assert heads[place].get_attribute("aria-sort") == "none"
+        names = column(browser, table, 0)
+        assert names == sorted(names)
+        field = box.find_element(By.TAG_NAME, "input")
+        field.send_keys(names[0].upper())
+        assert column(browser, table, 0) == [names[0]]
+        assert box.find_element(By.CSS_SELECTOR, "[role=status]").text == f"1 of {len(names)} rows"
+
+    def test_recordings_are_played(self, browser, page):
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        browser.get(page.as_uri())
+        sounds = browser.find_elements(By.TAG_NAME, "audio")
+        assert len(sounds) == 4
+        wait = WebDriverWait(browser, 20)
+        wait.until(lambda _: all(browser.execute_script("return arguments[0].duration > 0", one) for one in sounds))
+        sounds.sort(key=lambda one: browser.execute_script("return arguments[0].duration", one))
+        assert browser.execute_script("return arguments[0].duration", sounds[2]) > 5
+        browser.execute_script("return arguments[0].play()", sounds[2])
+        wait.until(lambda _: browser.execute_script("return arguments[0].currentTime > 0.3", sounds[2]))
+        assert browser.execute_script("return arguments[0].error", sounds[2]) is None
+        line = "return arguments[0].closest('section').querySelector('.playhead').hidden"
+        wait.until(lambda _: not browser.execute_script(line, sounds[2]))
+        browser.execute_script("return arguments[0].play()", sounds[3])
+        assert browser.execute_script("return arguments[0].paused", sounds[2])
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_it_can_be_read_light_and_dark(self, browser, page, scheme):
+        media(browser, prefers_color_scheme=scheme)
+        browser.get(page.as_uri())
+        paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (contrast(paper, "rgb(0, 0, 0)") > 10) == (scheme == "light")
+        for what, least in (
+            (".note, p", 4.5),
+            ("figcaption", 4.5),
+            ("nav a", 4.5),
+            (".box svg text", 4.5),
+            ("dt", 4.5),
+        ):
+            read = "const one = document.querySelector(arguments[0]); const style = getComputedStyle(one);"
+            ink = browser.execute_script(read + "return one.ownerSVGElement ? style.fill : style.color", what)
+            assert contrast(ink, paper) >= least, what
+        inks = browser.execute_script(
+            "return [...document.querySelectorAll('.box svg path')].filter(one => !one.closest('defs, clipPath'))"
+            ".map(one => getComputedStyle(one)).filter(style => style.fill.startsWith('rgb(')).map(style => style.fill)"
+        )
+        assert min(contrast(ink, paper) for ink in set(inks) - {paper}) >= 3
+
+    @pytest.mark.parametrize("width", [360, 1280])
+    def test_no_page_is_wider_than_its_window(self, browser, page, width):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+    def test_focus_is_seen_and_motion_is_not_forced(self, browser, page):
+        from selenium.webdriver.common.keys import Keys
+
+        media(browser, prefers_reduced_motion="reduce")
+        browser.get(page.as_uri())
+        assert browser.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        first = browser.switch_to.active_element
+        assert first.text == "Skip to the content"
+        assert first.value_of_css_property("outline-style") == "solid"
+        first.send_keys(Keys.ENTER)
+        assert browser.switch_to.active_element.get_attribute("id") == "main"
