@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import librosa
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bcsed import spectrogram
 from bcsed.config import SIGNALS
 from bcsed.spectrogram import LogMel
 
@@ -79,3 +82,20 @@ def test_the_probe_still_sounds_as_it_did():
     with np.load(Path(__file__).parent / "golden" / "probe_tiny.npz") as golden:
         np.testing.assert_allclose(np.maximum(db, db.max() - 80)[:, ::4], golden["db"], atol=1e-2)
         np.testing.assert_allclose(picture[:, ::2, ::4], golden["picture"], atol=1e-4)
+
+
+@pytest.mark.parametrize("fmin_hz", [0, 20, 1000, 2500])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_mel_bands_are_librosas(name, fmin_hz):
+    signal = dataclasses.replace(SIGNALS[name], fmin_hz=fmin_hz)
+    theirs = librosa.filters.mel(
+        sr=signal.sample_rate,
+        n_fft=signal.n_fft,
+        n_mels=signal.n_mels,
+        fmin=signal.fmin_hz,
+        fmax=signal.fmax_hz,
+        htk=False,
+        norm="slaney",
+        dtype=np.float32,
+    )
+    np.testing.assert_array_equal(spectrogram.mel_bands(signal), theirs)

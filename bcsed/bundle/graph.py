@@ -33,8 +33,9 @@ def compile_graph(
     threads: int | None = None,
     precision: str = "f32",
     cache: str | Path | None = None,
+    batch: int = 1,
 ) -> Any:
-    """Compile a graph for this CPU: one window per request, as many streams as pay.
+    """Compile a graph for this CPU, with as many streams as pay.
 
     The precision is pinned because OpenVINO's default follows the CPU: bfloat16 where there is any, so that
     the same file would score differently on another machine.
@@ -48,6 +49,8 @@ def compile_graph(
     precision : {'f32', 'bf16'}
     cache : str or Path, optional
         A folder in which OpenVINO keeps what it compiled, to begin sooner the next time.
+    batch : int
+        Windows per request.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def compile_graph(
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ConfigError("this CPU does not compute in bfloat16; use the precision f32.")
     graph = graph.clone()
-    graph.reshape({0: [1, signal.n_mels, signal.n_frames]})
+    graph.reshape({0: [batch, signal.n_mels, signal.n_frames]})
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": precision,

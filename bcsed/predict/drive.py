@@ -126,6 +126,10 @@ class Drive:
         n_answered = [sum(self._answered(one, place) for one in self._readable()) for place in places]
         return [max(places, key=n_answered.__getitem__)] if any(n_answered) else []
 
+    def answered(self, one: Recording, places: Collection[int]) -> bool:
+        """Say whether any of some members has answered a recording."""
+        return any(self._answered(one, place) for place in places)
+
     def looks_at(self, part: Part, place: int) -> list[str]:
         """Return the looks of a member that count for a recording: those asked for, or else the cheap one."""
         asked = [look.name for look in self.wanted if look.place == place and look.name in part.looks]

@@ -52,8 +52,16 @@ class Wanted:
             raise ConfigError(f"formats are {', '.join(FORMATS)}; got {unknown[0]!r}.")
 
 
-def write(table: Table, folder: Path, wanted: Wanted, template: Sequence[str] | None) -> int:
+def write(
+    table: Table,
+    folder: Path,
+    wanted: Wanted,
+    template: Sequence[str] | None,
+    look: Callable[[Scored], None],
+) -> int:
     """Write what is wanted of a run, holding one recording at a time; return the number of rows.
+
+    `look` is shown each recording too, so that nothing has to be read twice.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def write(table: Table, folder: Path, wanted: Wanted, template: Sequence[str] | 
     n_rows, constant = 0, set[str]()
     row_s = table.drive.wanted[0].cut.row_s
     with ExitStack() as stack:
-        adds: list[Callable[[Scored], None]] = []
+        adds: list[Callable[[Scored], None]] = [look]
         if "submission" in wanted.formats:
             add_rows = stack.enter_context(rows.submission(folder / SUBMISSION, template, constant=constant))
             adds.append(lambda scored: add_rows(scored.table))

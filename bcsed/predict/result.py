@@ -21,7 +21,7 @@ from . import outputs
 from .budget import Budget, process_age_s
 from .outputs import Wanted
 from .store import Folder
-from .table import Table, joined
+from .table import Scored, Table, joined
 
 # Rows up to which a table is held in memory to be looked at.
 MOST_LOOKED_AT = 50_000
@@ -99,26 +99,29 @@ class Finish:
         failures, notes, silent = [], [], []
         counted = drive.counted()
         for one in drive.recordings:
-            part = self.table.part(one, counted)
             if one.path in drive.failures:
                 filled = self.on_error == "fill" or (budget is not None and self.table.fill is not None)
                 failures.append((str(one.path), "filled" if filled else "failed", drive.failures[one.path]))
-            elif part is None:
+            elif not drive.answered(one, counted):
                 failures.append((str(one.path), "unheard", f"{one.path}: the time was up before it was scored."))
             else:
-                notes += [(str(one.path), note) for note in part.notes]
-                silent += [one.name] if part.silent else []
+                remarks, is_silent = store.told(one.key)
+                notes += [(str(one.path), note) for note in remarks]
+                silent += [one.name] if is_silent else []
         problems = pd.DataFrame(failures, columns=["recording", "status", "reason"])
         told = pd.DataFrame(notes, columns=["recording", "note"])
         n_rows, matrix = 0, None
         nothing = len(problems) == len(drive.recordings)
         if isinstance(store, Folder):
             outputs.write_problems(store.folder, problems, told)
-            if self.wanted.formats and not nothing:
-                n_rows = outputs.write(self.table, store.folder, self.wanted, self.template)
-            if "members" in self.wanted.formats and not nothing:
+        look = Looked(self.table.order)
+        if isinstance(store, Folder) and self.wanted.formats and not nothing:
+            n_rows = outputs.write(self.table, store.folder, self.wanted, self.template, look.add)
+            if "members" in self.wanted.formats:
                 matrix = outputs.write_members(self.table, store.folder, [b.name for b in self.bundles])
-        findings = self._look(silent, problems)
+        elif not nothing:
+            for scored in self.table:
+                look.add(scored)
         result = Result(
             failures=problems,
             notes=told,
@@ -128,7 +131,7 @@ class Finish:
             n_rows=n_rows,
             silent=tuple(silent),
             left_out=tuple(left_out),
-            findings=findings,
+            findings=look.found(silent),
             spearman=matrix,
             seconds=time.monotonic() - self.started,
             table=self.table,
@@ -137,19 +140,31 @@ class Finish:
             store.describe(_manifest(result, self, budget))
         return result
 
-    def _look(self, silent: Sequence[str], problems: pd.DataFrame) -> tuple[symptoms.Finding, ...]:
+
+@dataclass
+class Looked:
+    """Gathers the rows of a run, as long as they are not too many, to look at them."""
+
+    order: Sequence[str]
+    tables: list[pd.DataFrame] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)
+    n_rows: int = 0
+
+    def add(self, scored: Scored) -> None:
+        """Take a recording's rows."""
+        self.n_rows += len(scored.table)
+        if self.n_rows > MOST_LOOKED_AT:
+            self.tables.clear()
+            return
+        self.tables.append(scored.table)
+        if scored.constant:
+            self.constant.append(scored.recording.name)
+
+    def found(self, silent: Sequence[str]) -> tuple[symptoms.Finding, ...]:
         """Examine the scores, and log what makes them ill."""
-        drive, held, tables = self.table.drive, 0, []
-        if len(problems) == len(drive.recordings):
+        if not self.tables or self.n_rows > MOST_LOOKED_AT:
             return ()
-        lawful = list(silent)
-        for scored in self.table:
-            held += len(scored.table)
-            if held > MOST_LOOKED_AT:
-                return ()
-            tables.append(scored.table)
-            lawful += [scored.recording.name] if scored.constant else []
-        found = symptoms.examine(joined(tables, self.table.order), silent=lawful)
+        found = symptoms.examine(joined(self.tables, self.order), silent=[*silent, *self.constant])
         for finding in found:
             if finding.severity == symptoms.ILL:
                 _log.warning("the scores: %s", finding.sentence)

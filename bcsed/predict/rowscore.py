@@ -211,6 +211,7 @@ def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) 
         for window, start in enumerate(chosen.starts - first):
             cut = np.ascontiguousarray(db[:, start : start + member.contract.signal.n_frames])
             member.submit(cut, collector.slot(place, window))
+        member.flush()
     return collector
 
 

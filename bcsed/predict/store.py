@@ -83,6 +83,10 @@ class Memory:
         part = self._parts.get(key)
         return part.looks if part is not None else ()
 
+    def told(self, key: str) -> tuple[tuple[str, ...], bool]:
+        """Return the notes on a finished recording, and whether it is silent."""
+        return self._parts[key].notes, self._parts[key].silent
+
     def get(self, key: str) -> Part | None:
         """Return a finished recording, or None."""
         return self._parts.get(key)
@@ -138,6 +142,11 @@ class Folder:
     def looks(self, key: str) -> Collection[str]:
         """Return the looks that a recording has had."""
         return self._index.get(key, ())
+
+    def told(self, key: str) -> tuple[tuple[str, ...], bool]:
+        """Return the notes on a finished recording, and whether it is silent."""
+        about = self._told[key]
+        return about["notes"], about["silent"]
 
     def get(self, key: str) -> Part | None:
         """Return a finished recording, or None."""

@@ -49,6 +49,9 @@ class TorchListener:
         if len(self._windows) == self.batch_size:
             self.finish()
 
+    def flush(self) -> None:
+        """Wait for more windows, which `finish` ends."""
+
     def finish(self) -> None:
         """Answer the windows taken so far."""
         if not self._windows:
