@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from bcsed import audio, bundle, predict, rows
+from bcsed import audio, bundle, ensemble, predict, rows
 from bcsed.config import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.predict import Rows
@@ -115,6 +115,33 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
     both = score([tiny, other], path, weights=[3, 1]).scores
     np.testing.assert_allclose(both, 0.75 * first + 0.25 * second, atol=1e-6)
     np.testing.assert_allclose(score([other, tiny], path, weights=[1, 3]).scores, both, atol=1e-6)
+
+
+def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
+    """Windows go to the network in pairs; one without company is looked at twice, and nobody's answer changes."""
+    windows = (rng.standard_normal((5, 64, 256)) * 15 - 40).astype("float32")
+    listener = ensemble.GraphListener(tiny)
+
+    def ask(places):
+        answers = {}
+
+        def take(place):
+            def done(what, when):
+                answers[place] = (what.copy(), when.copy())
+
+            return done
+
+        for place in places:
+            listener.submit(windows[place], take(place))
+        listener.finish()
+        return answers
+
+    together = ask(range(5))
+    assert sorted(together) == list(range(5))
+    for order in ([4], [1, 0], [3, 2, 0], [2]):
+        for place, answer in ask(order).items():
+            np.testing.assert_array_equal(answer[0], together[place][0])
+            np.testing.assert_array_equal(answer[1], together[place][1])
 
 
 def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
