@@ -14,18 +14,16 @@ import numpy.typing as npt
 from .bundle import Bundle, compile_graph, read_graph
 from .config import Contract, Signal
 from .errors import BundleError, ConfigError
+from .postprocess import MEANS, logits
 
 Array = npt.NDArray[np.float32]
 # Called with the answers to one window, what and when, (t, K) each; possibly from another thread. They are good
 # until it returns.
 Done = Callable[[Array, Array], None]
 
-MEANS = ("prob", "logit", "rank")
 # Windows of at most so many values go to the network in pairs: the heads' weights, most of what is then read, are
 # read once for two. 128 x 320 cost 4 to 6 % less so; 192 x 768 cost 10 % more, and four together more than two.
 PAIRED = 50_000
-# A probability of 0 or 1 has no logit; float32 tells none apart beyond this.
-_EDGE = 1e-7
 
 
 class Listener(Protocol):
@@ -182,8 +180,7 @@ def _scaled(values: Array, mean: str) -> npt.NDArray[np.float64]:
     """Return answers on the scale on which they are averaged."""
     wide = values.astype(np.float64)
     if mean == "logit":
-        wide = np.clip(wide, _EDGE, 1 - _EDGE)
-        return np.asarray(np.log(wide) - np.log1p(-wide))
+        return logits(wide)
     if mean == "rank":
         from scipy.stats import rankdata
 

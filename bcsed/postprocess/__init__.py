@@ -19,7 +19,7 @@ In the published solutions the same step has gained and lost: `bcsed score --abl
 
 from __future__ import annotations
 
-from .members import MEANS, combine, rank_columns, spearman
+from .members import MEANS, combine, logits, rank_columns, spearman
 from .steps import Power, Smooth, Step, TopRows, recordings
 from .told import COMMON, apply, check_steps, describe, read_steps
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_steps",
     "combine",
     "describe",
+    "logits",
     "rank_columns",
     "read_steps",
     "recordings",

@@ -147,8 +147,11 @@ def _before(table: pd.DataFrame, kind: str) -> Floats:
     if kind == "rank":
         return rank_columns(table).to_numpy(np.float64)
     scores: Floats = table.to_numpy(np.float64)
-    if kind == "prob":
-        return scores
+    return scores if kind == "prob" else logits(scores)
+
+
+def logits(scores: Floats) -> Floats:
+    """Return the logits of scores, which are held `LOGIT_EPS` away from 0 and 1."""
     kept = np.clip(scores, LOGIT_EPS, 1 - LOGIT_EPS)
-    logits: Floats = np.log(kept) - np.log1p(-kept)
-    return logits
+    made: Floats = np.log(kept) - np.log1p(-kept)
+    return made

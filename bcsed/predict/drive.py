@@ -154,6 +154,7 @@ class Drive:
             by_path = {one.path: one for one in group}
             a_pass = Pass(self.ensemble, lacking, self.jobs, self.keep_frames is not None, stop)
             finished: list[Finished] = []
+            n_rows = 0
             try:
                 for made in a_pass.score(list(by_path)):
                     n_done += 1
@@ -161,10 +162,10 @@ class Drive:
                         self.failures[made.path] = made.failure
                     else:
                         finished.append(made)
-                    n_rows = sum(each.part.n_rows for each in finished if each.part is not None)
+                        n_rows += made.part.n_rows
                     if len(finished) >= self.shard or n_rows >= MOST_ROWS:
                         self._put(finished, by_path)
-                        finished = []
+                        finished, n_rows = [], 0
                     if done is not None:
                         done(n_done)
                     if self.progress is not None:
