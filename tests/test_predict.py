@@ -236,7 +236,7 @@ def test_a_killed_run_goes_on_without_scoring_anything_twice(tiny, recordings, t
     np.testing.assert_allclose(again, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: b"", lambda d: d + b"x"])
+@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: d[:0], lambda d: d + b"x"])
 def test_a_damaged_part_is_scored_again(tiny, recordings, tmp_path, damage):
     first = score(tiny, [recordings], out=tmp_path / "out").scores
     parts = sorted((tmp_path / "out" / "parts").iterdir())
