@@ -33,7 +33,7 @@ class Listener(Protocol):
     steps: int
 
     def submit(self, window: Array, done: Done) -> None:
-        """Take a dB window (F, T) and call `done` with its answers, now or later."""
+        """Take a dB window (F, T), possibly a view, and call `done` with its answers, now or later."""
 
     def flush(self) -> None:
         """Begin with windows that are held back until there are more of them."""
@@ -95,7 +95,10 @@ class GraphListener:
             lacking = self.batch - len(self._windows)
             windows, done = self._windows + self._windows[-1:] * lacking, self._done
             self._windows, self._done = [], []
-            self._queue.start_async([np.stack(windows)], done)
+            # Waits for a request, which stays the first idle one until it is started: one thread starts them.
+            request = self._queue[self._queue.get_idle_request_id()]
+            np.stack(windows, out=request.get_input_tensor().data)
+            self._queue.start_async(None, done)
 
     def finish(self) -> None:
         """Wait for all queued windows."""

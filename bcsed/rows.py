@@ -80,9 +80,11 @@ def check(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: s
         raise DataError(f"{where} has row {doubled[0]!r} more than once ({len(doubled)} such rows).")
     if classes is not None:
         _check_columns(list(table.columns), list(classes), where)
-    for name, dtype in table.dtypes.items():
-        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-            raise DataError(f"{where} has values in column {name!r} that are no numbers.")
+    kinds = pd.api.types
+    strange = [t for t in set(table.dtypes) if not kinds.is_numeric_dtype(t) or kinds.is_bool_dtype(t)]
+    if strange:
+        name = next(name for name, dtype in table.dtypes.items() if dtype in strange)
+        raise DataError(f"{where} has values in column {name!r} that are no numbers.")
     values = table.to_numpy(np.float64)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]

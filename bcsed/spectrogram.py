@@ -70,12 +70,14 @@ class LogMel(torch.nn.Module):
             frames = waves.float().unfold(-1, self.n_fft, self.hop_length)
             if waves.is_cuda:
                 return self._transform(frames)
-            return torch.stack([self._in_blocks(item) for item in frames])
+            made = [self._in_blocks(item) for item in frames]
+            return made[0][None] if len(made) == 1 else torch.stack(made)
 
     def _transform(self, frames: torch.Tensor) -> torch.Tensor:
         """(..., T, n_fft) -> (..., F, T)."""
         spectrum = torch.fft.rfft(frames * self.window)[..., self.first_bin : self.last_bin]
-        power = (spectrum.real.square() + spectrum.imag.square()).mT
+        squares = torch.view_as_real(spectrum).square()
+        power = (squares[..., 0] + squares[..., 1]).mT
         if frames.is_cuda:
             mel = self.mel @ power
         else:

@@ -209,8 +209,7 @@ def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) 
     for place, (member, chosen) in enumerate(zip(members, pictures.plans, strict=True)):
         first, db = pictures.views[member.contract.signal]
         for window, start in enumerate(chosen.starts - first):
-            cut = np.ascontiguousarray(db[:, start : start + member.contract.signal.n_frames])
-            member.submit(cut, collector.slot(place, window))
+            member.submit(db[:, start : start + member.contract.signal.n_frames], collector.slot(place, window))
         member.flush()
     return collector
 
