@@ -51,6 +51,8 @@ def write_csv(path: str | Path, *, names: Mapping[str, Name] | None = None) -> I
         writer.writerow(_columns(names))
 
         def add(recording: Recording, found: pd.DataFrame) -> None:
+            if found.empty:
+                return
             times = [decimals(*span) for span in zip(*spans(recording, found), strict=True)]
             named = _named(found, names)
             named["start_s"], named["end_s"] = ([_short(time[place]) for time in times] for place in (0, 1))

@@ -142,7 +142,10 @@ class Table:
         if self.fill is not None:
             # A class that only members answer for which there was no time.
             scores = np.where(np.isnan(scores), self.fill, scores)
-        table: pd.DataFrame = rows.make(ids, self.drive.ensemble.classes, scores)[list(self.order)]
+        classes = self.drive.ensemble.classes
+        table: pd.DataFrame = rows.make(ids, classes, scores)
+        if list(classes) != list(self.order):
+            table = table[list(self.order)]
         return table if plain else postprocess.apply(table, self.steps, self.taxa)
 
 
