@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pandas as pd
 
 from . import competition, rows
 from .errors import DataError
-from .rows import replacing
+from .paths import reading, replacing
 
 KINDS = {"rows": "soundscape rows", "clips": "held-out clips"}
 _ARRAYS = ("kind", "ids", "files", "classes", "truth", "scores")
@@ -110,21 +109,19 @@ def read_answers(path: str | Path) -> Answers:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-        lacking = [name for name in _ARRAYS if name not in names]
-        if lacking:
-            raise DataError(f"{path} holds no answers of bcsed: it lacks {', '.join(lacking)}.")
-        with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in _ARRAYS}
+    with reading(path, "npz"), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+    lacking = [name for name in _ARRAYS if name not in names]
+    if lacking:
+        raise DataError(f"{path} holds no answers of bcsed: it lacks {', '.join(lacking)}.")
+    with reading(path, "npz"), np.load(path, allow_pickle=False) as stored:
+        found = {name: stored[name] for name in _ARRAYS}
         truth, scores = found["truth"].astype(np.uint8, casting="safe"), found["scores"].astype(np.float32)
         made = {name: tuple(map(str, found[name])) for name in ("ids", "files", "classes")}
+    try:
         return Answers(kind=str(found["kind"]), truth=truth, scores=scores, **made)
     except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path} is damaged: {error}") from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged: not readable as npz ({str(error).splitlines()[0]}).") from error
+        raise DataError(f"{path} is damaged: {error}") from error
 
 
 def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:

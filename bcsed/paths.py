@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, DataError
+from .errors import BcsedError, ConfigError, DataError
 
 
 def locate(path: str | Path) -> Path:
@@ -93,6 +93,33 @@ def _send(here: Path, part: Any, path: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.fs.put_file(str(here), part.path)
     path.fs.mv(part.path, path.path)
+
+
+@contextmanager
+def reading(path: str | Path, form: str, refused: type[BcsedError] = DataError) -> Iterator[None]:
+    """Say in one sentence that a file is not what it should be, whatever its reader makes of its bytes.
+
+    What numpy, zipfile, pyarrow, pandas, safetensors and torch raise over a damaged file depends on where the damage
+    is: a flipped bit gave eleven kinds of error. Only such a reader's calls belong inside.
+
+    Parameters
+    ----------
+    path : str or Path
+    form : str
+        What the file should be, such as ``Parquet``.
+    refused : type of BcsedError
+
+    Raises
+    ------
+    refused
+    """
+    try:
+        yield
+    except BcsedError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise refused(f"{path}: not readable as {form} ({said}).") from error
 
 
 def taken(folder: Path) -> bool:

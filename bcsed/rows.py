@@ -20,6 +20,7 @@ import pandas as pd
 
 from . import symptoms
 from .errors import DataError
+from .paths import reading
 from .paths import replacing as replacing
 
 ROW_ID = "{stem}_{end}"
@@ -96,6 +97,25 @@ def check(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: s
             f"{where} holds {values[row, column]:g} at row {table.index[row]!r}, class "
             f"{table.columns[column]!r}; scores are probabilities in [0, 1]."
         )
+
+
+def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
+    """Read a Parquet table, a named index as a column, texts as Python's own.
+
+    pandas would leave texts as they lie in the file, and find bytes that are none only when they are used.
+
+    Raises
+    ------
+    DataError
+        If it is not `form`, whatever is wrong with it.
+    """
+    with reading(path, form):
+        table: pd.DataFrame = pd.read_parquet(path)
+        if table.index.name is not None:
+            table = table.reset_index()
+        texts = [name for name, kind in table.dtypes.items() if pd.api.types.is_string_dtype(kind)]
+        plain: pd.DataFrame = table.astype(dict.fromkeys(texts, object))
+    return plain
 
 
 def broadcast_recordings(table: pd.DataFrame) -> list[str]:

@@ -149,7 +149,7 @@ def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
     else:
         (copy / "probe.npz").write_bytes(spoil)
     reseal(copy, lambda _: None)
-    with pytest.raises(BundleError, match=r"probe\.npz is no probe"):
+    with pytest.raises(BundleError, match=r"probe\.npz: not readable as a probe"):
         bundle.check(bundle.load(copy))
 
 

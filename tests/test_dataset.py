@@ -344,11 +344,11 @@ def test_files_that_are_no_embeddings(tmp_path):
         read_embeddings(tmp_path / "none.npz", NAMES, TINY_128)
     for name in ("e.npz", "e.parquet"):
         (tmp_path / name).write_text("no table")
-        with pytest.raises(DataError, match="no table of embeddings"):
+        with pytest.raises(DataError, match="not readable as a table of embeddings"):
             read_embeddings(tmp_path / name, NAMES, TINY_128)
     objects = np.array([{"a": 1}], dtype=object)
     np.savez(tmp_path / "o.npz", clip=objects, start_s=objects, vector=objects)
-    with pytest.raises(DataError, match="no table of embeddings"):
+    with pytest.raises(DataError, match="not readable as a table of embeddings"):
         read_embeddings(tmp_path / "o.npz", NAMES, TINY_128)
 
 

@@ -401,6 +401,9 @@ class TestCommand:
         (tmp_path / "a.parquet").write_text("x")
         with pytest.raises(DataError, match="not readable as Parquet"):
             doctor.read(tmp_path / "a.parquet")
+        pd.DataFrame(index=range(3)).to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match="the table has no columns"):
+            doctor.read(tmp_path / "a.parquet")
 
     def test_a_header_alone(self, tmp_path, capsys):
         (tmp_path / "a.csv").write_text("row_id,a,b\n")

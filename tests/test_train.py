@@ -144,7 +144,7 @@ def test_a_finished_run_resumed_stays_as_it_is(run, year):
 def test_damaged_checkpoints(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "best.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(DataError, match="is damaged or no checkpoint"):
+    with pytest.raises(DataError, match="not readable as a checkpoint"):
         train.load(tmp_path / "run")
     with pytest.raises(ConfigError, match="must be best or last"):
         train.load(run, "oldest")

@@ -366,7 +366,7 @@ def test_damaged_files(tmp_path, network, suffix, rng):
     for number, damaged in enumerate(spoiled):
         file = tmp_path / f"{number}.{suffix}"
         file.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=rf"{re.escape(str(file))} is damaged or no") as told:
+        with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: not readable as") as told:
             transfer.load(fresh(), file, contract=CONTRACT)
         assert "\n" not in str(told.value)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ import numpy.typing as npt
 from .._version import __version__
 from ..config import Contract, Signal, to_dict
 from ..errors import BundleError
-from ..rows import replacing
+from ..paths import reading, replacing
 from .graph import PRECISIONS as PRECISIONS
 from .graph import compile_graph as compile_graph
 from .graph import read_graph as read_graph
@@ -249,11 +248,9 @@ def check(bundle: Bundle) -> dict[str, float]:
     BundleError
         Naming the first stage that differs.
     """
-    try:
-        with (bundle.path / PROBE).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            then = {name: stored[name] for name in ("picture", "what", "when")}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{bundle.path}: probe.npz is no probe ({error}).") from error
+    probe = bundle.path / PROBE
+    with reading(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
+        then = {name: stored[name] for name in ("picture", "what", "when")}
     _, picture = probe_picture(bundle.contract.signal)
     found = {"picture": _compare(bundle, "picture", then["picture"], picture, PICTURE_TOLERANCE)}
     what, when = _answer(compile_graph(read_graph(bundle), bundle.contract.signal), bundle.contract.signal)
@@ -281,7 +278,7 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     Raises
     ------
     BundleError
-        If it was sealed without them.
+        If it was sealed without them, or they are none.
     """
     from safetensors.torch import load_file
 
@@ -289,7 +286,8 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
 
     if not (bundle.path / WEIGHTS).is_file():
         raise BundleError(f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on.")
-    tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
+    with reading(bundle.path / WEIGHTS, "safetensors", BundleError):
+        tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
     return modern_names(tensors)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from ..config import Signal
 from ..errors import DataError
+from ..paths import reading
 
 Vectors = npt.NDArray[np.float32]
 
@@ -95,16 +95,10 @@ def read_embeddings(path: str | Path, names: Sequence[str], signal: Signal) -> E
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of embeddings.")
-    try:
+    with reading(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
         clips, start_s, vectors = _npz(path) if path.suffix == ".npz" else _parquet(path)
+        # Arrays of other shapes or types are numpy's to refuse.
         return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, signal, where=str(path))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path}: no table of embeddings ({str(error).splitlines()[0][:120]}); needed are clip, start_s and "
-            "vector, in Parquet or npz."
-        ) from error
 
 
 def _npz(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vectors]:
@@ -116,13 +110,9 @@ def _npz(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vec
 
 
 def _parquet(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vectors]:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise ValueError(str(error)) from error
+    table = pyarrow.parquet.read_table(path)
     name = "clip" if "clip" in table.column_names else "filename"
     vectors = np.stack(table["vector"].to_numpy(zero_copy_only=False))
     return np.asarray(table[name].to_pylist(), str), table["start_s"].to_numpy().astype(np.float64), vectors

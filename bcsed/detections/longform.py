@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from ..rows import replacing
+from ..paths import reading, replacing
+from ..rows import read_parquet
 from .found import COLUMNS, Recording, decimals, spans
 from .names import Name
 from .text import Add
@@ -106,9 +107,9 @@ def read_long(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     texts = [name for name, kind in COLUMNS.items() if kind is object] + list(_NAMES)
-    try:
+    with reading(path, "a table of detections"):
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_parquet(path, "a table of detections")
         else:
             table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, encoding="utf-8")
         missing = [name for name in COLUMNS if name not in table]
@@ -116,10 +117,6 @@ def read_long(path: str | Path) -> pd.DataFrame:
             raise DataError(f"{path}: no column {missing[0]!r}, so it is no table of detections.")
         kinds = {name: COLUMNS.get(str(name), object) for name in table.columns}
         read: pd.DataFrame = table.astype(kinds)
-    except DataError:
-        raise
-    except (ValueError, OSError) as error:  # pyarrow's and pandas' errors are ValueErrors
-        raise DataError(f"{path}: not readable as a table of detections ({str(error).splitlines()[0]}).") from error
     return read
 
 

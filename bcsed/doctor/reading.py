@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import audio
+from .. import audio, rows
 from ..errors import DataError
 
 _TIMES = ("filename", "start", "end")
@@ -38,8 +38,10 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    table: pd.DataFrame = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    table: pd.DataFrame = rows.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     names = list(map(str, table.columns))
+    if not names:
+        raise DataError(f"{path}: the table has no columns.")
     if "row_id" not in names and set(_TIMES) <= set(names):
         stems = table["filename"].astype(str).map(lambda name: Path(name).stem)
         ids = stems + "_" + table["end"].astype(str).str.removesuffix(".0")
@@ -73,16 +75,6 @@ def _csv(path: Path) -> pd.DataFrame:
     if table.shape[1] != len(header):
         raise DataError(f"{path}: its header names {len(header)} columns, its lines have {table.shape[1]}.")
     table.columns = pd.Index(header, dtype=object)
-    return table
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        table: pd.DataFrame = pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not readable as Parquet ({str(error).splitlines()[0][:120]}).") from error
-    if table.index.name is not None:
-        table = table.reset_index()
     return table
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from .. import detections, postprocess, rows
 from ..ensemble import Array
 from ..errors import ConfigError, DataError
-from ..paths import locate, replacing
+from ..paths import locate, reading, replacing
 from .drive import Recording
 from .frames import Frames
 from .table import Scored, Table
@@ -189,13 +189,18 @@ def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
     Raises
     ------
     DataError
-        If there are none.
+        If there are none, or they are damaged.
     """
     folder = locate(folder)
     files = sorted((folder / MEMBERS).glob("*.parquet"), key=lambda path: int(path.name.split("-")[0]))
     if not files:
         raise DataError(f"{folder} holds no members' scores; predict with --format members to keep them.")
-    return {path.stem: pd.read_parquet(path).set_index("row_id") for path in files}
+    members = {}
+    for path in files:
+        table = rows.read_parquet(path)
+        with reading(path, "a member's scores"):
+            members[path.stem] = table.set_index("row_id")
+    return members
 
 
 def write_problems(folder: Path, failures: pd.DataFrame, notes: pd.DataFrame) -> None:

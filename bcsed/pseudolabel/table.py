@@ -15,6 +15,7 @@ import pandas as pd
 from .. import rows
 from ..bundle import sha256
 from ..errors import DataError
+from ..paths import reading
 from ..plot import pseudolabel_counts
 
 Half = npt.NDArray[np.float16]
@@ -182,13 +183,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path, classes: Sequence[str]) -> Any:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with reading(path, "Parquet"):
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not readable as Parquet ({str(error).splitlines()[0][:120]}).") from error
     lacking = [name for name in (*_FIXED, *classes) if name not in table.column_names]
     if lacking or not table.num_rows:
         raise DataError(f"{path}: " + (f"no column {lacking[0]!r}." if lacking else "the table is empty."))

@@ -18,6 +18,7 @@ from ..answers import Answers, read_truth
 from ..detections import Detection
 from ..ensemble import Ensemble, from_bundles
 from ..errors import BcsedError, DataError
+from ..paths import reading
 from ..predict import outputs, read_members
 from ..predict.store import MANIFEST
 from .judged import figure, judged
@@ -71,10 +72,11 @@ def read(path: Path) -> Predicted:
     members = read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     places: dict[str, str] = {}
     if (path / outputs.SCORES).is_file():
-        table = pd.read_parquet(path / outputs.SCORES)
-        stems = table["row_id"].astype(str).str.rpartition("_")[0]
-        places = dict(zip(stems, table["recording"].astype(str), strict=True))
-        scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
+        table = rows.read_parquet(path / outputs.SCORES)
+        with reading(path / outputs.SCORES, "a table of scores"):
+            stems = table["row_id"].astype(str).str.rpartition("_")[0]
+            places = dict(zip(stems, table["recording"].astype(str), strict=True))
+            scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
     elif (path / outputs.SUBMISSION).is_file():
         scores = rows.read(path / outputs.SUBMISSION)
     elif members:

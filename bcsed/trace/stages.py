@@ -18,8 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import types
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import ConfigError, DataError
-from ..rows import replacing
+from ..paths import reading, replacing
 
 Array = npt.NDArray[Any]
 
@@ -153,21 +151,13 @@ def read(path: str | Path) -> Trace:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez makes one.")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if name != _FACTS}
-            facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(f"{path}: not readable as npz without pickles ({str(error).splitlines()[0]}).") from error
+    with (
+        reading(path, "npz without pickles"),
+        path.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
+        arrays = {name: stored[name] for name in stored.files if name != _FACTS}
+        facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
     try:
         made = foreign(arrays, str(facts["name"]))
     except (ConfigError, DataError, KeyError, TypeError) as error:

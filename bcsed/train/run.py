@@ -9,7 +9,6 @@ were taken over from elsewhere.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..config.contract import with_later
 from ..errors import ConfigError, DataError
 from ..experiments import GROUPS, Experiment
 from ..model import SedNet
-from ..paths import replacing, taken
+from ..paths import reading, replacing, taken
 
 RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
     "run.json",
@@ -134,11 +133,8 @@ def load_state(file: Path) -> dict[str, Any]:
     DataError
         If it is damaged.
     """
-    try:
+    with reading(file, "a checkpoint of bcsed"):
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    # What torch raises over bytes that are no checkpoint depends on what they look like.
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{file} is damaged or no checkpoint of bcsed.") from error
     return state
 
 

@@ -18,7 +18,8 @@ from .. import bundle
 from ..bundle.parts import MANIFEST, WEIGHTS, sha256
 from ..config import Contract, from_dict
 from ..config.contract import with_later
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..paths import reading
 
 RUN, BEST, LAST = "run.json", "best.pt", "last.pt"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -131,13 +132,10 @@ def _tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], tuple[s
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(path, "safetensors", ConfigError):
         tensors: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ConfigError(f"{path} is damaged or not in safetensors format ({_first_line(error)}).") from error
     return tensors
 
 
@@ -147,32 +145,24 @@ def _unpickled(path: Path) -> Any:
         raise ConfigError(
             f"{path} is a TorchScript program, which bcsed does not run; save its state_dict() as safetensors."
         )
-    try:
-        with warnings.catch_warnings():
-            # Of an unusual protocol: what it leads to is an error anyway.
-            warnings.simplefilter("ignore")
+    with reading(path, "PyTorch weights", ConfigError), warnings.catch_warnings():
+        # Of an unusual protocol: what it leads to is an error anyway.
+        warnings.simplefilter("ignore")
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
-    # Bytes that are no pickle mean anything to the reader, so that it fails anyhow.
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is damaged or no file of PyTorch weights ({_first_line(error)}).") from error
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is None:
-            raise ConfigError(f"{path} is damaged or no file of PyTorch weights.") from error
-        raise ConfigError(
-            f"{path} holds more than tensors: it asks for {code[1]}, which could run code and is refused; save "
-            "only the state_dict(), best as safetensors."
-        ) from error
+        except pickle.UnpicklingError as error:
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if code is None:
+                raise
+            raise ConfigError(
+                f"{path} holds more than tensors: it asks for {code[1]}, which could run code and is refused; save "
+                "only the state_dict(), best as safetensors."
+            ) from error
 
 
 def _is_torchscript(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, "zip"), zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except DataError:
         return False
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:120] if text else type(error).__name__
