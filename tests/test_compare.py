@@ -138,6 +138,23 @@ class TestRead:
         with pytest.raises(DataError, match=r"run\.json is damaged: it lacks recipe"):
             compare.read(folder)
 
+    @pytest.mark.parametrize(
+        ("part", "key", "value"),
+        [
+            ("recipe", "fit", {"epochs": None, "seed": 0}),
+            ("recipe", "fit", {"epochs": float("inf"), "seed": 0}),
+            ("contract", "classes", ["a", ["b"], "c"]),
+            ("contract", "classes", ["a", 1.5, "c"]),
+        ],
+    )
+    def test_a_description_with_values_of_other_kinds(self, tmp_path, part, key, value):
+        folder = make_run(tmp_path / "run", make_answers(0.5))
+        told = json.loads((folder / "run.json").read_text())
+        told[part][key] = value
+        (folder / "run.json").write_text(json.dumps(told))
+        with pytest.raises(DataError, match=r"run\.json is damaged: not readable as the description of a run"):
+            compare.read(folder)
+
     def test_a_bundle(self, tiny):
         with pytest.raises(DataError, match="does not say how it was trained"):
             compare.read(tiny.path)

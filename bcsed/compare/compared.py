@@ -118,7 +118,7 @@ def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
             return _read_bundle(run)
         raise DataError(f"{run} is neither a run nor a bundle: it has no {runs.RUN} and no {MANIFEST}.")
     told = _read_run(run / runs.RUN)
-    history = _read_history(run, int(told["recipe"]["fit"]["epochs"]))
+    history = _read_history(run, told["recipe"]["fit"]["epochs"])
     has_best = (run / runs.BEST).is_file() or (run / runs.ANSWERS.format("best")).is_file()
     chosen = checkpoint or ("best" if has_best else "last")
     file = run / runs.ANSWERS.format(chosen)
@@ -197,6 +197,10 @@ def _read_run(file: Path) -> dict[str, Any]:
         lacking = [key for key in ("experiment", "recipe", "contract", "fold") if key not in told]
         fit = told["recipe"]["fit"] if not lacking else {}
         complete = not lacking and {"epochs", "seed"} <= set(fit) and list(told["contract"]["classes"])
+        if complete and not (
+            isinstance(fit["epochs"], int) and all(isinstance(name, str) for name in told["contract"]["classes"])
+        ):
+            raise TypeError("epochs is no whole number, or a class has no name")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
     if not complete:

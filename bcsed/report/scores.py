@@ -67,7 +67,7 @@ def read(path: Path) -> Predicted:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         models = [dict(model) for model in manifest["models"]]
         manifest = {**manifest, "models": models, "row_s": int(manifest["settings"]["row_s"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} is no finished folder of predict: {MANIFEST} says nothing of its models.") from error
     members = read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     places: dict[str, str] = {}
