@@ -100,7 +100,7 @@ def reading(path: str | Path, form: str, refused: type[BcsedError] = DataError) 
     """Say in one sentence that a file is not what it should be, whatever its reader makes of its bytes.
 
     What numpy, zipfile, pyarrow, pandas, safetensors and torch raise over a damaged file depends on where the damage
-    is: a flipped bit gave eleven kinds of error. Only such a reader's calls belong inside.
+    is: flipped bits gave KeyError, IndexError, NotImplementedError and more. Only such a reader's calls belong inside.
 
     Parameters
     ----------
