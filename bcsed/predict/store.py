@@ -200,6 +200,9 @@ class Folder:
 
     def scan(self) -> None:
         """Learn what the parts on disk hold; a damaged one is scored again."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         folder = self.folder / PARTS
         if not folder.is_dir():
             return
@@ -208,12 +211,12 @@ class Folder:
             for file in sorted(folder.iterdir()):
                 if file.suffix != ".parquet" or file.name.startswith("."):
                     continue
-                found = _read(file)
-                if found is None:
+                data = _unchanged(file)
+                if data is None:
                     _log.warning("%s is damaged; what it held is scored again", file.name)
                     file.unlink(missing_ok=True)
                 else:
-                    self._note(file, found[0])
+                    self._note(file, _told(pq.read_schema(pa.BufferReader(data))))
 
     def _note(self, file: Path, told: Mapping[str, Any]) -> None:
         offset = 0
@@ -231,32 +234,39 @@ class Folder:
         if file not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open)))
-            found = _read(file)
-            if found is None:
+            data = _unchanged(file)
+            if data is None:
                 raise DataError(f"{file} was damaged during the run; begin again, and what it held is scored anew.")
-            self._open[file] = found[1]
+            self._open[file] = _looks(data)
         return self._open[file]
 
 
-def _read(file: Path) -> tuple[Mapping[str, Any], Mapping[str, Array]] | None:
-    """Return what a part says of itself and its looks' values, or None if it is not what was written."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _unchanged(file: Path) -> bytes | None:
+    """Return a part's bytes, or None if they are not those that were written."""
     try:
         data = file.read_bytes()
     except OSError:
         return None
-    if not file.stem.endswith(f"-{_sum(data)}"):
-        return None
+    return data if file.stem.endswith(f"-{_sum(data)}") else None
+
+
+def _told(schema: Any) -> Mapping[str, Any]:
+    """Return what a part says of itself."""
+    told: Mapping[str, Any] = json.loads(schema.metadata[b"bcsed"])
+    return told
+
+
+def _looks(data: bytes) -> Mapping[str, Array]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
-    told = json.loads(table.schema.metadata[b"bcsed"])
     values = {}
-    for name in told["looks"]:
+    for name in _told(table.schema)["looks"]:
         column = table[name].combine_chunks()
         flat = column.flatten() if len(column) else column.values
         values[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
-    return told, values
+    return values
 
 
 def _sum(data: bytes) -> str:
