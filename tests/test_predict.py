@@ -145,6 +145,24 @@ def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
             np.testing.assert_array_equal(answer[1], together[place][1])
 
 
+def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeypatch):
+    """A recording of one window costs one window: it goes to the network with the next recording's."""
+    from bcsed.ensemble import listener
+
+    paths = [tmp_path / f"clip{place}.wav" for place in range(9)]
+    for path in paths:
+        soundfile.write(path, (0.1 * rng.standard_normal(4 * RATE)).astype("float32"), RATE)
+    alone = [score(tiny, [path]).scores for path in paths]
+    sizes = []
+    original = listener._hand_over
+    monkeypatch.setattr(
+        listener, "_hand_over", lambda request, done: sizes.append(len(done)) or original(request, done)
+    )
+    together = score(tiny, paths).scores
+    assert sorted(sizes) == [1, 2, 2, 2, 2]
+    np.testing.assert_array_equal(together.to_numpy(), np.concatenate([table.to_numpy() for table in alone]))
+
+
 def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
     from bcsed.spectrogram import LogMel
 

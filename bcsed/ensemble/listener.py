@@ -22,17 +22,30 @@ Done = Callable[[Array, Array], None]
 PAIRED = 50_000
 
 
+# Seconds without an answer after which it is asked whether there will be one.
+PATIENCE_S = 30
+
+
 class Listener(Protocol):
-    """Whatever answers windows: a compiled graph, or a network in training."""
+    """Whatever answers windows: a compiled graph, or a network in training.
+
+    Windows are numbered from 1 as they come. Some may be held back until there are more of them, of whatever
+    recording; who waits for a window's answer says so with `flush`.
+    """
 
     contract: Contract
     steps: int
+    # Windows that it can be busy with at once.
+    ahead: int
 
-    def submit(self, window: Array, done: Done) -> None:
-        """Take a dB window (F, T), possibly a view, and call `done` with its answers, now or later."""
+    def submit(self, window: Array, done: Done) -> int:
+        """Take a dB window (F, T), possibly a view, and call `done` with its answers, now or later.
 
-    def flush(self) -> None:
-        """Begin with windows that are held back until there are more of them."""
+        Returns the window's number.
+        """
+
+    def flush(self, number: int | None = None) -> None:
+        """Begin with windows that are held back, if that one is among them."""
 
     def finish(self) -> None:
         """Return when every window taken has been answered; raise what went wrong with one."""
@@ -73,20 +86,24 @@ class GraphListener:
         n_requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino.AsyncInferQueue(compiled, n_requests)
         self._queue.set_callback(_hand_over)
+        self.ahead = n_requests * self.batch
 
+        self._n_taken = 0
         self._windows: list[Array] = []
         self._done: list[Done] = []
 
-    def submit(self, window: Array, done: Done) -> None:
+    def submit(self, window: Array, done: Done) -> int:
         """Queue a window, if in pairs as soon as there is another; waits while all requests are busy."""
         self._windows.append(window)
         self._done.append(done)
+        self._n_taken += 1
         if len(self._windows) == self.batch:
             self.flush()
+        return self._n_taken
 
-    def flush(self) -> None:
-        """Queue windows that wait for others."""
-        if self._windows:
+    def flush(self, number: int | None = None) -> None:
+        """Queue windows that wait for others, if that one is among them."""
+        if self._windows and (number is None or number > self._n_taken - len(self._windows)):
             # The shape is fixed: a window without company is looked at twice.
             lacking = self.batch - len(self._windows)
             windows, done = self._windows + self._windows[-1:] * lacking, self._done

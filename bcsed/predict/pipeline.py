@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import audio
-from ..ensemble import Array, Ensemble
+from ..ensemble import PATIENCE_S, Array, Ensemble
 from ..errors import DataError
 from ..spectrogram import LogMel
 from .frames import Frames, frame_block
@@ -58,6 +58,8 @@ class Pass:
     def __post_init__(self) -> None:
         signals = {self.ensemble.members[look.place].contract.signal for look in self.looks}
         self._mels = {signal: LogMel(signal) for signal in signals}
+        # Windows that keep every member busy.
+        self._ahead = max(self.ensemble.members[look.place].ahead for look in self.looks)
 
     def score(self, paths: Sequence[Path]) -> Iterator[Finished]:
         """Score recordings, in their order."""
@@ -70,7 +72,7 @@ class Pass:
                     waiting = deque(item for item in waiting if item.collector is not None)
                     feed = iter(())
                 # Pictures of a few blocks ahead keep the network busy, and no more than that in memory.
-                while len(waiting) < self.jobs + 2 and (item := next(feed, None)) is not None:
+                while self._room(waiting) and (item := next(feed, None)) is not None:
                     if item.block is not None and item.found is not None:
                         item.pictures = start(
                             picture_block,
@@ -105,17 +107,27 @@ class Pass:
             for block in cuts:
                 yield Open(path, key, found, block, last=block is cuts[-1], gathered=gathered)
 
+    def _room(self, waiting: deque[Open]) -> bool:
+        """Say whether another block is to be opened: short recordings come in greater numbers."""
+        n_rows = sum(item.block[1] - item.block[0] for item in waiting if item.block is not None)
+        return len(waiting) < self.jobs + 2 or n_rows < 2 * self._ahead
+
     def _submit(self, waiting: deque[Open]) -> None:
-        """Queue the windows of the next two blocks, so that the network never waits for rows being pooled."""
-        for item in list(waiting)[:2]:
-            if item.pictures is None or item.collector is not None or item.gathered.over:
+        """Queue the windows of two blocks or more, so that the network never waits for rows being pooled."""
+        n_windows = 0
+        for place, item in enumerate(waiting):
+            if place > 1 and n_windows >= self._ahead:
+                return
+            if item.pictures is None or item.gathered.over:
                 continue
-            try:
-                item.drawn = item.pictures.result()
-            except DataError as error:
-                item.gathered.failure = str(error)
-                continue
-            item.collector = submit_block(item.drawn, self.ensemble, self.looks)
+            if item.collector is None:
+                try:
+                    item.drawn = item.pictures.result()
+                except DataError as error:
+                    item.gathered.failure = str(error)
+                    continue
+                item.collector = submit_block(item.drawn, self.ensemble, self.looks)
+            n_windows += item.collector.n_windows
 
     def _close(self, item: Open) -> None:
         """Take a block's answers."""
@@ -159,7 +171,9 @@ class Pass:
 
     def _await(self, collector: Collector) -> None:
         """Wait for a block's last answer; should a window be lost, say so rather than wait for ever."""
-        if not collector.ready.wait(timeout=30):
+        if not collector.ready.is_set():
+            collector.hurry()
+        if not collector.ready.wait(timeout=PATIENCE_S):
             for member in dict.fromkeys(self.ensemble.members):
                 member.finish()
             if not collector.ready.is_set():

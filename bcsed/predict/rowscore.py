@@ -15,7 +15,7 @@ import torch
 
 from .. import audio
 from ..config import Signal
-from ..ensemble import Array, Done, Ensemble
+from ..ensemble import Array, Done, Ensemble, Listener
 from ..model import pool
 from ..spectrogram import LogMel
 from ..windows import Plan, n_rows, plan
@@ -178,10 +178,21 @@ def _span(signal: Signal, plans: list[Plan]) -> tuple[int, int]:
 
 @dataclass
 class Collector:
-    """Gathers the answers to one block's windows, from whichever thread they come."""
+    """Gathers the answers to one block's windows, from whichever thread they come.
+
+    Parameters
+    ----------
+    answers : list of (ndarray, ndarray)
+        One pair of what and when per look, (W, t, K) each.
+    left : int
+        Windows not answered yet.
+    last : dict
+        Listener -> the number of the last window that it was given.
+    """
 
     answers: list[tuple[Array, Array]]
     left: int
+    last: dict[Listener, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ready: threading.Event = field(default_factory=threading.Event)
 
@@ -198,6 +209,16 @@ class Collector:
 
         return done
 
+    @property
+    def n_windows(self) -> int:
+        """Windows of the block, of all looks."""
+        return sum(len(what) for what, _ in self.answers)
+
+    def hurry(self) -> None:
+        """Let none of the block's windows wait for company any longer."""
+        for listener, number in self.last.items():
+            listener.flush(number)
+
 
 def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) -> Collector:
     """Hand every window of a block to every member that looks at it."""
@@ -209,8 +230,8 @@ def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) 
     for place, (member, chosen) in enumerate(zip(members, pictures.plans, strict=True)):
         first, db = pictures.views[member.contract.signal]
         for window, start in enumerate(chosen.starts - first):
-            member.submit(db[:, start : start + member.contract.signal.n_frames], collector.slot(place, window))
-        member.flush()
+            cut = db[:, start : start + member.contract.signal.n_frames]
+            collector.last[member] = member.submit(cut, collector.slot(place, window))
     return collector
 
 

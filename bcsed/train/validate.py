@@ -38,19 +38,24 @@ class TorchListener:
 
     def __init__(self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16) -> None:
         self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
-        self.steps = network.steps
+        self.steps, self.ahead = network.steps, batch_size
+        self._n_taken = 0
         self._windows: list[Array] = []
         self._done: list[Done] = []
 
-    def submit(self, window: Array, done: Done) -> None:
+    def submit(self, window: Array, done: Done) -> int:
         """Take a window; answer when a batch is full."""
+        self._n_taken += 1
         self._windows.append(window)
         self._done.append(done)
         if len(self._windows) == self.batch_size:
             self.finish()
+        return self._n_taken
 
-    def flush(self) -> None:
-        """Wait for more windows, which `finish` ends."""
+    def flush(self, number: int | None = None) -> None:
+        """Answer the windows taken so far, if that one is among those that wait."""
+        if number is None or number > self._n_taken - len(self._windows):
+            self.finish()
 
     def finish(self) -> None:
         """Answer the windows taken so far."""
