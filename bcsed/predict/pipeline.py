@@ -171,8 +171,9 @@ class Pass:
 
     def _await(self, collector: Collector) -> None:
         """Wait for a block's last answer; should a window be lost, say so rather than wait for ever."""
-        if not collector.ready.is_set():
-            collector.hurry()
+        for place, number in collector.last.items():
+            # None of the block's windows is to wait for company any longer.
+            self.ensemble.members[place].flush(number)
         if not collector.ready.wait(timeout=PATIENCE_S):
             for member in dict.fromkeys(self.ensemble.members):
                 member.finish()

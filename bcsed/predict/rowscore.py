@@ -15,7 +15,7 @@ import torch
 
 from .. import audio
 from ..config import Signal
-from ..ensemble import Array, Done, Ensemble, Listener
+from ..ensemble import Array, Done, Ensemble
 from ..model import pool
 from ..spectrogram import LogMel
 from ..windows import Plan, n_rows, plan
@@ -187,12 +187,13 @@ class Collector:
     left : int
         Windows not answered yet.
     last : dict
-        Listener -> the number of the last window that it was given.
+        Place of a member -> the number of the last window that it was given. Not the member itself: what it still
+        knows of its last windows leads here, and through OpenVINO no circle is ever found to be one.
     """
 
     answers: list[tuple[Array, Array]]
     left: int
-    last: dict[Listener, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ready: threading.Event = field(default_factory=threading.Event)
 
@@ -214,11 +215,6 @@ class Collector:
         """Windows of the block, of all looks."""
         return sum(len(what) for what, _ in self.answers)
 
-    def hurry(self) -> None:
-        """Let none of the block's windows wait for company any longer."""
-        for listener, number in self.last.items():
-            listener.flush(number)
-
 
 def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) -> Collector:
     """Hand every window of a block to every member that looks at it."""
@@ -227,11 +223,11 @@ def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) 
     collector = Collector(
         [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in shapes], sum(s[0] for s in shapes)
     )
-    for place, (member, chosen) in enumerate(zip(members, pictures.plans, strict=True)):
+    for place, (look, member, chosen) in enumerate(zip(looks, members, pictures.plans, strict=True)):
         first, db = pictures.views[member.contract.signal]
         for window, start in enumerate(chosen.starts - first):
             cut = db[:, start : start + member.contract.signal.n_frames]
-            collector.last[member] = member.submit(cut, collector.slot(place, window))
+            collector.last[look.place] = member.submit(cut, collector.slot(place, window))
     return collector
 
 
