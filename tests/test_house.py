@@ -118,6 +118,24 @@ def test_public_names_load_when_used():
         _ = bcsed.nonsense
 
 
+def test_a_command_of_its_own_process_looks_for_rubbish_less_often():
+    """Importing torch makes objects that all stay; the command pays for them once, and a program that calls us not."""
+    code = """
+import gc, sys
+before = gc.get_threshold()
+from bcsed.__main__ import run
+from bcsed.cli import main
+assert main(["experiments"]) == 0 and gc.get_threshold() == before and not gc.get_freeze_count()
+sys.argv = ["bcsed", "experiments"]
+assert run() == 0 and gc.get_threshold()[0] > 10_000 and gc.get_freeze_count()
+sys.argv = ["bcsed", "predict", "nothing", "--recordings", "nothing", "--out", "nowhere"]
+sys.exit(run())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("bcsed: nothing")
+
+
 def commands() -> list[str]:
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
