@@ -229,8 +229,11 @@ def submission(
 
 def _check_columns(given: list[object], wanted: list[str], where: str) -> None:
     names = [str(name) for name in given]
-    missing = [name for name in wanted if name not in set(names)]
-    extra = [name for name in names if name not in set(wanted)]
+    if names == wanted:
+        return
+    there, asked = set(names), set(wanted)
+    missing = [name for name in wanted if name not in there]
+    extra = [name for name in names if name not in asked]
     if missing or extra:
         lacks = f"lacks {', '.join(missing[:3])} ({len(missing)})" if missing else ""
         has = f"has {', '.join(extra[:3])} ({len(extra)}) besides" if extra else ""
