@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import shutil
+import weakref
 
 import librosa
 import numpy as np
@@ -161,6 +163,22 @@ def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeyp
     together = score(tiny, paths).scores
     assert sorted(sizes) == [1, 2, 2, 2, 2]
     np.testing.assert_array_equal(together.to_numpy(), np.concatenate([table.to_numpy() for table in alone]))
+
+
+def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
+    """OpenVINO keeps what it calls back: whatever leads from there to the network keeps its memory for good."""
+    made = []
+    original = ensemble.GraphListener.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(ensemble.GraphListener, "__init__", init)
+    scores = score(tiny, [recordings / "long.wav"]).scores
+    gc.collect()
+    assert len(scores) == 12
+    assert [one() for one in made] == [None]
 
 
 def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
@@ -354,3 +372,23 @@ def test_the_precision_is_pinned(tiny):
     assert "float32" in str(compiled.get_property("INFERENCE_PRECISION_HINT")) or "f32" in str(
         compiled.get_property("INFERENCE_PRECISION_HINT")
     )
+
+
+def test_parts_stay_in_memory_as_far_as_there_is_room(tmp_path, rng, monkeypatch):
+    from bcsed.predict import store
+
+    parts = {f"{place:02}": Part({"0-centred": rng.random((4, 8), "float32")}) for place in range(10)}
+    monkeypatch.setattr(store, "_HELD", 3 * 4 * 8 * 4)
+    folder = Folder(tmp_path / "out", {})
+    for key, part in parts.items():
+        folder.put([(key, part)])
+        assert len(folder._held) <= 3
+    for key in ("09", "00", "01", "02", "03", "09"):
+        np.testing.assert_array_equal(folder.get(key).looks["0-centred"], parts[key].looks["0-centred"])
+        assert len(folder._held) <= 3
+    assert folder._n_held == sum(values["0-centred"].nbytes for values in folder._held.values())
+    gone = next(file for file in (tmp_path / "out" / "parts").iterdir() if file not in folder._held)
+    gone.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="was damaged during the run"):
+        for key in parts:
+            folder.get(key)

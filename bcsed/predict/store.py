@@ -25,7 +25,8 @@ from ..paths import remote, replacing, state, sweep, taken
 MANIFEST, PARTS = "manifest.json", "parts"
 # Rows that one part may hold: 20 MB of 234 classes.
 MOST_ROWS = 20_000
-_OPEN = 8
+# Bytes of parts' values that stay in memory, so that a run of some thousand recordings reads none again.
+_HELD = 32 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ class Folder:
         self.folder, self.settings = folder, json.loads(json.dumps(settings))
         self._index: dict[str, dict[str, tuple[Path, int, int]]] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._open: dict[Path, Mapping[str, Array]] = {}
+        self._held: dict[Path, Mapping[str, Array]] = {}
+        self._n_held = 0
         self._lock = threading.RLock()
         if not claim:
             return
@@ -183,9 +185,12 @@ class Folder:
             "recording": pa.array(np.repeat(np.arange(len(finished), dtype=np.int32), [len(r) for r in rows])),
             "row": pa.array(np.concatenate(rows)),
         }
-        for name in names:
-            values = np.concatenate([part.looks[name] for _, part in finished]).astype(np.float32, copy=False)
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        values = {
+            name: np.concatenate([part.looks[name] for _, part in finished]).astype(np.float32, copy=False)
+            for name in names
+        }
+        for name, given in values.items():
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(given.reshape(-1)), given.shape[1])
         told = {"looks": names, "recordings": about}
         table = pa.table(columns).replace_schema_metadata({"bcsed": json.dumps(told)})
         sink = pa.BufferOutputStream()
@@ -197,6 +202,7 @@ class Folder:
             temporary.write_bytes(data)
         with self._lock:
             self._note(file, told)
+            self._hold(file, values)
 
     def scan(self) -> None:
         """Learn what the parts on disk hold; a damaged one is scored again."""
@@ -207,7 +213,7 @@ class Folder:
         if not folder.is_dir():
             return
         with self._lock:
-            self._index, self._told, self._open = {}, {}, {}
+            self._index, self._told, self._held, self._n_held = {}, {}, {}, 0
             for file in sorted(folder.iterdir()):
                 if file.suffix != ".parquet" or file.name.startswith("."):
                     continue
@@ -230,15 +236,24 @@ class Folder:
             offset += one["rows"]
 
     def _values(self, file: Path) -> Mapping[str, Array]:
-        """Return a part's looks, (rows of the part, K) each; the last few parts stay open."""
-        if file not in self._open:
-            while len(self._open) >= _OPEN:
-                self._open.pop(next(iter(self._open)))
+        """Return a part's looks, (rows of the part, K) each."""
+        if file not in self._held:
             data = _unchanged(file)
             if data is None:
                 raise DataError(f"{file} was damaged during the run; begin again, and what it held is scored anew.")
-            self._open[file] = _looks(data)
-        return self._open[file]
+            self._hold(file, _looks(data))
+        return self._held[file]
+
+    def _hold(self, file: Path, values: Mapping[str, Array]) -> None:
+        """Keep a part's values in memory, and let those go that have been there longest."""
+        self._n_held += _n_bytes(values) - _n_bytes(self._held.pop(file, {}))
+        self._held[file] = values
+        while self._n_held > _HELD and len(self._held) > 1:
+            self._n_held -= _n_bytes(self._held.pop(next(iter(self._held))))
+
+
+def _n_bytes(values: Mapping[str, Array]) -> int:
+    return sum(given.nbytes for given in values.values())
 
 
 def _unchanged(file: Path) -> bytes | None:
