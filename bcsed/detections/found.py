@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -162,11 +163,21 @@ def detect(
             lines += _lines(recording, values[places], first, classes, least, chosen, row_s)
     if grouped:
         raise DataError(f"the table has rows of {next(iter(grouped))!r}, which is not among the recordings.")
-    columns = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
+    if not lines:
+        nothing: pd.DataFrame = _none().copy()
+        return nothing
+    columns = zip(*lines, strict=True)
     # Column by column: pandas' own text cannot hold a path whose bytes are no text.
     made = {name: pd.Series(list(cells), dtype=COLUMNS[name]) for name, cells in zip(COLUMNS, columns, strict=True)}
     found: pd.DataFrame = pd.DataFrame(made)
     return found
+
+
+@cache
+def _none() -> pd.DataFrame:
+    """Return a table without detections, which most recordings' is, and making one anew takes a millisecond."""
+    nothing: pd.DataFrame = pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in COLUMNS.items()})
+    return nothing
 
 
 def parse_time(name: str) -> datetime | None:
