@@ -14,7 +14,6 @@ from ..bundle import Bundle
 from ..config import Contract, Signal
 from ..errors import BundleError, ConfigError
 from ..postprocess import MEANS, logits
-from .listener import PATIENCE_S as PATIENCE_S
 from .listener import Array as Array
 from .listener import Done as Done
 from .listener import GraphListener as GraphListener

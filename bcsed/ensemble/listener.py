@@ -20,8 +20,6 @@ Done = Callable[[Array, Array], None]
 # Windows of at most so many values go to the network in pairs: the heads' weights, most of what is then read, are
 # read once for two. 128 x 320 cost 4 to 6 % less so; 192 x 768 cost 10 % more, and four together more than two.
 PAIRED = 50_000
-# Seconds without an answer after which it is asked whether there will be one.
-PATIENCE_S = 30
 
 
 class Listener(Protocol):

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from .. import audio
-from ..ensemble import PATIENCE_S, Array, Ensemble
+from ..ensemble import Array, Ensemble
 from ..errors import DataError
 from ..spectrogram import LogMel
 from .frames import Frames, frame_block
 from .rowscore import Collector, Look, Pictures, blocks, picture_block, pool_block, submit_block
 from .store import Part, key_of
+
+# Seconds without an answer after which it is asked whether there will be one.
+PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
