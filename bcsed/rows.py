@@ -10,6 +10,7 @@ wrong with one, and nothing is written that was not checked.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -231,9 +232,9 @@ def _check_columns(given: list[object], wanted: list[str], where: str) -> None:
     names = [str(name) for name in given]
     if names == wanted:
         return
-    there, asked = set(names), set(wanted)
-    missing = [name for name in wanted if name not in there]
-    extra = [name for name in names if name not in asked]
+    # Counted: a column may also stand there twice.
+    missing = list((Counter(wanted) - Counter(names)).elements())
+    extra = list((Counter(names) - Counter(wanted)).elements())
     if missing or extra:
         lacks = f"lacks {', '.join(missing[:3])} ({len(missing)})" if missing else ""
         has = f"has {', '.join(extra[:3])} ({len(extra)}) besides" if extra else ""

@@ -78,3 +78,9 @@ def test_unreadable_tables(tmp_path, text, sentence):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=sentence):
         rows.read(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("doubled", [["1139490", "cuckoo1", "cuckoo1"], ["1139490", "1139490", "cuckoo1"]])
+def test_a_class_that_stands_twice_is_refused(table, doubled):
+    with pytest.raises(DataError, match=r"the table has \w+ \(1\) besides"):
+        rows.check(table[doubled], list(table.columns))
