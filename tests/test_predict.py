@@ -165,6 +165,50 @@ def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeyp
     np.testing.assert_array_equal(together.to_numpy(), np.concatenate([table.to_numpy() for table in alone]))
 
 
+def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(network, tiny, recordings, monkeypatch):
+    """It holds windows back until a batch is full, and gives way to whoever waits."""
+    import torch
+
+    from bcsed.predict.pipeline import Pass
+    from bcsed.predict.rowscore import looks_of, score_recording
+    from bcsed.train.validate import TorchListener
+
+    class Asked(TorchListener):
+        """Ends only what it is asked for: whoever waits in vain ends all, and would hide that nobody gave way."""
+
+        asked = False
+
+        def submit(self, *given):
+            return self.ask(super().submit, *given)
+
+        def flush(self, *given):
+            return self.ask(super().flush, *given)
+
+        def ask(self, what, *given):
+            self.asked = True
+            try:
+                return what(*given)
+            finally:
+                self.asked = False
+
+        def finish(self):
+            assert self.asked
+            super().finish()
+
+    monkeypatch.setattr("bcsed.predict.pipeline.PATIENCE_S", 0)
+    asked, alone = (
+        ensemble.Ensemble((kind(network, tiny.contract, torch.device("cpu")),), (1.0,))
+        for kind in (Asked, TorchListener)
+    )
+    paths = sorted(recordings.iterdir())
+    made = list(Pass(asked, looks_of(asked, Rows())).score(paths))
+    assert [one.path for one in made] == paths
+    for one in made:
+        expected, _ = score_recording(audio.info(one.path), alone, Rows())
+        # Batches of other sizes round sums differently.
+        np.testing.assert_allclose(one.part.looks["0-centred"], expected, atol=1e-6)
+
+
 def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
     """OpenVINO keeps what it calls back: whatever leads from there to the network keeps its memory for good."""
     made = []
