@@ -11,8 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from bcsed import bundle, export, model
-from bcsed.config import TINY_128, Contract, Net, Signal
+from bcsed.config.contract import TINY_128, Contract, Net, Signal
+from bcsed.models import bundle, export
+from bcsed.models import network as model
 
 RATE = 32_000
 
@@ -174,7 +175,7 @@ def land25(year, tmp_path_factory):
     """The small competition with unlabelled soundscapes, and a table of pseudolabels of them."""
     import shutil
 
-    from bcsed import pseudolabel
+    from bcsed.train import pseudolabels as pseudolabel
 
     data = tmp_path_factory.mktemp("land25") / "data"
     shutil.copytree(year, data)

@@ -24,10 +24,15 @@ import soxr
 import torch
 from torch import nn
 
-from bcsed import audio, export, metrics, model, rows, sample
-from bcsed.config import TINY_128, Contract, Net
-from bcsed.predict import predict
-from bcsed.spectrogram import LogMel
+from bcsed.audio import decode as audio
+from bcsed.audio.spectrogram import LogMel
+from bcsed.config.contract import TINY_128, Contract, Net
+from bcsed.data import synthetic as sample
+from bcsed.models import export
+from bcsed.models import network as model
+from bcsed.predict.api import predict
+from bcsed.scores import metrics
+from bcsed.scores import table as rows
 
 SIGNAL = TINY_128
 STEPS, OLD = 340, 170
@@ -436,7 +441,7 @@ def command(*argv: object) -> tuple[int, str]:
     import contextlib
     import io
 
-    from bcsed.cli import trust
+    from bcsed.cli import diagnose as trust
 
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)

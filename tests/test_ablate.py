@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcsed import metrics, postprocess, rows
-from bcsed.ablate import ablate, show
-from bcsed.cli import judge
+from bcsed.cli import evaluate as judge
 from bcsed.errors import ConfigError, DataError
-from bcsed.postprocess import Power, Smooth, TopRows
+from bcsed.scores import metrics, postprocess
+from bcsed.scores import table as rows
+from bcsed.scores.ablation import ablate, show
+from bcsed.scores.postprocess.stages import Power, Smooth, TopRows
 
 CLASSES = ["a", "b", "c"]
 

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcsed import audio
+from bcsed.audio import decode as audio
 from bcsed.errors import DataError
 
 RATE = 32_000

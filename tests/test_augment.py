@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.augment import (
+from bcsed.config.recipe import Augment, Inject
+from bcsed.train.augment import (
     CutMix,
     Excerpts,
     Heard,
@@ -21,7 +22,6 @@ from bcsed.augment import (
     join_vectors,
     unmixed,
 )
-from bcsed.config import Augment, Inject
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -15,15 +15,17 @@ from conftest import RATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed import ensemble, export, predict, rows
-from bcsed.cli import main
+from bcsed import predict
+from bcsed.cli.app import main
 from bcsed.errors import ConfigError
-from bcsed.predict import Budget, Rows, budget, process_age_s
-from bcsed.predict.budget import Costs, Plan, cheap
-from bcsed.predict.drive import Drive, recordings_of
-from bcsed.predict.rowscore import looks_of
+from bcsed.models import ensemble, export
+from bcsed.predict import budget
+from bcsed.predict.assemble import Table
+from bcsed.predict.blocks import Rows, looks_of
+from bcsed.predict.budget import Budget, Costs, Plan, cheap, process_age_s
+from bcsed.predict.run import Drive, recordings_of
 from bcsed.predict.store import Memory, Part
-from bcsed.predict.table import Table
+from bcsed.scores import table as rows
 
 SLIDING = Rows(windows="sliding", stride_s=1.0)
 

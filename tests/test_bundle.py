@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from bcsed import bundle, export
-from bcsed.config import TINY_128, Contract, Net, Signal, to_dict
+from bcsed.config.contract import TINY_128, Contract, Net, Signal
+from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
-from bcsed.model import SedNet
+from bcsed.models import bundle, export
+from bcsed.models.network import SedNet
 
 
 @pytest.fixture

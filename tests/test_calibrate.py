@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 
-from bcsed import calibrate
-from bcsed.cli import trust
+from bcsed.cli import diagnose as trust
 from bcsed.errors import ConfigError, DataError
+from bcsed.scores import calibration as calibrate
 
 
 def tables(seed: int = 0, n: int = 400, k: int = 4, bend: float = 1.0) -> tuple[pd.DataFrame, pd.DataFrame]:

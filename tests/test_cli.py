@@ -11,7 +11,7 @@ import soundfile
 from test_train import SMALL
 
 from bcsed import cli, train
-from bcsed.cli import main
+from bcsed.cli.app import main
 
 
 @pytest.fixture(scope="module")

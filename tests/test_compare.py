@@ -9,10 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcsed import bundle, compare, experiments, metrics, predict
-from bcsed.compare import Answers
-from bcsed.config import SIGNALS, to_dict
+from bcsed import predict
+from bcsed.analysis import compare
+from bcsed.config import experiments
+from bcsed.config.contract import SIGNALS
+from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.models import bundle
+from bcsed.scores import metrics
+from bcsed.scores.evaluation import Answers
 
 CLASSES = ("a", "b", "c")
 N_FILES, PER_FILE = 12, 6
@@ -656,7 +661,7 @@ QUICK = (
 
 
 def test_a_question_is_trained_and_answered_by_its_name(year, tmp_path, capsys):
-    from bcsed.cli import main
+    from bcsed.cli.app import main
 
     words = ["compare", "mix", "--data", str(year), "--out", str(tmp_path / "out"), *QUICK]
     assert main(words) == 0
@@ -670,7 +675,7 @@ def test_a_question_is_trained_and_answered_by_its_name(year, tmp_path, capsys):
 
 
 def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
-    from bcsed.cli import main
+    from bcsed.cli.app import main
 
     for words, sentence in (
         (["mixx", "--data", str(year), "--out", str(tmp_path)], "there is no question 'mixx'; there are repeat"),
@@ -684,7 +689,7 @@ def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_question_of_the_teacher(land25, tmp_path, capsys):
-    from bcsed.cli import main
+    from bcsed.cli.app import main
 
     words = ["compare", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
     # Enough steps that a teacher is sure of something.

@@ -11,22 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcsed.competition import (
+from bcsed.data.competitions import (
     BIRDCLEF_2025,
     BIRDCLEF_2026,
     COMPETITIONS,
     FOLDERS,
     Competition,
-    check_files,
     class_list,
     detect,
-    parse_labels,
     parse_name,
-    read_soundscape_labels,
-    read_train,
     taxa,
-    truth_table,
 )
+from bcsed.data.label_files import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
 from bcsed.errors import DataError
 
 CLASSES = ("024", "24", "1139490", "grekis", "ywcpar")

@@ -4,20 +4,9 @@ import dataclasses
 
 import pytest
 
-from bcsed.config import (
-    SIGNALS,
-    WIDE_384,
-    Augment,
-    Contract,
-    Data,
-    Fit,
-    Net,
-    Signal,
-    from_dict,
-    read_value,
-    to_dict,
-)
-from bcsed.config.contract import with_later
+from bcsed.config.contract import SIGNALS, WIDE_384, Contract, Net, Signal, with_later
+from bcsed.config.recipe import Augment, Data, Fit
+from bcsed.config.strict import from_dict, read_value, to_dict
 from bcsed.errors import ConfigError
 
 HEADED = Contract(signal=Signal(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))

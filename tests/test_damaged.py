@@ -10,15 +10,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bcsed import answers, detections, doctor, paths, rows
-from bcsed.config import TINY_128
-from bcsed.dataset.teacher import read_embeddings
+from bcsed import files as paths
+from bcsed.analysis import doctor
+from bcsed.analysis.trace import stages
+from bcsed.config.contract import TINY_128
 from bcsed.errors import BcsedError, BundleError, DataError
-from bcsed.predict import read_members
+from bcsed.models import pretrained_sources as sources
+from bcsed.predict.outputs import read_members
 from bcsed.report import scores as reported
-from bcsed.trace import stages
-from bcsed.train import run
-from bcsed.transfer import sources
+from bcsed.scores import detections
+from bcsed.scores import evaluation as answers
+from bcsed.scores import table as rows
+from bcsed.train import checkpoints as run
+from bcsed.train.dataset.embeddings import read_embeddings
 
 LETTERS = np.array(["a", "b", "c"])
 TABLE = rows.make([f"r_{5 * k}" for k in range(1, 5)], ["a", "b"], np.linspace(0.1, 0.9, 8))

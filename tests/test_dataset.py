@@ -5,13 +5,15 @@ import pytest
 import soundfile
 import torch
 
-from bcsed import audio
-from bcsed.config import TINY_128, Data, Inject
-from bcsed.dataset import Clips, Feed, Source, batches, epoch_order, read_headers
-from bcsed.dataset.source import in_situ
-from bcsed.dataset.teacher import read_embeddings
+from bcsed.audio import decode as audio
+from bcsed.audio.spectrogram import LogMel
+from bcsed.config.contract import TINY_128
+from bcsed.config.recipe import Data, Inject
 from bcsed.errors import DataError
-from bcsed.spectrogram import LogMel
+from bcsed.train.dataset.batches import Feed, batches, epoch_order
+from bcsed.train.dataset.clips import Clips, read_headers
+from bcsed.train.dataset.embeddings import read_embeddings
+from bcsed.train.dataset.excerpts import Source, in_situ
 
 RATE = 32_000
 

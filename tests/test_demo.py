@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bcsed.cli import main
+from bcsed.cli.app import main
 
 
 @pytest.mark.slow

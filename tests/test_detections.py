@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bcsed import detections, rows
-from bcsed.detections import Detection, Name, Recording, detect
 from bcsed.errors import ConfigError, DataError
+from bcsed.scores import detections
+from bcsed.scores import table as rows
+from bcsed.scores.detections.detect import Detection, Recording, detect
+from bcsed.scores.detections.taxonomy import Name
 
 CLASSES = ("1139490", "frog1", "024")
 RATE = 32_000
@@ -247,16 +249,16 @@ def test_the_raven_tables_to_the_letter(tmp_path):
 
 def test_the_audacity_labels_to_the_letter(tmp_path):
     write_all(tmp_path, ["audacity"], names=NAMES)
-    assert (tmp_path / "audacity/siteA/0001.bcsed.labels.txt").read_bytes() == (
+    assert (tmp_path / "audacity/siteA/0001.bcsed.data.labels.txt").read_bytes() == (
         b"0.000000\t10.000000\tRagoniella pulchella;0.9000\n"
         b"5.000000\t10.000000\tPointedbelly Frog;0.6000\n"
         b"15.000000\t23.400000\tRagoniella pulchella;0.8000\n"
         b"20.000000\t23.400000\tPointedbelly Frog;0.5100\n"
     )
     assert (
-        tmp_path / "audacity/H02_20230420_235950.bcsed.labels.txt"
+        tmp_path / "audacity/H02_20230420_235950.bcsed.data.labels.txt"
     ).read_bytes() == b"5.000000\t10.000000\t024;1.0000\n"
-    assert (tmp_path / "audacity/still.bcsed.labels.txt").read_bytes() == b""
+    assert (tmp_path / "audacity/still.bcsed.data.labels.txt").read_bytes() == b""
 
 
 def test_the_csv_to_the_letter(tmp_path):
@@ -289,7 +291,7 @@ def test_read_again(tmp_path):
     )
     np.testing.assert_allclose(raven["end_s"], told["end_s"], atol=2e-6)
     assert raven["high_hz"].tolist() == [14_000.0] * 5 + [8000.0]
-    labels = detections.read_audacity(tmp_path / "audacity" / "siteA" / "0001.bcsed.labels.txt")
+    labels = detections.read_audacity(tmp_path / "audacity" / "siteA" / "0001.bcsed.data.labels.txt")
     assert labels.to_numpy().tolist() == [[*line[3:6], line[6]] for line in FOUND[:4]]
 
 
@@ -303,7 +305,7 @@ def test_no_detections_are_valid_files(tmp_path):
         read = detections.read_raven(tmp_path / "raven" / name)
         assert len(read) == 0 and read["start_s"].dtype == np.float64
         assert list(pd.read_csv(tmp_path / "raven" / name, sep="\t")) == list(detections.text.RAVEN)
-    assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.labels.txt")) == 0
+    assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
     # Not even a recording.
     write_all(tmp_path / "nothing", recordings=())
     assert len(detections.read_long(tmp_path / "nothing" / "detections.parquet")) == 0
@@ -321,7 +323,7 @@ def test_opened_by_crowsetta(tmp_path):
         )
         boxes = [(box.onset, box.offset, box.low_freq, box.high_freq, box.label) for box in read.to_bbox()]
         assert boxes == [(*line[3:5], 20.0, 14_000.0, line[5]) for line in FOUND[:4]]
-        labels = tmp_path / "audacity" / "H02_20230420_235950.bcsed.labels.txt"
+        labels = tmp_path / "audacity" / "H02_20230420_235950.bcsed.data.labels.txt"
         sequence = crowsetta.formats.seq.AudSeq.from_file(labels).to_seq()
     assert sequence.onsets_s.tolist() == [5] and sequence.offsets_s.tolist() == [10]
     assert sequence.labels.tolist() == ["024;1.0000"]
@@ -331,10 +333,10 @@ def test_opened_by_mir_eval(tmp_path):
     mir_eval_io = pytest.importorskip("mir_eval.io")
     write_all(tmp_path, ["audacity"], names=NAMES)
     folder = tmp_path / "audacity"
-    spans, texts = mir_eval_io.load_labeled_intervals(folder / "siteA" / "0001.bcsed.labels.txt", delimiter="\t")
+    spans, texts = mir_eval_io.load_labeled_intervals(folder / "siteA" / "0001.bcsed.data.labels.txt", delimiter="\t")
     np.testing.assert_array_equal(spans, [line[3:5] for line in FOUND[:4]])
     assert texts[1] == "Pointedbelly Frog;0.6000"
-    assert mir_eval_io.load_labeled_intervals(folder / "still.bcsed.labels.txt", delimiter="\t")[1] == []
+    assert mir_eval_io.load_labeled_intervals(folder / "still.bcsed.data.labels.txt", delimiter="\t")[1] == []
 
 
 def test_opened_by_pyarrow(tmp_path):
@@ -394,7 +396,7 @@ def test_a_killed_block_leaves_the_old_file(tmp_path):
     ):
         add(RECORDINGS[0], expected(FOUND[:1]))
         raise RuntimeError("killed")
-    own = {"0001.bcsed.selections.txt", "0001.bcsed.labels.txt"}  # whole as soon as their recording is added
+    own = {"0001.bcsed.selections.txt", "0001.bcsed.data.labels.txt"}  # whole as soon as their recording is added
     assert {path: path.read_bytes() for path in before if path.name not in own} == {
         path: text for path, text in before.items() if path.name not in own
     }

@@ -14,9 +14,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed import doctor, symptoms
-from bcsed.cli import trust
+from bcsed.analysis import doctor
+from bcsed.cli import diagnose as trust
 from bcsed.errors import DataError
+from bcsed.scores import checks as symptoms
 
 N, ROWS, K = 20, 12, 14
 RNG = np.random.default_rng(0)
@@ -412,7 +413,7 @@ class TestCommand:
 
 
 def test_neither_torch_nor_a_network_is_needed():
-    code = "import sys, bcsed.symptoms, bcsed.doctor; print([m for m in ('torch', 'openvino') if m in sys.modules])"
+    code = "import sys, bcsed.scores.checks, bcsed.analysis.doctor; print([m for m in ('torch', 'openvino') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bcsed import experiments
-from bcsed.config import SHORT_256, WIDE_256, WIDE_384
+from bcsed.config import experiments
+from bcsed.config.contract import SHORT_256, WIDE_256, WIDE_384
 from bcsed.errors import ConfigError
 
 

@@ -76,7 +76,7 @@ def test_each_fault_is_named(lab, healthy, fault, tmp_path):
 
 def test_what_they_cost(lab, healthy):
     """The faults that spoiled the post-mortem's scores spoil these."""
-    from bcsed import metrics
+    from bcsed.scores import metrics
 
     for fault in (faults.WindowZero, faults.Shifted, faults.Permuted, faults.TextOrder, faults.Twice):
         table = fault(lab).score()[0]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bcsed.data.head_groups import by_frequency, by_taxon
 from bcsed.errors import ConfigError
-from bcsed.groups import by_frequency, by_taxon
 
 CLASSES = ("jay1", "frog1", "cicada1", "jay2", "noise")
 TAXA = {"jay1": "Aves", "frog1": "Amphibia", "cicada1": "Insecta", "jay2": "Aves", "noise": ""}

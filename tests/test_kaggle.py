@@ -15,11 +15,17 @@ import soundfile
 import torch
 from conftest import seal
 
-from bcsed import ConfigError, DataError, bundle, experiments, kaggle, rows, train
+from bcsed import kaggle, train
 from bcsed._version import __version__
-from bcsed.config import Net
-from bcsed.kaggle import inputs, packing, scoring, wheels, worker
+from bcsed.config import experiments
+from bcsed.config.contract import Net
+from bcsed.errors import ConfigError, DataError
+from bcsed.kaggle import datasets as packing
+from bcsed.kaggle import inputs, wheels, worker
+from bcsed.kaggle import submit as scoring
+from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
+from bcsed.scores import table as rows
 
 RATE = 32_000
 CLASSES = ("1139490", "cuckoo1", "frog1")
@@ -119,7 +125,15 @@ def test_importing_it_imports_nothing_of_training():
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert "bcsed.kaggle.session" in loaded
-    assert not loaded & {"torch", "timm", "openvino", "matplotlib", "bcsed.train", "bcsed.dataset", "bcsed.losses"}
+    assert not loaded & {
+        "torch",
+        "timm",
+        "openvino",
+        "matplotlib",
+        "bcsed.train",
+        "bcsed.train.dataset",
+        "bcsed.train.losses",
+    }
 
 
 # ---- finding inputs ---------------------------------------------------------------------------------------
@@ -505,7 +519,7 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
     out = kaggle.pseudolabel(**given, threshold=0.01)
     assert out == tree / "working" / "pseudolabels.parquet"
     assert any(line.startswith("answers to go on with: ") for line in said)
-    from bcsed import pseudolabel
+    from bcsed.train import pseudolabels as pseudolabel
 
     assert len(pseudolabel.read(out).values) == 16
     assert not pseudolabel.answers_folder(out).exists()

@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.config import Data
+from bcsed.config.recipe import Data
+from bcsed.data.labels import NEVER_HELD_OUT, class_counts, class_priors, folds, targets, training_rows, validation_rows
 from bcsed.errors import ConfigError, DataError
-from bcsed.labels import (
-    NEVER_HELD_OUT,
-    class_counts,
-    class_priors,
-    folds,
-    targets,
-    training_rows,
-    validation_rows,
-)
 
 CLASSES = ("024", "24", "grekis")
 CLIPS = pd.DataFrame(

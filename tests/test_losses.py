@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from bcsed.config import Fit
-from bcsed.losses import bce, cosine_distance, criterion, cross_entropy, focal, soft_auc
+from bcsed.config.recipe import Fit
+from bcsed.train.losses import bce, cosine_distance, criterion, cross_entropy, focal, soft_auc
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
 TARGETS = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).round(decimals=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from bcsed.errors import ConfigError, DataError
-from bcsed.metrics import (
+from bcsed.scores.metrics import (
     align,
     bootstrap_auc,
     bootstrap_draws,

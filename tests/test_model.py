@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed import backbone
-from bcsed.backbone import _stages
-from bcsed.config import SIGNALS, TINY_128, WIDE_384, Net, Signal
+from bcsed.config.contract import SIGNALS, TINY_128, WIDE_384, Net, Signal
 from bcsed.errors import ConfigError
-from bcsed.model import Picture, SedNet, delta, fold, modern_names, pool, unfold
+from bcsed.models import backbone
+from bcsed.models.backbone import _stages
+from bcsed.models.network import Picture, SedNet, delta, fold, modern_names, pool, unfold
 
 
 @settings(max_examples=30, deadline=None)

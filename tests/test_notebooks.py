@@ -19,9 +19,14 @@ from urllib.parse import urlparse
 import pandas as pd
 import pytest
 
-from bcsed import ConfigError, DataError, cli, kaggle, metrics, rows, sample
+from bcsed import cli, kaggle
 from bcsed._version import __version__
-from bcsed.kaggle import notebooks, packing
+from bcsed.data import synthetic as sample
+from bcsed.errors import ConfigError, DataError
+from bcsed.kaggle import datasets as packing
+from bcsed.kaggle import notebooks
+from bcsed.scores import metrics
+from bcsed.scores import table as rows
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("train", "pseudolabel", "submit")
@@ -317,7 +322,15 @@ SETTINGS = {
     "submit": ["rehearse=3", "jobs=2"],
 }
 # What a scoring notebook must never need.
-FORBIDDEN = ("bcsed.train", "bcsed.dataset", "bcsed.augment", "bcsed.losses", "bcsed.transfer", "bcsed.plot", "timm")
+FORBIDDEN = (
+    "bcsed.train",
+    "bcsed.train.dataset",
+    "bcsed.train.augment",
+    "bcsed.train.losses",
+    "bcsed.models.pretrained",
+    "bcsed.plot",
+    "timm",
+)
 PROBE = """
 import json, resource, sys
 import bcsed

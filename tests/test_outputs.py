@@ -14,11 +14,15 @@ import soundfile
 import torch
 from conftest import RATE, Loudness, seal
 
-from bcsed import bundle, detections, ensemble, export, postprocess, predict, rows
-from bcsed.cli import main
-from bcsed.config import Contract, Net, Signal
+from bcsed import predict
+from bcsed.cli.app import main
+from bcsed.config.contract import Contract, Net, Signal
 from bcsed.errors import BundleError, ConfigError, DataError
-from bcsed.predict import Rows, Wanted
+from bcsed.models import bundle, ensemble, export
+from bcsed.predict.blocks import Rows
+from bcsed.predict.outputs import Wanted
+from bcsed.scores import detections, postprocess
+from bcsed.scores import table as rows
 
 SLIDING = Rows(windows="sliding", stride_s=2.0)
 
@@ -114,7 +118,7 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
     assert lines["end_s"].max() <= 60
     for name in ("blip", "long", "odd", "short"):
         raven = detections.read_raven(out / "raven" / f"{name}.bcsed.selections.txt")
-        labels = detections.read_audacity(out / "audacity" / f"{name}.bcsed.labels.txt")
+        labels = detections.read_audacity(out / "audacity" / f"{name}.bcsed.data.labels.txt")
         assert len(raven) == len(labels) == (lines["name"] == name).sum()
     # The last row of 23.4 s ends there.
     heard = lines[(lines["name"] == "odd") & (lines["end_s"] > 20)]
@@ -137,7 +141,7 @@ def test_no_detections_is_a_table_with_a_header(oracle, recordings, tmp_path):
     assert "label" in (tmp_path / "out" / "detections.csv").read_text().splitlines()[0]
     assert len(detections.read_long(tmp_path / "out" / "detections.parquet")) == 0
     assert (tmp_path / "out" / "raven" / "odd.bcsed.selections.txt").read_text().startswith("Selection\tView")
-    assert (tmp_path / "out" / "audacity" / "odd.bcsed.labels.txt").exists()
+    assert (tmp_path / "out" / "audacity" / "odd.bcsed.data.labels.txt").exists()
     assert not (tmp_path / "out" / "submission.csv").exists()
 
 
@@ -152,7 +156,7 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
     """Steps of the oracle last 1 s, and begin on whole seconds: frames are its seconds' loudness, once each."""
     from test_predict import loudness
 
-    monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", block_rows)
     out = tmp_path / "out"
     predict.predict([oracle], [recordings], cut=SLIDING, out=out, wanted=Wanted(formats=("frames",)))
     frames = frames_of(out)
@@ -182,7 +186,7 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
 
 
 def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
-    from bcsed import audio
+    from bcsed.audio import decode as audio
 
     signal = Signal(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bcsed import paths
+from bcsed import files as paths
 from bcsed.errors import ConfigError, DataError
 
 

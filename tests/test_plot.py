@@ -8,9 +8,12 @@ from matplotlib import image
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from bcsed import ablate, calibrate, metrics, plot, postprocess
-from bcsed.config import TINY_128
-from bcsed.spectrogram import LogMel
+from bcsed import plot
+from bcsed.audio.spectrogram import LogMel
+from bcsed.config.contract import TINY_128
+from bcsed.scores import ablation as ablate
+from bcsed.scores import calibration as calibrate
+from bcsed.scores import metrics, postprocess
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bcsed import postprocess, rows
 from bcsed.errors import ConfigError, DataError
-from bcsed.postprocess import Power, Smooth, TopRows
+from bcsed.scores import postprocess
+from bcsed.scores import table as rows
+from bcsed.scores.postprocess.stages import Power, Smooth, TopRows
 
 CLASSES = ("1139490", "frog1", "frog2")
 TAXA = {"1139490": "Aves", "frog1": "Amphibia", "frog2": "Amphibia"}

@@ -15,11 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from bcsed import audio, bundle, ensemble, predict, rows
-from bcsed.config import TINY_128
+from bcsed import predict
+from bcsed.audio import decode as audio
+from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
-from bcsed.predict import Rows
+from bcsed.models import bundle, ensemble
+from bcsed.predict.blocks import Rows
 from bcsed.predict.store import Folder, Part
+from bcsed.scores import table as rows
 
 RATE = 32_000
 SLIDING = Rows(windows="sliding", stride_s=3.0)
@@ -100,14 +103,14 @@ def test_isolation_rows_depend_on_their_recording_alone(tiny, recordings):
 def test_blocks_do_not_show(tiny, recordings, monkeypatch):
     whole = score(tiny, [recordings / "long.wav"], cut=SLIDING).scores
     centred = score(tiny, [recordings / "long.wav"]).scores
-    monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", 5)
+    monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", 5)
     # Pooling fewer rows at a time may round the last bit of a sum differently.
     np.testing.assert_allclose(score(tiny, [recordings / "long.wav"]).scores, centred, atol=1e-6)
     np.testing.assert_allclose(score(tiny, [recordings / "long.wav"], cut=SLIDING).scores, whole, atol=1e-6)
 
 
 def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, network, recordings, tmp_path):
-    from bcsed import export
+    from bcsed.models import export
 
     # A copy: adding and subtracting again would leave the shared network rounded.
     shifted = copy.deepcopy(network)
@@ -149,7 +152,7 @@ def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
 
 def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeypatch):
     """A recording of one window costs one window: it goes to the network with the next recording's."""
-    from bcsed.ensemble import listener
+    from bcsed.models import backends as listener
 
     paths = [tmp_path / f"clip{place}.wav" for place in range(9)]
     for path in paths:
@@ -169,9 +172,9 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
     """It holds windows back until a batch is full, and gives way to whoever waits."""
     import torch
 
+    from bcsed.models.backends import TorchListener
+    from bcsed.predict.blocks import looks_of, score_recording
     from bcsed.predict.pipeline import Pass
-    from bcsed.predict.rowscore import looks_of, score_recording
-    from bcsed.train.validate import TorchListener
 
     class Asked(TorchListener):
         """Ends only what it is asked for: whoever waits in vain ends all, and would hide that nobody gave way."""
@@ -226,7 +229,7 @@ def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
 
 
 def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
-    from bcsed.spectrogram import LogMel
+    from bcsed.audio.spectrogram import LogMel
 
     calls = []
     original = LogMel.picture

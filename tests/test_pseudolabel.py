@@ -10,10 +10,13 @@ import pytest
 import soundfile
 from conftest import RATE, edit_json
 
-from bcsed import bundle, predict, pseudolabel
-from bcsed.cli import main
+from bcsed import predict
+from bcsed.cli.app import main
 from bcsed.errors import ConfigError, DataError
-from bcsed.pseudolabel import Pseudolabels, Selection, select
+from bcsed.models import bundle
+from bcsed.train import pseudolabels as pseudolabel
+from bcsed.train.pseudolabels.selection import Selection, select
+from bcsed.train.pseudolabels.table import Pseudolabels
 
 CLASSES = ("a", "b")
 SCORES = np.array([[0.9, 0.2], [0.5, 0.05], [0.7, 0.4], [0.1, 0.4]], np.float32)

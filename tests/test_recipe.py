@@ -14,15 +14,16 @@ import pytest
 import torch
 from test_train import SMALL, same, states
 
-from bcsed import augment, train
-from bcsed.config import Contract
-from bcsed.dataset import batches
+from bcsed import train
+from bcsed.config.contract import Contract
 from bcsed.errors import ConfigError, DataError
-from bcsed.losses import criterion
-from bcsed.model import SedNet
+from bcsed.models.network import SedNet
+from bcsed.train import augment
+from bcsed.train.dataset.batches import batches
+from bcsed.train.distributed import Processes
 from bcsed.train.loop import Loop, Options
-from bcsed.train.places import divide, site_of
-from bcsed.train.processes import Processes
+from bcsed.train.losses import criterion
+from bcsed.train.soundscapes import divide, site_of
 
 TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="off", fit__epochs=1)
 
@@ -122,7 +123,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
 
 
 def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
-    from bcsed import pseudolabel
+    from bcsed.train import pseudolabels as pseudolabel
 
     data, table = land25
     soft = dataclasses.replace(pseudolabel.read(table), provenance={"selection": {"kind": "soft"}, "teachers": []})
@@ -178,7 +179,7 @@ def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_pa
 
 
 def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
-    from bcsed import pseudolabel
+    from bcsed.train import pseudolabels as pseudolabel
 
     data, table = land25
     run = train.train(TAUGHT, data, tmp_path / "run", pseudolabels=table)
@@ -340,7 +341,7 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
 
 
 def test_a_site_that_names_do_not_tell():
-    from bcsed.competition import BIRDCLEF_2025
+    from bcsed.data.competitions import BIRDCLEF_2025
 
     assert site_of("anything.ogg", BIRDCLEF_2025) == "anything"
     assert site_of("H02_20230420_074000.ogg", BIRDCLEF_2025) == "H02"

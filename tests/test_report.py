@@ -18,17 +18,21 @@ from conftest import RATE
 from test_compare import make_run
 from test_train import SMALL
 
-from bcsed import audio, plot, predict, pseudolabel, train
-from bcsed.answers import Answers
+from bcsed import plot, predict, train
+from bcsed.audio import decode as audio
 from bcsed.cli.report import report as command
 from bcsed.cli.report import report_options
-from bcsed.detections import Name
-from bcsed.ensemble import from_bundles
 from bcsed.errors import ConfigError, DataError
-from bcsed.predict import Wanted
-from bcsed.report import drawn, heard, report
+from bcsed.models.ensemble import from_bundles
+from bcsed.predict.outputs import Wanted
+from bcsed.report import excerpt as heard
+from bcsed.report import svg as drawn
+from bcsed.report.api import report
 from bcsed.report.page import Facts, Page, Section, Sound, Table, Text, fit, render
-from bcsed.report.shown import Recording, Viewer, in_time
+from bcsed.report.recordings import Recording, Viewer, in_time
+from bcsed.scores.detections.taxonomy import Name
+from bcsed.scores.evaluation import Answers
+from bcsed.train import pseudolabels as pseudolabel
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac$ & 'co'")
 VOID = {"meta", "link", "input", "br", "img"}
@@ -199,7 +203,7 @@ class TestDrawn:
         assert "ROC-AUC per class" in text  # text stays text
 
     def test_pictures_are_webp(self):
-        from bcsed.config import TINY_128
+        from bcsed.config.contract import TINY_128
 
         text, _ = drawn.svg(plot.spectrogram(np.random.default_rng(0).normal(size=(64, 300)).astype("f4"), TINY_128))
         assert "data:image/webp;base64," in text and "image/png" not in text
@@ -439,7 +443,7 @@ class TestKinds:
         assert all("soundscape_" in title for title in page.texts["h4"])
 
     def test_a_bundle_on_soundscapes(self, run, year, tmp_path):
-        from bcsed.export import export
+        from bcsed.models.export import export
 
         trained = train.load(run)
         sealed = export(

@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 from conftest import edit_json
 
-from bcsed import bundle, experiments, pseudolabel, rounds, sample, train
-from bcsed.cli import main
+from bcsed import rounds, train
+from bcsed.cli.app import main
+from bcsed.config import experiments
+from bcsed.data import synthetic as sample
 from bcsed.errors import BundleError, ConfigError, DataError
-from bcsed.rounds import Plan, Round
+from bcsed.models import bundle
+from bcsed.rounds.plan import Plan, Round
+from bcsed.train import pseudolabels as pseudolabel
 
 QUICK = (
     "net__backbone=mobilenetv3_small_050",

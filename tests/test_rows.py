@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcsed import rows
 from bcsed.errors import DataError
+from bcsed.scores import table as rows
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bcsed import competition, sample
+from bcsed import data as competition
+from bcsed.data import synthetic as sample
+from bcsed.data.synthetic import ogg, plan, scenes
+from bcsed.data.synthetic import species as callers
 from bcsed.errors import ConfigError, DataError
-from bcsed.sample import callers, ogg, plan, scenes
 
 SCALE = 0.1
 SPECS = {2025: competition.BIRDCLEF_2025, 2026: competition.BIRDCLEF_2026}

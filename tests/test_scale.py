@@ -14,9 +14,12 @@ import pytest
 import soundfile
 from conftest import RATE
 
-from bcsed import predict, rows
+from bcsed import predict
 from bcsed.errors import ConfigError
-from bcsed.predict import Rows, Wanted, Workers
+from bcsed.predict.blocks import Rows
+from bcsed.predict.outputs import Wanted
+from bcsed.predict.workers import Workers
+from bcsed.scores import table as rows
 
 SLIDING = Rows(windows="sliding", stride_s=2.0)
 
@@ -229,7 +232,7 @@ def test_recordings_and_parts_may_lie_elsewhere(tiny, sixty, single, tmp_path):
 
 
 def blocks_of(monkeypatch, n: int) -> None:
-    monkeypatch.setattr("bcsed.predict.rowscore.BLOCK_ROWS", n)
+    monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", n)
 
 
 @pytest.mark.parametrize("cut", [Rows(), SLIDING], ids=["centred", "sliding"])

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed import spectrogram
-from bcsed.config import SIGNALS
-from bcsed.spectrogram import LogMel
+from bcsed.audio import spectrogram
+from bcsed.audio.spectrogram import LogMel
+from bcsed.config.contract import SIGNALS
 
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
 MELS = {name: LogMel(signal) for name, signal in SIGNALS.items()}
@@ -76,7 +76,7 @@ def test_the_probe_still_sounds_as_it_did():
     """Should this fail, every network trained before would hear something else: see golden/make.py."""
     from pathlib import Path
 
-    from bcsed.bundle import probe_picture
+    from bcsed.models.bundle.bundle import probe_picture
 
     db, picture = probe_picture(SIGNALS["TINY_128"])
     with np.load(Path(__file__).parent / "golden" / "probe_tiny.npz") as golden:

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from conftest import RATE
 
-from bcsed import bundle, experiments, export, predict, train
+from bcsed import predict, train
+from bcsed.config import experiments
+from bcsed.models import bundle, export
 
 ARMS = tuple(arm.name for name in experiments.COMPARISONS for arm in experiments.comparison(name))
 NAMES = tuple(dict.fromkeys((*experiments.names(), *ARMS)))
@@ -41,7 +43,7 @@ def small(land25, tmp_path_factory):
 def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path, monkeypatch):
     data, table = small
     experiment = experiments.find(name).vary(name, **ONE_STEP)
-    from bcsed import groups
+    from bcsed.data import head_groups as groups
 
     # Two clips make one band of counts; how counts become bands has tests of its own.
     monkeypatch.setattr(groups, "by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))

@@ -11,11 +11,12 @@ import soundfile
 from conftest import RATE
 from scipy.ndimage import zoom
 
-from bcsed import trace
-from bcsed.cli import trust
-from bcsed.config import TINY_128
+from bcsed.analysis import trace
+from bcsed.cli import diagnose as trust
+from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
-from bcsed.predict import Rows, pool_rows, predict
+from bcsed.predict.api import predict
+from bcsed.predict.blocks import Rows, pool_rows
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from bcsed import experiments, export, predict, train
-from bcsed.bundle import check
-from bcsed.config import Fit
+from bcsed import predict, train
+from bcsed.config import experiments
+from bcsed.config.recipe import Fit
 from bcsed.errors import ConfigError, DataError
+from bcsed.models import export
+from bcsed.models.bundle.bundle import check
 
 SMALL = experiments.find("tiny").vary(
     "small",
@@ -195,7 +197,7 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
     trained = train.load(run)
     bundle = export.export(trained.network, tmp_path / "b", contract=trained.contract, priors=trained.priors)
     scores = predict.predict([bundle], [data / "train_soundscapes"]).scores
-    from bcsed import metrics
+    from bcsed.scores import metrics
 
     truth = train.prepare(SMALL, data).row_truth
     assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - told["row_auc"]) < 1e-6

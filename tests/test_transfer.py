@@ -16,10 +16,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from bcsed import export, transfer
-from bcsed.config import TINY_128, Contract, Net, Signal, to_dict
+from bcsed.config.contract import TINY_128, Contract, Net, Signal
+from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError, ConfigError
-from bcsed.model import SedNet
+from bcsed.models import export
+from bcsed.models import pretrained as transfer
+from bcsed.models.network import SedNet
 
 NET = Net(backbone="mobilenetv3_small_050")
 CONTRACT = Contract(signal=TINY_128, net=NET, classes=("a", "b", "c"))

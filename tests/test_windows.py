@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.config import SIGNALS, TINY_128, WIDE_256, WIDE_384
+from bcsed.audio.windows import n_rows, plan
+from bcsed.config.contract import SIGNALS, TINY_128, WIDE_256, WIDE_384
 from bcsed.errors import ConfigError
-from bcsed.windows import n_rows, plan
 
 STEPS = {"WIDE_384": 24, "WIDE_256": 16, "SHORT_256": 16, "TINY_128": 8}
 durations = st.one_of(st.integers(1, 32_000 * 30), st.integers(32_000 * 30, 32_000 * 200))

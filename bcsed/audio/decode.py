@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
-from .paths import locate, remote
+from ..errors import DataError
+from ..files import locate, remote
 
 Wave = npt.NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .config import Signal
+from ..config.contract import Signal
 
 # Frames that are transformed together on a CPU: their power spectra stay in its cache, and since every
 # product has this one width, a frame's value cannot depend on how many others were asked for.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .config import Signal
-from .errors import ConfigError
+from ..config.contract import Signal
+from ..errors import ConfigError
 
 KINDS = ("centred", "sliding")
 

@@ -15,7 +15,7 @@ _SHOWN = 5
 
 def doctor(options: argparse.Namespace) -> int:
     """Say what is wrong with a score table, or between two; exit 1 when ill."""
-    from ..doctor import diagnose
+    from ..analysis.doctor.api import diagnose
 
     found = diagnose(
         options.scores,
@@ -43,9 +43,9 @@ def _listed(values: Any) -> str:
 
 def trace(options: argparse.Namespace) -> int:
     """Keep every stage between a recording and its rows; with --against, name the first that differs."""
-    from .. import trace as tracing
-    from ..bundle import load
-    from ..predict import Rows
+    from ..analysis import trace as tracing
+    from ..models.bundle.bundle import load
+    from ..predict.blocks import Rows
 
     against = None if options.against is None else tracing.read(options.against)
     tolerances = _tolerances(options.tolerance)
@@ -78,10 +78,10 @@ def _tolerances(given: list[str]) -> dict[str, float]:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Find the threshold of each class at a wanted precision, and say how far probabilities can be believed."""
-    from .. import rows
-    from ..answers import read_truth
-    from ..calibrate import calibrate as run_calibration
-    from ..calibrate import write
+    from ..scores import table as rows
+    from ..scores.calibration import calibrate as run_calibration
+    from ..scores.calibration import write
+    from ..scores.evaluation import read_truth
 
     scores = rows.read(options.scores)
     rows.check(scores, where=str(options.scores))

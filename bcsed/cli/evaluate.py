@@ -17,8 +17,9 @@ def score(options: argparse.Namespace) -> int:
     """Compare a score table with the truth."""
     import numpy as np
 
-    from .. import metrics, rows
-    from ..answers import read_truth
+    from ..scores import metrics
+    from ..scores import table as rows
+    from ..scores.evaluation import read_truth
 
     scores, members, told = _scores(options)
     rows.check(scores, where=str(options.scores))
@@ -70,12 +71,14 @@ def _scores(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, pd.Dat
     """
     from pathlib import Path
 
-    from .. import postprocess, rows
+    from ..scores import postprocess
+    from ..scores import table as rows
 
     folder = Path(options.scores)
     if not folder.is_dir():
         return rows.read(folder), None, {}
-    from ..predict import outputs, read_members
+    from ..predict import outputs
+    from ..predict.outputs import read_members
     from ..predict.store import MANIFEST
 
     try:
@@ -116,12 +119,12 @@ def ablation(
     scores : DataFrame
         All rows of each recording, also those that `truth` says nothing of.
     members, weights, kind
-        As `bcsed.ablate.ablate`. Of two members or more it also tells how alike they are.
+        As `bcsed.scores.ablation.ablate`. Of two members or more it also tells how alike they are.
 
     Raises
     ------
     ConfigError, DataError
-        As `bcsed.ablate.ablate`, or if a taxonomy is given and nothing is asked for.
+        As `bcsed.scores.ablation.ablate`, or if a taxonomy is given and nothing is asked for.
     """
     if options.ablate is None:
         if options.taxonomy is not None:
@@ -129,9 +132,10 @@ def ablation(
         return
     import numpy as np
 
-    from ..ablate import ablate, show
-    from ..detections import read_taxonomy
-    from ..postprocess import COMMON, read_steps, spearman
+    from ..scores.ablation import ablate, show
+    from ..scores.detections.taxonomy import read_taxonomy
+    from ..scores.postprocess.combine import spearman
+    from ..scores.postprocess.parse import COMMON, read_steps
 
     taxa = None
     if options.taxonomy is not None:

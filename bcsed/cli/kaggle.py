@@ -44,7 +44,7 @@ def kaggle_options(parser: argparse.ArgumentParser) -> None:
 
 def _dataset(options: argparse.Namespace) -> int:
     """Gather the wheels that Kaggle lacks, or pack bundles, as a data set."""
-    from ..kaggle import dataset
+    from ..kaggle.datasets import dataset
 
     out = dataset(
         options.out,
@@ -62,7 +62,7 @@ def _dataset(options: argparse.Namespace) -> int:
 
 def _kernel(options: argparse.Namespace) -> int:
     """Write a notebook with its settings and its metadata."""
-    from ..kaggle import kernel
+    from ..kaggle.notebooks import kernel
 
     out = kernel(
         options.kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .reading import fold
+from .parse import fold
 
 
 def train_options(add: Callable[..., Any]) -> None:

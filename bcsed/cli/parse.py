@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ..experiments import Experiment
-    from ..pseudolabel import Selection
+    from ..config.experiments import Experiment
+    from ..train.pseudolabels.selection import Selection
 
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
-    from .. import experiments as table
+    from ..config import experiments as table
 
     row = table.find(options.experiment)
     return row.vary(row.name, **table.read_changes(changes(options)))
@@ -61,7 +61,7 @@ def key_map(text: str | None) -> dict[str, str] | None:
 
 def selection(options: argparse.Namespace) -> Selection:
     """Return which answers of the teachers are believed."""
-    from ..pseudolabel import Selection
+    from ..train.pseudolabels.selection import Selection
 
     of_class = thresholds(options.threshold_of)
     kind = "soft" if options.soft else "threshold" if options.threshold is not None or of_class else None

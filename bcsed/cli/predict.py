@@ -7,18 +7,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, ConfigError
-from .bar import Bar
-from .reading import thresholds
+from .parse import thresholds
+from .progress import Bar
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
-    from ..predict import Result, Wanted
+    from ..models.bundle.bundle import Bundle
+    from ..predict.outputs import Wanted
+    from ..predict.result import Result
 
 
 def check(options: argparse.Namespace) -> int:
     """Verify bundles and play each its probe; or show what another precision changes."""
-    from ..bundle import check as play
-    from ..bundle import load
+    from ..models.bundle.bundle import check as play
+    from ..models.bundle.bundle import load
 
     if options.precision is None and (options.recordings or options.truth):
         raise ConfigError("recordings are listened to with --precision only; give it, or leave them out.")
@@ -43,14 +44,14 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
     """Say what a precision changes, in the probe's answers, or in recordings' rows and their score."""
     import numpy as np
 
-    from ..bundle import probe_difference
+    from ..models.bundle.bundle import probe_difference
 
     told = f"{options.precision} moves the probe's logits by up to {probe_difference(loaded, options.precision):.2g}"
     if not options.recordings:
         return told
-    from .. import metrics
-    from ..answers import read_truth
-    from ..predict import predict as run_prediction
+    from ..predict.api import predict as run_prediction
+    from ..scores import metrics
+    from ..scores.evaluation import read_truth
 
     tables = [
         run_prediction([loaded], options.recordings, precision=precision, jobs=options.jobs).scores
@@ -70,10 +71,12 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
 
 def predict(options: argparse.Namespace) -> int:
     """Score recordings."""
-    from .. import postprocess
-    from ..bundle import load
-    from ..predict import Budget, Rows, Workers
-    from ..predict import predict as run_prediction
+    from ..models.bundle.bundle import load
+    from ..predict.api import predict as run_prediction
+    from ..predict.blocks import Rows
+    from ..predict.budget import Budget
+    from ..predict.workers import Workers
+    from ..scores import postprocess
 
     names, taxa = _taxonomy(options)
     budget = None
@@ -127,15 +130,16 @@ def _tell(result: Result, out: str) -> int:
 
 
 def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
-    from ..detections import FORMATS, Detection
-    from ..predict import Wanted
+    from ..predict.outputs import Wanted
+    from ..scores.detections.detect import Detection
+    from ..scores.detections.write import FORMATS
 
     about = (options.threshold_of, options.thresholds, options.no_merge, options.gap_rows, options.min_rows > 1)
     if (any(about) or options.threshold is not None) and not set(options.format) & set(FORMATS):
         raise ConfigError(f"thresholds and merging are about detections; add --format {' or '.join(FORMATS)}.")
     of_class = thresholds(options.threshold_of)
     if options.thresholds is not None:
-        from ..calibrate import read_thresholds
+        from ..scores.calibration import read_thresholds
 
         of_class = {**read_thresholds(options.thresholds), **of_class}
     detection = Detection(
@@ -152,7 +156,7 @@ def _taxonomy(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:
     """Return names and taxa of classes from a taxonomy, if one is given."""
     if options.taxonomy is None:
         return None, {}
-    from ..detections import read_taxonomy
+    from ..scores.detections.taxonomy import read_taxonomy
 
     names = read_taxonomy(options.taxonomy)
     return names, {label: name.taxon for label, name in names.items()}

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .bar import Bar
+from .progress import Bar
 
 
 def report(options: argparse.Namespace) -> int:
     """Write one page of HTML about runs, bundles, predictions, pseudolabels or rounds."""
-    from ..report import report as write_report
+    from ..report.api import report as write_report
 
     with Bar("report") as bar:
         made = write_report(

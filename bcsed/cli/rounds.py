@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .bar import Bar, epoch_line
-from .reading import changes, selection, training
+from .parse import changes, selection, training
+from .progress import Bar, epoch_line
 
 if TYPE_CHECKING:
-    from ..experiments import Experiment
+    from ..config.experiments import Experiment
 
 
 def pseudolabel(options: argparse.Namespace) -> int:
     """Let teachers label soundscapes."""
-    from ..bundle import load
-    from ..predict import Rows
-    from ..pseudolabel import make
+    from ..models.bundle.bundle import load
+    from ..predict.blocks import Rows
+    from ..train.pseudolabels.api import make
 
     chosen = selection(options)
     cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
@@ -75,7 +75,7 @@ def rounds(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Say which of several runs is better, and how sure that is."""
-    from .. import compare as comparing
+    from ..analysis import compare as comparing
 
     if (options.recordings is None) != (options.truth is None):
         raise ConfigError("--recordings and --truth go together: what to score on, and its labels.")
@@ -110,8 +110,8 @@ def _told(bar: Bar, name: str) -> Callable[[int, int], None]:
 
 def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
     """Train what a named question needs, and return its runs."""
-    from .. import compare as comparing
     from .. import rounds as noisy
+    from ..analysis import compare as comparing
 
     if len(options.what) != 1 or options.out is None:
         raise ConfigError("with --data, compare takes the name of one question, and --out for its runs.")
@@ -133,8 +133,8 @@ def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
 
 
 def _arms(name: str, options: argparse.Namespace) -> Sequence[Experiment]:
-    from .. import experiments as table
     from .. import rounds as noisy
+    from ..config import experiments as table
 
     if name not in table.COMPARISONS:
         known = ", ".join((*table.COMPARISONS, *noisy.QUESTIONS))

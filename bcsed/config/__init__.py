@@ -8,16 +8,7 @@ All of them are checked when made, in the user's units, and travel as strict JSO
 exactly the known keys.
 """
 
-from .contract import (
-    SHORT_256,
-    SIGNALS,
-    TINY_128,
-    WIDE_256,
-    WIDE_384,
-    Contract,
-    Net,
-    Signal,
-)
+from .contract import SHORT_256, SIGNALS, TINY_128, WIDE_256, WIDE_384, Contract, Net, Signal
 from .recipe import Augment, Data, Fit, Inject
 from .strict import from_dict, read_value, to_dict
 

@@ -156,7 +156,7 @@ class Contract:
     classes : tuple of str
         Names of the K columns of the answer, in order.
     groups : tuple of int
-        The head group of each class, numbered from 0, see `bcsed.groups`; empty where one head answers all.
+        The head group of each class, numbered from 0, see `bcsed.data.head_groups`; empty where one head answers all.
     """
 
     signal: Signal
@@ -219,7 +219,7 @@ def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
     if len(groups) != n_classes:
         raise ConfigError(
             f"heads is {heads!r} and needs the group of each of the {n_classes} classes, got {len(groups)}; "
-            "bcsed.groups makes them."
+            "bcsed.data.head_groups makes them."
         )
     if set(groups) != set(range(len(set(groups)))):
         raise ConfigError(f"groups must be numbered 0, 1, ... without a gap, got {sorted(set(groups))}.")

@@ -11,22 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import (
-    SHORT_256,
-    SIGNALS,
-    TINY_128,
-    WIDE_256,
-    WIDE_384,
-    Augment,
-    Data,
-    Fit,
-    Inject,
-    Net,
-    Signal,
-    read_value,
-    to_dict,
-)
-from .errors import ConfigError
+from ..errors import ConfigError
+from .contract import SHORT_256, SIGNALS, TINY_128, WIDE_256, WIDE_384, Net, Signal
+from .recipe import Augment, Data, Fit, Inject
+from .strict import read_value, to_dict
 
 GROUPS = ("signal", "net", "data", "augment", "pseudo", "labelled", "fit")
 

@@ -10,8 +10,7 @@ folders. Paths in the tables are as given by the caller, joined to the data fold
 
 from __future__ import annotations
 
-from .tables import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
-from .year import (
+from .competitions import (
     AUDIO_SUFFIXES,
     BIRDCLEF_2025,
     BIRDCLEF_2026,
@@ -24,6 +23,7 @@ from .year import (
     parse_name,
     taxa,
 )
+from .label_files import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
 
 __all__ = [
     "AUDIO_SUFFIXES",

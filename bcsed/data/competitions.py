@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..errors import DataError
-from .files import read_csv, some
+from ..files import read_csv, some
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 
 def by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from .files import read_csv, some
-from .year import Competition, list_clips
+from ..files import read_csv, some
+from .competitions import Competition, list_clips
 
 log = logging.getLogger(__name__)
 

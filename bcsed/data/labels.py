@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-A table is what `bcsed.competition.read_train` returns: one row per clip, with ``filename``, ``label``,
+A table is what `bcsed.data.read_train` returns: one row per clip, with ``filename``, ``label``,
 ``secondary`` (tuple of str), ``recording`` and ``author``. N clips, K classes. Folds are numbers from 0;
 `NEVER_HELD_OUT` marks a clip that is always trained on.
 """
@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .config import Data
-from .errors import ConfigError, DataError
+from ..config.recipe import Data
+from ..errors import ConfigError, DataError
 
 NEVER_HELD_OUT = -1
 

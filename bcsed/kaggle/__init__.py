@@ -7,11 +7,11 @@ break on what only a training needs.
 
 from __future__ import annotations
 
+from .datasets import dataset
 from .inputs import find, find_bundles, find_one, kaggle_root
 from .notebooks import kernel
-from .packing import dataset
-from .scoring import Submission, submit, validate
 from .session import pseudolabel, train
+from .submit import Submission, submit, validate
 
 __all__ = [
     "Submission",

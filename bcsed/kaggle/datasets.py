@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle import load, sha256
-from ..bundle.parts import MANIFEST, WEIGHTS
 from ..errors import ConfigError, DataError
-from ..paths import replacing, taken
-from .inputs import Say
+from ..files import replacing, taken
+from ..models.bundle.bundle import load
+from ..models.bundle.manifest import MANIFEST, WEIGHTS, sha256
+from .markers import Say
 from .wheels import build, gather
 
 METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
@@ -131,7 +131,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def unpack(source: Path, scratch: Path) -> list[Path]:
     """Unpack bundles that lie below `source` in zips, and return their folders.
 
-    Only the files of a bundle are taken out of a zip, and `bcsed.bundle.load` checks what they are.
+    Only the files of a bundle are taken out of a zip, and `bcsed.models.bundle.load` checks what they are.
     """
     found = []
     for path in sorted({*source.glob("*/*.zip"), *source.glob("*/*/*.zip"), *source.glob("*/*/*/*.zip")}):

@@ -11,15 +11,14 @@ its marker; what was chosen, and what was there where nothing fits, is said in a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..bundle import sha256
 from ..errors import ConfigError, DataError
+from ..models.bundle.manifest import sha256
+from .markers import Kind, Say
 
 ROOT_VARIABLE = "BCSED_KAGGLE_ROOT"
-Say = Callable[[str], None]
 
 _LAYOUTS = ("{slug}", "competitions/{slug}", "datasets/*/{slug}", "notebooks/*/{slug}", "models/*/{slug}")
 # models/<owner>/<model>/<framework>/<variation>/<version>/ and two folders of the user's own.
@@ -27,34 +26,6 @@ _MAX_DEPTH = 8
 _MAX_FOLDERS = 5_000
 # Recordings by the ten thousand: nothing else lies among them.
 _NOT_ENTERED = ("train_audio", "train_soundscapes", "test_soundscapes", "__pycache__")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A thing that can be attached.
-
-    Parameters
-    ----------
-    name : str
-        What messages call it.
-    markers : tuple of str
-        Name patterns of files; a folder that holds one of them holds such a thing.
-    attach : str
-        What to do where there is none.
-    is_file : bool
-        Whether the thing is the marker itself and not the folder around it.
-    beside : str
-        A suffix: only a marker beside which a file of its stem and this suffix lies is one. '' for any.
-    along : str
-        A file beside the marker in which two things may differ too. '' for none.
-    """
-
-    name: str
-    markers: tuple[str, ...]
-    attach: str
-    is_file: bool = False
-    beside: str = ""
-    along: str = ""
 
 
 COMPETITION = Kind(
@@ -174,7 +145,7 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, say: Say) 
     DataError, ConfigError
         If none is attached, one that is wanted is not there, or one is wanted twice.
     """
-    from .packing import unpack
+    from .datasets import unpack
 
     packed = unpack(root / "input", scratch)
     found: dict[Path, None] = {}

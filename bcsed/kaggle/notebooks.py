@@ -16,8 +16,8 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from ..paths import replacing, taken
-from .packing import WHEELS_SLUG, check_owner, write_json
+from ..files import replacing, taken
+from .datasets import WHEELS_SLUG, check_owner, write_json
 
 METADATA = "kernel-metadata.json"
 

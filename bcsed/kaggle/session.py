@@ -13,25 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import competition as years
+from .. import data as years
 from ..errors import ConfigError, DataError
-from .inputs import (
-    BUNDLE,
-    COMPETITION,
-    PSEUDOLABELS,
-    RUN,
-    WEIGHTS,
-    Kind,
-    Say,
-    find,
-    find_bundles,
-    find_one,
-    kaggle_root,
-)
+from .inputs import BUNDLE, COMPETITION, PSEUDOLABELS, RUN, WEIGHTS, find, find_bundles, find_one, kaggle_root
+from .markers import Kind, Say
 from .worker import share
 
 if TYPE_CHECKING:
-    from ..experiments import Experiment
+    from ..config.experiments import Experiment
 
 FRESH, AUTO = "fresh", "auto"
 
@@ -65,7 +54,7 @@ def train(
     competition : str
         Slug or path of the competition's data.
     experiment : str
-        A row of `bcsed.experiments.TABLE`.
+        A row of `bcsed.config.experiments.TABLE`.
     changes : sequence of str
         Fields to change, ``group__field=value``.
     fold : int or None
@@ -104,8 +93,8 @@ def train(
     import torch
 
     from ..predict.budget import process_age_s
-    from ..train import finished
-    from ..train import train as run_training
+    from ..train.api import train as run_training
+    from ..train.checkpoints import finished
 
     home = kaggle_root(root)
     row = _experiment(experiment, changes, pretrained)
@@ -169,7 +158,7 @@ def pseudolabel(
     competition, bundles, weights, hours, root, say
         See `train` and `bcsed.kaggle.submit`.
     select : {'threshold', 'top', 'soft'}
-        Which answers are believed; see `bcsed.pseudolabel.Selection`.
+        Which answers are believed; see `bcsed.train.pseudolabels.Selection`.
     threshold, top_n, floor, power
         Its numbers.
     windows, stride_s, jobs
@@ -186,13 +175,13 @@ def pseudolabel(
     Raises
     ------
     ConfigError, DataError, BundleError
-        If something is not attached, or as `bcsed.pseudolabel.make`.
+        If something is not attached, or as `bcsed.train.pseudolabels.make`.
     """
-    from .. import audio
-    from .. import pseudolabel as labelling
-    from ..bundle import load
-    from ..predict import Rows
+    from ..audio import decode as audio
+    from ..models.bundle.bundle import load
+    from ..predict.blocks import Rows
     from ..predict.budget import process_age_s
+    from ..train import pseudolabels as labelling
 
     home = kaggle_root(root)
     out = home / "working" / "pseudolabels.parquet"
@@ -229,7 +218,7 @@ def pseudolabel(
 
 
 def _experiment(name: str, changes: Sequence[str], pretrained: str) -> Experiment:
-    from .. import experiments
+    from ..config import experiments
 
     row = experiments.find(name)
     return row.vary(row.name, **experiments.read_changes(_changes(changes, pretrained)))
@@ -329,8 +318,8 @@ def epoch_line(values: Mapping[str, Any], n_epochs: int) -> str:
 
 def _seal(run: Path, out: Path, say: Say) -> Path:
     """Seal a finished run's network in a bundle."""
-    from ..export import export
-    from ..train import load
+    from ..models.export import export
+    from ..train.checkpoints import load
 
     trained = load(run)
     shutil.rmtree(out, ignore_errors=True)

@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import audio, competition, rows
-from ..competition import taxa
+from .. import data as competition
+from ..audio import decode as audio
+from ..data.competitions import taxa
 from ..errors import ConfigError, DataError
-from ..paths import replacing
-from .inputs import COMPETITION, Say, find_bundles, find_one, kaggle_root
+from ..files import replacing
+from ..scores import table as rows
+from .inputs import COMPETITION, find_bundles, find_one, kaggle_root
+from .markers import Say
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
-    from ..predict import Result
+    from ..models.bundle.bundle import Bundle
+    from ..predict.result import Result
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 RUN_TYPE_VARIABLE = "KAGGLE_KERNEL_RUN_TYPE"
@@ -95,7 +98,7 @@ def submit(
     mean, windows, stride_s, jobs
         See `bcsed.predict.predict`.
     steps : sequence of str
-        Post-processing as `bcsed.postprocess.read_steps` spells it, such as ``top=3``.
+        Post-processing as `bcsed.scores.postprocess.read_steps` spells it, such as ``top=3``.
     budget_min : float
         Minutes in which everything has to be done, from the start of the process; from this call in a session in
         which somebody works.
@@ -113,9 +116,11 @@ def submit(
         score, nothing could be scored, or the submission is not what the competition asks for. Nothing is
         written then.
     """
-    from .. import postprocess
-    from ..bundle import load
-    from ..predict import Budget, Rows, predict
+    from ..models.bundle.bundle import load
+    from ..predict.api import predict
+    from ..predict.blocks import Rows
+    from ..predict.budget import Budget
+    from ..scores import postprocess
 
     if rehearse < 1:
         raise ConfigError(f"a rehearsal needs at least one soundscape, got {rehearse}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from .inputs import Say
+from .markers import Say
 
 # What bcsed needs to predict and the image does not have; everything else is left as it is there.
 LACKING = ("openvino", "openvino-telemetry")

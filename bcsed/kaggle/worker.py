@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BcsedError, DataError
-from ..paths import replacing
-from .inputs import Say
+from ..files import replacing
+from .markers import Say
 
 # What stands before a line that is for the user, among all that torchrun says.
 _MARK, _FAULT = "bcsed> ", "bcsed! "
@@ -60,8 +60,8 @@ def share(job: Mapping[str, Any], folder: Path, n_processes: int, say: Say) -> N
 
 def main(path: str) -> int:
     """Train as one of the processes, as a job says."""
-    from .. import experiments
-    from ..train import train
+    from ..config import experiments
+    from ..train.api import train
     from .session import epoch_line
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))

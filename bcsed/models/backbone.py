@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 _log = logging.getLogger(__name__)
 

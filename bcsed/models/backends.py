@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from ..bundle import Bundle, compile_graph, read_graph
-from ..config import Contract
+from ..config.contract import Contract
+from .bundle.bundle import Bundle
+from .bundle.graph import compile_graph, read_graph
+
+if TYPE_CHECKING:
+    from .network import SedNet
 
 Array = npt.NDArray[np.float32]
 # Called with the answers to one window, what and when, (t, K) each; possibly from another thread. They are good
@@ -54,7 +59,7 @@ class GraphListener:
     ----------
     bundle : Bundle
     threads, precision, cache
-        See `bcsed.bundle.compile_graph`.
+        See `bcsed.models.bundle.compile_graph`.
     """
 
     def __init__(
@@ -119,3 +124,47 @@ def _hand_over(request: Any, done: Sequence[Done]) -> None:
     what, when = (request.get_output_tensor(place).data for place in (0, 1))
     for place, each in enumerate(done):
         each(what[place], when[place])
+
+
+class TorchListener:
+    """A network in training, answering windows in batches as they come.
+
+    Parameters
+    ----------
+    network : SedNet
+        In evaluation mode.
+    contract : Contract
+    device : torch.device
+    batch_size : int
+    """
+
+    def __init__(self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16) -> None:
+        self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
+        self.steps, self.ahead = network.steps, batch_size
+        self._n_taken = 0
+        self._windows: list[Array] = []
+        self._done: list[Done] = []
+
+    def submit(self, window: Array, done: Done) -> int:
+        """Take a window; answer when a batch is full."""
+        self._n_taken += 1
+        self._windows.append(window)
+        self._done.append(done)
+        if len(self._windows) == self.batch_size:
+            self.finish()
+        return self._n_taken
+
+    def flush(self, number: int | None = None) -> None:
+        """Answer the windows taken so far, if that one is among those that wait."""
+        if number is None or number > self._n_taken - len(self._windows):
+            self.finish()
+
+    def finish(self) -> None:
+        """Answer the windows taken so far."""
+        if not self._windows:
+            return
+        with torch.inference_mode():
+            what, when = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
+        for place, done in enumerate(self._done):
+            done(what[place].cpu().numpy(), when[place].cpu().numpy())
+        self._windows, self._done = [], []

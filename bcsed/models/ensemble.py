@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle import Bundle
-from ..config import Contract, Signal
+from ..config.contract import Contract, Signal
 from ..errors import BundleError, ConfigError
-from ..postprocess import MEANS, logits
-from .listener import Array as Array
-from .listener import Done as Done
-from .listener import GraphListener as GraphListener
-from .listener import Listener as Listener
+from ..scores.postprocess.combine import MEANS, logits
+from .backends import Array as Array
+from .backends import Done as Done
+from .backends import GraphListener as GraphListener
+from .backends import Listener as Listener
+from .bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)

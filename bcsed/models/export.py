@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._version import __version__
-from .bundle import Bundle, claim, compile_graph, probe_picture, seal
-from .config import Contract
-from .errors import BundleError
-from .model import SedNet
+from .._version import __version__
+from ..config.contract import Contract
+from ..errors import BundleError
+from .bundle.bundle import Bundle, claim, probe_picture, seal
+from .bundle.graph import compile_graph
+from .network import SedNet
 
 # Between torch and OpenVINO in float32, in logits: seen were 2e-8 to 2e-5.
 PARITY_TOLERANCE = 1e-3

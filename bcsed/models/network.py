@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..config.contract import Net, Signal, check_groups
+from ..errors import ConfigError
 from . import backbone
-from .config import Net, Signal
-from .config.contract import check_groups
-from .errors import ConfigError
 
 
 def fold(x: torch.Tensor, folds: int) -> torch.Tensor:
@@ -131,7 +130,7 @@ class SedNet(nn.Module):
         After the pooled features, before the heads, inside the class head.
     pretrained : bool, str or Path
     drop_path : sequence of float
-        See `bcsed.backbone.build`.
+        See `bcsed.models.backbone.build`.
 
     Attributes
     ----------

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from ..config import Contract, to_dict
+from ..config.contract import Contract
+from ..config.strict import to_dict
 from ..errors import ConfigError
-from ..model import SedNet, modern_names
-from .sources import Source, read
+from .network import SedNet, modern_names
+from .pretrained_sources import Source, read
 
 # As timm calls the layers after its backbones.
 _CLASSIFIERS = ("classifier.", "head.", "fc.", "head.fc.")

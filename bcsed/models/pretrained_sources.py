@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from .. import bundle
-from ..bundle.parts import MANIFEST, WEIGHTS, sha256
-from ..config import Contract, from_dict
-from ..config.contract import with_later
+from ..config.contract import Contract, with_later
+from ..config.strict import from_dict
 from ..errors import ConfigError, DataError
-from ..paths import reading
+from ..files import reading
+from . import bundle
+from .bundle.manifest import MANIFEST, WEIGHTS, sha256
 
 RUN, BEST, LAST = "run.json", "best.pt", "last.pt"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

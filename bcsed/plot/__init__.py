@@ -20,12 +20,12 @@ Axes
 
 from __future__ import annotations
 
-from .canvas import TAXON_COLOURS
 from .classes import class_auc_bars, class_counts, durations, folds, rows_per_class, rows_per_recording
-from .files import comparison, curves, learning_curves, pseudolabel_counts
-from .heard import attention, detections, spectrogram
-from .judged import ablation, correlations, precision_recall, reliability, score_histogram
-from .learning import gains, loss, validation, validations, variants
+from .evaluation import ablation, correlations, precision_recall, reliability, score_histogram
+from .figures import comparison, curves, learning_curves, pseudolabel_counts
+from .recordings import attention, detections, spectrogram
+from .style import TAXON_COLOURS
+from .training import gains, loss, validation, validations, variants
 
 __all__ = [
     "TAXON_COLOURS",

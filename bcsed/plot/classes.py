@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .canvas import MOST_NAMED, RULE, UNKNOWN_TAXON, axes, called, colours, counted, plain_numbers, whole_numbers
+from .style import MOST_NAMED, RULE, UNKNOWN_TAXON, axes, called, colours, counted, plain_numbers, whole_numbers
 
 # Counts that differ more than this are drawn on a logarithmic axis.
 _LOG_FROM = 30
@@ -22,7 +22,7 @@ def class_auc_bars(table: pd.DataFrame, ax: Any = None, *, taxa: Mapping[str, st
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.metrics.per_class`: ``class``, ``n_positive`` and ``auc``; a class without one is not drawn.
+        As from `bcsed.scores.metrics.per_class`: ``class``, ``n_positive`` and ``auc``; a class without one is not drawn.
     ax : Axes, optional
     taxa : mapping of str to str, optional
         The taxonomic class of each class, '' or absent where it is not known.
@@ -110,7 +110,7 @@ def folds(
     Parameters
     ----------
     fold_of : sequence of N int
-        As from `bcsed.labels.folds`; -1 is never held out.
+        As from `bcsed.data.labels.folds`; -1 is never held out.
     ax : Axes, optional
     taxa : sequence of N str, optional
         The taxon of each clip; bars are stacked by it.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .canvas import RULE, axes, called, plain_numbers
+from .style import RULE, axes, called, plain_numbers
 
 # Bars of an ablation: its parts, in the order of the legend.
 _PARTS = {
@@ -72,7 +72,7 @@ def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None)
     Parameters
     ----------
     bins : DataFrame
-        As from `bcsed.calibrate.reliability`.
+        As from `bcsed.scores.calibration.reliability`.
     ax : Axes, optional
     ece : float, optional
         The expected calibration error, to be told in the title.
@@ -105,7 +105,7 @@ def precision_recall(
         0 or 1; and scores.
     ax : Axes, optional
     thresholds : DataFrame, optional
-        ``precision``, ``recall`` and ``threshold`` per class, as `bcsed.calibrate.Calibration.table`; a dot for each
+        ``precision``, ``recall`` and ``threshold`` per class, as `bcsed.scores.calibration.Calibration.table`; a dot for each
         class that has a threshold.
 
     Returns
@@ -137,7 +137,7 @@ def correlations(matrix: pd.DataFrame, ax: Any = None) -> Any:
     Parameters
     ----------
     matrix : DataFrame, shape (M, M)
-        Spearman's rank correlations, as from `bcsed.postprocess.spearman`.
+        Spearman's rank correlations, as from `bcsed.scores.postprocess.spearman`.
     ax : Axes, optional
 
     Returns
@@ -169,7 +169,7 @@ def ablation(table: pd.DataFrame, ax: Any = None) -> Any:
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.ablate.ablate`.
+        As from `bcsed.scores.ablation.ablate`.
     ax : Axes, optional
 
     Returns

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import learning
-from .canvas import MOST_NAMED, figure, legend
+from . import training as learning
 from .classes import rows_per_class, rows_per_recording
+from .style import MOST_NAMED, figure, legend
 
 
 def learning_curves(history: pd.DataFrame, path: str | Path, *, title: str = "") -> None:
@@ -38,7 +38,7 @@ def comparison(table: pd.DataFrame, path: str | Path, *, title: str = "Compariso
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.compare.table`, the first line on top.
+        As from `bcsed.analysis.compare.table`, the first line on top.
     path : str or Path
         Where to, a PNG.
     title : str

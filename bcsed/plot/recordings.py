@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..config import Signal
-from .canvas import axes, called
+from ..config.contract import Signal
+from .style import axes, called
 
 Array = npt.NDArray[np.float32]
 
@@ -34,7 +34,7 @@ def spectrogram(
     Parameters
     ----------
     picture : ndarray, shape (F, T)
-        dB, as from `bcsed.spectrogram.LogMel`.
+        dB, as from `bcsed.audio.spectrogram.LogMel`.
     signal : Signal
         What it was computed with.
     ax : Axes, optional
@@ -92,7 +92,7 @@ def detections(
     Parameters
     ----------
     found : DataFrame
-        ``start_s``, ``end_s``, ``label`` and ``score`` of one recording, as from `bcsed.detections.detect`. A bar is
+        ``start_s``, ``end_s``, ``label`` and ``score`` of one recording, as from `bcsed.scores.detections.detect`. A bar is
         the stronger the higher its score.
     ax : Axes, optional
     truth : DataFrame, optional

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .canvas import RULE, axes, called, whole_numbers
+from .style import RULE, axes, called, whole_numbers
 
 MARKS = {"clip_auc": "held-out clips", "row_auc": "soundscape rows"}
 _WRAP, _MOST_CHANGES = 44, 4
@@ -99,7 +99,7 @@ def variants(table: pd.DataFrame, ax: Any = None) -> Any:
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.compare.table`, the first line on top.
+        As from `bcsed.analysis.compare.table`, the first line on top.
     ax : Axes, optional
 
     Returns
@@ -132,7 +132,7 @@ def gains(table: pd.DataFrame, ax: Any = None) -> Any:
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.compare.table`.
+        As from `bcsed.analysis.compare.table`.
     ax : Axes, optional
 
     Returns

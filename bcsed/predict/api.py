@@ -1,9 +1,4 @@
-"""Recordings -> score table, in parallel, within a budget, and over many machines.
-
-Threads decode recordings and compute their pictures while OpenVINO answers windows; what is in flight is
-bounded, so memory follows neither the number of recordings nor their length. What is scored is kept as Parquet
-parts, and everything else (means, post-processing, files) is made of them.
-"""
+"""Recordings -> score table, in parallel, within a budget, and over many machines."""
 
 from __future__ import annotations
 
@@ -13,23 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import audio, detections, postprocess, rows
 from .._version import __version__
-from ..bundle import PRECISIONS, Bundle
-from ..ensemble import Ensemble, from_bundles
+from ..audio import decode as audio
 from ..errors import ConfigError
-from ..paths import locate
+from ..files import locate
+from ..models.bundle.bundle import Bundle
+from ..models.bundle.graph import PRECISIONS
+from ..models.ensemble import Ensemble, from_bundles
+from ..scores import postprocess
+from ..scores import table as rows
 from . import outputs
-from .budget import Budget, process_age_s
-from .drive import MOST_PARTS, Drive, Recording, recordings_of
+from .assemble import Table, priors
+from .blocks import Look, Rows, looks_of
+from .budget import Budget
 from .frames import check_frames
-from .outputs import FORMATS, Wanted, read_members
+from .outputs import Wanted
 from .pipeline import one_torch_thread
 from .result import Finish, Result
-from .rowscore import Look, Rows, looks_of, pool_rows, score_recording
+from .run import MOST_PARTS, Drive, Recording, recordings_of
 from .store import Folder, Memory
-from .table import Table, priors
-from .watch import Watchdog
+from .watchdog import Watchdog
 from .workers import Shard, Workers, score, threads_each
 
 ON_ERROR = ("report", "fill")
@@ -84,7 +82,7 @@ def predict(
     shifts_s : sequence of float
         Centred windows are looked at once for each, that many seconds later, and averaged.
     steps : sequence of Step
-        Post-processing, see `bcsed.postprocess`, in this order.
+        Post-processing, see `bcsed.scores.postprocess`, in this order.
     taxa : mapping of str to str, optional
         The taxonomic class of each class, for steps that differ by it.
     row_id : str
@@ -253,19 +251,3 @@ def _shards(
         )
         for first in range(0, len(rest), size)
     ]
-
-
-__all__ = [
-    "FORMATS",
-    "Budget",
-    "Result",
-    "Rows",
-    "Wanted",
-    "Workers",
-    "detections",
-    "pool_rows",
-    "predict",
-    "process_age_s",
-    "read_members",
-    "score_recording",
-]

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .. import audio, postprocess, rows
-from ..bundle import Bundle
-from ..ensemble import Array, Ensemble
+from ..audio import decode as audio
+from ..audio.windows import n_rows
 from ..errors import DataError
-from ..windows import n_rows
-from .drive import Drive, Recording
+from ..models.backends import Array
+from ..models.bundle.bundle import Bundle
+from ..models.ensemble import Ensemble
+from ..scores import postprocess
+from ..scores import table as rows
+from .run import Drive, Recording
 from .store import Part
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .. import audio
-from ..config import Signal
-from ..ensemble import Array, Done, Ensemble
-from ..model import pool
-from ..spectrogram import LogMel
-from ..windows import Plan, n_rows, plan
+from ..audio import decode as audio
+from ..audio.spectrogram import LogMel
+from ..audio.windows import Plan, n_rows, plan
+from ..config.contract import Signal
+from ..models.backends import Array, Done
+from ..models.ensemble import Ensemble
+from ..models.network import pool
 
 # Rows that are decoded and pictured together: four minutes of 5-s rows. A recording of any length passes in
 # blocks of it, so memory does not follow its duration; windows that reach into two blocks are looked at in both.
@@ -34,7 +35,7 @@ class Rows:
     row_s : int
         Seconds per row.
     windows : {'centred', 'sliding'}
-        See `bcsed.windows.plan`.
+        See `bcsed.audio.windows.plan`.
     stride_s : float or None
         Stride of sliding windows.
     """

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import audio
-from ..ensemble import Array, Ensemble, Listener
+from ..audio import decode as audio
+from ..audio.spectrogram import LogMel
 from ..errors import ConfigError
-from ..spectrogram import LogMel
-from .rowscore import Look, Rows, blocks, picture_block
+from ..models.backends import Array, Listener
+from ..models.ensemble import Ensemble
+from .blocks import Look, Rows, blocks, picture_block
 
 # What a look is worth, in macro ROC-AUC: the post-mortem's ensemble of three gained .025 over its best member,
 # and the least gain is that of shifted windows. Only the order that follows from these figures matters.

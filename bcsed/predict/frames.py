@@ -8,10 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from .. import audio
-from ..ensemble import Array, Ensemble
+from ..audio import decode as audio
 from ..errors import ConfigError
-from .rowscore import Collector, Look, Pictures, Rows
+from ..models.backends import Array
+from ..models.ensemble import Ensemble
+from .blocks import Collector, Look, Pictures, Rows
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import detections, postprocess, rows
-from ..ensemble import Array
 from ..errors import ConfigError, DataError
-from ..paths import locate, reading, replacing
-from .drive import Recording
+from ..files import locate, reading, replacing
+from ..models.backends import Array
+from ..scores import detections, postprocess
+from ..scores import table as rows
+from .assemble import Scored, Table
 from .frames import Frames
-from .table import Scored, Table
+from .run import Recording
 
 FORMATS = ("submission", "scores", *detections.FORMATS, "members", "frames")
 SUBMISSION, SCORES, FRAMES, MEMBERS, SPEARMAN = "submission.csv", "scores.parquet", "frames", "members", "members.csv"
@@ -39,7 +40,7 @@ class Wanted:
     detection : Detection
         When a score is a detection.
     names : mapping of str to Name, optional
-        Scientific and common names, see `bcsed.detections.read_taxonomy`.
+        Scientific and common names, see `bcsed.scores.detections.read_taxonomy`.
     """
 
     formats: tuple[str, ...] = ("submission",)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import audio
-from ..ensemble import Array, Ensemble
+from ..audio import decode as audio
+from ..audio.spectrogram import LogMel
 from ..errors import DataError
-from ..spectrogram import LogMel
+from ..models.backends import Array
+from ..models.ensemble import Ensemble
+from .blocks import Collector, Look, Pictures, blocks, picture_block, pool_block, submit_block
 from .frames import Frames, frame_block
-from .rowscore import Collector, Look, Pictures, blocks, picture_block, pool_block, submit_block
 from .store import Part, key_of
 
 # Seconds without an answer after which it is asked whether there will be one.

@@ -13,15 +13,16 @@ from typing import Any
 
 import pandas as pd
 
-from .. import postprocess, symptoms
 from .._version import __version__
-from ..bundle import Bundle
-from ..config import to_dict
+from ..config.strict import to_dict
+from ..models.bundle.bundle import Bundle
+from ..scores import checks as symptoms
+from ..scores import postprocess
 from . import outputs
+from .assemble import Scored, Table, joined
 from .budget import Budget, process_age_s
 from .outputs import Wanted
 from .store import Folder
-from .table import Scored, Table, joined
 
 # Rows up to which a table is held in memory to be looked at.
 MOST_LOOKED_AT = 50_000
@@ -48,7 +49,7 @@ class Result:
     left_out : tuple of str
         What there was no time for, a sentence each.
     findings : tuple of Finding
-        What the scores themselves show to be wrong or odd, see `bcsed.symptoms`; of very long tables, nothing.
+        What the scores themselves show to be wrong or odd, see `bcsed.scores.checks`; of very long tables, nothing.
     spearman : DataFrame or None
         Rank correlations between the members, where they were asked for.
     seconds : float

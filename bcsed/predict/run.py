@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import audio
-from ..ensemble import Ensemble
+from ..audio import decode as audio
 from ..errors import DataError
+from ..models.ensemble import Ensemble
+from .blocks import Look
 from .budget import SURE, Budget, Costs, Plan, cheap, measure
 from .frames import Frames
 from .pipeline import Finished, Pass
-from .rowscore import Look
 from .store import MOST_ROWS, Folder, Memory, Part, key_of
 
 _log = logging.getLogger(__name__)

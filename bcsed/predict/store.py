@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ensemble import Array
 from ..errors import DataError
-from ..paths import remote, replacing, state, sweep, taken
+from ..files import remote, replacing, state, sweep, taken
+from ..models.backends import Array
 
 MANIFEST, PARTS = "manifest.json", "parts"
 # Rows that one part may hold: 20 MB of 234 classes.

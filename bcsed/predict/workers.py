@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import bundle
 from .._version import __version__
-from ..ensemble import Ensemble, from_bundles
 from ..errors import BundleError, ConfigError
-from .drive import Drive, Recording
+from ..models import bundle
+from ..models.ensemble import Ensemble, from_bundles
+from .blocks import Look
 from .outputs import frames_writer
 from .pipeline import one_torch_thread
-from .rowscore import Look
+from .run import Drive, Recording
 from .store import Folder
 
 BACKENDS = ("threads", "processes")
@@ -70,7 +70,7 @@ class Shard:
     bundles : tuple of (str, str)
         Path of each, and the SHA-256 of its graph's weights.
     ensemble : mapping
-        Further arguments of `bcsed.ensemble.from_bundles`.
+        Further arguments of `bcsed.models.ensemble.from_bundles`.
     looks : tuple of Look
     folder : Path
     settings : mapping

@@ -1,12 +1,4 @@
-"""One self-contained page of HTML about trainings, predictions, pseudolabels, or several of them.
-
-Conventions
------------
-What is shown follows from what a path holds: a run, a bundle, a folder of `predict` or a score table, a table of
-pseudolabels, the rounds of a noisy student; or a folder of such folders, as `bcsed demo` leaves it. Several runs are
-compared first. Figures are drawings in the page, sounds are in it too; nothing is fetched, and a policy in the page
-lets nothing be fetched. Everything that comes from files is escaped.
-"""
+"""One self-contained page of HTML about trainings, predictions, pseudolabels, or several of them."""
 
 from __future__ import annotations
 
@@ -15,16 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import bundle as bundles
-from .. import compare
-from ..answers import Answers
-from ..bundle import Bundle
-from ..compare import Compared
-from ..detections import Name, read_taxonomy
+from ..analysis import compare
+from ..analysis.compare.runs import Compared
 from ..errors import ConfigError
-from ..paths import replacing
-from . import labelled, runs, scores, several
-from .kinds import Found, recognise
+from ..files import replacing
+from ..models import bundle as bundles
+from ..models.bundle.bundle import Bundle
+from ..scores.detections.taxonomy import Name, read_taxonomy
+from ..scores.evaluation import Answers
+from . import comparison as several
+from . import pseudolabels as labelled
+from . import runs, scores
+from .inputs import Found, recognise
 from .page import Facts, Page, Section, fit
 from .runs import Around
 
@@ -73,7 +67,7 @@ def report(
     out : str or Path
         The page, ``*.html``; replaced if it is there.
     truth : str or Path, optional
-        Labels of soundscapes, as for `bcsed.answers.read_truth`: predictions are judged by them, and with
+        Labels of soundscapes, as for `bcsed.scores.evaluation.read_truth`: predictions are judged by them, and with
         `recordings` so are runs and bundles.
     recordings : sequence of str or Path
         Files and folders: where recordings are, if not where they were.
@@ -186,6 +180,3 @@ def _names(found: Sequence[Found], taxonomy: str | Path | None) -> dict[str, Nam
         if one.kind == "run":
             names |= runs.names_of(one.path)
     return names
-
-
-__all__ = ["LIMIT_MB", "Written", "report"]

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import compare, plot
-from ..compare import Compared
-from ..compare.variants import group
+from .. import plot
+from ..analysis import compare
+from ..analysis.compare.runs import Compared
+from ..analysis.compare.variants import group
 from ..errors import DataError
-from ..plot.learning import label_lines
-from ..rounds import LEDGER
-from .judged import figure
+from ..plot.training import label_lines
+from ..rounds.api import LEDGER
+from .evaluation import figure
 from .page import Item, Section, Table, Text
 
 
@@ -105,7 +106,7 @@ def rounds(path: Path) -> Section:
 
 
 def _axes(table: object) -> object:
-    from ..plot.canvas import axes
+    from ..plot.style import axes
 
     n_lines = label_lines(table)  # type: ignore[arg-type]
     return axes(None, 8.0, 1.8 + 0.2 * n_lines)

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import metrics, plot
-from ..answers import KINDS, Answers
-from ..calibrate import calibrate
-from ..detections import Name
+from .. import plot
 from ..errors import DataError
-from .drawn import svg
+from ..scores import metrics
+from ..scores.calibration import calibrate
+from ..scores.detections.taxonomy import Name
+from ..scores.evaluation import KINDS, Answers
 from .page import Figure, Section, Table, Text
+from .svg import svg
 
 PRECISION, SUPPORT = 0.9, 5
 

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .. import audio, windows
-from ..config import Signal
-from ..ensemble import Array, Ensemble
+from ..audio import decode as audio
+from ..audio import windows
+from ..audio.spectrogram import LogMel
+from ..config.contract import Signal
 from ..errors import DataError
-from ..predict.rowscore import Rows, looks_of, picture_block, pool_block, submit_block
-from ..spectrogram import LogMel
+from ..models.backends import Array
+from ..models.ensemble import Ensemble
+from ..predict.blocks import Rows, looks_of, picture_block, pool_block, submit_block
 
 # A minute is what a soundscape of the competition has, and what can be looked at.
 MOST_S = 60

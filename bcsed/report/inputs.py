@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..bundle.parts import MANIFEST as BUNDLE
 from ..errors import DataError
+from ..models.bundle.manifest import MANIFEST as BUNDLE
 from ..predict.store import MANIFEST as SCORES
-from ..rounds import LEDGER, TABLE
-from ..train.run import RUN
+from ..rounds.api import LEDGER, TABLE
+from ..train.checkpoints import RUN
 
 # What tells a folder, and what it then is.
 _MARKS = {RUN: "run", BUNDLE: "bundle", LEDGER: "rounds", SCORES: "scores"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import DataError
-from .drawn import Span, with_prefix
+from .svg import Span, with_prefix
 
 # Lines of a table; more could not be read, and would make the page slow.
 MOST_LINES = 3000

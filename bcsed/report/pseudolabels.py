@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import plot, pseudolabel
-from .judged import figure, shown_name
+from .. import plot
+from ..train import pseudolabels as pseudolabel
+from .evaluation import figure, shown_name
 from .page import Facts, Section, Table
 from .runs import Around
 
@@ -20,7 +21,7 @@ def section(path: Path, around: Around) -> Section:
     Raises
     ------
     DataError
-        As `bcsed.pseudolabel.read`.
+        As `bcsed.train.pseudolabels.read`.
     """
     table = pseudolabel.read(path)
     told = table.provenance

@@ -13,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import audio, detections, plot
-from ..config import WIDE_384, Signal
-from ..detections import Detection, Name
-from ..ensemble import Ensemble
+from .. import plot
+from ..audio import decode as audio
+from ..config.contract import WIDE_384, Signal
 from ..errors import DataError
-from ..plot.canvas import figure as new_figure
-from ..plot.canvas import legend
-from ..rows import make, row_ids
-from .drawn import span, svg
-from .heard import Heard, hear, n_rows, ogg, part_of, see
-from .judged import recording_auc, shown_name
+from ..models.ensemble import Ensemble
+from ..plot.style import figure as new_figure
+from ..plot.style import legend
+from ..scores import detections
+from ..scores.detections.detect import Detection
+from ..scores.detections.taxonomy import Name
+from ..scores.table import make, row_ids
+from .evaluation import recording_auc, shown_name
+from .excerpt import Heard, hear, n_rows, ogg, part_of, see
 from .page import Figure, Item, Section, Sound, Table, Text
+from .svg import span, svg
 
 _log = logging.getLogger(__name__)
 

@@ -11,23 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import audio, competition, labels, plot, train
-from .. import bundle as bundles
-from ..answers import KINDS, Answers
-from ..bundle import Bundle
-from ..bundle.parts import MANIFEST
-from ..compare import Compared
-from ..config import Data, from_dict
-from ..dataset import read_headers
-from ..detections import Name, read_taxonomy
-from ..ensemble import Ensemble, from_bundles
+from .. import data as competition
+from .. import plot, train
+from ..analysis.compare.runs import Compared
+from ..audio import decode as audio
+from ..config.recipe import Data
+from ..config.strict import from_dict
+from ..data import labels
 from ..errors import BcsedError
-from ..predict import Rows
-from ..train import run as runs
-from ..train.validate import TorchListener
-from .judged import figure, judged, shown_name
+from ..models import bundle as bundles
+from ..models.backends import TorchListener
+from ..models.bundle.bundle import Bundle
+from ..models.bundle.manifest import MANIFEST
+from ..models.ensemble import Ensemble, from_bundles
+from ..predict.blocks import Rows
+from ..scores.detections.taxonomy import Name, read_taxonomy
+from ..scores.evaluation import KINDS, Answers
+from ..train import checkpoints as runs
+from ..train.dataset.clips import read_headers
+from .evaluation import figure, judged, shown_name
 from .page import Facts, Section, Table, Text
-from .shown import Recording, Viewer, in_time, row_length
+from .recordings import Recording, Viewer, in_time, row_length
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import audio, metrics, plot, postprocess, rows
-from .. import bundle as bundles
-from ..ablate import ablate
-from ..answers import Answers, read_truth
-from ..detections import Detection
-from ..ensemble import Ensemble, from_bundles
+from .. import plot
+from ..audio import decode as audio
 from ..errors import BcsedError, DataError
-from ..paths import reading
-from ..predict import outputs, read_members
+from ..files import reading
+from ..models import bundle as bundles
+from ..models.ensemble import Ensemble, from_bundles
+from ..predict import outputs
+from ..predict.outputs import read_members
 from ..predict.store import MANIFEST
-from .judged import figure, judged
+from ..scores import metrics, postprocess
+from ..scores import table as rows
+from ..scores.ablation import ablate
+from ..scores.detections.detect import Detection
+from ..scores.evaluation import Answers, read_truth
+from .evaluation import figure, judged
 from .page import Facts, Item, Section, Table, Text
+from .recordings import Recording, Viewer, in_time, row_length
 from .runs import Around
-from .shown import Recording, Viewer, in_time, row_length
 
 _DRAWS = 500
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import experiments as table
+from ..config import experiments as table
+from ..config.experiments import Experiment
 from ..config.strict import at_least, check_types
 from ..errors import ConfigError
-from ..experiments import Experiment
-from ..pseudolabel import Selection
+from ..train.pseudolabels.selection import Selection
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Round:
     weights : tuple of float
         One per member, shared by the students that it stands for; equal by default.
     select : {'soft', 'threshold', 'top'}
-        Which of the teachers' answers are believed, see `bcsed.pseudolabel.Selection`; with 'soft' they keep
+        Which of the teachers' answers are believed, see `bcsed.train.pseudolabels.Selection`; with 'soft' they keep
         their probabilities (``data__pseudo_soft``).
     threshold, floor, top_n, power
         See `Selection`.
@@ -49,7 +49,7 @@ class Round:
     set : tuple of str
         Other changes, as ``group__field=value``.
     pretrained : str or None
-        Weights to start from, see `bcsed.transfer`.
+        Weights to start from, see `bcsed.models.pretrained`.
     """
 
     experiments: tuple[str, ...]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..errors import DataError
 from . import metrics, postprocess
-from .errors import DataError
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings")
@@ -74,7 +74,7 @@ def ablate(
         If the table lacks a row or class of the truth, members lack rows, no class can be scored, or a table is
         none.
     ConfigError
-        As the steps and `bcsed.postprocess.combine`.
+        As the steps and `bcsed.scores.postprocess.combine`.
     """
     _check_answers(truth, table)
     judge = _Judge(truth, table, n, rng)

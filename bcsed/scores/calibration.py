@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .errors import ConfigError, DataError
+from ..errors import ConfigError, DataError
+from ..files import replacing
 from .metrics import align
-from .rows import check, replacing
+from .table import check
 
 Floats = npt.NDArray[np.float64]
 

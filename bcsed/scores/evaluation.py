@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from . import competition, rows
-from .errors import DataError
-from .paths import reading, replacing
+from .. import data as competition
+from ..errors import DataError
+from ..files import reading, replacing
+from . import table as rows
 
 KINDS = {"rows": "soundscape rows", "clips": "held-out clips"}
 _ARRAYS = ("kind", "ids", "files", "classes", "truth", "scores")
@@ -85,7 +86,7 @@ class Answers:
 
 
 def write_answers(path: str | Path, answers: Answers) -> None:
-    """Write answers as npz, whole or not at all; errors as `bcsed.rows.replacing`."""
+    """Write answers as npz, whole or not at all; errors as `bcsed.scores.table.replacing`."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -131,7 +132,7 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     ----------
     path : str or Path
         A CSV: a wide table, ``row_id`` and a column per class, or labels in the form
-        ``filename,start,end,primary_label`` (see `bcsed.competition.read_soundscape_labels`).
+        ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`).
     classes : sequence of K str
         The classes that are scored.
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from .errors import ConfigError, DataError
+from ..errors import ConfigError, DataError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Table: TypeAlias = "pd.DataFrame | npt.NDArray[Any]"

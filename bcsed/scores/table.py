@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from . import symptoms
-from .errors import DataError
-from .paths import reading
-from .paths import replacing as replacing
+from ..errors import DataError
+from ..files import reading
+from ..files import replacing as replacing
+from . import checks as symptoms
 
 ROW_ID = "{stem}_{end}"
 

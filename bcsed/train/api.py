@@ -10,17 +10,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .. import labels, transfer
-from ..config import Contract
-from ..experiments import Experiment
-from ..model import SedNet
-from ..paths import replacing, sweep
-from . import run as runs
+from ..config.contract import Contract
+from ..config.experiments import Experiment
+from ..data import labels
+from ..files import replacing, sweep
+from ..models import pretrained as transfer
+from ..models.network import SedNet
+from . import checkpoints as runs
 from .data import Prepared, prepare
+from .distributed import together
 from .loop import Loop, Options, Progress
-from .processes import Processes, together
-from .run import Trained, finished, load
-from .schedule import rate
 
 
 def train(
@@ -46,13 +45,13 @@ def train(
 ) -> Path:
     """Train a network and keep it in a run's folder.
 
-    Under ``torchrun`` each process takes its part of every batch, see `bcsed.train.processes`.
+    Under ``torchrun`` each process takes its part of every batch, see `bcsed.train.distributed`.
 
     Parameters
     ----------
     experiment : Experiment
     data : str or Path
-        A competition's folder, see `bcsed.competition`.
+        A competition's folder, see `bcsed.data`.
     out : str or Path
         The run's folder.
     fold : int or None
@@ -60,12 +59,12 @@ def train(
     resume : bool
         Go on with an interrupted run, bit for bit as if it had not been interrupted.
     pseudolabels : str or Path, optional
-        A table of `bcsed.pseudolabel`, for an experiment that injects pseudolabelled soundscapes.
+        A table of `bcsed.train.pseudolabels`, for an experiment that injects pseudolabelled soundscapes.
     teacher : str or Path, optional
         A teacher's embeddings of the clips, Parquet or npz, for an experiment that distils.
     pretrained : str or Path, optional
         Weights to start from instead of timm's or random ones: a run, a bundle, or a file, see
-        `bcsed.transfer`.
+        `bcsed.models.pretrained`.
     key_map : mapping of str to str, optional
         Prefixes of that file's tensor names to prefixes of the network's.
     allow_mismatch : bool
@@ -188,6 +187,3 @@ def _start(experiment: Experiment, pretrained: str | Path | None) -> str:
     if pretrained is not None:
         return f"weights of {Path(pretrained).name}"
     return "timm's weights" if experiment.fit.pretrained else "random weights"
-
-
-__all__ = ["Prepared", "Processes", "Trained", "finished", "load", "prepare", "rate", "train"]

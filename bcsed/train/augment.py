@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from .config import Augment, Inject
+from ..config.recipe import Augment, Inject
 
 # Coarse dropout cuts the window into a grid of this many cells a side.
 _GRID = 8

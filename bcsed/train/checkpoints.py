@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 
 from .._version import __version__
-from ..config import Contract, from_dict, to_dict
-from ..config.contract import with_later
+from ..config.contract import Contract, with_later
+from ..config.experiments import GROUPS, Experiment
+from ..config.strict import from_dict, to_dict
 from ..errors import ConfigError, DataError
-from ..experiments import GROUPS, Experiment
-from ..model import SedNet
-from ..paths import reading, replacing, taken
+from ..files import reading, replacing, taken
+from ..models.network import SedNet
 
 RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
     "run.json",

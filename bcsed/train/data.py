@@ -13,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import audio, competition, groups, labels
-from ..bundle import sha256
-from ..config import Inject
-from ..dataset import Embeddings, Source, read_headers
-from ..dataset.teacher import read_embeddings
+from .. import data as competition
+from ..audio import decode as audio
+from ..config.experiments import Experiment
+from ..config.recipe import Inject
+from ..data import head_groups as groups
+from ..data import labels
 from ..errors import ConfigError, DataError
-from ..experiments import Experiment
-from . import places
+from ..models.bundle.manifest import sha256
+from . import soundscapes as places
+from .dataset.clips import read_headers
+from .dataset.embeddings import Embeddings, read_embeddings
+from .dataset.excerpts import Source
 
 _log = logging.getLogger(__name__)
 

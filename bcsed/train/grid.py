@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import to_dict
+from ..config.diff import differs
+from ..config.experiments import GROUPS, Experiment
+from ..config.strict import to_dict
 from ..errors import ConfigError, DataError
-from ..experiments import GROUPS, Experiment
-from ..train import run as runs
-from ..train import train as run_training
-from .compared import differs
+from . import checkpoints as runs
+from .api import train as run_training
 
 
 def run_named(

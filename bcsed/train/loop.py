@@ -15,21 +15,22 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .. import augment
-from ..answers import Answers, write_answers
-from ..augment import Excerpts, Heard, Injector
-from ..config import Contract
-from ..dataset import Batch, Clips, Feed, batches, epoch_order
+from ..audio.spectrogram import LogMel
+from ..config.contract import Contract
+from ..config.experiments import Experiment
 from ..errors import DataError
-from ..experiments import Experiment
-from ..losses import cosine_distance, criterion
-from ..model import SedNet, pool
-from ..plot import learning_curves
-from ..rows import replacing
-from ..spectrogram import LogMel
-from . import run as runs
+from ..files import replacing
+from ..models.network import SedNet, pool
+from ..plot.figures import learning_curves
+from ..scores.evaluation import Answers, write_answers
+from . import augment
+from . import checkpoints as runs
+from .augment import Excerpts, Heard, Injector
 from .data import Prepared
-from .processes import Processes
+from .dataset.batches import Batch, Feed, batches, epoch_order
+from .dataset.clips import Clips
+from .distributed import Processes
+from .losses import cosine_distance, criterion
 from .schedule import rate
 from .validate import measure, validate_clips, validate_rows
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from .config import Fit
-from .model import pool
+from ..config.recipe import Fit
+from ..models.network import pool
 
 # float32 knows no number between 1 - 6e-8 and 1; the logarithm stays finite.
 _EDGE = 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..config import Fit
+from ..config.recipe import Fit
 
 
 def rate(fit: Fit, progress: float) -> float:

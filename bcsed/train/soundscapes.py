@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import audio, competition, labels, pseudolabel
-from ..config import Data, Inject
-from ..dataset import Source, read_headers
-from ..dataset.source import in_situ
+from .. import data as competition
+from ..audio import decode as audio
+from ..config.experiments import Experiment
+from ..config.recipe import Data, Inject
+from ..data import labels
 from ..errors import DataError
-from ..experiments import Experiment
+from . import pseudolabels as pseudolabel
+from .dataset.clips import read_headers
+from .dataset.excerpts import Source, in_situ
 
 _log = logging.getLogger(__name__)
 

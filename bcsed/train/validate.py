@@ -14,58 +14,18 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from .. import audio, metrics, rows
-from ..answers import Answers
-from ..config import Contract
-from ..dataset import Clips, Feed, batches
-from ..ensemble import Array, Done, Ensemble
-from ..model import SedNet, pool
-from ..predict import Rows, score_recording
-from ..spectrogram import LogMel
-
-
-class TorchListener:
-    """A network in training, answering windows in batches as they come.
-
-    Parameters
-    ----------
-    network : SedNet
-        In evaluation mode.
-    contract : Contract
-    device : torch.device
-    batch_size : int
-    """
-
-    def __init__(self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16) -> None:
-        self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
-        self.steps, self.ahead = network.steps, batch_size
-        self._n_taken = 0
-        self._windows: list[Array] = []
-        self._done: list[Done] = []
-
-    def submit(self, window: Array, done: Done) -> int:
-        """Take a window; answer when a batch is full."""
-        self._n_taken += 1
-        self._windows.append(window)
-        self._done.append(done)
-        if len(self._windows) == self.batch_size:
-            self.finish()
-        return self._n_taken
-
-    def flush(self, number: int | None = None) -> None:
-        """Answer the windows taken so far, if that one is among those that wait."""
-        if number is None or number > self._n_taken - len(self._windows):
-            self.finish()
-
-    def finish(self) -> None:
-        """Answer the windows taken so far."""
-        if not self._windows:
-            return
-        with torch.inference_mode():
-            what, when = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
-        for place, done in enumerate(self._done):
-            done(what[place].cpu().numpy(), when[place].cpu().numpy())
-        self._windows, self._done = [], []
+from ..audio import decode as audio
+from ..audio.spectrogram import LogMel
+from ..config.contract import Contract
+from ..models.backends import TorchListener
+from ..models.ensemble import Ensemble
+from ..models.network import SedNet, pool
+from ..predict.blocks import Rows, score_recording
+from ..scores import metrics
+from ..scores import table as rows
+from ..scores.evaluation import Answers
+from .dataset.batches import Feed, batches
+from .dataset.clips import Clips
 
 
 def measure(answers: Answers) -> dict[str, float]:

@@ -62,8 +62,9 @@ def prepare(folder: Path, n: int) -> None:
     """Write four different minutes, and links to them under n names; seal three bundles."""
     import torch
 
-    from bcsed import export, model
-    from bcsed.config import WIDE_384, Contract, Net
+    from bcsed.config.contract import WIDE_384, Contract, Net
+    from bcsed.models import export
+    from bcsed.models import network as model
 
     rng = np.random.default_rng(0)
     t = np.arange(60 * RATE) / RATE
@@ -91,7 +92,7 @@ def bare(bundles: list, windows: np.ndarray, n: int) -> np.ndarray:
     """Return the wall and processor seconds that n recordings' windows take in a bare loop over some networks."""
     import openvino
 
-    from bcsed.bundle import compile_graph, read_graph
+    from bcsed.models.bundle.graph import compile_graph, read_graph
 
     queues = []
     for one in bundles:
@@ -110,10 +111,12 @@ def bare(bundles: list, windows: np.ndarray, n: int) -> np.ndarray:
 def speed(folder: Path, options: argparse.Namespace) -> None:
     import torch
 
-    from bcsed import audio, bundle, predict
-    from bcsed.config import WIDE_384
-    from bcsed.spectrogram import LogMel
-    from bcsed.windows import plan
+    from bcsed import predict
+    from bcsed.audio import decode as audio
+    from bcsed.audio.spectrogram import LogMel
+    from bcsed.audio.windows import plan
+    from bcsed.config.contract import WIDE_384
+    from bcsed.models import bundle
 
     loaded = [bundle.load(folder / f"bundle{k}") for k in range(3)]
     paths = sorted((folder / "recordings").iterdir())[: options.recordings]
@@ -163,7 +166,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
 
 def compiling(members: list) -> np.ndarray:
     """Return the wall and processor seconds that compiling some networks takes, the least of three."""
-    from bcsed.ensemble import from_bundles
+    from bcsed.models.ensemble import from_bundles
 
     times = []
     for _ in range(3):
@@ -209,7 +212,8 @@ def best(function: object, n: int = 5) -> float:
 
 def memory(folder: Path, n: int, jobs: int) -> None:
     """Print this process's peak memory in KiB after predicting n recordings."""
-    from bcsed import bundle, predict
+    from bcsed import predict
+    from bcsed.models import bundle
 
     predict.predict([bundle.load(folder / "bundle0")], sorted((folder / "recordings").iterdir())[:n], jobs=jobs)
     # Not ru_maxrss, which remembers the process that started this one.

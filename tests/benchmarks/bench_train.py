@@ -19,15 +19,18 @@ import numpy as np
 import soundfile
 import torch
 
-from bcsed import audio, augment, experiments
-from bcsed.competition import BIRDCLEF_2025
-from bcsed.config import Contract
-from bcsed.dataset import Source, batches, epoch_order
-from bcsed.losses import criterion
-from bcsed.model import SedNet
-from bcsed.train import Prepared
+from bcsed.audio import decode as audio
+from bcsed.config import experiments
+from bcsed.config.contract import Contract
+from bcsed.data.competitions import BIRDCLEF_2025
+from bcsed.models.network import SedNet
+from bcsed.train import augment
+from bcsed.train.data import Prepared
+from bcsed.train.dataset.batches import batches, epoch_order
+from bcsed.train.dataset.excerpts import Source
+from bcsed.train.distributed import Processes
 from bcsed.train.loop import Loop, Options
-from bcsed.train.processes import Processes
+from bcsed.train.losses import criterion
 
 RATE = 32_000
 K = 206

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bcsed.bundle import probe_picture
-from bcsed.config import TINY_128
+from bcsed.config.contract import TINY_128
+from bcsed.models.bundle.bundle import probe_picture
 
 if __name__ == "__main__":
     db, picture = probe_picture(TINY_128)

@@ -16,11 +16,12 @@ no such flaw.
 
 from __future__ import annotations
 
-from ..answers import Answers, read_answers, read_truth, write_answers
-from .compared import Compared, differs, read
-from .named import run_named
-from .shown import show, write
-from .soundscapes import on_soundscapes
+from ...config.diff import differs
+from ...scores.evaluation import Answers, read_answers, read_truth, write_answers
+from ...train.grid import run_named
+from .evaluate import on_soundscapes
+from .render import show, write
+from .runs import Compared, read
 from .variants import table
 
 __all__ = [

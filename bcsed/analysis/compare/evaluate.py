@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import audio, bundle, predict
-from .._version import __version__
-from ..answers import Answers, read_answers, read_truth, write_answers
-from ..bundle.parts import GRAPH_WEIGHTS, MANIFEST, read_manifest, sha256
-from ..errors import BundleError, DataError
-from ..export import export
-from ..train import load
-from ..train import run as runs
-from .compared import Compared
+from ... import predict
+from ..._version import __version__
+from ...audio import decode as audio
+from ...errors import BundleError, DataError
+from ...models import bundle
+from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest, sha256
+from ...models.export import export
+from ...scores.evaluation import Answers, read_answers, read_truth, write_answers
+from ...train import checkpoints as runs
+from ...train.checkpoints import load
+from .runs import Compared
 
 SEALED = "compare-bundle"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import plot
-from ..rows import replacing
-from .compared import Compared
+from ... import plot
+from ...files import replacing
+from .runs import Compared
 from .variants import group
 
 HEADER = ("", "experiment", "runs", "folds", "seeds", "AUC", "95 %", "classes", "gain", "95 %", "time per run")
@@ -23,7 +23,7 @@ def show(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.compare.table`.
+        As from `bcsed.analysis.compare.table`.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def write(table: pd.DataFrame, out: str | Path, compared: Sequence[Compared] = (
     Parameters
     ----------
     table : DataFrame
-        As from `bcsed.compare.table`.
+        As from `bcsed.analysis.compare.table`.
     out : str or Path
         A folder; these files in it are replaced.
     compared : sequence of Compared, optional

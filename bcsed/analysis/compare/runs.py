@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..answers import Answers, read_answers
-from ..bundle.parts import MANIFEST, read_manifest
-from ..config import SIGNALS, to_dict
-from ..errors import ConfigError, DataError
-from ..train import run as runs
+from ...config.diff import _flatten
+from ...errors import ConfigError, DataError
+from ...models.bundle.manifest import MANIFEST, read_manifest
+from ...scores.evaluation import Answers, read_answers
+from ...train import checkpoints as runs
 
 # What a description holds besides the settings: where, when, how well, and what follows from the rest.
 _NO_SETTINGS = (
@@ -22,7 +22,6 @@ _NO_SETTINGS = (
     *("checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference", "versions"),
 )
 _SEED = "fit.seed"
-_LONGEST = 60
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,55 +139,6 @@ def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
             f"({len(strange)} such classes); train the run again."
         )
     return found
-
-
-def differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """Say in which settings the second differs from the first; '' where in none.
-
-    Parameters
-    ----------
-    first, second : mapping
-        As `Compared.settings`, or groups of settings.
-
-    Examples
-    --------
-    >>> differs({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
-    'fit.lr: 0.001 -> 0.002'
-    """
-    left, right = _flatten(first), _flatten(second)
-    keys = [key for key in dict.fromkeys((*left, *right)) if left.get(key, _LACKING) != right.get(key, _LACKING)]
-    presets = _preset(left), _preset(right)
-    if all(presets) and presets[0] != presets[1]:
-        keys = ["signal", *(key for key in keys if not key.startswith("signal."))]
-        left, right = {**left, "signal": presets[0]}, {**right, "signal": presets[1]}
-    return "; ".join(f"{key}: {_spell(key, left)} -> {_spell(key, right)}" for key in keys)
-
-
-_LACKING = object()
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _preset(settings: Mapping[str, Any]) -> str | None:
-    own = {key.removeprefix("signal."): value for key, value in settings.items() if key.startswith("signal.")}
-    return next((name for name, preset in SIGNALS.items() if to_dict(preset) == own), None)
-
-
-def _spell(key: str, settings: Mapping[str, Any]) -> str:
-    if key not in settings:
-        return "not there"
-    value = settings[key]
-    if key == "classes":
-        return f"{len(value)} ({', '.join(map(str, value[:2]))}, ...)"
-    if key.endswith("sha256") and isinstance(value, str):
-        return value[:8]
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 def _read_run(file: Path) -> dict[str, Any]:

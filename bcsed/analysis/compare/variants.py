@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import metrics
-from ..answers import KINDS, Answers
-from ..errors import DataError
-from .compared import Compared, differs
+from ...config.diff import differs
+from ...errors import DataError
+from ...scores import metrics
+from ...scores.evaluation import KINDS, Answers
+from .runs import Compared
 
 COLUMNS = (
     *("experiment", "differs", "scored_on", "folds", "seeds", "n_runs", "auc", "auc_sd", "low", "high", "n_classes"),

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import DataError
-from ..symptoms import ILL, ODD, Finding, Places, numbers, places, row_seconds
+from ...errors import DataError
+from ...scores.checks.finding import ILL, ODD, Finding
+from ...scores.checks.ids import Places, places, row_seconds
+from ...scores.checks.values import numbers
 
 Floats = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.float32]

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..symptoms import ILL, Finding, broadcast
-from . import maps
-from .pair import Change, Floats, Pair, Ranks, bind, changes, mean, ranked, spearman
+from ...scores.checks.finding import ILL, Finding
+from ...scores.checks.values import broadcast
+from . import transforms as maps
+from .align import Change, Floats, Pair, Ranks, bind, changes, mean, ranked, spearman
 
 # What two processors, two libraries or six written digits may differ by.
 TOLERANCE = 1e-4
@@ -31,7 +32,7 @@ class Comparison:
         One sentence.
     cause : str
         In a word: 'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see
-        `bcsed.doctor.maps`), 'rounding', 'some recordings', 'ends', 'some rows', 'classes', 'everywhere' or
+        `bcsed.analysis.doctor.transforms`), 'rounding', 'some recordings', 'ends', 'some rows', 'classes', 'everywhere' or
         'no numbers'.
     same : bool
         Whether they agree to the tolerance.

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import audio, rows
-from ..errors import DataError
+from ...audio import decode as audio
+from ...errors import DataError
+from ...scores import table as rows
 
 _TIMES = ("filename", "start", "end")
 

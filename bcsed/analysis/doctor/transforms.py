@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .pair import Floats
+from .align import Floats
 
 # Beyond these a probability's logit says nothing.
 _INSIDE = (1e-6, 1.0 - 1e-6)

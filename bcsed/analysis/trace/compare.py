@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
-from . import answered, heard, seen
-from .sides import Sides
+from ...errors import ConfigError, DataError
+from . import explain_audio as heard
+from . import explain_outputs as answered
+from . import explain_picture as seen
+from .context import Sides
 from .stages import STAGES, Array, Trace
 
 # What decoders, processors and libraries may differ by in float32, with room: samples; dB; share of the picture's

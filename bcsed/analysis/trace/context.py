@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Signal
+from ...config.contract import Signal
 from .stages import Trace
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .sides import Sides
+from .context import Sides
 from .stages import Array
 
 Floats = npt.NDArray[np.float64]

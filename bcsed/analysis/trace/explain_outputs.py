@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ..config import Signal
-from ..doctor import compare
-from ..errors import DataError
-from ..predict.rowscore import Rows, pool_rows
-from ..windows import Plan
-from .heard import not_finite
-from .sides import Sides
+from ...audio.windows import Plan
+from ...config.contract import Signal
+from ...errors import DataError
+from ...predict.blocks import Rows, pool_rows
+from ..doctor.compare import compare
+from .context import Sides
+from .explain_audio import not_finite
 from .stages import Array
 
 

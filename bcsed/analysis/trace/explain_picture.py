@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..model import Picture, delta, fold
-from .heard import not_finite
-from .sides import Sides
+from ...models.network import Picture, delta, fold
+from .context import Sides
+from .explain_audio import not_finite
 from .stages import Array
 
 Floats = npt.NDArray[np.float32]

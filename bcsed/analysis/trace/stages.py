@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import ConfigError, DataError
-from ..paths import reading, replacing
+from ...errors import ConfigError, DataError
+from ...files import reading, replacing
 
 Array = npt.NDArray[Any]
 

@@ -1,9 +1,4 @@
-"""A small synthetic competition on disk, so that everything can be tried where the real data is not.
-
-`write` makes a folder like the one that BirdCLEF+ hands out, with real Ogg Vorbis files: unequally many
-focal clips with weak labels, unlabelled soundscapes, a test set. It also writes what no real competition
-has: ``test_truth.csv`` and ``train_soundscapes_truth.csv``, who calls in which row. Every name is invented.
-"""
+"""A small synthetic competition on disk, so that everything can be tried where the real data is not."""
 
 from __future__ import annotations
 
@@ -20,26 +15,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..competition import Competition
-from ..errors import ConfigError, DataError
+from ...errors import ConfigError, DataError
+from ..competitions import Competition
 from . import ogg, plan
-from .callers import CALLERS, SAMPLE_RATE_HZ, Caller, Individual, Wave
-from .scenes import Event, Place, focal_clip, row_truth, soundscape
-
-__all__ = [
-    "CALLERS",
-    "MIN_OVERLAP_S",
-    "N_TEST_SOUNDSCAPES",
-    "N_TRAIN_SOUNDSCAPES",
-    "SAMPLE_RATE_HZ",
-    "TEST_TRUTH_CSV",
-    "TRAIN_TRUTH_CSV",
-    "Caller",
-    "Event",
-    "Individual",
-    "Place",
-    "write",
-]
+from .scenes import Event, focal_clip, row_truth, soundscape
+from .species import SAMPLE_RATE_HZ, Caller, Wave
 
 TRAIN_TRUTH_CSV = "train_soundscapes_truth.csv"
 TEST_TRUTH_CSV = "test_truth.csv"

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ...errors import DataError
 
 # Ogg's CRC-32 has zlib's polynomial but reads bits from the other end (RFC 3533, section 6): with the bits
 # of every byte, and of the result, reversed, zlib's own routine computes it.

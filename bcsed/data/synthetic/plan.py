@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..competition import BIRDCLEF_2025, BIRDCLEF_2026, Competition
-from .callers import CALLERS, Caller
+from ..competitions import BIRDCLEF_2025, BIRDCLEF_2026, Competition
 from .scenes import Place
+from .species import CALLERS, Caller
 
 _DAYS = 200  # the recorders of a split ran for so long
 _SLOTS_PER_DAY = 144  # one recording every ten minutes

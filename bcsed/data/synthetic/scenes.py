@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .callers import SAMPLE_RATE_HZ, Caller, Individual, Wave, quick_length, white_spectrum
+from .species import SAMPLE_RATE_HZ, Caller, Individual, Wave, quick_length, white_spectrum
 
 _LEVEL_FRAME_S = 0.05  # a song is as loud as its loudest frame of this length
 _PSD_N_FFT = 4096  # of the background; the shortest clip has 16,000 samples

@@ -1,18 +1,4 @@
-"""The folder that proves itself: a network, what it was made to hear, and what it answered once.
-
-``model.xml``, ``model.bin``
-    OpenVINO graph, dB window -> what and when; its runtime info carries the contract's fingerprint.
-``weights.safetensors``
-    For further training; optional where a bundle only predicts.
-``probe.npz``
-    The picture that this network saw of a closed-form sound at export, and its answers.
-``bundle.json``
-    Contract, fingerprint, recipe, provenance, and the SHA-256 of every other file. Written last: a folder
-    without it is no bundle.
-
-Nothing in it is a pickle, and no name in it is followed outside the folder: a bundle from a stranger cannot
-run code.
-"""
+"""The folder that proves itself: a network, what it was made to hear, and what it answered once."""
 
 from __future__ import annotations
 
@@ -27,25 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._version import __version__
-from ..config import Contract, Signal, to_dict
-from ..errors import BundleError
-from ..paths import reading, replacing
+from ..._version import __version__
+from ...config.contract import Contract, Signal
+from ...config.strict import to_dict
+from ...errors import BundleError
+from ...files import reading, replacing
 from .graph import PRECISIONS as PRECISIONS
 from .graph import compile_graph as compile_graph
 from .graph import read_graph as read_graph
-from .parts import (
-    GRAPH,
-    GRAPH_WEIGHTS,
-    MANIFEST,
-    PROBE,
-    SCHEMA,
-    WEIGHTS,
-    check_files,
-    read_contract,
-    read_manifest,
-)
-from .parts import sha256 as sha256
+from .manifest import GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS, check_files, read_contract, read_manifest
+from .manifest import sha256 as sha256
 
 # The picture lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below,
 # any change of the signal far above.
@@ -111,8 +88,8 @@ def probe_picture(signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[
     """Return the probe as today's code hears it: the dB window (F, T) and the picture (C, H, W)."""
     import torch
 
-    from ..model import Picture
-    from ..spectrogram import LogMel
+    from ...audio.spectrogram import LogMel
+    from ..network import Picture
 
     with torch.no_grad():
         db = LogMel(signal)(torch.from_numpy(probe_wave(signal))[None])
@@ -282,7 +259,7 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     """
     from safetensors.torch import load_file
 
-    from ..model import modern_names
+    from ..network import modern_names
 
     if not (bundle.path / WEIGHTS).is_file():
         raise BundleError(f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on.")

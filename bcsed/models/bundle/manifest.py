@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._version import __version__
-from ..config import Contract, from_dict
-from ..config.contract import with_later
-from ..errors import BundleError, ConfigError
+from ..._version import __version__
+from ...config.contract import Contract, with_later
+from ...config.strict import from_dict
+from ...errors import BundleError, ConfigError
 
 # 1: one head answers all classes, and the contract does not speak of heads. 2: it does.
 SCHEMA = 2

@@ -14,11 +14,11 @@ become folders of the output.
 
 from __future__ import annotations
 
-from .found import COLUMNS, Detection, Recording, detect, parse_time
-from .longform import read_long, write_csv, write_parquet
-from .names import Name, read_taxonomy
-from .text import Add, read_audacity, read_raven, write_audacity, write_raven
-from .writing import FORMATS, write
+from .detect import COLUMNS, Detection, Recording, detect, parse_time
+from .raven_audacity import Add, read_audacity, read_raven, write_audacity, write_raven
+from .tables import read_long, write_csv, write_parquet
+from .taxonomy import Name, read_taxonomy
+from .write import FORMATS, write
 
 __all__ = [
     "COLUMNS",

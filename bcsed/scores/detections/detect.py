@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import rows
-from ..errors import ConfigError, DataError
-from ..postprocess import recordings as rows_of_recordings
+from ...errors import ConfigError, DataError
+from .. import table as rows
+from ..postprocess.stages import recordings as rows_of_recordings
 
 # Of the columns of a table of detections, their types in memory.
 COLUMNS: dict[str, Any] = {

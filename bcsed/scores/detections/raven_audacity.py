@@ -18,10 +18,10 @@ from typing import TextIO, TypeAlias
 import numpy as np
 import pandas as pd
 
-from ..errors import ConfigError, DataError
-from ..paths import locate, replacing
-from .found import Recording, decimals, spans
-from .names import Name, spoken
+from ...errors import ConfigError, DataError
+from ...files import locate, replacing
+from .detect import Recording, decimals, spans
+from .taxonomy import Name, spoken
 
 # Takes one recording after the other, with its detections.
 Add: TypeAlias = Callable[[Recording, pd.DataFrame], None]
@@ -32,7 +32,7 @@ RAVEN = (
 )
 RAVEN_FILE = "{}.bcsed.selections.txt"
 RAVEN_COMBINED = "bcsed.selections.txt"
-AUDACITY_FILE = "{}.bcsed.labels.txt"
+AUDACITY_FILE = "{}.bcsed.data.labels.txt"
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def write_audacity(folder: str | Path, *, names: Mapping[str, Name] | None = Non
     Parameters
     ----------
     folder : str or Path
-        Gets ``<name>.bcsed.labels.txt``, each when its recording is added; empty where nothing was detected.
+        Gets ``<name>.bcsed.data.labels.txt``, each when its recording is added; empty where nothing was detected.
     names : mapping of str to Name, optional
         What the text shows instead of labels, as in `write_raven`. Behind it stands the score, ``jay;0.8731``, as
         BriteKit and HawkEars write it.

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
-from ..paths import reading, replacing
-from ..rows import read_parquet
-from .found import COLUMNS, Recording, decimals, spans
-from .names import Name
-from .text import Add
+from ...errors import DataError
+from ...files import reading, replacing
+from ..table import read_parquet
+from .detect import COLUMNS, Recording, decimals, spans
+from .raven_audacity import Add
+from .taxonomy import Name
 
 _NAMES = ("scientific_name", "common_name")
 # Lines held before they are written, so that a table of many recordings has few groups of rows.

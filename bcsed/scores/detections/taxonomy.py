@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..competition.files import read_csv, some
-from ..errors import DataError
+from ...errors import DataError
+from ...files import read_csv, some
 
 _LABELS = ("primary_label", "label")
 

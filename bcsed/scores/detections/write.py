@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import ConfigError
-from ..paths import locate
-from .found import Recording
-from .longform import write_csv, write_parquet
-from .names import Name
-from .text import Add, write_audacity, write_raven
+from ...errors import ConfigError
+from ...files import locate
+from .detect import Recording
+from .raven_audacity import Add, write_audacity, write_raven
+from .tables import write_csv, write_parquet
+from .taxonomy import Name
 
 FORMATS = ("raven", "audacity", "csv", "parquet")
 

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-A table is one of `bcsed.rows`: row ids ``<recording>_<end second>``, scores in [0, 1]. A step keeps its rows,
+A table is one of `bcsed.scores.table`: row ids ``<recording>_<end second>``, scores in [0, 1]. A step keeps its rows,
 columns and their order, and works on each recording's rows alone, in the order of time: tables of one recording
 each, one after the other, come to the same bits as all of them at once. `rank_columns`, `combine` by ranks and
 `spearman` are about all rows, and are no steps.
@@ -19,9 +19,9 @@ In the published solutions the same step has gained and lost: `bcsed score --abl
 
 from __future__ import annotations
 
-from .members import MEANS, combine, logits, rank_columns, spearman
-from .steps import Power, Smooth, Step, TopRows, recordings
-from .told import COMMON, apply, check_steps, describe, read_steps
+from .combine import MEANS, combine, logits, rank_columns, spearman
+from .parse import COMMON, apply, check_steps, describe, read_steps
+from .stages import Power, Smooth, Step, TopRows, recordings
 
 __all__ = [
     "COMMON",

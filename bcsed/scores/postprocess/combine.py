@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import rows
-from ..errors import ConfigError, DataError
+from ...errors import ConfigError, DataError
+from .. import table as rows
 
 Floats = npt.NDArray[np.float64]
 MEANS = ("prob", "logit", "rank")
@@ -67,7 +67,7 @@ def combine(
     ConfigError
         If there is no member, the kind is unknown, weights do not fit, or no member answers one of `classes`.
     DataError
-        If members do not have the same rows, or a table is none (`bcsed.rows.check`).
+        If members do not have the same rows, or a table is none (`bcsed.scores.table.check`).
     """
     if kind not in MEANS:
         raise ConfigError(f"the mean of an ensemble is one of {', '.join(MEANS)}; got {kind!r}.")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from ..errors import ConfigError
-from .steps import Power, Smooth, Step, TopRows
+from ...errors import ConfigError
+from .stages import Power, Smooth, Step, TopRows
 
 # What published solutions have most often in common; steps to try, not a recommendation.
 COMMON = ("smooth=0.2,0.6,0.2", "top=3")

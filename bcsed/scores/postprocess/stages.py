@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import rows
-from ..errors import ConfigError, DataError
+from ...errors import ConfigError, DataError
+from .. import table as rows
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,9 +6,9 @@ threads or processes, nor the cache, nor a resumed run changes what is heard.
 
 from __future__ import annotations
 
+from .batches import Batch, Feed, batches, epoch_order
 from .clips import Clip, Clips, read_headers
-from .feed import Batch, Feed, batches, epoch_order
-from .source import Source
-from .teacher import Embeddings
+from .embeddings import Embeddings
+from .excerpts import Source
 
 __all__ = ["Batch", "Clip", "Clips", "Embeddings", "Feed", "Source", "batches", "epoch_order", "read_headers"]

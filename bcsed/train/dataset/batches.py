@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...config.recipe import Data, Inject
 from ..augment import Excerpts
-from ..config import Data, Inject
 from .clips import Clip, Clips
-from .source import Source
-from .teacher import Embeddings
+from .embeddings import Embeddings
+from .excerpts import Source
 
 # Batches that are being decoded at once.
 _AHEAD = 3

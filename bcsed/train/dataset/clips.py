@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import audio
-from ..config import Data, Signal
-from ..errors import DataError
-from ..spectrogram import excerpt
+from ...audio import decode as audio
+from ...audio.spectrogram import excerpt
+from ...config.contract import Signal
+from ...config.recipe import Data
+from ...errors import DataError
 
 Wave = npt.NDArray[np.float32]
 

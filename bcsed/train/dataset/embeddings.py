@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Signal
-from ..errors import DataError
-from ..paths import reading
+from ...config.contract import Signal
+from ...errors import DataError
+from ...files import reading
 
 Vectors = npt.NDArray[np.float32]
 

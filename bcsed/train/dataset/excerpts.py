@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .. import audio
-from ..config import Data, Inject, Signal
-from ..errors import DataError
+from ...audio import decode as audio
+from ...config.contract import Signal
+from ...config.recipe import Data, Inject
+from ...errors import DataError
 from .clips import Clip, Clips, Wave
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

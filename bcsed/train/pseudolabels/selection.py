@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 from .table import Half
 
 # The smallest probability that float16 tells from nothing.

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import rows
-from ..bundle import sha256
-from ..errors import DataError
-from ..paths import reading
-from ..plot import pseudolabel_counts
+from ...errors import DataError
+from ...files import reading
+from ...models.bundle.manifest import sha256
+from ...plot.figures import pseudolabel_counts
+from ...scores import table as rows
 
 Half = npt.NDArray[np.float16]
 

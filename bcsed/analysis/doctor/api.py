@@ -1,11 +1,4 @@
-"""What is wrong with a score table; where two tables of the same recordings part.
-
-`examine` looks at one table, `compare` at two, `diagnose` at whichever are given. Nothing here needs a network or
-audio; recordings are opened for their durations only, and to see whether one of them is digital silence.
-
-Seen on one core: a table of 700 x 12 rows and 234 classes, read from CSV and examined, in about a second; two of
-them compared in a few (``tests/benchmarks/bench_doctor.py``).
-"""
+"""What is wrong with a score table; where two tables of the same recordings part."""
 
 from __future__ import annotations
 
@@ -15,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import symptoms
-from ..symptoms import ILL, Finding
-from . import reading
-from .compared import TOLERANCE, Comparison, compare
-from .reading import read
+from ...scores import checks as symptoms
+from ...scores.checks.finding import ILL, Finding
+from . import read as reading
+from .compare import TOLERANCE, Comparison, compare
+from .read import read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +89,7 @@ def examine(
     recordings: Sequence[str | Path] = (),
     sample_submission: str | Path | None = None,
 ) -> tuple[Finding, ...]:
-    """Say what one score table shows: `bcsed.symptoms.examine`, with durations and silence of the recordings.
+    """Say what one score table shows: `bcsed.scores.checks.examine`, with durations and silence of the recordings.
 
     Raises
     ------
@@ -135,6 +128,3 @@ def _verdict(findings: Sequence[Finding]) -> str:
         odd = f"; {len(findings)} things are odd" if len(findings) > 1 else "; one thing is odd" if findings else ""
         return f"nothing is wrong with this table{odd}."
     return f"this table is ill: {', '.join(dict.fromkeys(finding.name for finding in ill))}."
-
-
-__all__ = ["Comparison", "Diagnosis", "Finding", "compare", "diagnose", "examine", "read"]

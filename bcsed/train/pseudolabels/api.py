@@ -1,12 +1,4 @@
-"""Score table -> pseudolabels with provenance: which teacher said what of which row, and what of it is believed.
-
-Conventions
------------
-A table has one row per row of each recording, in order, and one column per class *by name*. A value is the
-teacher's probability (raised to `power`) where the class is believed to call in the row, and 0 elsewhere.
-On disk it is Parquet: ``filename``, ``start``, ``end`` (seconds), then one float16 column per class; beside it
-a JSON file of the same stem says where it came from and holds its SHA-256.
-"""
+"""Score table -> pseudolabels with provenance: which teacher said what of which row, and what of it is believed."""
 
 from __future__ import annotations
 
@@ -17,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import audio
-from .._version import __version__
-from ..bundle import Bundle
-from ..config import to_dict
-from ..errors import ConfigError, DataError
-from ..predict import Rows, predict
+from ..._version import __version__
+from ...audio import decode as audio
+from ...config.strict import to_dict
+from ...errors import ConfigError, DataError
+from ...models.bundle.bundle import Bundle
+from ...predict.api import predict
+from ...predict.blocks import Rows
 from .selection import Selection, select
-from .table import Pseudolabels, check_broadcast, read, write
+from .table import Pseudolabels, check_broadcast, write
 
 
 def make(
@@ -153,6 +146,3 @@ def _provenance(
         "n_failed": n_failed,
         "silent": list(silent),
     }
-
-
-__all__ = ["Pseudolabels", "Selection", "answers_folder", "check_broadcast", "make", "read", "select", "write"]

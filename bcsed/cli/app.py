@@ -1,8 +1,4 @@
-"""The command line: one short function per command.
-
-A user's mistake is one sentence and exit status 2; anything else keeps its traceback. `predict` exits with 3
-if some recordings could not be read, and with 4 if none could be scored.
-"""
+"""The command line: one short function per command."""
 
 from __future__ import annotations
 
@@ -16,16 +12,16 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import BcsedError
-from .bar import Bar, epoch_line
-from .hear import check, predict
-from .judge import score, score_options
+from .diagnose import calibrate, calibrate_options, doctor, doctor_options, trace, trace_options
+from .evaluate import score, score_options
 from .kaggle import kaggle, kaggle_options
-from .learn import compare, pseudolabel, rounds
 from .options import check_options, compare_options, predict_options, pseudolabel_options, rounds_options, train_options
-from .reading import experiment as read_experiment
-from .reading import training
+from .parse import experiment as read_experiment
+from .parse import training
+from .predict import check, predict
+from .progress import Bar, epoch_line
 from .report import report, report_options
-from .trust import calibrate, calibrate_options, doctor, doctor_options, trace, trace_options
+from .rounds import compare, pseudolabel, rounds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +64,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def sample(options: argparse.Namespace) -> int:
     """Write the synthetic competition."""
-    from .. import sample as synthetic
+    from ..data import synthetic
 
     began = time.monotonic()
     folder = synthetic.write(options.folder, year=options.year, seed=options.seed)
@@ -78,7 +74,7 @@ def sample(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> int:
     """Print the table, or the difference of two of its rows."""
-    from .. import experiments as table
+    from ..config import experiments as table
 
     if options.diff is not None:
         first, second = map(table.find, options.diff)
@@ -97,7 +93,7 @@ def experiments(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train a row of the table."""
-    from ..train import train as run_training
+    from ..train.api import train as run_training
 
     experiment = read_experiment(options)
     with Bar("train") as bar:
@@ -117,8 +113,8 @@ def train(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Convert a run's network and seal it in a bundle."""
-    from ..export import export as run_export
-    from ..train import load
+    from ..models.export import export as run_export
+    from ..train.checkpoints import load
 
     trained = load(options.run_folder, options.checkpoint)
     bundle = run_export(

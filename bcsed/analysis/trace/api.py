@@ -1,9 +1,4 @@
-"""Every stage between a recording and its rows, as arrays; and the first stage at which two pipelines part.
-
-`trace` runs the code that `bcsed.predict` runs and keeps what it makes on the way. `foreign` takes the arrays of
-another pipeline, a notebook's for instance, by the names of the stages (`bcsed.trace.stages.STAGES`). `compare`
-names the first stage at which two traces differ, by how much, where, and, as far as the arrays say, why.
-"""
+"""Every stage between a recording and its rows, as arrays; and the first stage at which two pipelines part."""
 
 from __future__ import annotations
 
@@ -13,19 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import audio
-from .._version import __version__
-from ..bundle import Bundle
-from ..config import to_dict
-from ..ensemble import from_bundles
-from ..errors import ConfigError
-from ..model import Picture
-from ..predict.rowscore import Rows, looks_of, picture_block, pool_block, submit_block
-from ..rows import row_ids
-from ..spectrogram import LogMel
-from ..windows import n_rows as count_rows
-from .compared import TOLERANCES, Difference, Stage, compare
-from .stages import STAGES, Trace, foreign, read, write
+from ..._version import __version__
+from ...audio import decode as audio
+from ...audio.spectrogram import LogMel
+from ...audio.windows import n_rows as count_rows
+from ...config.strict import to_dict
+from ...errors import ConfigError
+from ...models.bundle.bundle import Bundle
+from ...models.ensemble import from_bundles
+from ...models.network import Picture
+from ...predict.blocks import Rows, looks_of, picture_block, pool_block, submit_block
+from ...scores.table import row_ids
+from .stages import Trace
 
 # Two minutes of 5-s rows: with the largest signal some 50 MB of pictures.
 N_ROWS = 24
@@ -108,18 +102,3 @@ def trace(
         "rows": pool_block(collector, pictures, ensemble, looks)[0][: pictures.n_rows],
     }
     return Trace(arrays=arrays, facts=facts)
-
-
-__all__ = [
-    "N_ROWS",
-    "STAGES",
-    "TOLERANCES",
-    "Difference",
-    "Stage",
-    "Trace",
-    "compare",
-    "foreign",
-    "read",
-    "trace",
-    "write",
-]

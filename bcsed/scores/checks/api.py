@@ -1,12 +1,4 @@
-"""What a score table itself shows of how it was made: what makes it wrong, and what is only odd.
-
-Conventions
------------
-A table is looked at as it is: indexed by row id (``<stem>_<end second>``), one column per class, values of any
-kind. `examine` refuses nothing; each thing that is seen is a `Finding`, ``ill`` where the table will be scored
-wrongly or not at all, ``odd`` where that may be as it should. It takes about half a second for 8,400 rows of 234
-classes, so whoever writes a table can always look: `refuse` stops at what no table that is to be scored may show.
-"""
+"""What a score table itself shows of how it was made: what makes it wrong, and what is only odd."""
 
 from __future__ import annotations
 
@@ -15,10 +7,10 @@ from fractions import Fraction
 
 import pandas as pd
 
-from ..errors import DataError
-from .finding import ILL, ODD, Finding
-from .ids import Places, columns, ids, places, row_seconds
-from .values import alike, broadcast, cells, constant, numbers, scale
+from ...errors import DataError
+from .finding import ILL, Finding
+from .ids import columns, ids, places
+from .values import alike, cells, constant, numbers, scale
 
 
 def examine(
@@ -104,18 +96,3 @@ def refuse(
         if finding.severity == ILL and finding.name in LETHAL:
             raise DataError(f"{where}: {finding.sentence}")
     return found
-
-
-__all__ = [
-    "ILL",
-    "LETHAL",
-    "ODD",
-    "Finding",
-    "Places",
-    "broadcast",
-    "examine",
-    "numbers",
-    "places",
-    "refuse",
-    "row_seconds",
-]

@@ -1,16 +1,4 @@
-"""Rounds of a noisy student: networks label the place, new networks learn from both, and again.
-
-A `Plan` is a list of rounds. In each, teachers (networks of earlier rounds, or bundles from elsewhere) label
-the soundscapes, students learn from the clips and from what was labelled, are sealed, and enter the ledger::
-
-    DIR/plan.json
-    DIR/round-1/tiny-s0/run, bundle
-    DIR/round-2/pseudolabels.parquet, .json, .png
-    DIR/round-2/tiny-s0/run, bundle
-    DIR/ledger.json
-
-Every step is whole or not there, so a plan that was killed goes on where it was, and comes to the same bits.
-"""
+"""Rounds of a noisy student: networks label the place, new networks learn from both, and again."""
 
 from __future__ import annotations
 
@@ -21,16 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import bundle as bundles
-from .. import compare, competition, metrics, pseudolabel
-from ..bundle import Bundle
+from .. import data as competition
+from ..analysis import compare
 from ..errors import ConfigError, DataError
-from ..export import export
-from ..paths import replacing, sweep, taken
-from ..predict import Rows
-from ..pseudolabel import Pseudolabels
-from ..train import finished, load, train
-from .plan import PRESETS, QUESTIONS, Plan, Round, find
+from ..files import replacing, sweep, taken
+from ..models import bundle as bundles
+from ..models.bundle.bundle import Bundle
+from ..models.export import export
+from ..predict.blocks import Rows
+from ..scores import metrics
+from ..train import pseudolabels as pseudolabel
+from ..train.api import train
+from ..train.checkpoints import finished, load
+from ..train.pseudolabels.table import Pseudolabels
+from .plan import Plan
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
@@ -281,6 +273,3 @@ def _counts(labelled: Pseudolabels | None) -> dict[str, Any]:
             "rows_per_class": {"least": per_class[0], "median": per_class[len(per_class) // 2], "most": per_class[-1]},
         }
     }
-
-
-__all__ = ["LEDGER", "PLAN", "PRESETS", "QUESTIONS", "Plan", "Round", "find", "line", "run", "students"]

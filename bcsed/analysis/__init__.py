@@ -1,0 +1,1 @@
+"""Diagnose score tables, trace pipelines, compare runs."""

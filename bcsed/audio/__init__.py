@@ -1,0 +1,1 @@
+"""Decode recordings, compute log-mel spectrograms and plan windows."""

@@ -1,0 +1,61 @@
+"""Describe how the settings of runs differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .contract import SIGNALS
+from .strict import to_dict
+
+_LONGEST = 60
+
+
+def differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Say in which settings the second differs from the first; '' where in none.
+
+    Parameters
+    ----------
+    first, second : mapping
+        As `Compared.settings`, or groups of settings.
+
+    Examples
+    --------
+    >>> differs({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
+    'fit.lr: 0.001 -> 0.002'
+    """
+    left, right = _flatten(first), _flatten(second)
+    keys = [key for key in dict.fromkeys((*left, *right)) if left.get(key, _LACKING) != right.get(key, _LACKING)]
+    presets = _preset(left), _preset(right)
+    if all(presets) and presets[0] != presets[1]:
+        keys = ["signal", *(key for key in keys if not key.startswith("signal."))]
+        left, right = {**left, "signal": presets[0]}, {**right, "signal": presets[1]}
+    return "; ".join(f"{key}: {_spell(key, left)} -> {_spell(key, right)}" for key in keys)
+
+
+_LACKING = object()
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _preset(settings: Mapping[str, Any]) -> str | None:
+    own = {key.removeprefix("signal."): value for key, value in settings.items() if key.startswith("signal.")}
+    return next((name for name, preset in SIGNALS.items() if to_dict(preset) == own), None)
+
+
+def _spell(key: str, settings: Mapping[str, Any]) -> str:
+    if key not in settings:
+        return "not there"
+    value = settings[key]
+    if key == "classes":
+        return f"{len(value)} ({', '.join(map(str, value[:2]))}, ...)"
+    if key.endswith("sha256") and isinstance(value, str):
+        return value[:8]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."

@@ -1,0 +1,1 @@
+"""Networks, bundles and what computes with them."""

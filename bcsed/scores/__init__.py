@@ -1,0 +1,1 @@
+"""Score tables: make, check, post-process, evaluate, calibrate, detect."""
