@@ -30,7 +30,7 @@ from .errors import BcsedError, BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from .analysis import compare, doctor, trace
-    from .config import Augment, Contract, Data, Fit, Inject, Net, Signal, experiments
+    from .config import Augment, Contract, Data, Fit, Frontend, Injection, Net, experiments
     from .config.experiments import Experiment
     from .data import labels, synthetic
     from .models import bundle, export
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Where each public name is defined; a module stands for itself.
 _HOMES = {
-    **dict.fromkeys(("Augment", "Contract", "Data", "Fit", "Inject", "Net", "Signal"), "config"),
+    **dict.fromkeys(("Augment", "Contract", "Data", "Fit", "Injection", "Net", "Frontend"), "config"),
     "Bundle": "models.bundle",
     "Experiment": "config.experiments",
     **{name: f"analysis.{name}" for name in ("compare", "doctor", "trace")},
@@ -65,9 +65,9 @@ __all__ = [
     "DataError",
     "Experiment",
     "Fit",
-    "Inject",
+    "Injection",
     "Net",
-    "Signal",
+    "Frontend",
     "__version__",
     "ablation",
     "bundle",

@@ -18,7 +18,7 @@ import pandas as pd
 from .errors import BcsedError, ConfigError, DataError
 
 
-def locate(path: str | Path) -> Path:
+def as_path(path: str | Path) -> Path:
     """Return what a word of the command line or a path stands for.
 
     Raises
@@ -35,7 +35,7 @@ def locate(path: str | Path) -> Path:
 
         # Its drivers, s3fs for s3:// and so on, are wanted as soon as the path is used.
         found: Any = UPath(path)
-        _ = remote(found) and found.fs
+        _ = is_remote(found) and found.fs
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{path}: paths like this one need more packages: pip install 'bcsed[dask]' ({error})."
@@ -44,14 +44,14 @@ def locate(path: str | Path) -> Path:
     return place
 
 
-def remote(path: Path) -> bool:
+def is_remote(path: Path) -> bool:
     """Say whether a path is none of this machine's."""
     return not isinstance(path, Path)
 
 
-def state(path: Path) -> str:
+def file_signature(path: Path) -> str:
     """Return what changes when a file's content does: its size and time of change, or its store's own mark."""
-    if remote(path):
+    if is_remote(path):
         elsewhere: Any = path
         return str(elsewhere.fs.ukey(elsewhere.path))
     stat = path.stat()
@@ -59,7 +59,7 @@ def state(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path, moved to `path` when the block ends well, removed when it does not.
 
     A reader, or a process killed at any moment, sees the old file or the new one and never a part. What is to
@@ -70,10 +70,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     DataError
         If the disk refuses, with its reason.
     """
-    path = locate(path)
+    path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        if remote(path):
+        if is_remote(path):
             with tempfile.TemporaryDirectory(prefix="bcsed-") as folder:
                 here = Path(folder) / path.name
                 yield here
@@ -98,7 +98,7 @@ def _send(here: Path, part: Any, path: Any) -> None:
 
 
 @contextmanager
-def reading(path: str | Path, form: str, refused: type[BcsedError] = DataError) -> Iterator[None]:
+def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataError) -> Iterator[None]:
     """Say in one sentence that a file is not what it should be, whatever its reader makes of its bytes.
 
     What numpy, zipfile, pyarrow, pandas, safetensors and torch raise over a damaged file depends on where the damage
@@ -124,14 +124,14 @@ def reading(path: str | Path, form: str, refused: type[BcsedError] = DataError) 
         raise refused(f"{path}: not readable as {form} ({said}).") from error
 
 
-def taken(folder: Path) -> bool:
+def is_occupied(folder: Path) -> bool:
     """Say whether a folder to be made is there and holds anything but what killed writers left half-written."""
     if not folder.exists():
         return False
     return not folder.is_dir() or any(not _left(item) for item in folder.iterdir())
 
 
-def sweep(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what killed writers left half-written in a folder and below it."""
     if not folder.is_dir():
         return
@@ -167,7 +167,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
     missing = [name for name in needed if name not in table]
     if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {some(table.columns, 20)}.")
+        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {shorten_list(table.columns, 20)}.")
     if table.empty:
         raise DataError(f"{path}: the table is empty.")
     # A row that ends early leaves cells that are no text.
@@ -175,7 +175,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     return filled
 
 
-def some(names: Iterable[str], n: int = 5) -> str:
+def shorten_list(names: Iterable[str], n: int = 5) -> str:
     """Spell the first of many names."""
     names = list(names)
     rest = f" and {len(names) - n} more" if len(names) > n else ""

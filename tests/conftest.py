@@ -11,9 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from bcsed.config.contract import TINY_128, Contract, Net, Signal
-from bcsed.models import bundle, export
-from bcsed.models import network as model
+from bcsed.config.contract import TINY_128, Contract, Frontend, Net
+from bcsed.models import bundle
+from bcsed.models.export import export
+from bcsed.models.network import SedNet
 
 RATE = 32_000
 
@@ -30,12 +31,12 @@ class Loudness(torch.nn.Module):
         return what, torch.zeros_like(what)
 
 
-def seal(network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Signal = TINY_128):
+def seal(network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Frontend = TINY_128):
     contract = Contract(signal=signal, net=net, classes=classes)
     # The oracle has no weights to keep, and no parameter to ask for its device.
     network.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
     priors = np.linspace(0.1, 0.4, len(classes)).astype("float32")
-    return export.export(network, folder, contract=contract, priors=priors)  # type: ignore[arg-type]
+    return export(network, folder, contract=contract, priors=priors)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def oracle_logit(tmp_path_factory):
 def network():
     """A tiny network whose weights and BatchNorm statistics are no longer those of the start."""
     torch.manual_seed(3)
-    net = model.SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
+    net = SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
     for layer in (net.heads[0].what[-1], net.heads[0].when):
         layer.weight.data.mul_(8)
     net.train()
@@ -69,7 +70,7 @@ def tiny(network, tmp_path_factory):
     """A sealed bundle of that network."""
     contract = Contract(signal=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
-    return export.export(network, folder, contract=contract, priors=np.full(3, 0.2, "float32"))
+    return export(network, folder, contract=contract, priors=np.full(3, 0.2, "float32"))
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def land25(year, tmp_path_factory):
     )
     # Columns in another order than the competition's, as a teacher may have them.
     table = pseudolabel.Pseudolabels(**{**vars(table), "values": values[:, [2, 0, 1]]})
-    pseudolabel.write(table, data.parent / "pl.parquet")
+    pseudolabel.write_pseudolabels(table, data.parent / "pl.parquet")
     return data, data.parent / "pl.parquet"
 
 

@@ -24,15 +24,15 @@ import soxr
 import torch
 from torch import nn
 
-from bcsed.audio import decode as audio
+from bcsed.audio.decode import load_audio
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128, Contract, Net
 from bcsed.data import synthetic as sample
-from bcsed.models import export
-from bcsed.models import network as model
+from bcsed.models.export import export
+from bcsed.models.network import ToImage, pool, unfold
 from bcsed.predict.api import predict
 from bcsed.scores import metrics
-from bcsed.scores import table as rows
+from bcsed.scores.table import make_table, read_table
 
 SIGNAL = TINY_128
 STEPS, OLD = 340, 170
@@ -45,7 +45,7 @@ class Ear(nn.Module):
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
-        self.picture, self.norm = model.Picture(SIGNAL), nn.BatchNorm2d(3)
+        self.picture, self.norm = ToImage(SIGNAL), nn.BatchNorm2d(3)
         layers: list[nn.Module] = []
         for before, after in zip((3, 24, 48, 48), (24, 48, 48, 72), strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
@@ -60,7 +60,7 @@ class Ear(nn.Module):
         return self.look(self.picture(db))
 
     def look(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = model.unfold(self.body(self.norm(picture)), SIGNAL.folds)
+        x = unfold(self.body(self.norm(picture)), SIGNAL.folds)
         B, C, f, t = x.shape
         x = self.features(x.reshape(B, C * f, t).transpose(1, 2))
         return self.what(x), torch.tanh(self.when(x.transpose(1, 2)).transpose(1, 2))
@@ -83,10 +83,10 @@ class Lab:
 def prepare(folder: Path) -> Lab:
     """Write the sample, train, seal, and score it with bcsed."""
     data = sample.write(folder / "data")
-    classes = tuple(map(str, rows.read(data / "sample_submission.csv").columns))
+    classes = tuple(map(str, read_table(data / "sample_submission.csv").columns))
     network, old = train(data, classes)
     contract = Contract(signal=SIGNAL, net=Net(backbone="ear"), classes=classes)
-    sealed = export.export(network, folder / "bundle", contract=contract, priors=np.full(len(classes), 0.1, "float32"))
+    sealed = export(network, folder / "bundle", contract=contract, priors=np.full(len(classes), 0.1, "float32"))
     recordings = tuple(sorted((data / "test_soundscapes").glob("*.ogg")))
     return Lab(
         data=data,
@@ -95,7 +95,7 @@ def prepare(folder: Path) -> Lab:
         network=network,
         old=old,
         recordings=recordings,
-        truth=rows.read(data / "test_truth.csv"),
+        truth=read_table(data / "test_truth.csv"),
         healthy=predict([sealed], recordings, jobs=0).scores,
     )
 
@@ -106,13 +106,13 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
     rng, hear = np.random.default_rng(0), LogMel(SIGNAL)
     clips: list[list[torch.Tensor]] = [[] for _ in classes]
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
-        wave = audio.load(data / "train_audio" / str(clip.filename), SIGNAL.sample_rate)
+        wave = load_audio(data / "train_audio" / str(clip.filename), SIGNAL.sample_rate)
         picture = hear.picture(wave, 0, max(1, min(256, len(wave) // SIGNAL.hop_length)))
         clips[classes.index(str(clip.primary_label))].append(picture)
-    truth = rows.read(data / "train_soundscapes_truth.csv")[list(classes)]
+    truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
     lands, told = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        lands.append(hear.picture(audio.load(path, SIGNAL.sample_rate), 0, 1920))
+        lands.append(hear.picture(load_audio(path, SIGNAL.sample_rate), 0, 1920))
         told.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
     network, old = Ear(len(classes)), Ear(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
@@ -124,7 +124,7 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
         db, weight, target = map(
             torch.stack, zip(*(draw(lands, told, clips, rng, k % 2) for k in range(16)), strict=True)
         )
-        answer = model.pool(*network(db), "prob", weight).clamp(1e-6, 1 - 1e-6)
+        answer = pool(*network(db), "prob", weight).clamp(1e-6, 1 - 1e-6)
         loss = nn.functional.binary_cross_entropy(answer, target)
         optimiser.zero_grad()
         loss.backward()
@@ -212,7 +212,7 @@ class Notebook:
 
     def table(self, scores: dict[str, np.ndarray]) -> pd.DataFrame:
         ids = [f"{stem}_{5 * (row + 1)}" for stem in scores for row in range(12)]
-        return rows.make(ids, self.lab.classes, np.concatenate(list(scores.values())))
+        return make_table(ids, self.lab.classes, np.concatenate(list(scores.values())))
 
     def run(self, path: Path) -> dict[str, np.ndarray]:
         """Return every stage of one recording."""

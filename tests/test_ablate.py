@@ -9,9 +9,9 @@ import pytest
 from bcsed.cli import evaluate as judge
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import metrics, postprocess
-from bcsed.scores import table as rows
-from bcsed.scores.ablation import ablate, show
+from bcsed.scores.ablation import ablate, format_ablation
 from bcsed.scores.postprocess.stages import Power, Smooth, TopRows
+from bcsed.scores.table import make_table, row_ids
 
 CLASSES = ["a", "b", "c"]
 
@@ -23,8 +23,8 @@ def scene(rng):
     for recording in range(12):
         truth[recording, recording % 6 : recording % 6 + 4, recording % 3] = 1
     scores = np.clip(0.3 * truth + rng.uniform(0, 0.7, truth.shape), 0, 1)
-    ids = [row_id for number in range(12) for row_id in rows.row_ids(f"site_{number}", 12, 5)]
-    return rows.make(ids, CLASSES, truth.reshape(-1, 3)), rows.make(ids, CLASSES, scores.reshape(-1, 3))
+    ids = [row_id for number in range(12) for row_id in row_ids(f"site_{number}", 12, 5)]
+    return make_table(ids, CLASSES, truth.reshape(-1, 3)), make_table(ids, CLASSES, scores.reshape(-1, 3))
 
 
 def test_every_step_is_scored_on_and_off(scene, rng):
@@ -60,8 +60,8 @@ def test_the_interval_is_that_of_paired_draws(scene):
     step = Smooth((1, 1, 1))
     line = ablate(truth, table, [step], n=300, rng=np.random.default_rng(7)).iloc[1]
     file_of = pd.factorize(truth.index.str.rpartition("_").get_level_values(0))[0]
-    drawn = metrics.bootstrap_draws(12, 300, rng=np.random.default_rng(7))
-    gains = [metrics.drawn_macro_auc(truth, scores, file_of, drawn) for scores in (step(table), table)]
+    drawn = metrics.bootstrap_weights(12, 300, rng=np.random.default_rng(7))
+    gains = [metrics.bootstrap_macro_auc(truth, scores, file_of, drawn) for scores in (step(table), table)]
     low, high = np.nanquantile(gains[0] - gains[1], [0.025, 0.975])
     assert (line["gain_low"], line["gain_high"]) == pytest.approx((low, high))
 
@@ -73,7 +73,11 @@ def test_steps_see_rows_that_have_no_label(scene, rng):
     smooth = Smooth((1, 1, 1))(table)
     assert line["auc"] == pytest.approx(metrics.macro_auc(some, smooth.loc[some.index, some.columns])[0])
     assert line["n_rows"] == 48 and line["n_classes"] == 2
-    assert show(ablate(truth, table, n=10, rng=rng)).splitlines()[-1].startswith("AUC: macro ROC-AUC on 144 rows of 12")
+    assert (
+        format_ablation(ablate(truth, table, n=10, rng=rng))
+        .splitlines()[-1]
+        .startswith("AUC: macro ROC-AUC on 144 rows of 12")
+    )
 
 
 def test_members_and_means(scene, rng):
@@ -81,7 +85,7 @@ def test_members_and_means(scene, rng):
     noise = np.random.default_rng(0)
     members = {
         "good": table,
-        "noise": rows.make(list(table.index), CLASSES, noise.random(table.shape)),
+        "noise": make_table(list(table.index), CLASSES, noise.random(table.shape)),
         "part": table[["c", "a"]].iloc[::-1] ** 2,
     }
     first = postprocess.combine(members, [2, 1, 1])
@@ -114,7 +118,7 @@ def test_a_member_without_a_scored_class(scene, rng):
     found = ablate(truth, table, members=members, n=5, rng=rng)
     line = found.set_index("line").loc["other"]
     assert line["n_classes"] == 0 and np.isnan(line["auc"]) and np.isnan(line["gain_low"])
-    assert "other                  none    0" in show(found)
+    assert "other                  none    0" in format_ablation(found)
 
 
 def test_one_recording_has_no_interval(scene, rng):
@@ -133,7 +137,7 @@ def test_what_it_shows():
         ],
         columns=["part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings"],
     )
-    assert show(found).splitlines() == [
+    assert format_ablation(found).splitlines() == [
         "          AUC     classes  gain     95 %",
         "as it is  0.8123  3",
         "top=3     0.8323  3        +0.0200  +0.0100 to +0.0312",

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcsed.audio import decode as audio
+from bcsed.audio.decode import AudioReader, find_recordings, load_audio, read_audio, read_info, read_there
 from bcsed.errors import DataError
 
 RATE = 32_000
@@ -28,7 +28,7 @@ def ogg(tmp_path_factory):
 @given(start=st.integers(0, 40 * RATE - 1), length=st.integers(1, 12 * RATE))
 def test_a_part_is_a_slice_of_the_whole(ogg, start, length):
     whole = _whole(ogg)
-    part = audio.load(ogg, RATE, start, start + length)
+    part = load_audio(ogg, RATE, start, start + length)
     np.testing.assert_array_equal(part, whole[start : start + length])
 
 
@@ -36,23 +36,23 @@ _cache: dict = {}
 
 
 def _whole(path, rate=RATE):
-    return _cache.setdefault((path, rate), audio.load(path, rate))
+    return _cache.setdefault((path, rate), load_audio(path, rate))
 
 
 @pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
 def test_resampled_parts_too(ogg, rate, rng):
     whole = _whole(ogg, rate)
-    assert len(whole) == audio.info(ogg).length(rate)
+    assert len(whole) == read_info(ogg).length(rate)
     for start in (*rng.integers(0, len(whole) - 1, 10), len(whole) - 500):
         stop = min(len(whole), int(start) + 30_000)
-        np.testing.assert_allclose(audio.load(ogg, rate, int(start), stop), whole[start:stop], atol=1e-5)
+        np.testing.assert_allclose(load_audio(ogg, rate, int(start), stop), whole[start:stop], atol=1e-5)
 
 
 def test_stereo_at_96_khz_becomes_mono_at_32(tmp_path):
     t = np.arange(96_000 * 2) / 96_000
     left = 0.5 * np.sin(2 * np.pi * 1000 * t)
     soundfile.write(tmp_path / "a.wav", np.stack([left, np.zeros_like(left)], 1), 96_000)
-    wave = audio.load(tmp_path / "a.wav", RATE)
+    wave = load_audio(tmp_path / "a.wav", RATE)
     assert wave.shape == (2 * RATE,)
     expected = 0.25 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE)
     np.testing.assert_allclose(wave[500:-500], expected[500:-500], atol=1e-3)
@@ -62,20 +62,20 @@ def test_the_suffix_need_not_be_lower_case_and_folders_are_searched(tmp_path, og
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name in ("b.OGG", "deep/er/a.Wav", "notes.txt"):
         (tmp_path / name).write_bytes(ogg.read_bytes())
-    assert [path.name for path in audio.find([tmp_path])] == ["b.OGG", "a.Wav"]
+    assert [path.name for path in find_recordings([tmp_path])] == ["b.OGG", "a.Wav"]
     # A file that is named is taken at its word, once.
-    assert len(audio.find([tmp_path, tmp_path / "notes.txt", tmp_path / "b.OGG"])) == 3
+    assert len(find_recordings([tmp_path, tmp_path / "notes.txt", tmp_path / "b.OGG"])) == 3
 
 
 def test_cut_off_oggs_are_noted(tmp_path, ogg, caplog):
     whole = ogg.read_bytes()
-    assert audio.info(ogg).notes == ()
+    assert read_info(ogg).notes == ()
     (tmp_path / "cut.ogg").write_bytes(whole[: len(whole) // 2])
-    found = audio.info(tmp_path / "cut.ogg")
+    found = read_info(tmp_path / "cut.ogg")
     assert 5 < found.duration_s < 35
     assert "cut off" in found.notes[0]
     with caplog.at_level(logging.WARNING):
-        wave = audio.load(tmp_path / "cut.ogg", RATE)
+        wave = load_audio(tmp_path / "cut.ogg", RATE)
     assert "cut off" in caplog.text
     np.testing.assert_array_equal(wave[: 5 * RATE], _whole(ogg)[: 5 * RATE])
 
@@ -85,7 +85,7 @@ def test_samples_that_are_no_numbers_become_silence_and_are_noted(tmp_path):
     wave[100:200] = np.nan
     wave[300] = np.inf
     soundfile.write(tmp_path / "nan.wav", wave, RATE, subtype="FLOAT")
-    read, notes = audio.read(audio.info(tmp_path / "nan.wav"), RATE)
+    read, notes = read_audio(read_info(tmp_path / "nan.wav"), RATE)
     assert notes == ("101 of 32000 samples are not numbers; they count as silence",)
     assert (read[100:200] == 0).all()
     assert read[99] == wave[99]
@@ -106,21 +106,21 @@ def test_what_cannot_be_heard_is_told(tmp_path, content, sentence):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=sentence) as told:
-        audio.load(path, RATE)
+        load_audio(path, RATE)
     assert str(told.value).count(str(path)) == 1
 
 
 def test_a_header_without_samples(tmp_path):
     soundfile.write(tmp_path / "none.wav", np.zeros(0, "float32"), RATE)
     with pytest.raises(DataError, match="a header but no samples"):
-        audio.info(tmp_path / "none.wav")
+        read_info(tmp_path / "none.wav")
 
 
 def test_empty_and_missing_folders(tmp_path):
     with pytest.raises(DataError, match="no recordings in this folder"):
-        audio.find([tmp_path])
+        find_recordings([tmp_path])
     with pytest.raises(DataError, match="no such file or folder"):
-        audio.find([tmp_path / "x"])
+        find_recordings([tmp_path / "x"])
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "ogg", "flac", "wav"])
@@ -130,11 +130,11 @@ def test_a_reader_that_stays_open_hears_the_same(tmp_path, rng, suffix):
         # In pieces: libvorbis may crash when it is given minutes at once.
         for _ in range(90):
             file.write((0.1 * rng.standard_normal(32_000)).astype("float32"))
-    found, reader = audio.info(path), audio.Reader(path)
+    found, reader = read_info(path), AudioReader(path)
     for rate in (32_000, 16_000):
         for start, stop in ((0, 20), (15, 40), (35, 60), (2, 5), (55, 90), (89, 95)):
-            expected, n, _ = audio.read_there(found, rate, start * rate, stop * rate)
-            wave, n_there, _ = audio.read_there(found, rate, start * rate, stop * rate, reader)
+            expected, n, _ = read_there(found, rate, start * rate, stop * rate)
+            wave, n_there, _ = read_there(found, rate, start * rate, stop * rate, reader)
             assert n == n_there
             np.testing.assert_allclose(wave, expected, atol=1e-6)
     with pytest.raises(ZeroDivisionError), reader.opened():

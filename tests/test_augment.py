@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.config.recipe import Augment, Inject
+from bcsed.config.recipe import Augment, Injection
 from bcsed.train.augment import (
     CutMix,
     Excerpts,
-    Heard,
     Injector,
     Masks,
     Mixup,
     Noise,
     Sumix,
+    WaveBatch,
     coloured,
     from_config,
     join_labels,
@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def batch(B: int = 8, n: int = 400, K: int = 5):
     g = generator(9)
     vectors = torch.nn.functional.normalize(torch.randn(B, 3, generator=g))
-    return Heard(torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), vectors)
+    return WaveBatch(torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), vectors)
 
 
 def test_no_pass_is_the_identity():
@@ -46,7 +46,7 @@ def test_sumix_is_a_sum_with_bounded_gains(draw, lowest):
     waves = torch.zeros(B, B * 10)
     for place in range(B):
         waves[place, place * 10 : place * 10 + 10] = 1.0
-    heard = Heard(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    heard = WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
     mixed, targets, *_ = Sumix(draw, (0.3, 0.5))(heard, generator(3))
     torch.testing.assert_close(mixed.abs().amax(1), torch.ones(B))
     gains = mixed[:, ::10]
@@ -71,7 +71,7 @@ def test_labels_are_the_maximum_and_its_weight():
 def test_same_generator_same_result_and_silence_stays_silence():
     first, second = (Sumix()(batch(), generator(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    silent = Heard(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0))
+    silent = WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0))
     waves = Sumix((2,))(silent, generator())[0]
     assert torch.equal(waves, torch.zeros(3, 50))
 
@@ -120,11 +120,11 @@ def test_noise_becomes_rarer_with_the_epochs():
     assert chances == [0.25, 0.25, 0.15, 0.15, 0.10, 0.10]
 
 
-def same(first: Heard, second: Heard) -> bool:
+def same(first: WaveBatch, second: WaveBatch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("mix", [Sumix((0,)), Mixup(0.0), CutMix(0.0), unmixed], ids=str)
+@pytest.mark.parametrize("mix", [Sumix((0,)), Mixup(0.0), CutMix(0.0), unmixed], ids=["SUMIX", "mixup", "CutMix", "unmixed"])
 def test_a_mix_of_probability_0_is_the_identity(mix):
     assert same(mix(batch(), generator()), batch())
 
@@ -133,14 +133,14 @@ def test_a_mix_of_probability_0_is_the_identity(mix):
 def test_the_same_generator_mixes_the_same(mix):
     assert same(mix(batch(), generator(3)), mix(batch(), generator(3)))
     assert not same(mix(batch(), generator(3)), mix(batch(), generator(4)))
-    waves = mix(Heard(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0)), generator())[0]
+    waves = mix(WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0)), generator())[0]
     assert torch.equal(waves, torch.zeros(3, 50))
 
 
-def places(B: int = 12, n: int = 240) -> Heard:
+def places(B: int = 12, n: int = 240) -> WaveBatch:
     """Clip k is a constant k + 1, its one label is k, and its embedding points to k."""
     waves = (torch.arange(B) + 1.0)[:, None].repeat(1, n)
-    return Heard(waves, torch.eye(B), torch.ones(B, B), torch.eye(B))
+    return WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.eye(B))
 
 
 def test_mixup_is_half_and_half_with_all_labels():
@@ -170,7 +170,7 @@ def test_an_unknown_part_has_no_embedding():
     assert torch.equal(join_vectors(known, known, half, half), known)
 
 
-def excerpts(heard: Heard, at: list[int], *, weight: float = 0.5) -> Excerpts:
+def excerpts(heard: WaveBatch, at: list[int], *, weight: float = 0.5) -> Excerpts:
     g = generator(77)
     m, K = len(at), heard.targets.shape[1]
     targets = (torch.rand(m, K, generator=g) * (torch.rand(m, K, generator=g) < 0.6)).round(decimals=2)
@@ -182,11 +182,11 @@ def excerpts(heard: Heard, at: list[int], *, weight: float = 0.5) -> Excerpts:
 @pytest.mark.parametrize("level", ["raw", "rms"])
 def test_injection_spares_other_samples_and_repeats_itself(mode, level):
     heard = batch()
-    brought, inject = excerpts(heard, [1, 6]), Injector(Inject(mode=mode, level=level))
+    brought, inject = excerpts(heard, [1, 6]), Injector(Injection(mode=mode, level=level))
     out = inject(heard, brought, generator(2))
     assert same(out, inject(heard, brought, generator(2)))
     others = [0, 2, 3, 4, 5, 7]
-    assert same(Heard(*(x[others] for x in out)), Heard(*(x[others] for x in heard)))
+    assert same(WaveBatch(*(x[others] for x in out)), WaveBatch(*(x[others] for x in heard)))
     assert (out.waves[[1, 6]] != heard.waves[[1, 6]]).any(1).all()
     nobody = Excerpts(torch.zeros(0, dtype=torch.int64), *(x[:0] for x in brought[1:]))
     assert same(inject(heard, nobody, generator()), heard)
@@ -197,7 +197,7 @@ def test_injection_spares_other_samples_and_repeats_itself(mode, level):
 def test_a_backgrounds_gain_stays_in_its_range(low, more, seed):
     heard, high = batch(16), low + more
     brought = excerpts(heard, list(range(16)))
-    out = Injector(Inject(gain=(low, high)))(heard, brought, generator(seed))
+    out = Injector(Injection(gain=(low, high)))(heard, brought, generator(seed))
     gains = ((out.waves - heard.waves) * brought.waves).sum(1) / brought.waves.square().sum(1)
     assert float(gains.min()) >= low - 1e-4
     assert float(gains.max()) <= high + 1e-4
@@ -207,21 +207,21 @@ def test_a_matched_background_has_the_samples_level():
     heard = batch()
     heard = heard._replace(waves=heard.waves * torch.logspace(-3, 0, 8)[:, None])
     brought = excerpts(heard, list(range(8)))
-    out = Injector(Inject(gain=(0.5, 0.5), level="rms"))(heard, brought, generator())
+    out = Injector(Injection(gain=(0.5, 0.5), level="rms"))(heard, brought, generator())
     added = (out.waves - heard.waves).square().mean(1).sqrt()
     torch.testing.assert_close(added, 0.5 * heard.waves.square().mean(1).sqrt(), rtol=1e-3, atol=1e-6)
     silent = brought._replace(waves=torch.zeros_like(brought.waves))
-    assert torch.equal(Injector(Inject(level="rms"))(heard, silent, generator()).waves, heard.waves)
+    assert torch.equal(Injector(Injection(level="rms"))(heard, silent, generator()).waves, heard.waves)
 
 
 def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
     heard = batch()
     brought = excerpts(heard, [4])
-    half = Injector(Inject(mode="mix"))(heard, brought, generator())
+    half = Injector(Injection(mode="mix"))(heard, brought, generator())
     assert torch.equal(half.waves[4], 0.5 * heard.waves[4] + 0.5 * brought.waves[0])
     assert torch.equal(half.targets[4], torch.maximum(heard.targets[4], brought.targets[0]))
     assert torch.equal(half.vectors, heard.vectors)
-    other = Injector(Inject(mode="substitute"))(heard, brought, generator())
+    other = Injector(Injection(mode="substitute"))(heard, brought, generator())
     assert torch.equal(other.waves[4], brought.waves[0])
     assert torch.equal(other.targets[4], brought.targets[0])
     assert torch.equal(other.weights[4], brought.weights[0])
@@ -235,8 +235,8 @@ def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
 def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
     heard = batch(16)
     brought = excerpts(heard, list(range(16)))
-    free = Injector(Inject(mode=mode), union)(heard, brought, generator())
-    capped = Injector(Inject(mode=mode, cap=cap), union)(heard, brought, generator())
+    free = Injector(Injection(mode=mode), union)(heard, brought, generator())
+    capped = Injector(Injection(mode=mode, cap=cap), union)(heard, brought, generator())
     gain = (capped.targets - heard.targets).clamp_min(0).sum(1)
     assert float(gain.max()) <= cap + 1e-4
     within = (free.targets - heard.targets).clamp_min(0).sum(1) <= cap
@@ -246,9 +246,9 @@ def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
 
 
 def test_in_situ_labels_join_as_a_union():
-    heard = Heard(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
+    heard = WaveBatch(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
     brought = Excerpts(torch.tensor([0]), torch.zeros(1, 4), torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]))
-    out = Injector(Inject(), union=True)(heard, brought, generator())
+    out = Injector(Injection(), union=True)(heard, brought, generator())
     torch.testing.assert_close(out.targets, torch.tensor([[0.8 + 0.5 * 0.2, 0.3]]))
     assert torch.equal(out.weights, torch.tensor([[1.0, 0.2]]))
 

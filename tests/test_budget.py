@@ -18,16 +18,17 @@ from hypothesis import strategies as st
 from bcsed import predict
 from bcsed.cli.app import main
 from bcsed.errors import ConfigError
-from bcsed.models import ensemble, export
+from bcsed.models.ensemble import Ensemble, GraphListener, from_bundles
+from bcsed.models.export import export
 from bcsed.predict import budget
-from bcsed.predict.assemble import Table
-from bcsed.predict.blocks import Rows, looks_of
-from bcsed.predict.budget import Budget, Costs, Plan, cheap, process_age_s
-from bcsed.predict.run import Drive, recordings_of
-from bcsed.predict.store import Memory, Part
-from bcsed.scores import table as rows
+from bcsed.predict.assemble import ScoreAssembler
+from bcsed.predict.blocks import Windowing, make_views
+from bcsed.predict.budget import Budget, CostModel, RefinementPlanner, cheapest_view, process_age_s
+from bcsed.predict.run import PredictionRun, describe_recordings
+from bcsed.predict.store import MemoryStore, StoredScores
+from bcsed.scores.table import read_table
 
-SLIDING = Rows(windows="sliding", stride_s=1.0)
+SLIDING = Windowing(windows="sliding", stride_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def trio(tiny, network, tmp_path_factory):
         shifted = copy.deepcopy(network)
         shifted.heads[0].what[-1].bias.data += bias
         folder = tmp_path_factory.mktemp("trio") / "bundle"
-        made.append(export.export(shifted, folder, contract=tiny.contract, priors=np.full(3, 0.2, "float32")))
+        made.append(export(shifted, folder, contract=tiny.contract, priors=np.full(3, 0.2, "float32")))
     return made
 
 
@@ -58,14 +59,14 @@ class Slow:
 
     def __init__(self, monkeypatch, seconds: float) -> None:
         self.seconds, self.n = seconds, 0
-        original = ensemble.GraphListener.submit
+        original = GraphListener.submit
 
         def submit(listener, window, done):
             self.n += 1
             time.sleep(self.seconds)
             return original(listener, window, done)
 
-        monkeypatch.setattr(ensemble.GraphListener, "submit", submit)
+        monkeypatch.setattr(GraphListener, "submit", submit)
 
 
 def from_now(seconds: float, **options) -> Budget:
@@ -92,7 +93,7 @@ def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path
     told = json.loads((tmp_path / "out" / "manifest.json").read_text())["budget"]
     assert told["left_out"] == list(result.left_out)
     assert told["passes"][0]["complete"]
-    assert len(rows.read(tmp_path / "out" / "submission.csv")) == len(whole.scores)
+    assert len(read_table(tmp_path / "out" / "submission.csv")) == len(whole.scores)
 
 
 @pytest.mark.slow
@@ -105,18 +106,18 @@ def test_with_time_enough_everything_is_had_and_the_answer_is_the_same(trio, min
 
 def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minutes):
     """Rows stay comparable; a closer look by a member that counts is used where it was had."""
-    members = ensemble.from_bundles(trio)
-    named = recordings_of(sorted(minutes.iterdir())[:3])
-    wanted = looks_of(members, Rows(), (0.0, 1.0))
-    store = Memory()
+    members = from_bundles(trio)
+    named = describe_recordings(sorted(minutes.iterdir())[:3])
+    wanted = make_views(members, Windowing(), (0.0, 1.0))
+    store = MemoryStore()
 
     def answer(recording: int, look, value: float) -> None:
-        store.put([(named[recording].key, Part({look.name: np.full((5, 3), value, np.float32)}))])
+        store.put([(named[recording].key, StoredScores({look.name: np.full((5, 3), value, np.float32)}))])
 
-    drive = Drive(members, named, wanted, store)
+    drive = PredictionRun(members, named, wanted, store)
     for recording in range(3):
-        answer(recording, cheap(0, members, 5), 0.1)
-        answer(recording, cheap(2, members, 5), 0.3)
+        answer(recording, cheapest_view(0, members, 5), 0.1)
+        answer(recording, cheapest_view(2, members, 5), 0.3)
     answer(0, wanted[0], 0.2)
     answer(0, wanted[1], 0.4)
     answer(1, wanted[1], 0.6)
@@ -124,11 +125,11 @@ def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minut
     answer(0, wanted[2], 0.9)
     answer(1, wanted[2], 0.9)
     assert drive.heard() == [0, 2]
-    table = [scored.table.iloc[0, 0] for scored in Table(drive, members.classes)]
+    table = [scored.table.iloc[0, 0] for scored in ScoreAssembler(drive, members.classes)]
     np.testing.assert_allclose(table, [(0.3 + 0.3) / 2, (0.6 + 0.3) / 2, (0.1 + 0.3) / 2], rtol=1e-6)
-    answer(2, cheap(1, members, 5), 0.6)
+    answer(2, cheapest_view(1, members, 5), 0.6)
     assert drive.heard() == [0, 1, 2]
-    table = [scored.table.iloc[0, 0] for scored in Table(drive, members.classes)]
+    table = [scored.table.iloc[0, 0] for scored in ScoreAssembler(drive, members.classes)]
     np.testing.assert_allclose(table, [1.5 / 3, 1.8 / 3, 1.0 / 3], rtol=1e-6)
 
 
@@ -150,7 +151,7 @@ def test_what_there_was_no_time_for_is_filled_and_listed(tiny, minutes, tmp_path
     assert len(result.scores) == 80
     assert np.allclose(result.scores.iloc[-5:], 0.2)
     assert not np.allclose(result.scores.iloc[:5], 0.2)
-    assert len(rows.read(out / "submission.csv")) == 80
+    assert len(read_table(out / "submission.csv")) == 80
     monkeypatch.undo()
     again = predict.predict([tiny], [minutes], budget=from_now(60), out=out)
     assert again.n_failed == 0
@@ -208,7 +209,7 @@ def test_a_run_that_hangs_is_ended_with_every_row(tiny, minutes, tmp_path):
     assert done.returncode == 3, done.stderr
     assert time.monotonic() - began < 60 * 0.7 + 5
     assert "the run hung beyond its budget" in done.stderr
-    table = rows.read(tmp_path / "out" / "submission.csv")
+    table = read_table(tmp_path / "out" / "submission.csv")
     assert len(table) == 80
     assert not np.allclose(table.iloc[0], table.iloc[-1])
 
@@ -226,11 +227,11 @@ def test_the_plan_ends_and_never_begins_a_member_that_does_not_fit(tiny, costs, 
         contract, steps = tiny.contract, tiny.steps
 
     n = len(costs)
-    members = ensemble.Ensemble(tuple(Silent() for _ in range(n)), (1.0,) * n)
-    wanted = looks_of(members, Rows(), shifts)
-    told, plan = Costs(costs, picture), Plan(members, wanted)
+    members = Ensemble(tuple(Silent() for _ in range(n)), (1.0,) * n)
+    wanted = make_views(members, Windowing(), shifts)
+    told, plan = CostModel(costs, picture), RefinementPlanner(members, wanted)
     first = plan.first(told)
-    assert told.of([first], members, 60) == min(told.of([cheap(k, members, 5)], members, 60) for k in range(n))
+    assert told.of([first], members, 60) == min(told.of([cheapest_view(k, members, 5)], members, 60) for k in range(n))
     had, heard, n_passes = {first: True}, {first.place}, 0
     while looks := plan.next(had, heard, told, 600.0, left):
         took = slower * told.of(looks, members, 600.0)
@@ -251,9 +252,9 @@ def test_members_come_before_closer_looks_and_shifts(tiny):
     class Silent:
         contract, steps = tiny.contract, tiny.steps
 
-    members = ensemble.Ensemble((Silent(), Silent()), (1.0, 1.0))
-    plan = Plan(members, looks_of(members, Rows(), (0.0, 1.5)))
-    told, order, had, heard = Costs([0.01, 0.01], 0.001), [], {cheap(0, members, 5): True}, {0}
+    members = Ensemble((Silent(), Silent()), (1.0, 1.0))
+    plan = RefinementPlanner(members, make_views(members, Windowing(), (0.0, 1.5)))
+    told, order, had, heard = CostModel([0.01, 0.01], 0.001), [], {cheapest_view(0, members, 5): True}, {0}
     # Never enough for all the rest at once.
     while looks := plan.next(had, heard, told, 600.0, 1.9):
         order += [look.name for look in looks]

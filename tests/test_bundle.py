@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from bcsed.config.contract import TINY_128, Contract, Net, Signal
+from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
-from bcsed.models import bundle, export
+from bcsed.models import bundle
+from bcsed.models.export import export
 from bcsed.models.network import SedNet
 
 
@@ -98,7 +99,7 @@ def test_class_order_permuted_by_a_forger_who_knows_the_fingerprint(copy, reseal
 def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
     signal = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
     other = Contract(signal=signal, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
-    export.export(network, tmp_path / "other", contract=other, priors=np.full(3, 0.2, "float32"))
+    export(network, tmp_path / "other", contract=other, priors=np.full(3, 0.2, "float32"))
     for name in ("model.xml", "model.bin"):
         shutil.copy(tmp_path / "other" / name, copy / name)
     reseal(copy, lambda _: None)
@@ -195,7 +196,7 @@ def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
     net, groups = Net(backbone="mobilenetv3_small_050", heads="taxon"), (2, 0, 1, 0)
     contract = Contract(signal=TINY_128, net=net, classes=("a", "b", "c", "d"), groups=groups)
     network = SedNet(TINY_128, net, 4, groups=groups).eval()
-    made = export.export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
+    made = export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
     assert made.contract == contract
     assert made.provenance["torch_openvino_difference"] < 1e-4
     assert max(bundle.check(made).values()) < 1e-5
@@ -215,7 +216,7 @@ def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
 
 
 def test_every_field_of_signal_alters_the_probe():
-    base = Signal(hop_length=1000, n_mels=64, n_frames=256)
+    base = Frontend(hop_length=1000, n_mels=64, n_frames=256)
     changes = {"sample_rate": 31_000, "n_fft": 1024, "hop_length": 900, "n_mels": 96, "fmin_hz": 60.0}
     changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "folds": 1, "channels": "repeat", "top_db": 70.0}
     assert set(changes) == set(to_dict(base))
@@ -232,8 +233,8 @@ def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monk
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(BundleError, match="already there"):
-        export.export(network, tmp_path / "taken", contract=contract, priors=priors)
-    monkeypatch.setattr(export, "parity", lambda *_: 0.5)
+        export(network, tmp_path / "taken", contract=contract, priors=priors)
+    monkeypatch.setattr("bcsed.models.export.parity", lambda *_: 0.5)
     with pytest.raises(BundleError, match=r"0\.5 away from torch .* nothing was sealed"):
-        export.export(network, tmp_path / "new", contract=contract, priors=priors)
+        export(network, tmp_path / "new", contract=contract, priors=priors)
     assert not (tmp_path / "new").exists()

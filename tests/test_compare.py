@@ -11,13 +11,13 @@ import pytest
 
 from bcsed import predict
 from bcsed.analysis import compare
-from bcsed.config import experiments
-from bcsed.config.contract import SIGNALS
+from bcsed.config.contract import FRONTENDS
+from bcsed.config.experiments import GROUPS, find_experiment
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.scores import metrics
-from bcsed.scores.evaluation import Answers
+from bcsed.scores.evaluation import Evaluation
 
 CLASSES = ("a", "b", "c")
 N_FILES, PER_FILE = 12, 6
@@ -34,11 +34,11 @@ def truth_and_noise() -> tuple[np.ndarray, np.ndarray]:
 
 def make_answers(
     skill: float, seed: int = 0, *, kind: str = "rows", prefix: str = "S", n_files: int = N_FILES
-) -> Answers:
+) -> Evaluation:
     truth, noise = (values[: n_files * PER_FILE] for values in truth_and_noise())
     files = [f"{prefix}{k:02}" for k in range(n_files) for _ in range(PER_FILE)]
     own = np.random.default_rng([2, seed]).random(noise.shape)
-    return Answers(
+    return Evaluation(
         kind=kind,
         ids=tuple(f"{name}_{5 * (k % PER_FILE + 1)}" for k, name in enumerate(files)),
         files=tuple(files),
@@ -50,7 +50,7 @@ def make_answers(
 
 def make_run(
     folder: Path,
-    answers: Answers | None,
+    answers: Evaluation | None,
     *,
     name: str = "tiny",
     fold: int | None = 0,
@@ -62,8 +62,8 @@ def make_run(
     **changes,
 ) -> Path:
     """Write what a finished training leaves, but for its checkpoints."""
-    row = experiments.find("tiny").vary(name, **{"fit__epochs": 3, "fit__warmup_epochs": 1, **changes})
-    recipe = {group: to_dict(getattr(row, group)) for group in experiments.GROUPS}
+    row = find_experiment("tiny").vary(name, **{"fit__epochs": 3, "fit__warmup_epochs": 1, **changes})
+    recipe = {group: to_dict(getattr(row, group)) for group in GROUPS}
     contract = {"signal": recipe["signal"], "net": recipe["net"], "classes": list(classes)}
     told = {"experiment": name, "recipe": recipe, "contract": contract, "fold": fold, "sources": sources or {}}
     folder.mkdir(parents=True)
@@ -73,21 +73,21 @@ def make_run(
     history = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "row_auc": [0.5, 0.6, 0.7], "seconds": [seconds] * 3}
     pd.DataFrame(history).to_csv(folder / "metrics.csv", index=False)
     if answers is not None:
-        compare.write_answers(folder / f"answers-{checkpoint}.npz", answers)
+        compare.write_evaluation(folder / f"answers-{checkpoint}.npz", answers)
     return folder
 
 
-def two(tmp_path: Path, second: Answers, **changes) -> pd.DataFrame:
+def two(tmp_path: Path, second: Evaluation, **changes) -> pd.DataFrame:
     """Compare a run with another one."""
     first = make_run(tmp_path / "first", make_answers(0.3))
     other = make_run(tmp_path / "second", second, **changes)
-    return compare.table([compare.read(first), compare.read(other)])
+    return compare.compare_variants([compare.read_run(first), compare.read_run(other)])
 
 
 class TestRead:
     def test_a_run(self, tmp_path):
         answers = make_answers(0.5)
-        run = compare.read(make_run(tmp_path / "run", answers, fold=2, fit__seed=7))
+        run = compare.read_run(make_run(tmp_path / "run", answers, fold=2, fit__seed=7))
         assert (run.name, run.experiment, run.fold, run.seed) == ("run", "tiny", 2, 7)
         assert (run.epochs, run.seconds, run.checkpoint, run.classes) == (3, 6.0, "last", CLASSES)
         assert run.answers is not None
@@ -98,50 +98,50 @@ class TestRead:
 
     def test_the_best_checkpoint_is_preferred(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.1))
-        compare.write_answers(folder / "answers-best.npz", make_answers(0.9))
-        best, last = compare.read(folder), compare.read(folder, checkpoint="last")
+        compare.write_evaluation(folder / "answers-best.npz", make_answers(0.9))
+        best, last = compare.read_run(folder), compare.read_run(folder, checkpoint="last")
         assert (best.checkpoint, last.checkpoint) == ("best", "last")
         assert best.answers.scores.mean() > last.answers.scores.mean()
         with pytest.raises(ConfigError, match="checkpoint must be best or last, got 'first'"):
-            compare.read(folder, checkpoint="first")
+            compare.read_run(folder, checkpoint="first")
 
     def test_no_run(self, tmp_path):
         with pytest.raises(DataError, match=r"is neither a run nor a bundle: it has no run\.json and no bundle\.json"):
-            compare.read(tmp_path)
+            compare.read_run(tmp_path)
 
     def test_unfinished(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.5))
         pd.read_csv(folder / "metrics.csv").head(1).to_csv(folder / "metrics.csv", index=False)
         with pytest.raises(DataError, match=r"is not finished: 1 of 3 epochs are trained; go on with .*--resume"):
-            compare.read(folder)
+            compare.read_run(folder)
         (folder / "metrics.csv").unlink()
         with pytest.raises(DataError, match="is not finished: 0 of 3 epochs"):
-            compare.read(folder)
+            compare.read_run(folder)
 
     def test_nothing_was_held_out(self, tmp_path):
-        run = compare.read(make_run(tmp_path / "run", None))
+        run = compare.read_run(make_run(tmp_path / "run", None))
         assert run.answers is None
         with pytest.raises(DataError, match="has no answers to compare: nothing was held out of it; score it on"):
-            compare.table([run])
+            compare.compare_variants([run])
 
     def test_answers_of_other_classes(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.5), classes=("a", "b", "d", "e"))
         with pytest.raises(DataError, match=r"answers-last\.npz does not belong to this run: class 'c' .* \(3 such"):
-            compare.read(folder)
+            compare.read_run(folder)
 
     @pytest.mark.parametrize("name", ["run.json", "metrics.csv", "answers-last.npz"])
     def test_damaged_files(self, tmp_path, name):
         folder = make_run(tmp_path / "run", make_answers(0.5))
         (folder / name).write_bytes(b"\x93\x00 no such thing")
         with pytest.raises(DataError, match=rf"{name}(: not readable as npz| is damaged)"):
-            compare.read(folder)
+            compare.read_run(folder)
 
     def test_a_description_that_lacks_a_part(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.5))
         told = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps({k: v for k, v in told.items() if k != "recipe"}))
         with pytest.raises(DataError, match=r"run\.json is damaged: it lacks recipe"):
-            compare.read(folder)
+            compare.read_run(folder)
 
     @pytest.mark.parametrize(
         ("part", "key", "value"),
@@ -158,37 +158,37 @@ class TestRead:
         told[part][key] = value
         (folder / "run.json").write_text(json.dumps(told))
         with pytest.raises(DataError, match=r"run\.json is damaged: not readable as the description of a run"):
-            compare.read(folder)
+            compare.read_run(folder)
 
     def test_a_bundle(self, tiny):
         with pytest.raises(DataError, match="does not say how it was trained"):
-            compare.read(tiny.path)
+            compare.read_run(tiny.path)
 
 
 class TestAnswers:
     def test_cut_short_anywhere(self, tmp_path):
         file = tmp_path / "answers.npz"
-        compare.write_answers(file, make_answers(0.5))
+        compare.write_evaluation(file, make_answers(0.5))
         whole = file.read_bytes()
         for share in (0.0, 0.2, 0.5, 0.9, 0.99):
             file.write_bytes(whole[: int(share * len(whole))])
             with pytest.raises(DataError, match=r"answers\.npz: not readable as npz"):
-                compare.read_answers(file)
+                compare.read_evaluation(file)
 
     def test_a_flipped_byte(self, tmp_path):
         file = tmp_path / "answers.npz"
-        compare.write_answers(file, make_answers(0.5))
+        compare.write_evaluation(file, make_answers(0.5))
         whole = bytearray(file.read_bytes())
         whole[len(whole) // 2] ^= 0xFF
         file.write_bytes(whole)
         with pytest.raises(DataError, match=r"answers\.npz(: not readable| is damaged)"):
-            compare.read_answers(file)
+            compare.read_evaluation(file)
 
     def test_no_pickle_is_read(self, tmp_path):
         arrays = {name: np.array([{}], object) for name in ("kind", "ids", "files", "classes", "truth", "scores")}
         np.savez(tmp_path / "answers.npz", **arrays)
         with pytest.raises(DataError, match="not readable as npz"):
-            compare.read_answers(tmp_path / "answers.npz")
+            compare.read_evaluation(tmp_path / "answers.npz")
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -205,12 +205,12 @@ class TestAnswers:
     )
     def test_arrays_that_do_not_fit(self, tmp_path, change, told):
         file = tmp_path / "answers.npz"
-        compare.write_answers(file, make_answers(0.5))
+        compare.write_evaluation(file, make_answers(0.5))
         with np.load(file) as stored:
             arrays = {**stored, **change}
         np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
         with pytest.raises(DataError, match=told):
-            compare.read_answers(file)
+            compare.read_evaluation(file)
 
     def test_a_task_does_not_depend_on_order_and_on_nothing_else(self):
         first = make_answers(0.3)
@@ -225,7 +225,7 @@ class TestAnswers:
                 "truth": first.truth[order][:, ::-1],
                 "scores": 0 * first.scores,
             }
-            return Answers(**{**values, **changes})
+            return Evaluation(**{**values, **changes})
 
         assert ordered().task == first.task
         assert ordered(kind="clips").task != first.task
@@ -237,7 +237,7 @@ class TestAnswers:
 class TestTable:
     def test_one_run_has_the_interval_of_the_bootstrap(self, tmp_path):
         answers = make_answers(0.3)
-        line = compare.table([compare.read(make_run(tmp_path / "run", answers))], n_draws=4000).iloc[0]
+        line = compare.compare_variants([compare.read_run(make_run(tmp_path / "run", answers))], n_draws=4000).iloc[0]
         assert line["auc"] == pytest.approx(metrics.macro_auc(answers.truth, answers.scores)[0])
         rng = np.random.default_rng(3)
         wanted = metrics.bootstrap_auc(answers.truth, answers.scores, answers.files, n=4000, rng=rng)
@@ -252,36 +252,38 @@ class TestTable:
         scores = np.array([[0.9], [0.1], [0.2], [0.8]], np.float32)
         truth = np.array([[1], [0], [1], [0]], np.uint8)
         ids = ("good_5", "good_10", "bad_5", "bad_10")
-        answers = Answers(
+        answers = Evaluation(
             kind="rows", ids=ids, files=("good", "good", "bad", "bad"), classes=("a",), truth=truth, scores=scores
         )
-        line = compare.table([compare.read(make_run(tmp_path / "run", answers, classes=("a",)))]).iloc[0]
+        line = compare.compare_variants([compare.read_run(make_run(tmp_path / "run", answers, classes=("a",)))]).iloc[0]
         assert (line["auc"], line["low"], line["high"]) == (0.75, 0.0, 1.0)
 
     def test_seeds_are_one_variant_drawn_jointly(self, tmp_path):
         made = [make_answers(0.3, seed) for seed in range(3)]
         runs = [
-            compare.read(make_run(tmp_path / f"s{seed}", answers, fit__seed=seed, seconds=1.0 + seed))
+            compare.read_run(make_run(tmp_path / f"s{seed}", answers, fit__seed=seed, seconds=1.0 + seed))
             for seed, answers in enumerate(made)
         ]
-        table = compare.table(runs, n_draws=300)
+        table = compare.compare_variants(runs, n_draws=300)
         assert len(table) == 1
         line = table.iloc[0]
         assert (line["seeds"], line["folds"], line["n_runs"], line["seconds"]) == ("0, 1, 2", "0", 3, 6.0)
         assert line["auc"] == pytest.approx(np.mean([metrics.macro_auc(a.truth, a.scores)[0] for a in made]))
         # Were seeds drawn each for itself, their mean would seem surer than any of them by the root of 3.
-        widths = [np.diff(compare.table([run], n_draws=300)[["low", "high"]].to_numpy()[0])[0] for run in runs]
+        widths = [
+            np.diff(compare.compare_variants([run], n_draws=300)[["low", "high"]].to_numpy()[0])[0] for run in runs
+        ]
         assert line["high"] - line["low"] > 0.8 * np.mean(widths)
 
     def test_folds_are_one_variant_drawn_apart(self, tmp_path):
         runs = [
-            compare.read(make_run(tmp_path / f"f{fold}", make_answers(0.3, prefix=f"F{fold}_"), fold=fold))
+            compare.read_run(make_run(tmp_path / f"f{fold}", make_answers(0.3, prefix=f"F{fold}_"), fold=fold))
             for fold in range(4)
         ]
-        line = compare.table(runs).iloc[0]
+        line = compare.compare_variants(runs).iloc[0]
         assert (line["folds"], line["n_runs"]) == ("0, 1, 2, 3", 4)
         assert line["scored_on"] == "288 soundscape rows of 48 recordings"
-        one = compare.table(runs[:1]).iloc[0]
+        one = compare.compare_variants(runs[:1]).iloc[0]
         assert line["high"] - line["low"] < 0.75 * (one["high"] - one["low"])
 
     def test_other_pseudolabels_are_another_variant_but_not_their_number_in_a_fold(self, tmp_path):
@@ -295,7 +297,7 @@ class TestTable:
             )
             for k, (sha, n, fold) in enumerate(given)
         ]
-        table = compare.table([compare.read(run) for run in runs], n_draws=10)
+        table = compare.compare_variants([compare.read_run(run) for run in runs], n_draws=10)
         assert table["folds"].tolist() == ["0, 1", "0"]
         assert table["differs"].tolist() == ["", "sources.pseudolabels.sha256: aa -> bb"]
 
@@ -307,7 +309,9 @@ class TestTable:
             make_run(tmp_path / "h0", hard, fold=1),
         ]
         aucs = [metrics.macro_auc(a.truth, a.scores)[0] for a in (easy, hard)]
-        assert compare.table([compare.read(run) for run in runs])["auc"].tolist() == [pytest.approx(np.mean(aucs))]
+        assert compare.compare_variants([compare.read_run(run) for run in runs])["auc"].tolist() == [
+            pytest.approx(np.mean(aucs))
+        ]
 
     def test_pairing_tightens_the_interval_of_the_difference(self, tmp_path):
         table = two(tmp_path, make_answers(0.4, 1), data__label_target=0.8)
@@ -324,7 +328,7 @@ class TestTable:
         """Also in another order of items and classes."""
         same = make_answers(0.3)
         order = np.random.default_rng(5).permutation(72)
-        turned = Answers(
+        turned = Evaluation(
             kind="rows",
             ids=tuple(same.ids[k] for k in order),
             files=tuple(same.files[k] for k in order),
@@ -349,7 +353,7 @@ class TestTable:
     def test_what_both_have_is_paired(self, tmp_path):
         runs = [make_run(tmp_path / f"f{k}", make_answers(0.3, prefix=f"F{k}"), fold=k) for k in range(3)]
         runs.append(make_run(tmp_path / "other", make_answers(0.4, prefix="F1"), fold=1, fit__lr=2e-3))
-        line = compare.table([compare.read(run) for run in runs]).iloc[1]
+        line = compare.compare_variants([compare.read_run(run) for run in runs]).iloc[1]
         first, second = (metrics.macro_auc(a.truth, a.scores)[0] for a in (make_answers(0.3), make_answers(0.4)))
         assert line["gain"] == pytest.approx(second - first)
         assert "(of 1 held-out sets here and 3 there, 1 in common): the gain is on that part" in line["note"]
@@ -358,26 +362,28 @@ class TestTable:
         """Two seeds that deal other folds share recordings, which are not two witnesses."""
         whole, part = make_answers(0.3), make_answers(0.3, 1, n_files=11)
         runs = [make_run(tmp_path / "0", whole), make_run(tmp_path / "1", part, fit__seed=1)]
-        both = compare.table([compare.read(run) for run in runs]).iloc[0]
-        alone = compare.table([compare.read(runs[0])]).iloc[0]
+        both = compare.compare_variants([compare.read_run(run) for run in runs]).iloc[0]
+        alone = compare.compare_variants([compare.read_run(runs[0])]).iloc[0]
         assert both["n_runs"] == 2
         assert both["high"] - both["low"] > 0.85 * (alone["high"] - alone["low"])
 
     def test_order_does_not_matter_and_nothing_is_random(self, tmp_path):
         runs = [
-            compare.read(
+            compare.read_run(
                 make_run(tmp_path / f"{lr}-{seed}", make_answers(0.3 + lr * 50, seed), fit__lr=lr, fit__seed=seed)
             )
             for lr, seed in itertools.product((1e-3, 2e-3), (0, 1))
         ]
-        straight = compare.table(runs)
-        pd.testing.assert_frame_equal(straight, compare.table(runs))
-        turned = compare.table([runs[1], runs[0], runs[3], runs[2]])
+        straight = compare.compare_variants(runs)
+        pd.testing.assert_frame_equal(straight, compare.compare_variants(runs))
+        turned = compare.compare_variants([runs[1], runs[0], runs[3], runs[2]])
         pd.testing.assert_frame_equal(straight, turned, rtol=1e-9)
         assert len(straight) == 2
 
     def test_one_recording_has_no_interval(self, tmp_path):
-        line = compare.table([compare.read(make_run(tmp_path / "r", make_answers(0.3, n_files=1)))]).iloc[0]
+        line = compare.compare_variants(
+            [compare.read_run(make_run(tmp_path / "r", make_answers(0.3, n_files=1)))]
+        ).iloc[0]
         assert np.isnan([line["low"], line["high"]]).all()
         assert np.isfinite(line["auc"])
         assert line["note"] == "There is no interval: it would need more recordings."
@@ -387,18 +393,18 @@ class TestTable:
         truth = some.truth.copy()
         truth[:, 2] = 0
         parts = {"kind": "rows", "ids": some.ids, "files": some.files, "classes": CLASSES, "scores": some.scores}
-        line = two(tmp_path, Answers(**parts, truth=truth), fit__seed=1).iloc[0]
+        line = two(tmp_path, Evaluation(**parts, truth=truth), fit__seed=1).iloc[0]
         assert line["n_classes"] == "2-3"
-        folder = make_run(tmp_path / "none", Answers(**parts, truth=0 * truth))
+        folder = make_run(tmp_path / "none", Evaluation(**parts, truth=0 * truth))
         with pytest.raises(DataError, match="none: none of 3 classes has both a row with and a row without it"):
-            compare.table([compare.read(folder)])
+            compare.compare_variants([compare.read_run(folder)])
 
     def test_refusals(self, tmp_path):
         with pytest.raises(DataError, match="there is nothing to compare"):
-            compare.table([])
-        run = compare.read(make_run(tmp_path / "run", make_answers(0.3)))
+            compare.compare_variants([])
+        run = compare.read_run(make_run(tmp_path / "run", make_answers(0.3)))
         with pytest.raises(DataError, match="is named more than once"):
-            compare.table([run, run])
+            compare.compare_variants([run, run])
 
 
 class TestDiffers:
@@ -412,9 +418,9 @@ class TestDiffers:
         ]
 
     def test_signals_go_by_their_names_where_they_have_one(self, tmp_path):
-        table = two(tmp_path, make_answers(0.3), signal=SIGNALS["WIDE_256"])
+        table = two(tmp_path, make_answers(0.3), signal=FRONTENDS["WIDE_256"])
         assert table["differs"][1] == "signal: TINY_128 -> WIDE_256"
-        own = compare.differs({"signal": to_dict(SIGNALS["TINY_128"])}, {"signal": {"n_mels": 32}})
+        own = compare.describe_difference({"signal": to_dict(FRONTENDS["TINY_128"])}, {"signal": {"n_mels": 32}})
         assert own.startswith("signal.sample_rate: 32000 -> not there; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):
@@ -423,26 +429,26 @@ class TestDiffers:
         assert table["differs"].tolist() == ["", ""]
 
     def test_classes(self):
-        told = compare.differs({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
+        told = compare.describe_difference({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
         assert told == "classes: 2 (a, b, ...) -> 3 (a, c, ...)"
 
 
 class TestShown:
     def test_text_and_files(self, tmp_path):
         runs = [
-            compare.read(make_run(tmp_path / "a", make_answers(0.3))),
-            compare.read(make_run(tmp_path / "b", make_answers(0.4), fit__lr=2e-3)),
-            compare.read(make_run(tmp_path / "c", make_answers(0.4, prefix="T"), fit__loss="focal")),
+            compare.read_run(make_run(tmp_path / "a", make_answers(0.3))),
+            compare.read_run(make_run(tmp_path / "b", make_answers(0.4), fit__lr=2e-3)),
+            compare.read_run(make_run(tmp_path / "c", make_answers(0.4, prefix="T"), fit__loss="focal")),
         ]
-        table = compare.table(runs, n_draws=100)
-        shown = compare.show(table).splitlines()
+        table = compare.compare_variants(runs, n_draws=100)
+        shown = compare.format_table(table).splitlines()
         assert " ".join(shown[0].split()) == "experiment runs folds seeds AUC 95 % classes gain 95 % time per run"
         starts = {line.index("tiny") for line in shown[1:4]}
         assert len(starts) == 1
         assert f"{table['gain'][1]:+.4f}" in shown[2]
         assert "2  fit.lr: 0.001 -> 0.002" in shown
         assert any(line.startswith("3  It was scored on other data") for line in shown)
-        out = compare.write(table, tmp_path / "out", runs)
+        out = compare.write_table(table, tmp_path / "out", runs)
         assert sorted(path.name for path in out.iterdir()) == ["compare.csv", "compare.md", "compare.png", "curves.png"]
         again = pd.read_csv(out / "compare.csv", keep_default_na=False, na_values={"gain": ""})
         assert again.columns.tolist() == table.columns.tolist()
@@ -452,8 +458,8 @@ class TestShown:
         assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
     def test_no_column_of_gains_where_there_is_none(self, tmp_path):
-        table = compare.table([compare.read(make_run(tmp_path / "a", make_answers(0.3)))], n_draws=10)
-        assert "gain" not in compare.show(table)
+        table = compare.compare_variants([compare.read_run(make_run(tmp_path / "a", make_answers(0.3)))], n_draws=10)
+        assert "gain" not in compare.format_table(table)
 
 
 class TestTruth:
@@ -478,7 +484,7 @@ class TestTruth:
             compare.read_truth(tmp_path / "wide.csv", CLASSES)
 
 
-SMALL = experiments.find("tiny").vary(
+SMALL = find_experiment("tiny").vary(
     "small",
     net__backbone="mobilenetv3_small_050",
     fit__epochs=1,
@@ -493,7 +499,7 @@ SMALL = experiments.find("tiny").vary(
 def trained(year, tmp_path_factory):
     """Two seeds of a real, short training."""
     out = tmp_path_factory.mktemp("named")
-    return compare.run_named([SMALL], year, out, seeds=(0, 1), fold=0, jobs=2)
+    return compare.train_grid([SMALL], year, out, seeds=(0, 1), fold=0, jobs=2)
 
 
 TRUTH = ["row_id,frog1,cuckoo1"] + [
@@ -508,7 +514,9 @@ def heard(trained, year, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heard")
     shutil.copytree(trained[0], folder / "run")
     (folder / "truth.csv").write_text("\n".join(TRUTH) + "\n")
-    compare.on_soundscapes(compare.read(folder / "run"), [year / "test_soundscapes"], folder / "truth.csv", jobs=2)
+    compare.evaluate_on_soundscapes(
+        compare.read_run(folder / "run"), [year / "test_soundscapes"], folder / "truth.csv", jobs=2
+    )
     return folder
 
 
@@ -528,7 +536,7 @@ class TestOnSoundscapes:
         run, truth = scored
         scores = predict.predict([bundle.load(run / "compare-bundle")], [year / "test_soundscapes"]).scores
         monkeypatch.setattr(predict, "predict", no_prediction)
-        answers = compare.on_soundscapes(compare.read(run), [year / "test_soundscapes"], truth)
+        answers = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert (answers.kind, answers.classes) == ("rows", ("frog1", "cuckoo1"))
         assert set(answers.files) == {"soundscape_0", "soundscape_1", "soundscape_2"}
         assert answers.truth.tolist() == [[int(cell) for cell in line.split(",")[1:]] for line in TRUTH[1:]]
@@ -540,66 +548,66 @@ class TestOnSoundscapes:
         run, truth = scored
         before = bundle.load(run / "compare-bundle").provenance["exported"]
         truth.write_text("\n".join(TRUTH[:9]) + "\n")
-        assert len(compare.on_soundscapes(compare.read(run), [year / "test_soundscapes"], truth).ids) == 8
+        assert len(compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth).ids) == 8
         assert bundle.load(run / "compare-bundle").provenance["exported"] == before
         assert len(list(run.glob("answers-truth-*.npz"))) == 2
 
     def test_a_bundle_of_another_checkpoint_is_made_anew(self, scored, trained, year):
         run, truth = scored
-        first = compare.on_soundscapes(compare.read(run), [year / "test_soundscapes"], truth)
+        first = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         for name in ("best.pt", "last.pt"):
             shutil.copy(trained[1] / name, run / name)
-        second = compare.on_soundscapes(compare.read(run), [year / "test_soundscapes"], truth)
+        second = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert np.abs(first.scores - second.scores).max() > 1e-4
 
     def test_a_damaged_bundle_is_made_anew(self, scored, year):
         run, truth = scored
         kept = next(iter(run.glob("answers-truth-*.npz")))
-        first = compare.read_answers(kept)
+        first = compare.read_evaluation(kept)
         kept.unlink()
         (run / "compare-bundle" / "model.bin").write_bytes(b"damaged")
-        again = compare.on_soundscapes(compare.read(run), [year / "test_soundscapes"], truth)
+        again = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         np.testing.assert_allclose(again.scores, first.scores, atol=1e-6)
 
     def test_a_bundle_as_it_is(self, scored, year, tmp_path):
         run, truth = scored
-        wanted = compare.read_answers(next(iter(run.glob("answers-truth-*.npz"))))
-        sealed = compare.read(run / "compare-bundle")
+        wanted = compare.read_evaluation(next(iter(run.glob("answers-truth-*.npz"))))
+        sealed = compare.read_run(run / "compare-bundle")
         assert (sealed.experiment, sealed.fold, sealed.seed, sealed.answers) == ("small", 0, 0, None)
-        assert sealed.settings == compare.read(run).settings
+        assert sealed.settings == compare.read_run(run).settings
         before = sorted(sealed.path.iterdir())
-        found = compare.on_soundscapes(sealed, [year / "test_soundscapes"], truth, keep=tmp_path / "kept")
+        found = compare.evaluate_on_soundscapes(sealed, [year / "test_soundscapes"], truth, keep=tmp_path / "kept")
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
         assert sorted(sealed.path.iterdir()) == before
         assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".npz"]
         (sealed.path / "model.bin").write_bytes(b"damaged")
         with pytest.raises(BundleError, match=r"model\.bin was changed after sealing"):
-            compare.on_soundscapes(sealed, [year / "test_soundscapes"], truth)
+            compare.evaluate_on_soundscapes(sealed, [year / "test_soundscapes"], truth)
 
     def test_rows_that_cannot_be_scored(self, scored, year):
-        run, truth = compare.read(scored[0]), scored[1]
+        run, truth = compare.read_run(scored[0]), scored[1]
         with pytest.raises(
             DataError, match=r"2 of 3 recordings that .*truth\.csv names are not among .* 'soundscape_0'"
         ):
-            compare.on_soundscapes(run, [year / "test_soundscapes" / "soundscape_1.ogg"], truth)
+            compare.evaluate_on_soundscapes(run, [year / "test_soundscapes" / "soundscape_1.ogg"], truth)
         truth.write_text("\n".join([*TRUTH, "soundscape_2_90,1,0"]) + "\n")
         with pytest.raises(DataError, match=r"1 of 13 rows of .*truth\.csv have no score, 'soundscape_2_90' first"):
-            compare.on_soundscapes(run, [year / "test_soundscapes"], truth)
+            compare.evaluate_on_soundscapes(run, [year / "test_soundscapes"], truth)
         truth.write_text("\n".join([*TRUTH, "soundscape_0_5,0.5,0"]).replace("soundscape_0_5,0,0\n", "") + "\n")
         with pytest.raises(DataError, match=r"truth\.csv: truth must be 0 or 1, got 0\.5"):
-            compare.on_soundscapes(run, [year / "test_soundscapes"], truth)
+            compare.evaluate_on_soundscapes(run, [year / "test_soundscapes"], truth)
 
     def test_an_unreadable_recording(self, scored, year, tmp_path):
         run, truth = scored
         shutil.copytree(year / "test_soundscapes", tmp_path / "sounds")
         (tmp_path / "sounds" / "soundscape_1.ogg").write_text("no sound")
         with pytest.raises(DataError, match=r"4 of 12 rows .* 'soundscape_1_5' first \(.*soundscape_1\.ogg: not read"):
-            compare.on_soundscapes(compare.read(run), [tmp_path / "sounds"], truth)
+            compare.evaluate_on_soundscapes(compare.read_run(run), [tmp_path / "sounds"], truth)
 
 
 class TestRunNamed:
     def test_real_runs_can_be_compared(self, trained):
-        table = compare.table([compare.read(folder) for folder in trained])
+        table = compare.compare_variants([compare.read_run(folder) for folder in trained])
         assert [folder.name for folder in trained] == ["small-s0", "small-s1"]
         assert table["seeds"].tolist() == ["0, 1"]
         told = [pd.read_csv(folder / "metrics.csv")["clip_auc"].iloc[-1] for folder in trained]
@@ -617,7 +625,7 @@ class TestRunNamed:
             return out
 
         other = SMALL.vary("other", fit__lr=2e-3)
-        folders = compare.run_named(
+        folders = compare.train_grid(
             [SMALL, other],
             year,
             tmp_path,
@@ -642,16 +650,16 @@ class TestRunNamed:
             raise AssertionError
 
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fit\.lr: 0\.001 -> 0\.002\); name"):
-            compare.run_named([SMALL.vary("small", fit__lr=2e-3)], year, out, train=never)
+            compare.train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out, train=never)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fold: 0 -> 2\)"):
-            compare.run_named([SMALL], year, out, fold=2, train=never)
-        assert compare.run_named([SMALL], year, out, train=never) == [out / "small-s0"]
+            compare.train_grid([SMALL], year, out, fold=2, train=never)
+        assert compare.train_grid([SMALL], year, out, train=never) == [out / "small-s0"]
 
     def test_refusals(self, year, tmp_path):
         with pytest.raises(ConfigError, match="there is nothing to train"):
-            compare.run_named([], year, tmp_path)
+            compare.train_grid([], year, tmp_path)
         with pytest.raises(ConfigError, match=r"two trainings would share the folder .*small-s0"):
-            compare.run_named([SMALL, SMALL], year, tmp_path)
+            compare.train_grid([SMALL, SMALL], year, tmp_path)
 
 
 QUICK = (

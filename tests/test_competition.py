@@ -17,10 +17,10 @@ from bcsed.data.competitions import (
     COMPETITIONS,
     FOLDERS,
     Competition,
-    class_list,
-    detect,
-    parse_name,
-    taxa,
+    detect_competition,
+    parse_recording_name,
+    read_class_list,
+    read_taxa,
 )
 from bcsed.data.label_files import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
 from bcsed.errors import DataError
@@ -70,21 +70,21 @@ def own(folder: Path, *clips: str) -> Path:
 
 class TestDetect:
     def test_each_year_by_its_files(self, year: Path) -> None:
-        assert detect(year) is BIRDCLEF_2025
+        assert detect_competition(year) is BIRDCLEF_2025
         write(year, "train_soundscapes_labels.csv", "filename,start,end,primary_label")
-        assert detect(str(year)) is BIRDCLEF_2026
+        assert detect_competition(str(year)) is BIRDCLEF_2026
 
     def test_own_recordings(self, tmp_path: Path) -> None:
-        assert detect(own(tmp_path, "owl/a.wav")) is FOLDERS
+        assert detect_competition(own(tmp_path, "owl/a.wav")) is FOLDERS
 
     def test_tells_what_it_found(self, tmp_path: Path) -> None:
         write(tmp_path, "train_labels.csv", "x")
         with pytest.raises(DataError, match=r"no competition fits what is there \(train_labels.csv\)"):
-            detect(tmp_path)
+            detect_competition(tmp_path)
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="nowhere: there is no such folder"):
-            detect(tmp_path / "nowhere")
+            detect_competition(tmp_path / "nowhere")
 
     def test_names_are_the_keys(self) -> None:
         assert all(name == value.name for name, value in COMPETITIONS.items())
@@ -92,52 +92,52 @@ class TestDetect:
 
 class TestClassList:
     def test_order_is_the_submission(self, year: Path) -> None:
-        assert class_list(year, BIRDCLEF_2025) == CLASSES
+        assert read_class_list(year, BIRDCLEF_2025) == CLASSES
 
     def test_taxonomy_where_there_is_no_submission(self, year: Path) -> None:
         (year / "sample_submission.csv").unlink()
-        assert class_list(year, BIRDCLEF_2025) == ("ywcpar", "grekis", "1139490", "24", "024")
+        assert read_class_list(year, BIRDCLEF_2025) == ("ywcpar", "grekis", "1139490", "24", "024")
 
     def test_two_lists_that_differ(self, year: Path) -> None:
         write(year, "sample_submission.csv", "row_id,024,24,1139490,grekis,newbird")
         with pytest.raises(DataError, match=r"submission.csv: newbird; only in .*taxonomy.csv: ywcpar"):
-            class_list(year, BIRDCLEF_2025)
+            read_class_list(year, BIRDCLEF_2025)
 
     def test_doubled_column_is_not_renamed(self, year: Path) -> None:
         write(year, "sample_submission.csv", "row_id,grekis,grekis")
         with pytest.raises(DataError, match="'grekis' is empty or stands more than once"):
-            class_list(year, BIRDCLEF_2025)
+            read_class_list(year, BIRDCLEF_2025)
 
     def test_header_without_row_id(self, year: Path) -> None:
         write(year, "sample_submission.csv", "id,grekis")
         with pytest.raises(DataError, match="the first column must be row_id, got id"):
-            class_list(year, BIRDCLEF_2025)
+            read_class_list(year, BIRDCLEF_2025)
 
     @pytest.mark.parametrize("competition", [BIRDCLEF_2025, BIRDCLEF_2026])
     def test_never_from_folders_in_a_year(self, tmp_path: Path, competition: Competition) -> None:
         write(tmp_path, "train_audio/grekis/XC1.ogg", "")
         with pytest.raises(DataError, match=r"no class list; needed: sample_submission\.csv or taxonomy\.csv"):
-            class_list(tmp_path, competition)
+            read_class_list(tmp_path, competition)
 
     def test_own_recordings_by_folder(self, tmp_path: Path) -> None:
-        assert class_list(own(tmp_path, "owl/a.wav", "ant/b.OGG"), FOLDERS) == ("ant", "owl")
+        assert read_class_list(own(tmp_path, "owl/a.wav", "ant/b.OGG"), FOLDERS) == ("ant", "owl")
 
     def test_own_recordings_by_label_file(self, tmp_path: Path) -> None:
         own(tmp_path, "clips/a.wav")
         write(tmp_path, "labels.csv", "filename,label", "clips/a.wav,owl", "clips/b.wav,007")
-        assert class_list(tmp_path, FOLDERS) == ("007", "owl")
-        assert class_list(tmp_path, replace(FOLDERS, row_s=3)) == ("007", "owl")
+        assert read_class_list(tmp_path, FOLDERS) == ("007", "owl")
+        assert read_class_list(tmp_path, replace(FOLDERS, row_s=3)) == ("007", "owl")
 
     def test_own_class_list_rules_its_order(self, tmp_path: Path) -> None:
         own(tmp_path, "owl/a.wav", "ant/b.wav")
         write(tmp_path, "classes.txt", "owl", "", " ant ", "bee")
-        assert class_list(tmp_path, FOLDERS) == ("owl", "ant", "bee")
+        assert read_class_list(tmp_path, FOLDERS) == ("owl", "ant", "bee")
         write(tmp_path, "classes.csv", "label,class_name", "ant,Insecta", "owl,Aves")
         with pytest.raises(DataError, match=r"classes\.txt: bee; only in .*classes\.csv: nothing"):
-            class_list(tmp_path, FOLDERS)
+            read_class_list(tmp_path, FOLDERS)
 
     def test_taxa(self, year: Path) -> None:
-        assert taxa(year, BIRDCLEF_2025) == {
+        assert read_taxa(year, BIRDCLEF_2025) == {
             "024": "",
             "24": "Amphibia",
             "1139490": "Insecta",
@@ -145,7 +145,7 @@ class TestClassList:
             "ywcpar": "Aves",
         }
         (year / "taxonomy.csv").unlink()
-        assert set(taxa(year, BIRDCLEF_2025).values()) == {""}
+        assert set(read_taxa(year, BIRDCLEF_2025).values()) == {""}
 
 
 class TestReadTrain:
@@ -348,7 +348,7 @@ class TestTruthTable:
     ],
 )
 def test_parse_name(name: str, competition: Competition, site: str, time: datetime | None) -> None:
-    assert parse_name(name, competition) == (site, time)
+    assert parse_recording_name(name, competition) == (site, time)
 
 
 def test_marked_calls_are_seconds(tmp_path: Path) -> None:

@@ -4,13 +4,21 @@ import dataclasses
 
 import pytest
 
-from bcsed.config.contract import SIGNALS, WIDE_384, Contract, Net, Signal, with_later
+from bcsed.config.contract import FRONTENDS, WIDE_384, Contract, Frontend, Net, with_later
 from bcsed.config.recipe import Augment, Data, Fit
 from bcsed.config.strict import from_dict, read_value, to_dict
 from bcsed.errors import ConfigError
 
-HEADED = Contract(signal=Signal(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
-VALUES = [Signal(), Net(), Data(), Augment(), Fit(), Contract(signal=Signal(), net=Net(), classes=("a", "b")), HEADED]
+HEADED = Contract(signal=Frontend(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
+VALUES = [
+    Frontend(),
+    Net(),
+    Data(),
+    Augment(),
+    Fit(),
+    Contract(signal=Frontend(), net=Net(), classes=("a", "b")),
+    HEADED,
+]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
@@ -19,7 +27,7 @@ def test_json_round_trip(value):
 
 
 def test_presets_have_the_pictures_they_are_named_for():
-    shapes = {name: (signal.picture, signal.window_s) for name, signal in SIGNALS.items()}
+    shapes = {name: (signal.picture, signal.window_s) for name, signal in FRONTENDS.items()}
     assert shapes == {
         "WIDE_384": ((384, 384), 12.0),
         "WIDE_256": ((256, 256), 12.0),
@@ -42,15 +50,15 @@ def test_unknown_and_missing_keys_are_errors():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Signal(n_mels=100), "the nearest n_mels are 96 and 112"),
-        (lambda: Signal(n_frames=700), "multiple of 64, got 700; the nearest are 640 and 704"),
-        (lambda: Signal(fmax_hz=20_000), r"0 <= fmin_hz < fmax_hz <= 16000 Hz"),
-        (lambda: Signal(hop_length=4096), "samples would go unheard"),
-        (lambda: Signal(n_fft=2047), "must be even"),
-        (lambda: Signal(channels="rgb"), "deltas, repeat, mono"),
-        (lambda: Signal(top_db=0), r"\(0, 200\] dB"),
-        (lambda: Signal(folds=0), "folds must be at least 1"),
-        (lambda: Signal(sample_rate="32k"), r"Signal.sample_rate must be int, got '32k' \(str\)"),
+        (lambda: Frontend(n_mels=100), "the nearest n_mels are 96 and 112"),
+        (lambda: Frontend(n_frames=700), "multiple of 64, got 700; the nearest are 640 and 704"),
+        (lambda: Frontend(fmax_hz=20_000), r"0 <= fmin_hz < fmax_hz <= 16000 Hz"),
+        (lambda: Frontend(hop_length=4096), "samples would go unheard"),
+        (lambda: Frontend(n_fft=2047), "must be even"),
+        (lambda: Frontend(channels="rgb"), "deltas, repeat, mono"),
+        (lambda: Frontend(top_db=0), r"\(0, 200\] dB"),
+        (lambda: Frontend(folds=0), "folds must be at least 1"),
+        (lambda: Frontend(sample_rate="32k"), r"Signal.sample_rate must be int, got '32k' \(str\)"),
         (lambda: Net(pool="max"), "pool must be one of prob, logit"),
         (lambda: Net(backbone=""), "name a timm CNN"),
         (lambda: Data(crop=True), r"Data.crop must be str, got True"),
@@ -65,8 +73,8 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Fit(lr_start=1.0), "0 < lr_start <= lr"),
         (lambda: Fit(dropout=(0.1, 0.2)), "three probabilities"),
         (lambda: Fit(lr=float("nan")), "Fit.lr must be float"),
-        (lambda: Contract(signal=Signal(), net=Net(), classes=("a", "a")), "names a more than once"),
-        (lambda: Contract(signal=Signal(), net=Net(), classes=()), "at least one class"),
+        (lambda: Contract(signal=Frontend(), net=Net(), classes=("a", "a")), "names a more than once"),
+        (lambda: Contract(signal=Frontend(), net=Net(), classes=()), "at least one class"),
         (lambda: Net(heads="two"), "heads must be one of one, taxon, frequency; got 'two'"),
         (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'one', yet there are 2 groups"),
         (lambda: dataclasses.replace(HEADED, groups=()), "group of each of the 3 classes, got 0"),
@@ -92,7 +100,7 @@ def test_every_field_of_the_contract_changes_the_fingerprint():
     seen = {base.fingerprint}
     changes = {"sample_rate": 44_100, "n_fft": 4096, "hop_length": 400, "n_mels": 128, "fmin_hz": 50.0}
     changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "folds": 1, "channels": "mono", "top_db": 60.0}
-    assert set(changes) == {field.name for field in dataclasses.fields(Signal)}
+    assert set(changes) == {field.name for field in dataclasses.fields(Frontend)}
     for name, value in changes.items():
         seen.add(dataclasses.replace(base, signal=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
     nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
@@ -121,8 +129,8 @@ def test_an_earlier_contract_is_filled_with_what_was_always_done():
 
 
 def test_whole_floats_and_ints_have_one_fingerprint():
-    first = Contract(signal=Signal(fmin_hz=20), net=Net(), classes=("a",))
-    assert first.fingerprint == Contract(signal=Signal(fmin_hz=20.0), net=Net(), classes=("a",)).fingerprint
+    first = Contract(signal=Frontend(fmin_hz=20), net=Net(), classes=("a",))
+    assert first.fingerprint == Contract(signal=Frontend(fmin_hz=20.0), net=Net(), classes=("a",)).fingerprint
 
 
 def test_values_from_the_command_line():

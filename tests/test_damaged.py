@@ -10,22 +10,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bcsed import files as paths
 from bcsed.analysis import doctor
 from bcsed.analysis.trace import stages
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BcsedError, BundleError, DataError
-from bcsed.models import pretrained_sources as sources
+from bcsed.files import read_errors
+from bcsed.models.pretrained_sources import read_source
 from bcsed.predict.outputs import read_members
 from bcsed.report import scores as reported
 from bcsed.scores import detections
-from bcsed.scores import evaluation as answers
-from bcsed.scores import table as rows
-from bcsed.train import checkpoints as run
+from bcsed.scores.evaluation import Evaluation, read_evaluation, write_evaluation
+from bcsed.scores.table import make_table
+from bcsed.train.checkpoints import load_state
 from bcsed.train.dataset.embeddings import read_embeddings
 
 LETTERS = np.array(["a", "b", "c"])
-TABLE = rows.make([f"r_{5 * k}" for k in range(1, 5)], ["a", "b"], np.linspace(0.1, 0.9, 8))
+TABLE = make_table([f"r_{5 * k}" for k in range(1, 5)], ["a", "b"], np.linspace(0.1, 0.9, 8))
 RECORDING = detections.Recording(path="x/r.ogg", name="r", n_samples=640_000, sample_rate=32_000)
 
 
@@ -44,8 +44,8 @@ def write_vectors(path):
 def write_answers(path):
     names = tuple(LETTERS)
     values = {"truth": np.eye(3, dtype="uint8"), "scores": np.eye(3, dtype="float32")}
-    made = answers.Answers(kind="clips", ids=names, files=names, classes=names, **values)
-    answers.write_answers(path, made)
+    made = Evaluation(kind="clips", ids=names, files=names, classes=names, **values)
+    write_evaluation(path, made)
 
 
 def write_trace(path):
@@ -71,16 +71,16 @@ def write_scores(path):
 
 FILES = {
     "trace.npz": (write_trace, stages.read),
-    "answers.npz": (write_answers, answers.read_answers),
+    "answers.npz": (write_answers, read_evaluation),
     "embeddings.npz": (write_vectors, embeddings),
     "embeddings.parquet": (write_vectors, embeddings),
-    "table.parquet": (lambda path: TABLE.reset_index().to_parquet(path, index=False), doctor.read),
-    "detections.parquet": (write_detections, detections.read_long),
+    "table.parquet": (lambda path: TABLE.reset_index().to_parquet(path, index=False), doctor.read_scores),
+    "detections.parquet": (write_detections, detections.read_detections),
     "members/1-x.parquet": (write_member, lambda path: read_members(path.parent.parent)),
     "scores.parquet": (write_scores, lambda path: reported.read(path.parent)),
-    "last.pt": (lambda path: torch.save({"model": {"w": torch.ones(3)}, "epoch": 1}, path), run.load_state),
-    "w.pt": (lambda path: torch.save({"w": torch.ones(3)}, path), sources.read),
-    "w.safetensors": (lambda path: save_file({"w": torch.ones(3)}, path), sources.read),
+    "last.pt": (lambda path: torch.save({"model": {"w": torch.ones(3)}, "epoch": 1}, path), load_state),
+    "w.pt": (lambda path: torch.save({"w": torch.ones(3)}, path), read_source),
+    "w.safetensors": (lambda path: save_file({"w": torch.ones(3)}, path), read_source),
 }
 
 
@@ -109,11 +109,11 @@ def test_damage_is_one_sentence_wherever_it_is(tmp_path, name):
 
 
 def test_what_is_said_of_a_file_that_is_not_readable():
-    with pytest.raises(DataError, match=r"^x\.npz: not readable as npz \(KeyError\)\.$"), paths.reading("x.npz", "npz"):
+    with pytest.raises(DataError, match=r"^x\.npz: not readable as npz \(KeyError\)\.$"), read_errors("x.npz", "npz"):
         raise KeyError
-    with pytest.raises(BundleError, match=r"\(first\)\.$"), paths.reading("x", "npz", BundleError):
+    with pytest.raises(BundleError, match=r"\(first\)\.$"), read_errors("x", "npz", BundleError):
         raise MemoryError("first\nsecond")
-    with pytest.raises(DataError, match=r"^a sentence already$"), paths.reading("x", "npz"):
+    with pytest.raises(DataError, match=r"^a sentence already$"), read_errors("x", "npz"):
         raise DataError("a sentence already")
-    with pytest.raises(KeyboardInterrupt), paths.reading("x", "npz"):
+    with pytest.raises(KeyboardInterrupt), read_errors("x", "npz"):
         raise KeyboardInterrupt

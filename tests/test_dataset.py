@@ -5,15 +5,15 @@ import pytest
 import soundfile
 import torch
 
-from bcsed.audio import decode as audio
+from bcsed.audio.decode import load_audio, read_info
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128
-from bcsed.config.recipe import Data, Inject
+from bcsed.config.recipe import Data, Injection
 from bcsed.errors import DataError
-from bcsed.train.dataset.batches import Feed, batches, epoch_order
-from bcsed.train.dataset.clips import Clips, read_headers
+from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
+from bcsed.train.dataset.clips import ClipReader, read_headers
 from bcsed.train.dataset.embeddings import read_embeddings
-from bcsed.train.dataset.excerpts import Source, in_situ
+from bcsed.train.dataset.excerpts import ExcerptSampler, online_labels
 
 RATE = 32_000
 
@@ -25,13 +25,13 @@ def infos(tmp_path_factory):
     for name, seconds in (("long", 15), ("short", 2)):
         n = seconds * RATE
         soundfile.write(folder / f"{name}.wav", (np.arange(n) / n).astype("float32"), RATE, subtype="FLOAT")
-    return [audio.info(folder / f"{name}.wav") for name in ("long", "short")]
+    return [read_info(folder / f"{name}.wav") for name in ("long", "short")]
 
 
 def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
-    clips = Clips(infos, TINY_128, Data())
+    clips = ClipReader(infos, TINY_128, Data())
     mel = LogMel(TINY_128)
-    whole = mel.picture(audio.load(infos[0].path, RATE), 0, 480)
+    whole = mel.picture(load_audio(infos[0].path, RATE), 0, 480)
     starts = set()
     for seed in range(20):
         wave = clips.wave(0, "random", np.random.default_rng(seed))
@@ -44,7 +44,7 @@ def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
 
 
 def test_first_and_centre(infos):
-    clips, rng = Clips(infos, TINY_128, Data()), np.random.default_rng(0)
+    clips, rng = ClipReader(infos, TINY_128, Data()), np.random.default_rng(0)
     half = TINY_128.n_fft // 2
     assert (clips.wave(0, "first", rng)[:half] == 0).all()
     middle = clips.wave(0, "centre", rng)
@@ -53,12 +53,13 @@ def test_first_and_centre(infos):
 
 def test_short_recordings_are_padded_as_asked(infos):
     rng = np.random.default_rng(0)
-    zeros = Clips(infos, TINY_128, Data(pad="zeros")).wave(1, "first", rng)
+    zeros = ClipReader(infos, TINY_128, Data(pad="zeros")).wave(1, "first", rng)
     assert (zeros[1024 + 2 * RATE :] == 0).all()
-    again = Clips(infos, TINY_128, Data(pad="repeat")).wave(1, "first", rng)
+    again = ClipReader(infos, TINY_128, Data(pad="repeat")).wave(1, "first", rng)
     np.testing.assert_array_equal(again[1024 : 1024 + 2 * RATE], again[1024 + 2 * RATE : 1024 + 4 * RATE])
     places = {
-        int(np.argmax(Clips(infos, TINY_128, Data()).wave(1, "random", np.random.default_rng(s)))) for s in range(9)
+        int(np.argmax(ClipReader(infos, TINY_128, Data()).wave(1, "random", np.random.default_rng(s))))
+        for s in range(9)
     }
     assert len(places) > 5
 
@@ -67,9 +68,9 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
     rows, targets = np.arange(12) % 2, np.random.default_rng(0).random((2, 3), dtype="float32")
 
     def epoch(cache_gb, jobs, first_step=0):
-        clips = Clips(infos, TINY_128, Data(), cache_gb)
+        clips = ClipReader(infos, TINY_128, Data(), cache_gb)
         feed = batches(
-            Feed(clips, targets, targets),
+            BatchInputs(clips, targets, targets),
             rows,
             batch_size=4,
             crop="random",
@@ -109,7 +110,7 @@ def test_headers_are_read_in_order(infos, tmp_path):
 
 def test_a_marked_window_is_around_one_of_its_marks(infos):
     marks = [(4.5, 11.0), ()]
-    clips = Clips(infos, TINY_128, Data(), marks=marks)
+    clips = ClipReader(infos, TINY_128, Data(), marks=marks)
     frame_s = TINY_128.hop_length / RATE
     first = {clips.first_frame(0, "marked", np.random.default_rng(seed)) for seed in range(20)}
     assert first == {round(4.5 / frame_s) - 128, 480 - 256}
@@ -156,7 +157,7 @@ def land(tmp_path_factory):
     for name, seconds, sign in (("a", 60, 1), ("b", 15, -1)):
         wave = sign * np.repeat((np.arange(seconds) + 1) / 100, RATE)
         soundfile.write(folder / f"{name}.wav", wave.astype("float32"), RATE, subtype="FLOAT")
-    return [audio.info(folder / f"{name}.wav") for name in ("a", "b")]
+    return [read_info(folder / f"{name}.wav") for name in ("a", "b")]
 
 
 def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
@@ -167,7 +168,7 @@ def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
     more = np.zeros((3, 3), np.float16)
     more[2, 1] = 1
     table = np.concatenate([values, more])[only]
-    return Source(land, file, start, start + 5, table, signal=TINY_128, data=Data(**data), pseudo=pseudo)
+    return ExcerptSampler(land, file, start, start + 5, table, signal=TINY_128, data=Data(**data), pseudo=pseudo)
 
 
 def seconds(wave):
@@ -179,7 +180,7 @@ def seconds(wave):
 def test_an_excerpt_has_the_labels_of_what_is_heard(land):
     places = source(land)
     for seed in range(60):
-        clip = places.draw(Inject(share=1.0), -1, np.random.default_rng(seed))
+        clip = places.draw(Injection(share=1.0), -1, np.random.default_rng(seed))
         name, heard = seconds(clip.wave)
         assert clip.wave.shape == (TINY_128.clip_samples,)
         told = {k for k in range(3) if clip.targets[k] > 0}
@@ -221,7 +222,7 @@ def test_what_nobody_labelled_is_unknown(land):
 def test_pairs_are_two_pieces_joined(land):
     seen = set()
     for seed in range(30):
-        clip = source(land).draw(Inject(excerpt="pairs"), -1, np.random.default_rng(seed))
+        clip = source(land).draw(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
         half = len(clip.wave) // 2
         pieces = [seconds(clip.wave[:half]), seconds(clip.wave[half:])]
         assert all(2 <= len(found) <= 6 for _, found in pieces)
@@ -233,25 +234,25 @@ def test_a_substitute_holds_the_samples_class(land):
     places = source(land)
     for own in range(3):
         for seed in range(20):
-            clip = places.draw(Inject(mode="substitute"), own, np.random.default_rng(seed))
+            clip = places.draw(Injection(mode="substitute"), own, np.random.default_rng(seed))
             assert clip.targets[own] > 0
     empty = source(land, np.zeros_like(VALUES), only=slice(0, 12))
-    assert empty.draw(Inject(mode="substitute"), 1, np.random.default_rng(0)) is None
-    assert empty.draw(Inject(), -1, np.random.default_rng(0)) is None
+    assert empty.draw(Injection(mode="substitute"), 1, np.random.default_rng(0)) is None
+    assert empty.draw(Injection(), -1, np.random.default_rng(0)) is None
 
 
 def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
     places = source(land)
     np.testing.assert_allclose(places.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
     drawn = [
-        seconds(places.draw(Inject(draw="maxima"), -1, np.random.default_rng(seed)).wave)[0] for seed in range(300)
+        seconds(places.draw(Injection(draw="maxima"), -1, np.random.default_rng(seed)).wave)[0] for seed in range(300)
     ]
     assert abs(drawn.count("a") / 300 - 1.65 / 2.65) < 0.08
 
 
 def test_unlabelled_recordings_are_drawn_alike(land):
-    places = in_situ(land, 3, signal=TINY_128, data=Data())
-    found = [seconds(places.draw(Inject(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
+    places = online_labels(land, 3, signal=TINY_128, data=Data())
+    found = [seconds(places.draw(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
     assert 70 < [name for name, _ in found].count("a") < 130
     assert len(set().union(*(heard for name, heard in found if name == "a"))) > 55
 
@@ -259,8 +260,8 @@ def test_unlabelled_recordings_are_drawn_alike(land):
 def feed(infos, land, *shares):
     targets = np.random.default_rng(0).random((2, 3), dtype="float32")
     places = source(land)
-    injectors = tuple((places, Inject(share=share)) for share in shares)
-    return Feed(Clips(infos, TINY_128, Data()), targets, targets, np.array([0, 1]), places, injectors)
+    injectors = tuple((places, Injection(share=share)) for share in shares)
+    return BatchInputs(ClipReader(infos, TINY_128, Data()), targets, targets, np.array([0, 1]), places, injectors)
 
 
 def epoch(fed, part=(0, 1), jobs=2):

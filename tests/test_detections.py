@@ -14,15 +14,15 @@ from hypothesis.extra import numpy as hnp
 
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import detections
-from bcsed.scores import table as rows
-from bcsed.scores.detections.detect import Detection, Recording, detect
-from bcsed.scores.detections.taxonomy import Name
+from bcsed.scores.detections.detect import DetectionSettings, Recording, detect
+from bcsed.scores.detections.taxonomy import ClassName
+from bcsed.scores.table import make_table, row_ids
 
 CLASSES = ("1139490", "frog1", "024")
 RATE = 32_000
 NAMES = {
-    "1139490": Name("Ragoniella pulchella", "", "Insecta"),
-    "frog1": Name("Leptodactylus podicipinus", "Pointedbelly Frog", "Amphibia"),
+    "1139490": ClassName("Ragoniella pulchella", "", "Insecta"),
+    "frog1": ClassName("Leptodactylus podicipinus", "Pointedbelly Frog", "Amphibia"),
 }
 # Two recordings of one stem, one of them ending within a row; one with a clock; one in which nothing is heard.
 RECORDINGS = (
@@ -40,8 +40,8 @@ SCORES = {
 
 
 def table_of(scores) -> pd.DataFrame:
-    ids = [row_id for name, block in scores.items() for row_id in rows.row_ids(name, len(block), 5)]
-    return rows.make(ids, CLASSES, np.concatenate([np.asarray(block) for block in scores.values()]))
+    ids = [row_id for name, block in scores.items() for row_id in row_ids(name, len(block), 5)]
+    return make_table(ids, CLASSES, np.concatenate([np.asarray(block) for block in scores.values()]))
 
 
 TABLE = table_of(SCORES)
@@ -73,7 +73,7 @@ def test_what_is_heard_where():
 
 def test_thresholds_gaps_and_lengths():
     def of(**settings):
-        found = detect(TABLE, RECORDINGS, Detection(**settings))
+        found = detect(TABLE, RECORDINGS, DetectionSettings(**settings))
         return [tuple(line) for line in found[found["label"] == "1139490"][["start_s", "end_s"]].to_numpy()]
 
     assert of(merge=False) == [(0, 5), (5, 10), (15, 20), (20, 23.4)]
@@ -100,7 +100,7 @@ def scenes(draw):
 @given(scenes(), st.floats(0.1, 0.9), st.booleans())
 def test_the_rows_above_the_threshold_and_no_others(scene, threshold, merge):
     table, recordings = scene
-    found = detect(table, recordings, Detection(threshold=threshold, merge=merge))
+    found = detect(table, recordings, DetectionSettings(threshold=threshold, merge=merge))
     for recording in recordings:
         for label in CLASSES:
             ours = found[(found["name"] == recording.name) & (found["label"] == label)]
@@ -119,9 +119,9 @@ def test_the_rows_above_the_threshold_and_no_others(scene, threshold, merge):
 @given(scenes(), st.randoms(use_true_random=False))
 def test_one_recording_at_a_time_in_any_order_of_rows(scene, random):
     table, recordings = scene
-    whole = detect(table.iloc[random.sample(range(len(table)), len(table))], recordings, Detection(gap_rows=1))
+    whole = detect(table.iloc[random.sample(range(len(table)), len(table))], recordings, DetectionSettings(gap_rows=1))
     names = table.index.str.rpartition("_").get_level_values(0)
-    alone = [detect(table[names == one.name], [one], Detection(gap_rows=1)) for one in recordings]
+    alone = [detect(table[names == one.name], [one], DetectionSettings(gap_rows=1)) for one in recordings]
     pd.testing.assert_frame_equal(whole, pd.concat(alone, ignore_index=True))
 
 
@@ -132,10 +132,10 @@ def test_rows_from_later_in_a_recording():
 
 def test_times_are_counted_and_not_added_up():
     day = Recording(path="day.wav", name="day", n_samples=86_400 * RATE - 1, sample_rate=RATE)
-    table = rows.make(rows.row_ids("day", 17_280, 5), ["a"], np.tile([[1.0], [0.0]], (8640, 1)))
+    table = make_table(row_ids("day", 17_280, 5), ["a"], np.tile([[1.0], [0.0]], (8640, 1)))
     found = detect(table, [day])
     np.testing.assert_array_equal(found["start_s"], np.arange(8640) * 10.0)
-    assert detect(table.iloc[::-1], [day], Detection(gap_rows=1)).to_numpy().tolist() == [
+    assert detect(table.iloc[::-1], [day], DetectionSettings(gap_rows=1)).to_numpy().tolist() == [
         ["day.wav", "day", "", 0.0, 86_395.0, "a", 1.0]
     ]
 
@@ -143,7 +143,10 @@ def test_times_are_counted_and_not_added_up():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"table": TABLE.iloc[:0], "detection": Detection(thresholds={"owl": 0.5})}, "given for 'owl', which is not"),
+        (
+            {"table": TABLE.iloc[:0], "detection": DetectionSettings(thresholds={"owl": 0.5})},
+            "given for 'owl', which is not",
+        ),
         ({"recordings": RECORDINGS[1:]}, "the table has rows of 'siteA/0001', which is not among the recordings"),
         ({"row_s": 10}, r"rows of 'siteA/0001' end at 5, 10, 15 \.\.\. s, which are no rows of 10 s"),
         ({"table": TABLE.iloc[:1], "row_s": 4}, "which are no rows of 4 s"),
@@ -174,7 +177,7 @@ def test_tables_that_cannot_be_read_so(change, sentence):
 )
 def test_settings_that_are_none(settings_, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        Detection(**settings_)
+        DetectionSettings(**settings_)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/etc/x", "a//b", "a/./b", "a/.."])
@@ -282,8 +285,8 @@ def test_the_csv_to_the_letter(tmp_path):
 
 def test_read_again(tmp_path):
     write_all(tmp_path)
-    pd.testing.assert_frame_equal(detections.read_long(tmp_path / "detections.parquet"), expected())
-    pd.testing.assert_frame_equal(detections.read_long(tmp_path / "detections.csv"), expected(), rtol=1e-6)
+    pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.parquet"), expected())
+    pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.csv"), expected(), rtol=1e-6)
     raven = detections.read_raven(tmp_path / "raven" / "bcsed.selections.txt")
     told = expected()[["recording", "start_s", "end_s", "label", "score"]]
     pd.testing.assert_frame_equal(
@@ -298,7 +301,7 @@ def test_read_again(tmp_path):
 def test_no_detections_are_valid_files(tmp_path):
     write_all(tmp_path, recordings=RECORDINGS[3:], names=NAMES)
     for name in ("detections.csv", "detections.parquet"):
-        read = detections.read_long(tmp_path / name)
+        read = detections.read_detections(tmp_path / name)
         assert len(read) == 0 and list(read)[-3:] == ["scientific_name", "common_name", "score"]
         assert read["score"].dtype == np.float32 and read["start_s"].dtype == np.float64
     for name in ("bcsed.selections.txt", "still.bcsed.selections.txt"):
@@ -308,7 +311,7 @@ def test_no_detections_are_valid_files(tmp_path):
     assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
     # Not even a recording.
     write_all(tmp_path / "nothing", recordings=())
-    assert len(detections.read_long(tmp_path / "nothing" / "detections.parquet")) == 0
+    assert len(detections.read_detections(tmp_path / "nothing" / "detections.parquet")) == 0
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="crowsetta needs Python 3.11")
@@ -378,7 +381,7 @@ def test_hundreds_of_recordings_do_not_drift(tmp_path):
     recordings = [
         Recording(path=f"in/{k}.wav", name=str(k), n_samples=44_100 * 3 + 7, sample_rate=44_100) for k in range(300)
     ]
-    table = rows.make(rows.row_ids("299", 1, 5), ["a"], np.ones((1, 1)))
+    table = make_table(row_ids("299", 1, 5), ["a"], np.ones((1, 1)))
     with detections.write_raven(tmp_path, fmin_hz=0, fmax_hz=1000) as add:
         for recording in recordings:
             add(recording, detect(table if recording.name == "299" else table.iloc[:0], [recording]))
@@ -406,12 +409,12 @@ def test_a_killed_block_leaves_the_old_file(tmp_path):
 def test_strange_names_do_not_break_the_formats(tmp_path):
     path = b'in/a,\t\xff\n"q".wav'.decode("utf-8", "surrogateescape")
     recording = Recording(path=path, name="x", n_samples=RATE, sample_rate=RATE)
-    table = rows.make(["x_5"], ["NA"], np.ones((1, 1)))
+    table = make_table(["x_5"], ["NA"], np.ones((1, 1)))
     found = detect(table, [recording])
     with detections.write(tmp_path, detections.FORMATS, fmin_hz=20, fmax_hz=14_000) as add:
         add(recording, found)
     for name in ("detections.csv", "detections.parquet"):
-        read = detections.read_long(tmp_path / name)
+        read = detections.read_detections(tmp_path / name)
         assert read["recording"].tolist() == ['in/a,\t\\udcff\n"q".wav'] and read["label"].tolist() == ["NA"]
     raven = detections.read_raven(tmp_path / "raven" / "bcsed.selections.txt")
     assert raven["recording"].tolist() == ['in/a, \\udcff "q".wav'] and raven["label"].tolist() == ["NA"]
@@ -422,7 +425,7 @@ def test_many_detections_are_written_in_few_groups(tmp_path, monkeypatch):
 
     monkeypatch.setattr(detections.longform, "_GROUP", 3)
     write_all(tmp_path, ["parquet"])
-    pd.testing.assert_frame_equal(detections.read_long(tmp_path / "detections.parquet"), expected())
+    pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.parquet"), expected())
     assert pyarrow.parquet.ParquetFile(tmp_path / "detections.parquet").num_row_groups == 2
 
 
@@ -442,9 +445,9 @@ def test_labels_of_other_programs_are_read(tmp_path):
         (detections.read_audacity, b"1\t2\n", "line 1 has 2 columns where 3 belong"),
         (detections.read_audacity, b"1\ttwo\tx\n", "a time or score is no number"),
         (detections.read_audacity, b"\xff\xfe", "not readable as UTF-8 text"),
-        (detections.read_long, None, "there is no such file"),
-        (detections.read_long, b"a,b\n", "no column 'recording', so it is no table of detections"),
-        (detections.read_long, b"", "not readable as a table of detections"),
+        (detections.read_detections, None, "there is no such file"),
+        (detections.read_detections, b"a,b\n", "no column 'recording', so it is no table of detections"),
+        (detections.read_detections, b"", "not readable as a table of detections"),
         (detections.read_taxonomy, b"name\nx\n", "no column primary_label or label; its columns are name"),
         (detections.read_taxonomy, b"label\nx\nx\n", "the class 'x' stands more than once"),
     ],
@@ -459,14 +462,14 @@ def test_files_that_cannot_be_read(tmp_path, read, text, sentence):
 def test_a_damaged_parquet(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match="not readable as a table of detections"):
-        detections.read_long(tmp_path / "x.parquet")
+        detections.read_detections(tmp_path / "x.parquet")
 
 
 def test_a_taxonomy(tmp_path):
     (tmp_path / "t.csv").write_text("primary_label,scientific_name,common_name,class_name\n024,Rana,,Amphibia\n")
-    assert detections.read_taxonomy(tmp_path / "t.csv") == {"024": Name("Rana", "", "Amphibia")}
+    assert detections.read_taxonomy(tmp_path / "t.csv") == {"024": ClassName("Rana", "", "Amphibia")}
     (tmp_path / "t.csv").write_text("label,common_name\n024,frog\n")
-    assert detections.read_taxonomy(tmp_path / "t.csv") == {"024": Name("", "frog", "")}
+    assert detections.read_taxonomy(tmp_path / "t.csv") == {"024": ClassName("", "frog", "")}
 
 
 @pytest.mark.parametrize(

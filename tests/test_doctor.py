@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from bcsed.analysis import doctor
 from bcsed.cli import diagnose as trust
 from bcsed.errors import DataError
-from bcsed.scores import checks as symptoms
+from bcsed.scores.checks.api import check, require_valid
+from bcsed.scores.checks.finding import Finding
 
 N, ROWS, K = 20, 12, 14
 RNG = np.random.default_rng(0)
@@ -32,8 +33,8 @@ def table(logits: np.ndarray = LOGITS, *, sigmoid: bool = True) -> pd.DataFrame:
     return pd.DataFrame(values, index, [f"c{k:02}" for k in range(values.shape[1])])
 
 
-def seen(scores: pd.DataFrame, **given) -> dict[str, symptoms.Finding]:
-    return {finding.name: finding for finding in symptoms.examine(scores, **given)}
+def seen(scores: pd.DataFrame, **given) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check(scores, **given)}
 
 
 def doctors(*words: object) -> int:
@@ -44,9 +45,9 @@ def doctors(*words: object) -> int:
 
 class TestOneTable:
     def test_a_healthy_table_shows_nothing(self):
-        assert symptoms.examine(table()) == ()
+        assert check(table()) == ()
         durations = {f"site_{n:02}": Fraction(60) for n in range(N)}
-        assert symptoms.examine(table(), classes=list(table().columns), durations_s=durations) == ()
+        assert check(table(), classes=list(table().columns), durations_s=durations) == ()
 
     def test_window_zero_for_all(self):
         finding = seen(table(np.repeat(LOGITS[:, :1], ROWS, 1)))["broadcast"]
@@ -144,16 +145,16 @@ class TestOneTable:
 
     def test_what_is_lethal_is_refused_and_the_rest_is_told(self):
         with pytest.raises(DataError, match="the submission: all rows are identical in 20 recordings of 20"):
-            symptoms.refuse(table(np.repeat(LOGITS[:, :1], ROWS, 1)), where="the submission")
+            require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), where="the submission")
         with pytest.raises(DataError, match=r"the table: .* look like logits"):
-            symptoms.refuse(table(sigmoid=False))
+            require_valid(table(sigmoid=False))
         with pytest.raises(DataError, match="the sigmoid was taken twice"):
-            symptoms.refuse(1 / (1 + np.exp(-table())))
+            require_valid(1 / (1 + np.exp(-table())))
         stems = [f"site_{n:02}" for n in range(N)]
-        silent = symptoms.refuse(table(np.repeat(LOGITS[:, :1], ROWS, 1)), silent=stems)
+        silent = require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), silent=stems)
         assert [finding.name for finding in silent] == ["silence"]
-        assert {finding.severity for finding in symptoms.refuse(table(LOGITS * 0), silent=stems)} == {"odd"}
-        odd = symptoms.refuse(table().assign(c03=0.25))
+        assert {finding.severity for finding in require_valid(table(LOGITS * 0), silent=stems)} == {"odd"}
+        odd = require_valid(table().assign(c03=0.25))
         assert [finding.name for finding in odd] == ["constant classes"]
 
     def test_empty(self):
@@ -165,13 +166,13 @@ class TestOneTable:
     def test_recordings_and_classes_in_any_order_are_as_healthy(self, seed, columns):
         order = np.random.default_rng(seed).permutation(N)
         scores = table().iloc[(order[:, None] * ROWS + np.arange(ROWS)).reshape(-1), list(columns)]
-        assert symptoms.examine(scores) == ()
+        assert check(scores) == ()
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(st.sampled_from(["a_5", "a_10", "b_5", "b", "_5", "5", "c_-5", "c_5.0", "ü_\u0665"]), max_size=8))
     def test_no_ids_make_it_stumble(self, ids):
         scores = pd.DataFrame(np.linspace(0.1, 0.9, 2 * len(ids)).reshape(-1, 2), ids, ["a", "b"])
-        for finding in symptoms.examine(scores):
+        for finding in check(scores):
             assert finding.severity in ("ill", "odd")
             assert finding.sentence.endswith(".")
 
@@ -368,7 +369,7 @@ class TestCommand:
 
     def test_doubled_columns_are_seen(self, tmp_path):
         (tmp_path / "a.csv").write_text("row_id,x,x\na_5,.1,.2\na_10,.3,.4\n")
-        assert list(doctor.read(tmp_path / "a.csv").columns) == ["x", "x"]
+        assert list(doctor.read_scores(tmp_path / "a.csv").columns) == ["x", "x"]
         assert doctors(tmp_path / "a.csv") == 1
 
     def test_other_forms_of_table(self, tmp_path):
@@ -378,11 +379,11 @@ class TestCommand:
         timed.insert(1, "start", [0, 5, 10] * 2)
         timed.insert(2, "end", [5, 10, 15] * 2)
         timed.to_parquet(tmp_path / "a.parquet")
-        pd.testing.assert_index_equal(doctor.read(tmp_path / "a.parquet").index, scores.index)
+        pd.testing.assert_index_equal(doctor.read_scores(tmp_path / "a.parquet").index, scores.index)
         scores.to_parquet(tmp_path / "b.parquet")
-        pd.testing.assert_frame_equal(doctor.read(tmp_path / "b.parquet"), scores, check_column_type=False)
+        pd.testing.assert_frame_equal(doctor.read_scores(tmp_path / "b.parquet"), scores, check_column_type=False)
         scores.rename_axis("id").to_csv(tmp_path / "c.csv")
-        pd.testing.assert_index_equal(doctor.read(tmp_path / "c.csv").index, scores.index)
+        pd.testing.assert_index_equal(doctor.read_scores(tmp_path / "c.csv").index, scores.index)
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -396,15 +397,15 @@ class TestCommand:
     def test_no_table(self, tmp_path, text, sentence):
         (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
         with pytest.raises(DataError, match=sentence):
-            doctor.read(tmp_path / "a.csv")
+            doctor.read_scores(tmp_path / "a.csv")
         with pytest.raises(DataError, match="there is no such file"):
-            doctor.read(tmp_path / "none.csv")
+            doctor.read_scores(tmp_path / "none.csv")
         (tmp_path / "a.parquet").write_text("x")
         with pytest.raises(DataError, match="not readable as Parquet"):
-            doctor.read(tmp_path / "a.parquet")
+            doctor.read_scores(tmp_path / "a.parquet")
         pd.DataFrame(index=range(3)).to_parquet(tmp_path / "a.parquet")
         with pytest.raises(DataError, match="the table has no columns"):
-            doctor.read(tmp_path / "a.parquet")
+            doctor.read_scores(tmp_path / "a.parquet")
 
     def test_a_header_alone(self, tmp_path, capsys):
         (tmp_path / "a.csv").write_text("row_id,a,b\n")

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from bcsed.config import experiments
 from bcsed.config.contract import SHORT_256, WIDE_256, WIDE_384
+from bcsed.config.experiments import TABLE, difference, experiment_names, find_experiment
 from bcsed.errors import ConfigError
 
 
 def test_the_table_has_the_rows_of_the_post_mortem():
-    rows = {row.name: row for row in experiments.TABLE}
+    rows = {row.name: row for row in TABLE}
     numbers = (39, 93, 94, 95, 96, 97, 98, 99, 102, 109, 133, 167, 175, 177)
     assert {f"exp-{number}" for number in numbers} <= set(rows)
     backbones = {n: rows[f"exp-{n}"].net.backbone.removesuffix(".ns_jft_in1k") for n in numbers}
@@ -35,14 +35,14 @@ def test_the_table_has_the_rows_of_the_post_mortem():
 
 
 def test_the_straight_repeat_differs_in_the_signal_alone():
-    rows = [experiments.find(f"repeat-{name}") for name in ("w384", "w256", "s256")]
+    rows = [find_experiment(f"repeat-{name}") for name in ("w384", "w256", "s256")]
     assert [row.signal for row in rows] == [WIDE_384, WIDE_256, SHORT_256]
     for row in rows[1:]:
-        assert all(key.startswith("signal.") for key in experiments.difference(rows[0], row))
+        assert all(key.startswith("signal.") for key in difference(rows[0], row))
 
 
 def test_vary_refuses_what_does_not_exist():
-    base = experiments.TABLE[0]
+    base = TABLE[0]
     with pytest.raises(ConfigError, match="net has no field 'bakcbone'"):
         base.vary("x", net__bakcbone="b0")
     with pytest.raises(ConfigError, match="an experiment has no part 'nett'"):
@@ -52,6 +52,6 @@ def test_vary_refuses_what_does_not_exist():
 
 
 def test_a_name_stands_once_and_an_unknown_one_is_told():
-    assert len(set(experiments.names())) == len(experiments.TABLE)
+    assert len(set(experiment_names())) == len(TABLE)
     with pytest.raises(ConfigError, match="no experiment 'exp-1'; the table has exp-39"):
-        experiments.find("exp-1")
+        find_experiment("exp-1")

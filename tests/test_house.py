@@ -14,7 +14,7 @@ import pytest
 
 import bcsed
 from bcsed import cli, rounds
-from bcsed.config import experiments
+from bcsed.config.experiments import GROUPS, experiment_names, find_experiment
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bcsed"
@@ -163,24 +163,24 @@ def test_the_readme_shows_a_plan_that_can_be_run(tmp_path):
     shown = re.search(r"<!-- plan -->\n```json\n(.*?)```", text, flags=re.DOTALL)
     assert shown is not None
     (tmp_path / "plan.json").write_text(shown[1])
-    plan = rounds.find(str(tmp_path / "plan.json"))
+    plan = rounds.find_plan(str(tmp_path / "plan.json"))
     last = plan.student(3, "exp-98-s0")
     assert (last.pseudo.mode, last.pseudo.share, last.fit.epochs, last.data.pseudo_soft) == ("mix", 1.0, 30, True)
 
 
 def test_the_readme_speaks_of_settings_that_exist():
     text = (ROOT / "README.md").read_text()
-    groups = "|".join(experiments.GROUPS)
+    groups = "|".join(GROUPS)
     named = set(re.findall(rf"\b((?:{groups})__[a-z_]+)", text))
     assert {"pseudo__share", "data__pseudo_loss_weight", "fit__ema"} <= named
     for name in named:
         group, _, leaf = name.partition("__")
-        assert hasattr(getattr(experiments.find("tiny"), group), leaf), name
+        assert hasattr(getattr(find_experiment("tiny"), group), leaf), name
 
 
 def test_the_readme_speaks_of_experiments_that_exist():
     text = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"`((?:exp|repeat)-\w+)`", text)) <= set(experiments.names())
+    assert set(re.findall(r"`((?:exp|repeat)-\w+)`", text)) <= set(experiment_names())
 
 
 @pytest.mark.parametrize(

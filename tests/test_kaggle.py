@@ -17,15 +17,15 @@ from conftest import seal
 
 from bcsed import kaggle, train
 from bcsed._version import __version__
-from bcsed.config import experiments
 from bcsed.config.contract import Net
+from bcsed.config.experiments import find_experiment, parse_changes
 from bcsed.errors import ConfigError, DataError
 from bcsed.kaggle import datasets as packing
 from bcsed.kaggle import inputs, wheels, worker
 from bcsed.kaggle import submit as scoring
 from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
-from bcsed.scores import table as rows
+from bcsed.scores.table import make_table, read_table, row_ids
 
 RATE = 32_000
 CLASSES = ("1139490", "cuckoo1", "frog1")
@@ -140,13 +140,13 @@ def test_importing_it_imports_nothing_of_training():
 
 
 def test_a_competition_is_found_in_either_layout_and_said(tree, layout, said):
-    found = kaggle.find_one(inputs.COMPETITION, "birdclef-2025", root=tree, say=said.append)
+    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2025", root=tree, say=said.append)
     assert found == place(tree, layout, "competition", "birdclef-2025")
     assert said == [f"competition: {found}"]
 
 
 def test_a_competition_under_another_name_is_taken_and_said(tree, layout, said):
-    found = kaggle.find_one(inputs.COMPETITION, "birdclef-2031", root=tree, say=said.append)
+    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2031", root=tree, say=said.append)
     assert found == place(tree, layout, "competition", "birdclef-2025")
     assert "'birdclef-2031' is in neither layout" in said[0]
 
@@ -154,17 +154,17 @@ def test_a_competition_under_another_name_is_taken_and_said(tree, layout, said):
 def test_a_path_overrides(tree, layout, said):
     there = place(tree, layout, "competition", "birdclef-2025")
     for wanted in (str(there), str(there.relative_to(tree / "input"))):
-        assert kaggle.find_one(inputs.COMPETITION, wanted, root=tree, say=said.append) == there
+        assert kaggle.find_input(inputs.COMPETITION, wanted, root=tree, say=said.append) == there
     with pytest.raises(DataError, match="no competition: there is no '/nowhere/birdclef' below"):
-        kaggle.find_one(inputs.COMPETITION, "/nowhere/birdclef", root=tree, say=said.append)
+        kaggle.find_input(inputs.COMPETITION, "/nowhere/birdclef", root=tree, say=said.append)
 
 
 def test_what_is_not_there_is_told_with_what_is(tree, layout, said):
     place(tree, layout, "dataset", "bcsed-wheels").mkdir()
     with pytest.raises(DataError, match=r"no bundle: there is no 'my-bundles' below .*attach the output of the train"):
-        kaggle.find_one(inputs.BUNDLE, "my-bundles", root=tree, say=said.append)
+        kaggle.find_input(inputs.BUNDLE, "my-bundles", root=tree, say=said.append)
     with pytest.raises(DataError) as caught:
-        kaggle.find_one(inputs.BUNDLE, root=tree, say=said.append)
+        kaggle.find_input(inputs.BUNDLE, root=tree, say=said.append)
     for kind, slug in (("competition", "birdclef-2025"), ("dataset", "bcsed-wheels")):
         assert LAYOUTS[layout][kind].format(slug=slug) in str(caught.value)
 
@@ -173,10 +173,10 @@ def test_an_owner_tells_two_data_sets_apart(tmp_path, sealed, said):
     for owner in ("ann", "bob"):
         shutil.copytree(sealed, tmp_path / "input" / "datasets" / owner / "birds" / "student")
         (tmp_path / "input" / "datasets" / owner / "birds" / "student" / "bundle.json").write_text(f'"{owner}"')
-    found = kaggle.find_one(inputs.BUNDLE, "bob/birds", root=tmp_path, say=said.append)
+    found = kaggle.find_input(inputs.BUNDLE, "bob/birds", root=tmp_path, say=said.append)
     assert found == tmp_path / "input" / "datasets" / "bob" / "birds" / "student"
     with pytest.raises(DataError, match=r"2 of what should be one bundle, and they differ: .*ann.* and .*bob"):
-        kaggle.find_one(inputs.BUNDLE, "birds", root=tmp_path, say=said.append)
+        kaggle.find_input(inputs.BUNDLE, "birds", root=tmp_path, say=said.append)
 
 
 def test_the_same_bundle_in_both_layouts_is_one(tmp_path, sealed, said):
@@ -191,7 +191,7 @@ def test_recordings_are_not_walked_through(tree, layout, said, monkeypatch):
     entered = []
     scan = inputs.os.scandir
     monkeypatch.setattr(inputs.os, "scandir", lambda path: entered.append(Path(path).name) or scan(path))
-    kaggle.find(inputs.BUNDLE, root=tree, say=said.append)
+    kaggle.find_inputs(inputs.BUNDLE, root=tree, say=said.append)
     assert data.name in entered
     assert not {"train_audio", "train_soundscapes", *CLASSES} & set(entered)
 
@@ -226,10 +226,10 @@ def test_a_rehearsal_scores_training_soundscapes_and_carries_the_time_over(tree,
     attach(tree, layout, sealed)
     result = submit(tree, said)
     assert (result.rerun, result.n_recordings, result.n_rows, result.n_failed) == (False, 2, 8, 0)
-    table = rows.read(submission(tree))
+    table = read_table(submission(tree))
     data = place(tree, layout, "competition", "birdclef-2025")
     first, second = sorted((data / "train_soundscapes").iterdir())[:2]
-    assert list(table.index) == rows.row_ids(first.stem, 4, 5) + rows.row_ids(second.stem, 4, 5)
+    assert list(table.index) == row_ids(first.stem, 4, 5) + row_ids(second.stem, 4, 5)
     # The bundle answers in another order; columns are bound by name.
     assert tuple(table.columns) == CLASSES
     assert any("rehearsal: 2 recordings in" in line and "700 would take" in line for line in said)
@@ -243,8 +243,8 @@ def test_a_rerun_scores_the_test_recordings_whatever_the_variable_says(tree, lay
     monkeypatch.setenv(scoring.RERUN_VARIABLE, "1")
     result = submit(tree, said)
     assert (result.rerun, result.n_recordings, result.n_rows) == (True, 2, 24)
-    assert list(rows.read(submission(tree)).index) == [
-        row_id for stem in sorted(wanted) for row_id in rows.row_ids(stem, 12, 5)
+    assert list(read_table(submission(tree)).index) == [
+        row_id for stem in sorted(wanted) for row_id in row_ids(stem, 12, 5)
     ]
 
 
@@ -256,7 +256,7 @@ def test_the_submission_is_what_predict_answers(tree, layout, sealed, said):
     data = place(tree, layout, "competition", "birdclef-2025")
     paths = sorted((data / "train_soundscapes").iterdir())[:2]
     answered = predict.predict([bundle.load(sealed)], paths, jobs=0).scores
-    np.testing.assert_allclose(rows.read(submission(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6)
+    np.testing.assert_allclose(read_table(submission(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6)
 
 
 def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, said, monkeypatch):
@@ -313,7 +313,7 @@ def test_a_bad_recording_among_good_ones_is_filled_and_named(tree, layout, seale
     result = submit(tree, said)
     assert (result.n_failed, result.n_rows) == (1, 24)
     assert any(line.startswith("filled: ") and "soundscape_2.ogg" in line for line in said)
-    assert len(rows.read(submission(tree))) == 24
+    assert len(read_table(submission(tree))) == 24
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(59.9, 12), (60.04, 12), (54.0, 11), (7.0, 2)])
@@ -323,7 +323,7 @@ def test_a_soundscape_of_another_length_has_its_rows_and_is_named(tree, layout, 
     minute(data / "test_soundscapes" / "soundscape_1.ogg")
     minute(data / "test_soundscapes" / "soundscape_2.ogg", seconds)
     submit(tree, said)
-    assert list(rows.read(submission(tree)).index)[12:] == rows.row_ids("soundscape_2", count, 5)
+    assert list(read_table(submission(tree)).index)[12:] == row_ids("soundscape_2", count, 5)
     assert f"soundscape_2.ogg lasts {seconds:.4g} s and not 60: it has {count} rows" in said
 
 
@@ -331,11 +331,11 @@ def test_the_template_decides_the_order_of_columns(tree, layout, sealed, said):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
     submit(tree, said)
-    before = rows.read(submission(tree))
-    template = rows.read(data / "sample_submission.csv")
+    before = read_table(submission(tree))
+    template = read_table(data / "sample_submission.csv")
     template[["frog1", "1139490", "cuckoo1"]].to_csv(data / "sample_submission.csv")
     submit(tree, said)
-    after = rows.read(submission(tree))
+    after = read_table(submission(tree))
     assert tuple(after.columns) == ("frog1", "1139490", "cuckoo1")
     np.testing.assert_array_equal(after[list(CLASSES)].to_numpy(), before.to_numpy())
     assert "sample_submission.csv has its columns in another order than student; they are bound by name" in said
@@ -356,8 +356,8 @@ def test_time_counts_from_the_start_and_in_a_session_at_work_from_the_call(tree,
 @pytest.fixture
 def good(tmp_path):
     """A valid submission of two recordings."""
-    ids = rows.row_ids("a", 12, 5) + rows.row_ids("b", 12, 5)
-    table = rows.make(ids, CLASSES, np.random.default_rng(1).random((24, 3), np.float32))
+    ids = row_ids("a", 12, 5) + row_ids("b", 12, 5)
+    table = make_table(ids, CLASSES, np.random.default_rng(1).random((24, 3), np.float32))
     table.to_csv(tmp_path / "submission.csv")
     kaggle.validate(tmp_path / "submission.csv", ids, CLASSES)
     return tmp_path / "submission.csv", table
@@ -384,12 +384,12 @@ def test_what_kaggle_would_refuse_or_score_half_is_refused_here(good, spoil, sen
     path, table = good
     spoil(table).to_csv(path, index_label="row_id")
     with pytest.raises(DataError, match=sentence):
-        kaggle.validate(path, list(rows.row_ids("a", 12, 5) + rows.row_ids("b", 12, 5)), CLASSES)
+        kaggle.validate(path, list(row_ids("a", 12, 5) + row_ids("b", 12, 5)), CLASSES)
 
 
 def test_rows_that_were_not_scored_get_their_recordings_mean():
     said: list[str] = []
-    table = rows.make(["a_5", "a_10"], ["x"], np.array([[0.2], [0.4]], "float32"))
+    table = make_table(["a_5", "a_10"], ["x"], np.array([[0.2], [0.4]], "float32"))
     whole = scoring._complete(table, ["a_5", "a_10", "a_15", "b_5"], said.append)
     np.testing.assert_allclose(whole.loc[["a_15", "b_5"], "x"], 0.3, rtol=1e-6)
     assert "2 of 4 rows were not scored, 'a_15' first" in said[0]
@@ -521,7 +521,7 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
     assert any(line.startswith("answers to go on with: ") for line in said)
     from bcsed.train import pseudolabels as pseudolabel
 
-    assert len(pseudolabel.read(out).values) == 16
+    assert len(pseudolabel.read_pseudolabels(out).values) == 16
     assert not pseudolabel.answers_folder(out).exists()
 
 
@@ -537,12 +537,14 @@ def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
     shutil.rmtree(tree / "working" / "run", ignore_errors=True)
     job = {"experiment": "tiny", "changes": changes, "jobs": 1, "resume": False, "stop_after_min": 0.0}
     data = place(tree, layout, "competition", "birdclef-2025")
-    worker.share({**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, said.append)
+    worker.train_distributed(
+        {**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, said.append
+    )
     assert not train.finished(tree / "working" / "run")
 
 
 def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
-    row = experiments.find("tiny").vary("t", **experiments.read_changes(list(CHANGES)))
+    row = find_experiment("tiny").vary("t", **parse_changes(list(CHANGES)))
     train.train(row, year, tmp_path / "run", jobs=1, stop_after_min=0.0)
     assert not train.finished(tmp_path / "run")
     train.train(row, year, tmp_path / "run", jobs=1, resume=True, stop_after_min=60.0)

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed.config.recipe import Data
-from bcsed.data.labels import NEVER_HELD_OUT, class_counts, class_priors, folds, targets, training_rows, validation_rows
+from bcsed.data.labels import (
+    NEVER_HELD_OUT,
+    assign_folds,
+    class_counts,
+    class_priors,
+    make_targets,
+    training_rows,
+    validation_rows,
+)
 from bcsed.errors import ConfigError, DataError
 
 CLASSES = ("024", "24", "grekis")
@@ -48,30 +56,30 @@ def sides(groups: pd.Series, fold_of: np.ndarray) -> int:
 
 class TestTargets:
     def test_values(self) -> None:
-        made, weights = targets(CLIPS, CLASSES, Data(label_target=0.8, secondary_target=0.3))
+        made, weights = make_targets(CLIPS, CLASSES, Data(label_target=0.8, secondary_target=0.3))
         expected = np.array([[0.8, 0.3, 0.3], [0, 0.8, 0], [0, 0, 0.8]], np.float32)
         np.testing.assert_array_equal(made, expected)
         np.testing.assert_array_equal(weights, 1)
         assert made.dtype == weights.dtype == np.float32
 
     def test_masked_secondary(self) -> None:
-        made, weights = targets(CLIPS, CLASSES, Data(secondary_target=None))
+        made, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=None))
         np.testing.assert_array_equal(made, np.eye(3))
         np.testing.assert_array_equal(weights, [[1, 0, 0], [1, 1, 1], [1, 1, 1]])
 
     def test_secondary_as_absent(self) -> None:
-        made, weights = targets(CLIPS, CLASSES, Data(secondary_target=0.0))
+        made, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=0.0))
         np.testing.assert_array_equal(made, np.eye(3))
         np.testing.assert_array_equal(weights, 1)
 
     def test_columns_follow_the_class_list(self) -> None:
-        made, _ = targets(CLIPS, CLASSES, Data())
-        turned, _ = targets(CLIPS, CLASSES[::-1], Data())
+        made, _ = make_targets(CLIPS, CLASSES, Data())
+        turned, _ = make_targets(CLIPS, CLASSES[::-1], Data())
         np.testing.assert_array_equal(turned, made[:, ::-1])
 
     @pytest.mark.parametrize("classes", [("024", "24"), ("24", "grekis")])
     def test_unknown_label(self, classes: tuple[str, ...]) -> None:
-        for function in (lambda: targets(CLIPS, classes, Data()), lambda: class_counts(CLIPS, classes)):
+        for function in (lambda: make_targets(CLIPS, classes, Data()), lambda: class_counts(CLIPS, classes)):
             with pytest.raises(DataError, match=r"the label '.*' is not among the 2 classes"):
                 function()
 
@@ -99,7 +107,7 @@ class TestFolds:
 
     def test_each_class_in_equal_parts(self) -> None:
         table = clips({"a": 40, "b": 22, "c": 8})
-        fold_of = folds(table, self.DATA, 0)
+        fold_of = assign_folds(table, self.DATA, 0)
         assert fold_of.dtype == np.int64
         share = pd.crosstab(table["label"], fold_of)
         assert list(share.columns) == [0, 1, 2, 3]
@@ -107,7 +115,7 @@ class TestFolds:
 
     def test_rare_classes_are_never_held_out(self) -> None:
         table = clips({"a": 40, "rare": 7})
-        fold_of = folds(table, self.DATA, 0)
+        fold_of = assign_folds(table, self.DATA, 0)
         np.testing.assert_array_equal(fold_of == NEVER_HELD_OUT, table["label"] == "rare")
 
     @settings(max_examples=15, deadline=None)
@@ -123,14 +131,14 @@ class TestFolds:
         also = table[::5].assign(label="c0", filename="again/" + table["filename"], author="")
         table = pd.concat([table, also], ignore_index=True)
         data = Data(n_folds=2, min_class_count=8, group_by=by)
-        fold_of = folds(table, data, seed)
+        fold_of = assign_folds(table, data, seed)
         assert sides(table["recording"], fold_of) == 1
         if by == "author":
             assert sides(table["author"].where(table["author"] != ""), fold_of) == 1
 
     def test_authorless_clips_of_a_recording_stay_together(self) -> None:
         table = clips({"a": 40, "b": 40}, cuts=4)
-        fold_of = folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
+        fold_of = assign_folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
         assert sides(table["recording"], fold_of) == 1
         assert set(fold_of) == {0, 1, 2}  # and are not one group together
 
@@ -139,36 +147,38 @@ class TestFolds:
         table.loc[4, "author"] = table.loc[0, "author"]  # the second recording: one clip by the first's author,
         table.loc[5, "author"] = ""  # and one by nobody
         table.loc[8, "recording"] = "a001"  # and one clip by the third's author is cut from it
-        fold_of = folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
+        fold_of = assign_folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
         assert len(set(fold_of[:12])) == 1
         assert set(fold_of) == {0, 1, 2}
 
     def test_a_group_with_a_rare_clip_stays_in_training(self) -> None:
         table = clips({"a": 40, "rare": 3})
         table.loc[40, "recording"] = table.loc[7, "recording"]
-        fold_of = folds(table, self.DATA, 0)
+        fold_of = assign_folds(table, self.DATA, 0)
         assert (fold_of == NEVER_HELD_OUT).nonzero()[0].tolist() == [7, 40, 41, 42]
 
     def test_a_class_of_one_recording_stays_in_training(self) -> None:
         table = pd.concat([clips({"a": 40}), clips({"solo": 12}, cuts=12)], ignore_index=True)
-        fold_of = folds(table, self.DATA, 0)
+        fold_of = assign_folds(table, self.DATA, 0)
         np.testing.assert_array_equal(fold_of == NEVER_HELD_OUT, table["label"] == "solo")
 
     def test_row_order_does_not_matter(self) -> None:
         table = clips({"a": 30, "b": 17, "rare": 2}, cuts=2)
         there = np.random.default_rng(0).permutation(len(table))
-        np.testing.assert_array_equal(folds(table.iloc[there], self.DATA, 3), folds(table, self.DATA, 3)[there])
+        np.testing.assert_array_equal(
+            assign_folds(table.iloc[there], self.DATA, 3), assign_folds(table, self.DATA, 3)[there]
+        )
 
     def test_seed_decides(self) -> None:
         table = clips({"a": 40, "b": 40})
-        first, again, other = (folds(table, self.DATA, seed) for seed in (0, 0, 1))
+        first, again, other = (assign_folds(table, self.DATA, seed) for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
     def test_a_class_mostly_kept_back_is_dealt_without_a_warning(self) -> None:
         table = clips({"a": 40, "b": 8, "rare": 7})
         table.loc[40:45, "recording"] = table.loc[48:53, "recording"].to_numpy()
-        fold_of = folds(table, self.DATA, 0)
+        fold_of = assign_folds(table, self.DATA, 0)
         assert (fold_of[table["label"] == "b"] >= 0).sum() == 2
 
     @pytest.mark.parametrize(
@@ -196,7 +206,7 @@ class TestFolds:
     )
     def test_too_few(self, per_class: dict[str, int], cuts: int, data: Data, sentence: str) -> None:
         with pytest.raises(DataError, match=sentence):
-            folds(clips(per_class, cuts), data, 0)
+            assign_folds(clips(per_class, cuts), data, 0)
 
 
 class TestRows:
@@ -204,7 +214,7 @@ class TestRows:
     TABLE = clips({"a": 20, "rare": 3, "b": 9, "one": 1, "most": 7})
 
     def test_rare_clips_are_repeated_whole(self) -> None:
-        fold_of = folds(self.TABLE, self.DATA, 0)
+        fold_of = assign_folds(self.TABLE, self.DATA, 0)
         rows = training_rows(self.TABLE, fold_of, 1, self.DATA)
         heard = Counter(rows.tolist())
         label = self.TABLE["label"]
@@ -217,7 +227,7 @@ class TestRows:
         np.testing.assert_array_equal(rows, training_rows(self.TABLE, fold_of, 1, self.DATA))
 
     def test_both_sides_make_the_whole(self) -> None:
-        fold_of = folds(self.TABLE, self.DATA, 0)
+        fold_of = assign_folds(self.TABLE, self.DATA, 0)
         for fold in (0, 1):
             train, valid = training_rows(self.TABLE, fold_of, fold, self.DATA), validation_rows(fold_of, fold)
             assert valid.dtype == np.int64
@@ -225,16 +235,16 @@ class TestRows:
             assert set(train) | set(valid) == set(range(len(self.TABLE)))
 
     def test_all_of_them(self) -> None:
-        fold_of = folds(self.TABLE, self.DATA, 0)
+        fold_of = assign_folds(self.TABLE, self.DATA, 0)
         assert set(training_rows(self.TABLE, fold_of, None, self.DATA)) == set(range(len(self.TABLE)))
 
     @pytest.mark.parametrize("fold", [2, NEVER_HELD_OUT])
     def test_no_such_fold(self, fold: int) -> None:
-        fold_of = folds(self.TABLE, self.DATA, 0)
+        fold_of = assign_folds(self.TABLE, self.DATA, 0)
         with pytest.raises(ConfigError, match=re.escape(f"no clip is in fold {fold}; there are the folds 0, 1.")):
             training_rows(self.TABLE, fold_of, fold, self.DATA)
 
     def test_folds_of_another_table(self) -> None:
-        fold_of = folds(self.TABLE, self.DATA, 0)
+        fold_of = assign_folds(self.TABLE, self.DATA, 0)
         with pytest.raises(DataError, match="the folds are of 40 clips, the table has 39"):
             training_rows(self.TABLE.iloc[1:], fold_of, 0, self.DATA)

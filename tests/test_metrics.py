@@ -9,11 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores.metrics import (
-    align,
+    align_tables,
     bootstrap_auc,
-    bootstrap_draws,
+    bootstrap_macro_auc,
+    bootstrap_weights,
     class_auc,
-    drawn_macro_auc,
     lrap,
     macro_auc,
     padded_cmap,
@@ -122,7 +122,7 @@ class TestAlign:
         truth, scores = tables()
         rng = np.random.default_rng(0)
         shuffled = scores.iloc[rng.permutation(60), rng.permutation(5)]
-        pd.testing.assert_frame_equal(align(truth, shuffled), scores)
+        pd.testing.assert_frame_equal(align_tables(truth, shuffled), scores)
         assert score_tables(truth, shuffled) == score_tables(truth, scores)
         pd.testing.assert_frame_equal(per_class(truth, shuffled), per_class(truth, scores))
 
@@ -132,19 +132,19 @@ class TestAlign:
             DataError,
             match=r"same row names: 2 only in the truth \('f0_5', 'f0_10'\) and 1 only in the scores",
         ):
-            align(truth.drop("f9_30"), scores.iloc[2:])
+            align_tables(truth.drop("f9_30"), scores.iloc[2:])
 
     def test_other_classes(self) -> None:
         truth, scores = tables()
         with pytest.raises(DataError, match=r"same class names: 1 only in the truth \('c4'\); select what"):
-            align(truth, scores.drop(columns="c4"))
+            align_tables(truth, scores.drop(columns="c4"))
 
     def test_doubled_rows(self) -> None:
         truth, scores = tables()
         with pytest.raises(DataError, match="the row 'f0_5' stands more than once in the scores"):
-            align(truth, pd.concat([scores, scores.iloc[:1]]))
+            align_tables(truth, pd.concat([scores, scores.iloc[:1]]))
         with pytest.raises(DataError, match="the class 'c0' stands more than once in the truth"):
-            align(pd.concat([truth, truth[["c0"]]], axis=1), scores)
+            align_tables(pd.concat([truth, truth[["c0"]]], axis=1), scores)
 
 
 class TestOtherMetrics:
@@ -206,7 +206,7 @@ class TestBootstrap:
         names, slow = pd.unique(np.array(files(truth), object)), []
         for times in drawn:
             rows = np.repeat(np.arange(36), [times[names.tolist().index(name)] for name in files(truth)])
-            slow.append(macro_auc(truth.to_numpy()[rows], align(truth, scores).to_numpy()[rows])[0])
+            slow.append(macro_auc(truth.to_numpy()[rows], align_tables(truth, scores).to_numpy()[rows])[0])
         assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
         assert low < macro_auc(truth, scores)[0] < high
 
@@ -237,20 +237,20 @@ class TestBootstrap:
 
 class TestDraws:
     def test_every_draw_holds_as_many_recordings_as_there_are(self) -> None:
-        drawn = bootstrap_draws(7, 500, rng=np.random.default_rng(0))
+        drawn = bootstrap_weights(7, 500, rng=np.random.default_rng(0))
         assert drawn.shape == (500, 7)
         assert (drawn.sum(axis=1) == 7).all()
         np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.15)
         with pytest.raises(DataError, match="an interval needs at least two recordings, got 1"):
-            bootstrap_draws(1, rng=np.random.default_rng(0))
+            bootstrap_weights(1, rng=np.random.default_rng(0))
 
     def test_equals_drawing_the_rows(self) -> None:
         """Also where `drawn` holds recordings that these rows are not of, in another order."""
         truth, scores = draw(3, n=36, k=3)
         file_of = np.array([4, 0, 2, 5])[np.arange(36) % 4]
-        drawn = bootstrap_draws(6, 30, rng=np.random.default_rng(2))
+        drawn = bootstrap_weights(6, 30, rng=np.random.default_rng(2))
         drawn[0] = [0, 3, 0, 3, 0, 0]
-        found = drawn_macro_auc(truth, scores, file_of, drawn)
+        found = bootstrap_macro_auc(truth, scores, file_of, drawn)
         assert np.isnan(found).tolist() == [True] + [False] * 29
         for auc, times in list(zip(found, drawn, strict=True))[1:]:
             rows = np.repeat(np.arange(36), times[file_of].astype(int))
@@ -259,9 +259,9 @@ class TestDraws:
     def test_once_each_is_the_figure_itself(self) -> None:
         truth, scores = tables()
         file_of = np.unique(files(truth), return_inverse=True)[1]
-        found = drawn_macro_auc(truth, scores[::-1], file_of, np.ones((1, 10)))
+        found = bootstrap_macro_auc(truth, scores[::-1], file_of, np.ones((1, 10)))
         assert found[0] == pytest.approx(macro_auc(truth, scores)[0])
 
     def test_refusal(self) -> None:
         with pytest.raises(DataError, match="3 recordings are named for 60 rows; name one for each row"):
-            drawn_macro_auc(*draw(0), np.zeros(3, int), np.ones((1, 1)))
+            bootstrap_macro_auc(*draw(0), np.zeros(3, int), np.ones((1, 1)))

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.config.contract import SIGNALS, TINY_128, WIDE_384, Net, Signal
+from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_384, Frontend, Net
 from bcsed.errors import ConfigError
 from bcsed.models import backbone
 from bcsed.models.backbone import _stages
-from bcsed.models.network import Picture, SedNet, delta, fold, modern_names, pool, unfold
+from bcsed.models.network import SedNet, ToImage, delta, fold, modern_names, pool, unfold
 
 
 @settings(max_examples=30, deadline=None)
@@ -34,21 +34,21 @@ def test_delta_equals_librosa(rng):
     np.testing.assert_allclose(delta(torch.from_numpy(x)[None])[0].numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize("signal", FRONTENDS.values(), ids=FRONTENDS)
 def test_picture_spans_zero_to_one_per_item(signal):
     db = torch.randn(3, signal.n_mels, signal.n_frames) * 20 - 40
     db[1] += 50  # a loud neighbour
-    picture = Picture(signal)(db)
+    picture = ToImage(signal)(db)
     assert picture.shape == (3, 3, *signal.picture)
     flat = picture[:, 0].flatten(1)
     assert torch.equal(flat.amin(1), torch.zeros(3))
     torch.testing.assert_close(flat.amax(1), torch.ones(3))
-    assert torch.equal(Picture(signal)(db[:1])[0], picture[0])
+    assert torch.equal(ToImage(signal)(db[:1])[0], picture[0])
 
 
 @pytest.mark.parametrize("level", [-100.0, 0.0, 30.0])
 def test_an_all_equal_window_is_black(level):
-    picture = Picture(TINY_128)(torch.full((1, 64, 256), level))
+    picture = ToImage(TINY_128)(torch.full((1, 64, 256), level))
     assert torch.equal(picture, torch.zeros_like(picture))
 
 
@@ -56,7 +56,7 @@ def test_the_floor_is_the_windows_own():
     db = torch.full((1, 64, 256), -95.0)
     db[0, 0, 0] = 10.0
     db[0, 1, 1] = -30.0
-    picture = Picture(Signal(hop_length=1000, n_mels=64, n_frames=256, channels="mono"))(db)
+    picture = ToImage(Frontend(hop_length=1000, n_mels=64, n_frames=256, channels="mono"))(db)
     assert picture[0, 0, 0, 0] == 1
     torch.testing.assert_close(picture[0, 0, 1, 1], torch.tensor(0.5))
 
@@ -64,7 +64,7 @@ def test_the_floor_is_the_windows_own():
 def test_slopes_are_taken_before_the_fold():
     """A ramp along time has one slope everywhere; after the fold there would be an edge at the seam."""
     ramp = torch.linspace(-60, 0, 256).expand(1, 64, 256).clone()
-    slope = unfold(Picture(TINY_128)(ramp), 2)[0, 1]
+    slope = unfold(ToImage(TINY_128)(ramp), 2)[0, 1]
     assert slope[:, 2:-2].std() < 1e-6
 
 

@@ -26,7 +26,7 @@ from bcsed.errors import ConfigError, DataError
 from bcsed.kaggle import datasets as packing
 from bcsed.kaggle import notebooks
 from bcsed.scores import metrics
-from bcsed.scores import table as rows
+from bcsed.scores.table import read_table
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("train", "pseudolabel", "submit")
@@ -454,8 +454,8 @@ def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, y
 
     told, seen = execute(home, folders["submit"], "submit", site.root, monkeypatch, probe=True)
     assert "rehearsal: 3 recordings" in told
-    template = list(rows.read(data / "sample_submission.csv").columns)
-    rehearsed = rows.read(site.root / "working" / "submission.csv")
+    template = list(read_table(data / "sample_submission.csv").columns)
+    rehearsed = read_table(site.root / "working" / "submission.csv")
     assert (len(rehearsed), list(rehearsed.columns)) == (36, template)
     # The wheel's bcsed ran, and nothing of training with it.
     assert str(home / "venv") in seen["home"]
@@ -466,7 +466,7 @@ def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, y
         (site.data / "test_soundscapes" / path.name).symlink_to(path)
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
     told, _ = execute(home, folders["submit"], "submit", site.root, monkeypatch)
-    scores = rows.read(site.root / "working" / "submission.csv")
+    scores = read_table(site.root / "working" / "submission.csv")
     truth = pd.read_csv(data / sample.TEST_TRUTH_CSV, index_col="row_id")
     assert list(scores.columns) == template
     assert sorted(scores.index) == sorted(truth.index)
@@ -486,11 +486,11 @@ def test_a_hundred_soundscapes_stay_below_four_gigabytes(machine, tmp_path, monk
     for number in range(100):
         name = f"BC2026_Test_{number:04d}_S05_20250227_010002.ogg"
         (site.data / "test_soundscapes" / name).symlink_to(paths[number % len(paths)])
-    classes = tuple(rows.read(data / "sample_submission.csv").columns)
+    classes = tuple(read_table(data / "sample_submission.csv").columns)
     sealed_as(site.place("notebook", "bcsed-train") / "bundle", classes)
     kaggle.kernel("submit", tmp_path / "submit", "me", settings=["jobs=2"])
     _, seen = execute(home, tmp_path / "submit", "submit", site.root, monkeypatch, probe=True)
-    assert len(rows.read(site.root / "working" / "submission.csv")) == 1200
+    assert len(read_table(site.root / "working" / "submission.csv")) == 1200
     print(f"peak memory {seen['peak_kib'] / 2**20:.2f} GiB")
     assert seen["peak_kib"] < 4 * 2**20
 

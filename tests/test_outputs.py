@@ -15,16 +15,19 @@ import torch
 from conftest import RATE, Loudness, seal
 
 from bcsed import predict
+from bcsed.audio.decode import read_there
 from bcsed.cli.app import main
-from bcsed.config.contract import Contract, Net, Signal
+from bcsed.config.contract import Contract, Frontend, Net
 from bcsed.errors import BundleError, ConfigError, DataError
-from bcsed.models import bundle, ensemble, export
-from bcsed.predict.blocks import Rows
-from bcsed.predict.outputs import Wanted
+from bcsed.models import bundle
+from bcsed.models.ensemble import from_bundles
+from bcsed.models.export import export
+from bcsed.predict.blocks import Windowing
+from bcsed.predict.outputs import OutputOptions
 from bcsed.scores import detections, postprocess
-from bcsed.scores import table as rows
+from bcsed.scores.table import read_table
 
-SLIDING = Rows(windows="sliding", stride_s=2.0)
+SLIDING = Windowing(windows="sliding", stride_s=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def other(tiny, network, tmp_path_factory):
     changed.n_classes = 2
     contract = Contract(signal=tiny.contract.signal, net=tiny.contract.net, classes=("c", "a"))
     folder = tmp_path_factory.mktemp("other") / "bundle"
-    return export.export(changed, folder, contract=contract, priors=np.full(2, 0.3, "float32"))
+    return export(changed, folder, contract=contract, priors=np.full(2, 0.3, "float32"))
 
 
 @pytest.mark.parametrize("mean", ["prob", "logit", "rank"])
@@ -68,7 +71,7 @@ def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other,
 
 
 def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
-    members = ensemble.from_bundles([other, tiny])
+    members = from_bundles([other, tiny])
     assert np.isnan(members.combine([(0, np.full((1, 2), 0.5, np.float32))])[0, 1])
 
 
@@ -88,12 +91,12 @@ def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):
 
 
 def test_steps_are_applied_recording_by_recording(tiny, recordings, tmp_path):
-    steps = postprocess.read_steps(["smooth=.2,.6,.2", "top=2"])
+    steps = postprocess.parse_stages(["smooth=.2,.6,.2", "top=2"])
     plain = predict.predict([tiny], [recordings]).scores
     result = predict.predict([tiny], [recordings], steps=steps, out=tmp_path / "out")
     np.testing.assert_array_equal(result.scores, postprocess.apply(plain, steps))
     told = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert postprocess.read_steps(told["post_processing"]) == steps
+    assert postprocess.parse_stages(told["post_processing"]) == steps
 
 
 FORMATS = ("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames")
@@ -104,17 +107,17 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(recordings, folder / "site")
     (folder / "site" / "empty.wav").touch()
-    wanted = Wanted(formats=FORMATS, detection=detections.Detection(threshold=0.12))
+    wanted = OutputOptions(formats=FORMATS, detection=detections.DetectionSettings(threshold=0.12))
     result = predict.predict([oracle], [folder], cut=SLIDING, out=tmp_path / "out", wanted=wanted)
     out, table = tmp_path / "out", result.scores
-    np.testing.assert_allclose(rows.read(out / "submission.csv"), table, atol=1e-7)
+    np.testing.assert_allclose(read_table(out / "submission.csv"), table, atol=1e-7)
     wide = pd.read_parquet(out / "scores.parquet")
     assert list(wide.columns) == ["row_id", "recording", "start_s", "end_s", "loud", "quiet"]
     np.testing.assert_array_equal(wide[["loud", "quiet"]], table)
     assert wide["row_id"].tolist() == list(table.index)
     assert (wide["end_s"] - wide["start_s"] == 5).all()
-    lines = detections.read_long(out / "detections.csv")
-    assert len(lines) == len(detections.read_long(out / "detections.parquet")) > 0
+    lines = detections.read_detections(out / "detections.csv")
+    assert len(lines) == len(detections.read_detections(out / "detections.parquet")) > 0
     assert lines["end_s"].max() <= 60
     for name in ("blip", "long", "odd", "short"):
         raven = detections.read_raven(out / "raven" / f"{name}.bcsed.selections.txt")
@@ -135,11 +138,13 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
 
 
 def test_no_detections_is_a_table_with_a_header(oracle, recordings, tmp_path):
-    wanted = Wanted(formats=("raven", "audacity", "csv", "parquet"), detection=detections.Detection(threshold=1.0))
+    wanted = OutputOptions(
+        formats=("raven", "audacity", "csv", "parquet"), detection=detections.DetectionSettings(threshold=1.0)
+    )
     result = predict.predict([oracle], [recordings / "odd.wav"], out=tmp_path / "out", wanted=wanted)
     assert result.n_failed == 0
     assert "label" in (tmp_path / "out" / "detections.csv").read_text().splitlines()[0]
-    assert len(detections.read_long(tmp_path / "out" / "detections.parquet")) == 0
+    assert len(detections.read_detections(tmp_path / "out" / "detections.parquet")) == 0
     assert (tmp_path / "out" / "raven" / "odd.bcsed.selections.txt").read_text().startswith("Selection\tView")
     assert (tmp_path / "out" / "audacity" / "odd.bcsed.data.labels.txt").exists()
     assert not (tmp_path / "out" / "submission.csv").exists()
@@ -158,7 +163,7 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
 
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", block_rows)
     out = tmp_path / "out"
-    predict.predict([oracle], [recordings], cut=SLIDING, out=out, wanted=Wanted(formats=("frames",)))
+    predict.predict([oracle], [recordings], cut=SLIDING, out=out, wanted=OutputOptions(formats=("frames",)))
     frames = frames_of(out)
     for name, n in (("long", 60), ("odd", 24), ("short", 8), ("blip", 1)):
         path = recordings / f"{name}.wav"
@@ -170,27 +175,27 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
 
 
 def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, tmp_path):
-    frames = Wanted(formats=("frames",))
+    frames = OutputOptions(formats=("frames",))
     with pytest.raises(ConfigError, match="only with sliding windows"):
         predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames)
     with pytest.raises(ConfigError, match="a mean of ranks has none"):
         predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING, mean="rank")
     with pytest.raises(ConfigError, match="frames are written to an output folder"):
         predict.predict([oracle], [recordings], wanted=frames, cut=SLIDING)
-    signal = Signal(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
+    signal = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
     with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
         predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING)
     with pytest.raises(ConfigError, match=r"formats are submission, .* got 'kml'"):
-        Wanted(formats=("kml",))
+        OutputOptions(formats=("kml",))
 
 
 def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
     from bcsed.audio import decode as audio
 
-    signal = Signal(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
+    signal = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
-    calls, original = [], audio.read_there
+    calls, original = [], read_there
     monkeypatch.setattr(audio, "read_there", lambda *a: calls.append(1) or original(*a))
     both = predict.predict([oracle, quick], [recordings / "long.wav"]).scores
     assert len(calls) == 1
@@ -212,7 +217,7 @@ def test_precision_is_a_choice_and_recorded(tiny, recordings, tmp_path, capsys):
         return
     assert main([*words, "--precision", "bf16"]) == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["precision"] == "bf16"
-    half, full = rows.read(tmp_path / "out" / "submission.csv"), predict.predict([tiny], [recordings]).scores
+    half, full = read_table(tmp_path / "out" / "submission.csv"), predict.predict([tiny], [recordings]).scores
     assert 0 < np.abs(half - full).to_numpy().max() < 0.05
     with pytest.raises(DataError, match="its precision is 'bf16', now it is 'f32'"):
         predict.predict([tiny], [recordings], out=tmp_path / "out")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bcsed import files as paths
 from bcsed.errors import ConfigError, DataError
+from bcsed.files import as_path, atomic_write, file_signature, is_occupied, is_remote, remove_partial_files
 
 
 def dead() -> int:
@@ -20,58 +20,58 @@ def dead() -> int:
 
 
 def test_what_a_killed_writer_left_takes_no_folder_and_is_swept(tmp_path):
-    assert not paths.taken(tmp_path / "none")
+    assert not is_occupied(tmp_path / "none")
     gone, below = dead(), tmp_path / "below"
     (tmp_path / f".s.csv.{gone}.part").touch()
     below.mkdir()
-    assert paths.taken(tmp_path)
+    assert is_occupied(tmp_path)
     (below / f".last.pt.{gone}.part").touch()
-    assert not paths.taken(below)
+    assert not is_occupied(below)
     # Process 1 lives, and may be writing.
     (below / ".last.pt.1.part").touch()
-    paths.sweep(tmp_path)
+    remove_partial_files(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".last.pt.1.part", "below"]
     (tmp_path / "file").touch()
-    assert paths.taken(tmp_path / "file")
-    paths.sweep(tmp_path / "none")
+    assert is_occupied(tmp_path / "file")
+    remove_partial_files(tmp_path / "none")
 
 
 def test_elsewhere_is_written_whole_or_not_at_all():
     pytest.importorskip("upath")
-    place = paths.locate("memory://bcsed-paths/deep/s.csv")
-    assert paths.remote(place)
-    assert not paths.remote(paths.locate("s.csv"))
-    with paths.replacing(place) as temporary:
+    place = as_path("memory://bcsed-paths/deep/s.csv")
+    assert is_remote(place)
+    assert not is_remote(as_path("s.csv"))
+    with atomic_write(place) as temporary:
         assert isinstance(temporary, Path)
         temporary.write_text("old")
         assert not place.exists()
     assert place.read_text() == "old"
-    before = paths.state(place)
+    before = file_signature(place)
     with (
         pytest.raises(DataError, match=r"memory://bcsed-paths/deep/s\.csv: could not be written"),
-        paths.replacing(place) as temporary,
+        atomic_write(place) as temporary,
     ):
         temporary.write_text("ne")
         raise OSError(28, "No space left on device")
     assert place.read_text() == "old"
-    assert paths.state(place) == before
-    with paths.replacing(place) as temporary:
+    assert file_signature(place) == before
+    with atomic_write(place) as temporary:
         temporary.write_text("newer")
-    assert paths.state(place) != before
+    assert file_signature(place) != before
     assert [item.name for item in place.parent.iterdir()] == ["s.csv"]
-    assert paths.taken(place.parent)
+    assert is_occupied(place.parent)
 
 
 def test_state_follows_a_file(tmp_path):
     (tmp_path / "a").write_text("1")
     os.utime(tmp_path / "a", (1, 1))
-    first = paths.state(tmp_path / "a")
+    first = file_signature(tmp_path / "a")
     os.utime(tmp_path / "a", (1, 2))
-    assert paths.state(tmp_path / "a") != first
+    assert file_signature(tmp_path / "a") != first
 
 
 def test_an_unknown_protocol_says_what_is_missing():
     with pytest.raises(
         ConfigError, match=r"nowhere://a: paths like this one need more packages: pip install 'bcsed\[dask\]'"
     ):
-        paths.locate("nowhere://a")
+        as_path("nowhere://a")

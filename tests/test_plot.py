@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from bcsed import plot
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128
-from bcsed.scores import ablation as ablate
-from bcsed.scores import calibration as calibrate
 from bcsed.scores import metrics, postprocess
+from bcsed.scores.ablation import ablate
+from bcsed.scores.calibration import calibrate, reliability
 
 
 @pytest.fixture
@@ -194,8 +194,8 @@ def found() -> pd.DataFrame:
 
 TRUTH, SCORES = tables()
 MEMBERS = {"1-x": SCORES, "2-y": SCORES.sample(frac=1, random_state=0).set_axis(SCORES.index)}
-ABLATION = ablate.ablate(
-    TRUTH, SCORES, postprocess.read_steps(["top=3"]), members=MEMBERS, n=20, rng=np.random.default_rng(0)
+ABLATION = ablate(
+    TRUTH, SCORES, postprocess.parse_stages(["top=3"]), members=MEMBERS, n=20, rng=np.random.default_rng(0)
 )
 WHAT = np.linspace(-3, 3, 24, dtype=np.float32).reshape(8, 3)
 AXES = {
@@ -210,7 +210,7 @@ AXES = {
     "gains": (comparison(),),
     "loss": (history(),),
     "precision_recall": (TRUTH.to_numpy(), SCORES.to_numpy()),
-    "reliability": (calibrate.reliability(TRUTH, SCORES),),
+    "reliability": (reliability(TRUTH, SCORES),),
     "rows_per_class": ({"a": 3, "b": 2},),
     "rows_per_recording": ([1, 2, 2],),
     "score_histogram": (SCORES.to_numpy(),),
@@ -354,7 +354,7 @@ class TestJudged:
         assert [text.get_text() for text in made.get_legend().get_texts()] == ["not true (2)", "true (1)"]
 
     def test_a_dot_for_each_threshold(self):
-        table = calibrate.calibrate(TRUTH, SCORES, precision=0.4, support=2).table
+        table = calibrate(TRUTH, SCORES, precision=0.4, support=2).table
         made = plot.precision_recall(TRUTH.to_numpy(), SCORES.to_numpy(), thresholds=table)
         dots = next(line for line in made.lines if line.get_marker() == "o")
         assert len(dots.get_xdata()) == table["threshold"].notna().sum() > 0

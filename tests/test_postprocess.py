@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import postprocess
-from bcsed.scores import table as rows
 from bcsed.scores.postprocess.stages import Power, Smooth, TopRows
+from bcsed.scores.table import check_table, make_table, row_ids
 
 CLASSES = ("1139490", "frog1", "frog2")
 TAXA = {"1139490": "Aves", "frog1": "Amphibia", "frog2": "Amphibia"}
@@ -23,8 +23,8 @@ scores = st.floats(0, 1, width=32)
 
 
 def table_of(blocks: dict[str, np.ndarray], classes=CLASSES, row_s: int = 5) -> pd.DataFrame:
-    ids = [row_id for name, block in blocks.items() for row_id in rows.row_ids(name, len(block), row_s)]
-    return rows.make(ids, classes, np.concatenate(list(blocks.values())))
+    ids = [row_id for name, block in blocks.items() for row_id in row_ids(name, len(block), row_s)]
+    return make_table(ids, classes, np.concatenate(list(blocks.values())))
 
 
 @st.composite
@@ -54,7 +54,7 @@ def test_rows_columns_order_and_range_stay(table, chosen):
     pd.testing.assert_frame_equal(table, kept)
     assert answer.index.equals(table.index) and answer.columns.equals(table.columns)
     assert (answer.dtypes == np.float32).all()
-    rows.check(answer)
+    check_table(answer)
 
 
 @given(tables(), steps)
@@ -131,7 +131,7 @@ def test_rows_are_ordered_by_number_and_not_by_text():
 
 
 def test_an_empty_table_stays_empty():
-    empty = rows.make([], CLASSES, np.empty((0, 3), "float32"))
+    empty = make_table([], CLASSES, np.empty((0, 3), "float32"))
     assert postprocess.apply(empty, [TopRows(1), Smooth((1, 1, 1)), Power(2)]).shape == (0, 3)
 
 
@@ -147,7 +147,7 @@ def test_an_empty_table_stays_empty():
 )
 def test_tables_without_rows_to_be_neighbours_are_refused(ids, sentence):
     with pytest.raises(DataError, match=sentence):
-        Smooth((1, 2, 1))(rows.make(ids, CLASSES, np.zeros((len(ids), 3))))
+        Smooth((1, 2, 1))(make_table(ids, CLASSES, np.zeros((len(ids), 3))))
 
 
 def test_scores_that_are_none_are_refused():
@@ -169,7 +169,7 @@ def test_scores_that_are_none_are_refused():
         (lambda: TopRows(1, -1), "the amount must be a number of at least 0, got -1"),
         (lambda: Power(0), "the exponent must be a number above 0, got 0"),
         (lambda: Power(float("nan")), "above 0, got nan"),
-        (lambda: postprocess.check_steps([Power(1), Power(2)]), "the step 'power' stands 2 times"),
+        (lambda: postprocess.check_stages([Power(1), Power(2)]), "the step 'power' stands 2 times"),
     ],
 )
 def test_steps_that_are_none(make, sentence):
@@ -189,16 +189,16 @@ def test_kernels_of_taxa_need_taxa():
 @given(several)
 def test_described_and_read_again(chosen):
     told = json.loads(json.dumps(postprocess.describe(chosen)))
-    assert postprocess.read_steps(told) == tuple(chosen)
+    assert postprocess.parse_stages(told) == tuple(chosen)
 
 
 def test_the_command_lines_spelling():
-    read = postprocess.read_steps(["smooth.Amphibia=1,2,1", "top=3", "smooth=.1,.8,.1", "power=1.5"])
+    read = postprocess.parse_stages(["smooth.Amphibia=1,2,1", "top=3", "smooth=.1,.8,.1", "power=1.5"])
     assert read == (Smooth((0.1, 0.8, 0.1), {"Amphibia": (1, 2, 1)}), TopRows(3), Power(1.5))
-    assert postprocess.read_steps(["top=2,0.4"]) == (TopRows(2, 0.4),)
-    assert postprocess.read_steps(["smooth.A.b=1"]) == (Smooth((1,), {"A.b": (1,)}),)
-    assert postprocess.read_steps([]) == ()
-    assert postprocess.read_steps(postprocess.COMMON)
+    assert postprocess.parse_stages(["top=2,0.4"]) == (TopRows(2, 0.4),)
+    assert postprocess.parse_stages(["smooth.A.b=1"]) == (Smooth((1,), {"A.b": (1,)}),)
+    assert postprocess.parse_stages([]) == ()
+    assert postprocess.parse_stages(postprocess.COMMON)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +218,12 @@ def test_the_command_lines_spelling():
 )
 def test_spellings_that_are_none(text, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        postprocess.read_steps([text])
+        postprocess.parse_stages([text])
 
 
 def test_a_step_given_twice():
     with pytest.raises(ConfigError, match="'top=2': top is given twice"):
-        postprocess.read_steps(["top=3", "top=2"])
+        postprocess.parse_stages(["top=3", "top=2"])
 
 
 @given(tables())
@@ -247,8 +247,8 @@ def test_a_member_alone_is_the_mean_of_itself(table, kind, weight):
 
 
 def test_means_by_hand():
-    a = rows.make(["x_5", "x_10"], ["p", "q"], np.array([[0.2, 0.9], [0.6, 0.1]]))
-    b = rows.make(["x_10", "x_5"], ["q", "r"], np.array([[0.5, 1.0], [0.3, 0.0]]))
+    a = make_table(["x_5", "x_10"], ["p", "q"], np.array([[0.2, 0.9], [0.6, 0.1]]))
+    b = make_table(["x_10", "x_5"], ["q", "r"], np.array([[0.5, 1.0], [0.3, 0.0]]))
     mean = postprocess.combine({"a": a, "b": b}, [1, 3])
     assert list(mean.columns) == ["p", "q", "r"] and list(mean.index) == ["x_5", "x_10"]
     # A member that does not answer a class does not count in its mean.

@@ -17,15 +17,17 @@ import soundfile
 
 from bcsed import predict
 from bcsed.audio import decode as audio
+from bcsed.audio.decode import load_audio, read_info, read_there
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
-from bcsed.models import bundle, ensemble
-from bcsed.predict.blocks import Rows
-from bcsed.predict.store import Folder, Part
-from bcsed.scores import table as rows
+from bcsed.models import bundle
+from bcsed.models.ensemble import Ensemble, GraphListener
+from bcsed.predict.blocks import Windowing
+from bcsed.predict.store import FolderStore, StoredScores
+from bcsed.scores.table import read_table, row_ids
 
 RATE = 32_000
-SLIDING = Rows(windows="sliding", stride_s=3.0)
+SLIDING = Windowing(windows="sliding", stride_s=3.0)
 
 
 def score(bundles, recordings, **options):
@@ -34,7 +36,7 @@ def score(bundles, recordings, **options):
 
 def loudness(path) -> np.ndarray:
     """Each second's loudness as the oracle reports it, by librosa: (seconds,) of mean dB / 20."""
-    wave = audio.load(path, RATE)
+    wave = load_audio(path, RATE)
     # Beyond its end a recording is silent; the last frames still reach back into it.
     seconds = -(-len(wave) // RATE)
     wave = np.pad(wave, (0, (seconds + 1) * RATE - len(wave)))
@@ -45,17 +47,19 @@ def loudness(path) -> np.ndarray:
     return db[:, : 32 * seconds].reshape(64, seconds, 32).mean((0, 2)) / 20
 
 
-@pytest.mark.parametrize("cut", [Rows(), SLIDING, Rows(windows="sliding")], ids=["centred", "sliding-3", "sliding"])
+@pytest.mark.parametrize(
+    "cut", [Windowing(), SLIDING, Windowing(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
+)
 @pytest.mark.parametrize("name", ["long", "odd", "short", "blip"])
 def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, cut):
     """Steps of TINY_128 last 1 s and begin on whole seconds only where windows do: rows are compared with
     the mean of the seconds that they hold, and centred windows begin half a second off at most."""
     path = recordings / f"{name}.wav"
     table = score(oracle, [path], cut=cut).scores
-    wave_s = audio.info(path).duration_s
+    wave_s = read_info(path).duration_s
     truth = 1 / (1 + np.exp(-loudness(path)))
     assert len(table) == int(np.ceil(wave_s / 5))
-    assert list(table.index) == rows.row_ids(name, len(table), 5)
+    assert list(table.index) == row_ids(name, len(table), 5)
     for place in range(len(table)):
         inside = truth[5 * place : int(np.ceil(min(5 * place + 5, wave_s)))]
         lengths = np.minimum(1, wave_s - 5 * place - np.arange(len(inside)))
@@ -73,12 +77,12 @@ def test_oracle_rows_of_a_stair_are_a_stair(oracle, oracle_logit, tmp_path):
     wave = np.concatenate([10 ** (db / 20) * rng.standard_normal(5 * RATE) for db in levels]).astype("float32")
     soundfile.write(tmp_path / "stair.wav", wave, RATE, subtype="FLOAT")
     for member in (oracle, oracle_logit):
-        for cut in (Rows(), SLIDING):
+        for cut in (Windowing(), SLIDING):
             table = score(member, [tmp_path / "stair.wav"], cut=cut).scores
             assert np.array_equal(np.argsort(table["loud"].to_numpy()), np.argsort(levels))
 
 
-@pytest.mark.parametrize("cut", [Rows(), SLIDING], ids=["centred", "sliding"])
+@pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
 def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng, cut):
     wave = (0.01 * rng.standard_normal(60 * RATE)).astype("float32")
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
@@ -115,7 +119,7 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
     # A copy: adding and subtracting again would leave the shared network rounded.
     shifted = copy.deepcopy(network)
     shifted.heads[0].what[-1].bias.data += 1.0
-    other = export.export(shifted, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32"))
+    other = export(shifted, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32"))
     path = [recordings / "odd.wav"]
     first, second = score(tiny, path).scores, score(other, path).scores
     both = score([tiny, other], path, weights=[3, 1]).scores
@@ -126,7 +130,7 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
 def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
     """Windows go to the network in pairs; one without company is looked at twice, and nobody's answer changes."""
     windows = (rng.standard_normal((5, 64, 256)) * 15 - 40).astype("float32")
-    listener = ensemble.GraphListener(tiny)
+    listener = GraphListener(tiny)
 
     def ask(places):
         answers = {}
@@ -172,11 +176,11 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
     """It holds windows back until a batch is full, and gives way to whoever waits."""
     import torch
 
-    from bcsed.models.backends import TorchListener
-    from bcsed.predict.blocks import looks_of, score_recording
-    from bcsed.predict.pipeline import Pass
+    from bcsed.models.backends import TorchBackend
+    from bcsed.predict.blocks import make_views, score_recording
+    from bcsed.predict.pipeline import ScoringPipeline
 
-    class Asked(TorchListener):
+    class Asked(TorchBackend):
         """Ends only what it is asked for: whoever waits in vain ends all, and would hide that nobody gave way."""
 
         asked = False
@@ -200,14 +204,13 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
 
     monkeypatch.setattr("bcsed.predict.pipeline.PATIENCE_S", 0)
     asked, alone = (
-        ensemble.Ensemble((kind(network, tiny.contract, torch.device("cpu")),), (1.0,))
-        for kind in (Asked, TorchListener)
+        Ensemble((kind(network, tiny.contract, torch.device("cpu")),), (1.0,)) for kind in (Asked, TorchBackend)
     )
     paths = sorted(recordings.iterdir())
-    made = list(Pass(asked, looks_of(asked, Rows())).score(paths))
+    made = list(ScoringPipeline(asked, make_views(asked, Windowing())).score(paths))
     assert [one.path for one in made] == paths
     for one in made:
-        expected, _ = score_recording(audio.info(one.path), alone, Rows())
+        expected, _ = score_recording(read_info(one.path), alone, Windowing())
         # Batches of other sizes round sums differently.
         np.testing.assert_allclose(one.part.looks["0-centred"], expected, atol=1e-6)
 
@@ -215,13 +218,13 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
 def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
     """OpenVINO keeps what it calls back: whatever leads from there to the network keeps its memory for good."""
     made = []
-    original = ensemble.GraphListener.__init__
+    original = GraphListener.__init__
 
     def init(self, *args, **kwargs):
         original(self, *args, **kwargs)
         made.append(weakref.ref(self))
 
-    monkeypatch.setattr(ensemble.GraphListener, "__init__", init)
+    monkeypatch.setattr(GraphListener, "__init__", init)
     scores = score(tiny, [recordings / "long.wav"]).scores
     gc.collect()
     assert len(scores) == 12
@@ -309,13 +312,13 @@ def test_a_killed_run_goes_on_without_scoring_anything_twice(tiny, recordings, t
         score(tiny, [recordings], out=tmp_path / "out", progress=kill)
     assert not (tmp_path / "out" / "submission.csv").exists()
     decoded = []
-    original = audio.read_there
+    original = read_there
     monkeypatch.setattr(audio, "read_there", lambda found, *a: decoded.append(found.path.stem) or original(found, *a))
     result = score(tiny, [recordings], out=tmp_path / "out")
     assert result.n_resumed >= 2
     assert len(decoded) == 4 - result.n_resumed
     np.testing.assert_array_equal(result.scores, expected)
-    again = rows.read(tmp_path / "out" / "submission.csv")
+    again = read_table(tmp_path / "out" / "submission.csv")
     np.testing.assert_allclose(again, expected, atol=1e-6)
 
 
@@ -333,18 +336,20 @@ def test_a_damaged_part_is_scored_again(tiny, recordings, tmp_path, damage):
 
 def test_no_flipped_bit_of_a_part_goes_unseen(tmp_path, rng):
     """Not in the values, and not in what tells Parquet's reader how to read them."""
-    part = Part({"0-centred": rng.random((4, 3), dtype=np.float32)}, ("a note",), n_samples=4, sample_rate=1)
-    Folder(tmp_path / "out", {}).put([("key", part)])
+    part = StoredScores({"0-centred": rng.random((4, 3), dtype=np.float32)}, ("a note",), n_samples=4, sample_rate=1)
+    FolderStore(tmp_path / "out", {}).put([("key", part)])
     (file,) = (tmp_path / "out" / "parts").iterdir()
     whole = file.read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 16
         file.write_bytes(damaged)
-        assert not Folder(tmp_path / "out", {}).looks("key"), place
+        assert not FolderStore(tmp_path / "out", {}).looks("key"), place
         assert not file.exists()
     file.write_bytes(whole)
-    np.testing.assert_array_equal(Folder(tmp_path / "out", {}).get("key").looks["0-centred"], part.looks["0-centred"])
+    np.testing.assert_array_equal(
+        FolderStore(tmp_path / "out", {}).get("key").looks["0-centred"], part.looks["0-centred"]
+    )
 
 
 def test_a_part_with_another_value_is_scored_again(tiny, recordings, tmp_path):
@@ -400,7 +405,7 @@ def test_columns_follow_the_template(tiny, recordings, tmp_path):
     template.write_text("row_id,c,a,b\nx_5,.3,.3,.3\n")
     result = score(tiny, [recordings / "blip.wav"], out=tmp_path / "out", sample_submission=template)
     assert list(result.scores.columns) == ["c", "a", "b"]
-    assert list(rows.read(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
+    assert list(read_table(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
     template.write_text("row_id,c,a,x\nx_5,.3,.3,.3\n")
     with pytest.raises(BundleError, match="bundle 1 answers class 'b', which is not among the 3 classes asked for"):
         score(tiny, [recordings], sample_submission=template)
@@ -424,9 +429,9 @@ def test_the_precision_is_pinned(tiny):
 def test_parts_stay_in_memory_as_far_as_there_is_room(tmp_path, rng, monkeypatch):
     from bcsed.predict import store
 
-    parts = {f"{place:02}": Part({"0-centred": rng.random((4, 8), "float32")}) for place in range(10)}
+    parts = {f"{place:02}": StoredScores({"0-centred": rng.random((4, 8), "float32")}) for place in range(10)}
     monkeypatch.setattr(store, "_HELD", 3 * 4 * 8 * 4)
-    folder = Folder(tmp_path / "out", {})
+    folder = FolderStore(tmp_path / "out", {})
     for key, part in parts.items():
         folder.put([(key, part)])
         assert len(folder._held) <= 3

@@ -74,14 +74,14 @@ def test_a_threshold_for_a_class_that_does_not_exist():
 @pytest.fixture
 def made(oracle, recordings, tmp_path):
     out = tmp_path / "pl.parquet"
-    return pseudolabel.make([oracle], [recordings], out, selection=Selection(kind="soft")), out
+    return pseudolabel.make_pseudolabels([oracle], [recordings], out, selection=Selection(kind="soft")), out
 
 
 def test_a_table_is_the_teachers_answers_by_name(made, oracle, recordings):
     table, out = made
     scores = predict.predict([oracle], [recordings]).scores
     assert len(table.values) == len(scores) == 12 + 5 + 2 + 1
-    again = pseudolabel.read(out)
+    again = pseudolabel.read_pseudolabels(out)
     for name in ("filename", "start_s", "end_s", "values"):
         assert np.array_equal(getattr(again, name), getattr(table, name))
     for row in range(len(scores)):
@@ -110,7 +110,7 @@ def test_another_selection_needs_no_other_scoring(made, oracle, recordings, tmp_
     answers = pseudolabel.answers_folder(made[1])
     before = {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()}
     made[1].unlink()
-    table = pseudolabel.make([oracle], [recordings], made[1], selection=Selection(threshold=0.2))
+    table = pseudolabel.make_pseudolabels([oracle], [recordings], made[1], selection=Selection(threshold=0.2))
     assert {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()} == before
     assert 0 < (table.values > 0).sum() < table.values.size
     assert (table.values[table.values > 0] >= np.float16(0.2)).all()
@@ -121,7 +121,7 @@ def test_silent_and_unreadable_recordings_are_left_out_and_told(oracle, recordin
     shutil.copytree(recordings, folder)
     (folder / "text.ogg").write_text("no sound")
     soundfile.write(folder / "silent.wav", np.zeros(20 * RATE, "float32"), RATE)
-    table = pseudolabel.make([oracle], [folder], tmp_path / "pl.parquet")
+    table = pseudolabel.make_pseudolabels([oracle], [folder], tmp_path / "pl.parquet")
     assert set(table.filename) == {"long.wav", "odd.wav", "short.wav", "blip.wav"}
     assert table.provenance["silent"] == ["silent"]
     assert (table.provenance["n_recordings"], table.provenance["n_failed"]) == (6, 1)
@@ -138,7 +138,7 @@ def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_pa
 
     monkeypatch.setattr(pseudolabel, "predict", broadcast)
     with pytest.raises(DataError, match=r"all rows of 3 of 4 recordings are identical, 'long' first.*one window"):
-        pseudolabel.make([oracle], [recordings], tmp_path / "pl.parquet")
+        pseudolabel.make_pseudolabels([oracle], [recordings], tmp_path / "pl.parquet")
     assert not (tmp_path / "pl.parquet").exists()
 
 
@@ -157,17 +157,17 @@ def table_of(values, names=("x.ogg", "x.ogg", "y.ogg")):
 
 
 def test_a_table_in_which_a_file_repeats_its_row_is_refused(tmp_path):
-    pseudolabel.write(table_of([[0.3, 0.4], [0.3, 0.4], [0.1, 0.2]]), tmp_path / "pl.parquet")
+    pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.3, 0.4], [0.1, 0.2]]), tmp_path / "pl.parquet")
     with pytest.raises(DataError, match=r"all rows of 1 of 2 recordings are identical, 'x.ogg' first"):
-        pseudolabel.read(tmp_path / "pl.parquet")
+        pseudolabel.read_pseudolabels(tmp_path / "pl.parquet")
 
 
 def test_rows_that_may_be_alike(tmp_path):
     # Nothing kept, or sure of all of it: a chorus that lasts.
-    pseudolabel.write(table_of([[0, 0], [0, 0], [1, 0]]), tmp_path / "none.parquet")
-    pseudolabel.write(table_of([[1, 0], [1, 0], [1, 0]]), tmp_path / "sure.parquet")
-    assert len(pseudolabel.read(tmp_path / "none.parquet").values) == 3
-    assert pseudolabel.read(tmp_path / "sure.parquet").per_file() == {"x.ogg": 2, "y.ogg": 1}
+    pseudolabel.write_pseudolabels(table_of([[0, 0], [0, 0], [1, 0]]), tmp_path / "none.parquet")
+    pseudolabel.write_pseudolabels(table_of([[1, 0], [1, 0], [1, 0]]), tmp_path / "sure.parquet")
+    assert len(pseudolabel.read_pseudolabels(tmp_path / "none.parquet").values) == 3
+    assert pseudolabel.read_pseudolabels(tmp_path / "sure.parquet").per_file() == {"x.ogg": 2, "y.ogg": 1}
 
 
 def test_labels_are_bound_by_name_and_never_by_place(tmp_path):
@@ -180,54 +180,54 @@ def test_labels_are_bound_by_name_and_never_by_place(tmp_path):
 def test_tables_that_are_not_what_they_say(tmp_path):
     path = tmp_path / "pl.parquet"
     with pytest.raises(DataError, match="there is no such table"):
-        pseudolabel.read(path)
-    pseudolabel.write(table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]]), path)
+        pseudolabel.read_pseudolabels(path)
+    pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]]), path)
     beside = path.with_suffix(".json")
     good = beside.read_text()
     edit_json(beside, lambda told: told.update(sha256="0" * 64))
     with pytest.raises(DataError, match="was changed after it was made"):
-        pseudolabel.read(path)
+        pseudolabel.read_pseudolabels(path)
     beside.write_text("{}")
     with pytest.raises(DataError, match="it lacks classes, selection"):
-        pseudolabel.read(path)
+        pseudolabel.read_pseudolabels(path)
     beside.write_text("no json")
     with pytest.raises(DataError, match="is damaged"):
-        pseudolabel.read(path)
+        pseudolabel.read_pseudolabels(path)
     beside.unlink()
     with pytest.raises(DataError, match=r"has no pl\.json beside it"):
-        pseudolabel.read(path)
+        pseudolabel.read_pseudolabels(path)
     beside.write_text(good)
     path.write_bytes(path.read_bytes()[:-30])
     edit_json(beside, lambda told: told.update(sha256=bundle.sha256(path)))
     with pytest.raises(DataError, match="not readable as Parquet"):
-        pseudolabel.read(path)
+        pseudolabel.read_pseudolabels(path)
 
 
 def test_values_that_are_no_probabilities(tmp_path):
     for value in (1.5, -0.1, np.nan):
         path = tmp_path / "pl.parquet"
-        pseudolabel.write(table_of([[0.3, 0.4], [0.5, value], [0.1, 0.2]]), path)
+        pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.5, value], [0.1, 0.2]]), path)
         with pytest.raises(DataError, match="values that are no probabilities"):
-            pseudolabel.read(path)
+            pseudolabel.read_pseudolabels(path)
 
 
 def test_the_same_table_is_the_same_bytes(oracle, recordings, tmp_path):
     paths = [tmp_path / name / "pl.parquet" for name in "ab"]
     for path, jobs in zip(paths, (0, 3), strict=True):
-        pseudolabel.make([oracle], [recordings], path, jobs=jobs)
+        pseudolabel.make_pseudolabels([oracle], [recordings], path, jobs=jobs)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert pyarrow.parquet.read_metadata(paths[0]).num_rows == 20
 
 
 def test_what_make_refuses(made, oracle, recordings, tmp_path):
     with pytest.raises(DataError, match="is already there"):
-        pseudolabel.make([oracle], [recordings], made[1])
+        pseudolabel.make_pseudolabels([oracle], [recordings], made[1])
     with pytest.raises(ConfigError, match=r"a \.parquet file, got 'pl\.csv'"):
-        pseudolabel.make([oracle], [recordings], tmp_path / "pl.csv")
+        pseudolabel.make_pseudolabels([oracle], [recordings], tmp_path / "pl.csv")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "text.ogg").write_text("no sound")
     with pytest.raises(DataError, match="none of 1 recordings could be labelled"):
-        pseudolabel.make([oracle], [tmp_path / "bad"], tmp_path / "none.parquet")
+        pseudolabel.make_pseudolabels([oracle], [tmp_path / "bad"], tmp_path / "none.parquet")
 
 
 def test_the_command(oracle, recordings, tmp_path, capsys):

@@ -18,12 +18,12 @@ from bcsed import train
 from bcsed.config.contract import Contract
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
-from bcsed.train import augment
+from bcsed.train.augment import from_config
 from bcsed.train.dataset.batches import batches
-from bcsed.train.distributed import Processes
+from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop, Options
 from bcsed.train.losses import criterion
-from bcsed.train.soundscapes import divide, site_of
+from bcsed.train.soundscapes import site_of, split_soundscapes
 
 TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="off", fit__epochs=1)
 
@@ -33,11 +33,11 @@ def loop_of(land25, tmp_path):
     data, table = land25
 
     def make(experiment):
-        ready = train.prepare(experiment, data, fold=None, pseudolabels=table)
+        ready = train.prepare_data(experiment, data, fold=None, pseudolabels=table)
         contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
         torch.manual_seed(0)
         network = SedNet(experiment.signal, experiment.net, len(ready.classes))
-        alone = Processes(0, 1, torch.device("cpu"))
+        alone = Distributed(0, 1, torch.device("cpu"))
         return Loop(experiment, contract, ready, network, alone, Options(out=tmp_path, jobs=1))
 
     return make
@@ -49,7 +49,7 @@ def heard(loop):
     feed = batches(loop.feed, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
     batch = next(feed)
     feed.close()
-    mix = augment.from_config(loop.experiment.augment, 80.0, 0)
+    mix = from_config(loop.experiment.augment, 80.0, 0)
     with torch.no_grad():
         return batch, loop._hear(batch, mix, torch.Generator().manual_seed(1))[0]
 
@@ -89,7 +89,7 @@ def test_targets_of_people_and_of_pseudolabels(loop_of):
 def test_pseudolabels_are_bound_by_name(land25):
     """The table's columns stand in another order than the classes."""
     data, table = land25
-    ready = train.prepare(TAUGHT, data, fold=None, pseudolabels=table)
+    ready = train.prepare_data(TAUGHT, data, fold=None, pseudolabels=table)
     ((source, _),) = ready.injectors
     assert ready.classes == ("1139490", "cuckoo1", "frog1")
     expected = (np.arange(24) // 4 + np.arange(24) % 4) % 3
@@ -99,13 +99,13 @@ def test_pseudolabels_are_bound_by_name(land25):
 def test_files_that_are_needed_or_not(land25, year, tmp_path):
     data, table = land25
     with pytest.raises(ConfigError, match=r"50% of its batches: give them as --pseudolabels FILE"):
-        train.prepare(TAUGHT, data)
+        train.prepare_data(TAUGHT, data)
     with pytest.raises(ConfigError, match=r"small would not read .*pl\.parquet: --set pseudo__share"):
-        train.prepare(SMALL, data, pseudolabels=table)
+        train.prepare_data(SMALL, data, pseudolabels=table)
     with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
-        train.prepare(SMALL.vary("x", fit__distil_weight=1.0), data)
+        train.prepare_data(SMALL.vary("x", fit__distil_weight=1.0), data)
     with pytest.raises(ConfigError, match="set fit__distil_weight above 0"):
-        train.prepare(SMALL, data, teacher=table)
+        train.prepare_data(SMALL, data, teacher=table)
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
         empty = tmp_path / "data"
         import shutil
@@ -113,23 +113,25 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         shutil.copytree(year, empty)
         (empty / "train_soundscapes").mkdir()
         shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
-        train.prepare(TAUGHT, empty, pseudolabels=table)
+        train.prepare_data(TAUGHT, empty, pseudolabels=table)
     with pytest.raises(ConfigError, match="more than the whole batch"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="no window of a class can stand in"):
         TAUGHT.vary("x", data__pseudo_source="in_situ", pseudo__mode="substitute")
     with pytest.raises(DataError, match=r"has no labelled soundscapes, which data__soundscapes=split"):
-        train.prepare(SMALL.vary("x", data__soundscapes="split"), data)
+        train.prepare_data(SMALL.vary("x", data__soundscapes="split"), data)
 
 
 def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
     from bcsed.train import pseudolabels as pseudolabel
 
     data, table = land25
-    soft = dataclasses.replace(pseudolabel.read(table), provenance={"selection": {"kind": "soft"}, "teachers": []})
-    pseudolabel.write(soft, tmp_path / "soft.parquet")
+    soft = dataclasses.replace(
+        pseudolabel.read_pseudolabels(table), provenance={"selection": {"kind": "soft"}, "teachers": []}
+    )
+    pseudolabel.write_pseudolabels(soft, tmp_path / "soft.parquet")
     with pytest.raises(DataError, match="would call every class present everywhere: set data__pseudo_soft=true"):
-        train.prepare(TAUGHT, data, pseudolabels=tmp_path / "soft.parquet")
+        train.prepare_data(TAUGHT, data, pseudolabels=tmp_path / "soft.parquet")
 
 
 def everything(land25, tmp_path):
@@ -183,8 +185,8 @@ def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
 
     data, table = land25
     run = train.train(TAUGHT, data, tmp_path / "run", pseudolabels=table)
-    other = pseudolabel.read(table)
-    pseudolabel.write(dataclasses.replace(other, values=other.values / 2), tmp_path / "other.parquet")
+    other = pseudolabel.read_pseudolabels(table)
+    pseudolabel.write_pseudolabels(dataclasses.replace(other, values=other.values / 2), tmp_path / "other.parquet")
     with pytest.raises(DataError, match="cannot be resumed: its sources differs"):
         train.train(TAUGHT, data, run, pseudolabels=tmp_path / "other.parquet", resume=True)
 
@@ -197,14 +199,14 @@ def test_what_is_kept_is_the_moving_average(land25, tmp_path):
     assert state["averaged"] == 2 * 2
     # Statistics of BatchNorm are the network's own.
     assert torch.equal(state["model"]["norm.running_mean"], state["raw"]["network.norm.running_mean"])
-    best = train.load(tmp_path / "run", "last").network
+    best = train.load_run(tmp_path / "run", "last").network
     assert torch.equal(best.features[1].weight, state["model"][name])
 
 
 def test_the_average_is_the_formula(loop_of):
     loop = loop_of(TAUGHT.vary("x", fit__ema=0.75))
     batch, _ = heard(loop)
-    mix = augment.from_config(loop.experiment.augment, 80.0, 0)
+    mix = from_config(loop.experiment.augment, 80.0, 0)
     weights = []
     for _ in range(3):
         loop._learn(batch, mix)
@@ -227,7 +229,7 @@ def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
 
     monkeypatch.setattr(loop.optimizer, "step", watch)
     batch, _ = heard(loop)
-    loop._learn(batch, augment.from_config(loop.experiment.augment, 80.0, 0))
+    loop._learn(batch, from_config(loop.experiment.augment, 80.0, 0))
     assert float(seen[0]) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -260,10 +262,10 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
         pseudo__share=1.0,
         fit__epochs=3,
     )
-    ready = train.prepare(experiment, data, fold=None)
+    ready = train.prepare_data(experiment, data, fold=None)
     contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.signal, experiment.net, 3)
-    loop = Loop(experiment, contract, ready, network, Processes(0, 1, torch.device("cpu")), Options(out=tmp_path))
+    loop = Loop(experiment, contract, ready, network, Distributed(0, 1, torch.device("cpu")), Options(out=tmp_path))
     batch, first = heard(loop)
     # Nothing yet: the weight of the first epoch is 0.
     assert torch.equal(first.targets, batch.targets)
@@ -288,7 +290,7 @@ def test_whole_sites_are_held_out(land26):
     split = SMALL.vary("x", data__soundscapes="split", data__n_folds=3)
     seen = set()
     for fold in range(3):
-        ready = train.prepare(split, land26, fold=fold)
+        ready = train.prepare_data(split, land26, fold=fold)
         valid = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
         learned = {site_of(found.path.name, ready.year) for found in ready.labelled.clips.recordings}
         assert len(valid) == 1
@@ -300,25 +302,25 @@ def test_whole_sites_are_held_out(land26):
         assert sorted(ready.train_rows[ready.train_rows >= n] - n) == list(range(8))
         seen |= valid
     assert seen == {"S01", "S02", "S03"}
-    every = train.prepare(split, land26, fold=None)
+    every = train.prepare_data(split, land26, fold=None)
     assert (len(every.labelled), every.soundscapes) == (12, [])
-    twice = train.prepare(split.vary("x", data__soundscape_repeats=2), land26, fold=None)
+    twice = train.prepare_data(split.vary("x", data__soundscape_repeats=2), land26, fold=None)
     assert (twice.train_rows >= 24).sum() == 24
-    told = train.prepare(SMALL, land26, fold=0)
+    told = train.prepare_data(SMALL, land26, fold=0)
     assert (told.labelled, len(told.soundscapes), len(told.row_truth)) == (None, 3, 12)
 
 
 def test_nothing_that_validates_is_pseudolabelled(land26, land25):
     _, table = land25
     split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
-    ready = train.prepare(split, land26, fold=0, pseudolabels=table)
+    ready = train.prepare_data(split, land26, fold=0, pseudolabels=table)
     held = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
     ((source, _),) = ready.injectors
     names = {found.path.name for found in source.clips.recordings}
     assert held == {"S01"}
     # Of the six, three are labelled, and the site of one more is held out.
     assert {site_of(name, ready.year) for name in names} == {"S04"}
-    ready = train.prepare(TAUGHT, land26, fold=0, pseudolabels=table)
+    ready = train.prepare_data(TAUGHT, land26, fold=0, pseudolabels=table)
     ((source, _),) = ready.injectors
     assert {site_of(found.path.name, ready.year) for found in source.clips.recordings} == {"S01", "S04"}
 
@@ -337,7 +339,7 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
     told = json.loads((run / "run.json").read_text())["sources"]
     assert told["labelled_rows"] == 8
     with pytest.raises(DataError, match="none are for training: set data__soundscapes=split or train"):
-        train.prepare(experiment.vary("x", data__soundscapes="validate"), land26, pseudolabels=table)
+        train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, pseudolabels=table)
 
 
 def test_a_site_that_names_do_not_tell():
@@ -354,7 +356,9 @@ def test_labels_of_recordings_that_are_not_there(land26, tmp_path, caplog):
     shutil.copytree(land26, data)
     gone = next((data / "train_soundscapes").glob("*_S02_*"))
     gone.unlink()
-    land = divide(data, train.prepare(SMALL, land26).year, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0)
+    land = split_soundscapes(
+        data, train.prepare_data(SMALL, land26).year, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0
+    )
     assert len(land.valid) == 2
     assert "1 of 3 labelled soundscapes are not on disk" in caplog.text
 
@@ -364,7 +368,7 @@ def test_starting_from_an_earlier_run(year, tmp_path):
     still = SMALL.vary("x", fit__epochs=1, fit__lr=1e-6, fit__lr_start=1e-6)
     second = train.train(still, year, tmp_path / "second", pretrained=first)
     assert "started from run first/best.pt: 255 tensors taken" in (second / "start.txt").read_text()
-    start, end = (train.load(run, "last").network.state_dict()["features.1.weight"] for run in (first, second))
+    start, end = (train.load_run(run, "last").network.state_dict()["features.1.weight"] for run in (first, second))
     torch.testing.assert_close(start, end, atol=1e-4, rtol=0)
     assert json.loads((second / "run.json").read_text())["start"] == "weights of first"
 

@@ -19,19 +19,19 @@ from test_compare import make_run
 from test_train import SMALL
 
 from bcsed import plot, predict, train
-from bcsed.audio import decode as audio
+from bcsed.audio.decode import read_info
 from bcsed.cli.report import report as command
 from bcsed.cli.report import report_options
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.ensemble import from_bundles
-from bcsed.predict.outputs import Wanted
+from bcsed.predict.outputs import OutputOptions
 from bcsed.report import excerpt as heard
 from bcsed.report import svg as drawn
 from bcsed.report.api import report
 from bcsed.report.page import Facts, Page, Section, Sound, Table, Text, fit, render
 from bcsed.report.recordings import Recording, Viewer, in_time
-from bcsed.scores.detections.taxonomy import Name
-from bcsed.scores.evaluation import Answers
+from bcsed.scores.detections.taxonomy import ClassName
+from bcsed.scores.evaluation import Evaluation
 from bcsed.train import pseudolabels as pseudolabel
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac$ & 'co'")
@@ -101,12 +101,12 @@ def check(html: bytes) -> Parsed:
     return page
 
 
-def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -> Answers:
+def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -> Evaluation:
     rng = np.random.default_rng(3)
     files = [f"S{k:02}" for k in range(6) for _ in range(4)]
     truth = (rng.random((24, 3)) < 0.3).astype(np.uint8)
     truth[:3], truth[3:6] = np.eye(3, dtype=np.uint8), 0
-    return Answers(
+    return Evaluation(
         kind=kind,
         ids=tuple(f"{name}_{5 * (k % 4 + 1)}" for k, name in enumerate(files)),
         files=tuple(files),
@@ -126,7 +126,7 @@ def run(year, tmp_path_factory):
 def scores(tiny, recordings, tmp_path_factory):
     """What predict leaves of an ensemble."""
     out = tmp_path_factory.mktemp("report") / "scores"
-    wanted = Wanted(formats=("submission", "scores", "members"))
+    wanted = OutputOptions(formats=("submission", "scores", "members"))
     predict.predict([tiny, tiny], [recordings], weights=[2, 1], out=out, wanted=wanted)
     return out
 
@@ -231,11 +231,11 @@ class TestHeard:
     def test_each_step_answers_for_its_own_time(self, oracle, recordings, name, block):
         """The oracle reports loudness, so what it says of a step is the mean of the picture there."""
         signal = oracle.contract.signal
-        found = audio.info(recordings / f"{name}.wav")
-        made = heard.hear(from_bundles([oracle]), found, 5, block)
+        found = read_info(recordings / f"{name}.wav")
+        made = heard.score_excerpt(from_bundles([oracle]), found, 5, block)
         per = signal.n_frames // oracle.steps
         hop_s = signal.hop_length / signal.sample_rate
-        whole = heard.see(found, signal, 5, (0, heard.n_rows(found, 5)))
+        whole = heard.spectrogram_excerpt(found, signal, 5, (0, heard.n_rows(found, 5)))
         assert made.first_frame == block[0] * 160
         np.testing.assert_array_equal(made.db, whole.db[:, block[0] * 160 : block[0] * 160 + made.db.shape[1]])
         assert len(made.what) >= 1
@@ -253,7 +253,7 @@ class TestHeard:
         assert heard.part_of(5, 90, 3) == (3, 4)
 
     def test_the_sound_is_that_part_of_the_recording(self, recordings):
-        found = audio.info(recordings / "long.wav")
+        found = read_info(recordings / "long.wav")
         uri = heard.ogg(found, 10.0, 20.0)
         kind, _, data = uri.partition(",")
         assert kind == "data:audio/ogg;base64"
@@ -314,8 +314,8 @@ class TestRecordings:
         assert Recording(name="x", path=None, scores=scores, truth=truth).auc == 1.0
 
     def test_answers_are_bound_by_name(self, oracle, recordings):
-        found = audio.info(recordings / "short.wav")
-        made = heard.hear(from_bundles([oracle]), found, 5, (0, 2))
+        found = read_info(recordings / "short.wav")
+        made = heard.score_excerpt(from_bundles([oracle]), found, 5, (0, 2))
         turned = made.of(("loud", "quiet"), ("quiet",))
         np.testing.assert_array_equal(turned.what, made.what[:, 1:])
         np.testing.assert_array_equal(turned.rows, made.rows[:, 1:])
@@ -325,7 +325,7 @@ class TestRecordings:
     def test_names_say_more_than_labels(self, recordings):
         truth = np.array([[1.0], [0], [0], [0], [0]], np.float32)
         made = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
-        viewer = Viewer(classes=("wren1",), names={"wren1": Name("T. troglodytes", "Wren", "Aves")}, n_shown=1)
+        viewer = Viewer(classes=("wren1",), names={"wren1": ClassName("T. troglodytes", "Wren", "Aves")}, n_shown=1)
         section = viewer.section(made)
         assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2].text
         assert ">Wren</text>" in section.sections[0].items[0].svg
@@ -445,7 +445,7 @@ class TestKinds:
     def test_a_bundle_on_soundscapes(self, run, year, tmp_path):
         from bcsed.models.export import export
 
-        trained = train.load(run)
+        trained = train.load_run(run)
         sealed = export(
             trained.network,
             tmp_path / "bundle",
@@ -565,7 +565,7 @@ def test_hostile_names_come_through_as_text(tmp_path, recordings):
         classes=classes,
         provenance={"selection": {"kind": "<u>", "power": 1.0}, "teachers": [], "n_failed": 0},
     )
-    pseudolabel.write(table, tmp_path / "pl.parquet")
+    pseudolabel.write_pseudolabels(table, tmp_path / "pl.parquet")
     paths = [folder, tmp_path / "<i>scores.csv", tmp_path / "pl.parquet"]
     made = report(paths, tmp_path / "out.html", recordings=[tmp_path / "sounds"])
     page = parse(made.path)

@@ -15,7 +15,7 @@ from conftest import edit_json
 
 from bcsed import rounds, train
 from bcsed.cli.app import main
-from bcsed.config import experiments
+from bcsed.config.experiments import STUDIES
 from bcsed.data import synthetic as sample
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
@@ -80,7 +80,7 @@ def test_students_are_trained_as_the_round_says(done):
     assert told["recipe"]["pseudo"]["cap"] == 0.9
     assert told["recipe"]["data"]["pseudo_soft"] is True
     assert (told["recipe"]["fit"]["epochs"], told["recipe"]["fit"]["seed"]) == (1, 1)
-    table = pseudolabel.read(out / "round-2" / "pseudolabels.parquet")
+    table = pseudolabel.read_pseudolabels(out / "round-2" / "pseudolabels.parquet")
     assert told["sources"]["pseudolabels"]["sha256"] == table.provenance["sha256"]
     first = json.loads((out / "round-1" / "tiny-s0" / "run" / "run.json").read_text())
     assert first["recipe"]["pseudo"]["share"] == 0
@@ -158,7 +158,7 @@ def test_plan_files(tmp_path):
     file = tmp_path / "mine.json"
     values = {"rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.25}]}
     file.write_text(json.dumps(values))
-    plan = rounds.find(str(file), ["fit__epochs=3"])
+    plan = rounds.find_plan(str(file), ["fit__epochs=3"])
     assert (plan.name, plan.fold, len(plan.rounds)) == ("mine", None, 2)
     assert plan.student(2, "tiny-s0").fit.epochs == 3
     for change, sentence in (
@@ -171,17 +171,17 @@ def test_plan_files(tmp_path):
     ):
         file.write_text(json.dumps(change))
         with pytest.raises(ConfigError, match=sentence):
-            rounds.find(str(file))
+            rounds.find_plan(str(file))
     file.write_text("no json")
     with pytest.raises(ConfigError, match="not readable as JSON"):
-        rounds.find(str(file))
+        rounds.find_plan(str(file))
     with pytest.raises(ConfigError, match="there is no plan 'tinny': no such file, and the presets are write-up"):
-        rounds.find("tinny")
+        rounds.find_plan("tinny")
 
 
 @pytest.mark.parametrize("name", list(rounds.PRESETS))
 def test_presets_can_be_planned(name):
-    plan = rounds.find(name)
+    plan = rounds.find_plan(name)
     for number, each in enumerate(plan.rounds, 1):
         for student in each.names():
             made = plan.student(number, student)
@@ -189,7 +189,7 @@ def test_presets_can_be_planned(name):
 
 
 def test_the_winners_powers():
-    plan = rounds.find("noisy-student")
+    plan = rounds.find_plan("noisy-student")
     assert [each.power for each in plan.rounds] == [1.0, 1.0, 1.54, 1.82, 1.67]
     last = plan.student(5, "noisy-2025-s0")
     assert (last.pseudo.mode, last.pseudo.share, last.pseudo.draw) == ("mix", 1.0, "maxima")
@@ -199,7 +199,7 @@ def test_the_winners_powers():
 def test_a_base_takes_the_place_of_all_experiments():
     """The question of the teacher, asked of a small network: an ensemble of three seeds against one."""
     small, many = (
-        rounds.find(name, ["fit__epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
+        rounds.find_plan(name, ["fit__epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
     )
     assert [len(plan.rounds[0].names()) for plan in (small, many)] == [1, 3]
     for plan in (small, many):
@@ -309,11 +309,11 @@ def test_killed_at_ten_moments_a_plan_comes_to_the_same_bits(tmp_path):
 
 
 def test_every_question_and_preset_is_known_and_told(capsys):
-    for command, names in (("rounds", rounds.PRESETS), ("compare", (*experiments.COMPARISONS, *rounds.QUESTIONS))):
+    for command, names in (("rounds", rounds.PRESETS), ("compare", (*STUDIES, *rounds.QUESTIONS))):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         told = " ".join(capsys.readouterr().out.split())
         assert all(name in told for name in names)
     assert set(rounds.QUESTIONS["teacher"]) <= set(rounds.PRESETS)
-    assert {*experiments.COMPARISONS, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
+    assert {*STUDIES, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
     assert train.finished("nowhere") is False

@@ -9,14 +9,21 @@ import pandas as pd
 import pytest
 import soundfile
 
-from bcsed import data as competition
 from bcsed.data import synthetic as sample
+from bcsed.data.competitions import (
+    BIRDCLEF_2025,
+    BIRDCLEF_2026,
+    detect_competition,
+    parse_recording_name,
+    read_class_list,
+)
+from bcsed.data.label_files import check_files, read_soundscape_labels, read_train, truth_table
 from bcsed.data.synthetic import ogg, plan, scenes
 from bcsed.data.synthetic import species as callers
 from bcsed.errors import ConfigError, DataError
 
 SCALE = 0.1
-SPECS = {2025: competition.BIRDCLEF_2025, 2026: competition.BIRDCLEF_2026}
+SPECS = {2025: BIRDCLEF_2025, 2026: BIRDCLEF_2026}
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +127,14 @@ def test_classes_are_sorted_as_text_and_mixed(folders, year):
 @pytest.mark.parametrize("year", SPECS)
 def test_bcsed_reads_it(folders, year):
     folder, spec = folders[year], SPECS[year]
-    assert competition.detect(folder) == spec
-    classes = competition.class_list(folder, spec)
-    train = competition.read_train(folder, spec, classes)
-    competition.check_files(train)
+    assert detect_competition(folder) == spec
+    classes = read_class_list(folder, spec)
+    train = read_train(folder, spec, classes)
+    check_files(train)
     assert train["recording"].is_unique
     assert train["secondary"].map(len).max() > 0
     for path in folder.glob("train_soundscapes/*.ogg"):
-        name = competition.parse_name(path, spec)
+        name = parse_recording_name(path, spec)
         assert name.site in plan.YEARS[year].sites
         assert name.time is not None
 
@@ -174,15 +181,15 @@ def test_every_class_is_heard_and_not_heard(folders, year, split):
 
 def test_labels_agree_with_the_truth_and_stand_twice(folders):
     folder, spec = folders[2026], SPECS[2026]
-    classes = competition.class_list(folder, spec)
+    classes = read_class_list(folder, spec)
     raw = table(folder / spec.soundscape_labels_csv)
     assert list(raw.columns) == ["filename", "start", "end", "primary_label"]
     for _, rows in raw.groupby("filename"):
         assert len(rows) == 24
         assert rows.iloc[:12].to_numpy().tolist() == rows.iloc[12:].to_numpy().tolist()
         assert rows["start"].iloc[1] == "00:00:05"
-    labels = competition.read_soundscape_labels(folder / spec.soundscape_labels_csv, classes)
-    mine = competition.truth_table(labels, classes)
+    labels = read_soundscape_labels(folder / spec.soundscape_labels_csv, classes)
+    mine = truth_table(labels, classes)
     truth = pd.read_csv(folder / sample.TRAIN_TRUTH_CSV, index_col="row_id").loc[mine.index]
     assert np.array_equal(mine, truth)
     assert mine["47158son01"].any()
@@ -204,7 +211,7 @@ def test_a_row_needs_enough_of_a_song():
 
 def test_what_the_truth_says_is_audible():
     """In a place without wind, a band is louder in the rows where its caller calls."""
-    (caller,) = (caller for caller in sample.CALLERS if caller.label == "fallin1")
+    (caller,) = (caller for caller in sample.SPECIES if caller.label == "fallin1")
     still = sample.Place(name="still", tilt_db_per_octave=-3)
     wave, events = scenes.soundscape([caller], still, duration_s=60, rng=np.random.default_rng(0), snr_db=(10, 15))
     power = np.abs(np.fft.rfft(wave.reshape(12, -1))) ** 2
@@ -230,7 +237,7 @@ def test_recordings_are_ogg_vorbis_of_the_right_length(folders, year):
     assert 0.001 < np.abs(wave).max() <= 1
 
 
-@pytest.mark.parametrize("caller", sample.CALLERS, ids=lambda caller: caller.label)
+@pytest.mark.parametrize("caller", sample.SPECIES, ids=lambda caller: caller.label)
 def test_songs_stay_in_their_band_and_differ_between_individuals(caller):
     rng = np.random.default_rng(7)
     songs = [caller.song(sample.Individual.draw(rng), rng) for _ in range(6)]
@@ -261,7 +268,7 @@ def test_backgrounds_have_unit_level_and_differ(place):
 
 
 def test_a_clip_is_as_loud_over_its_noise_as_asked():
-    (caller,) = (caller for caller in sample.CALLERS if caller.label == "47158son01")
+    (caller,) = (caller for caller in sample.SPECIES if caller.label == "47158son01")
     still = sample.Place(name="still", tilt_db_per_octave=-3)
     quiet, loud = (
         scenes.focal_clip(caller, still, duration_s=4, snr_db=snr_db, rng=np.random.default_rng(0))

@@ -16,12 +16,12 @@ from conftest import RATE
 
 from bcsed import predict
 from bcsed.errors import ConfigError
-from bcsed.predict.blocks import Rows
-from bcsed.predict.outputs import Wanted
+from bcsed.predict.blocks import Windowing
+from bcsed.predict.outputs import OutputOptions
 from bcsed.predict.workers import Workers
-from bcsed.scores import table as rows
+from bcsed.scores.table import read_table
 
-SLIDING = Rows(windows="sliding", stride_s=2.0)
+SLIDING = Windowing(windows="sliding", stride_s=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def test_killed_at_ten_moments_a_run_scores_no_recording_twice(tiny, sixty, sing
     with start() as process:
         process.stdout.read()
     assert process.returncode == 0
-    np.testing.assert_allclose(rows.read(out / "submission.csv"), single, atol=1e-7)
-    assert list(rows.read(out / "submission.csv").index) == list(single.index)
+    np.testing.assert_allclose(read_table(out / "submission.csv"), single, atol=1e-7)
+    assert list(read_table(out / "submission.csv").index) == list(single.index)
     # What was finished is not heard again; of each kill at most the few that were on their way were.
     assert len(log.read_text().splitlines()) == 60 - kept
     assert len(scored_before) <= kept + 10 * 4
@@ -187,7 +187,7 @@ def test_a_cluster_that_loses_a_worker_still_comes_to_the_same_rows(tiny, sixty,
     assert not result.scores.index.duplicated().any()
     assert list(result.scores.index) == list(single.index)
     np.testing.assert_array_equal(result.scores, single)
-    assert len(rows.read(tmp_path / "out" / "submission.csv")) == len(single)
+    assert len(read_table(tmp_path / "out" / "submission.csv")) == len(single)
 
 
 def test_workers_that_make_no_sense_are_refused(tiny, recordings, tmp_path, capsys):
@@ -220,7 +220,7 @@ def test_recordings_and_parts_may_lie_elsewhere(tiny, sixty, single, tmp_path):
         (there / path.name).write_bytes(path.read_bytes())
     (there / "empty.ogg").write_bytes(b"")
     out = "memory://bcsed-scale/out"
-    formats = Wanted(formats=("submission", "scores", "csv"))
+    formats = OutputOptions(formats=("submission", "scores", "csv"))
     result = predict.predict([tiny], ["memory://bcsed-scale/in"], out=out, wanted=formats)
     np.testing.assert_array_equal(result.scores, single.loc[result.scores.index])
     assert len(result.scores) and result.failures["status"].tolist() == ["failed"]
@@ -235,7 +235,7 @@ def blocks_of(monkeypatch, n: int) -> None:
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", n)
 
 
-@pytest.mark.parametrize("cut", [Rows(), SLIDING], ids=["centred", "sliding"])
+@pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
 def test_a_long_recording_in_blocks_has_the_rows_of_its_parts(tiny, tmp_path, monkeypatch, cut):
     """Rows of a whole recording equal those of pieces of it, cut at row boundaries with the context that they hear."""
     rng = np.random.default_rng(3)
@@ -271,5 +271,5 @@ def test_memory_follows_neither_number_nor_length(tiny, tmp_path):
         words = ["predict", str(tiny.path), "--recordings", str(folder), "--out", str(tmp_path / f"out{n}")]
         told = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout
         peaks.append(int(told.split()[-1]))
-        assert len(rows.read(tmp_path / f"out{n}" / "submission.csv")) == 12 * n
+        assert len(read_table(tmp_path / f"out{n}" / "submission.csv")) == 12 * n
     assert peaks[1] < 1.1 * peaks[0]

@@ -9,18 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.audio import spectrogram
-from bcsed.audio.spectrogram import LogMel
-from bcsed.config.contract import SIGNALS
+from bcsed.audio.spectrogram import LogMel, mel_bands
+from bcsed.config.contract import FRONTENDS
 
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
-MELS = {name: LogMel(signal) for name, signal in SIGNALS.items()}
-WHOLE = {name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in SIGNALS.items()}
+MELS = {name: LogMel(signal) for name, signal in FRONTENDS.items()}
+WHOLE = {name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in FRONTENDS.items()}
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("name", FRONTENDS)
 def test_equals_librosa(name):
-    signal = SIGNALS[name]
+    signal = FRONTENDS[name]
     power = librosa.feature.melspectrogram(
         y=WAVE,
         sr=signal.sample_rate,
@@ -36,7 +35,7 @@ def test_equals_librosa(name):
     np.testing.assert_allclose(WHOLE[name].numpy(), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("name", FRONTENDS)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_windows_picture_is_the_slice_of_its_recordings(name, data):
@@ -78,16 +77,16 @@ def test_the_probe_still_sounds_as_it_did():
 
     from bcsed.models.bundle.bundle import probe_picture
 
-    db, picture = probe_picture(SIGNALS["TINY_128"])
+    db, picture = probe_picture(FRONTENDS["TINY_128"])
     with np.load(Path(__file__).parent / "golden" / "probe_tiny.npz") as golden:
         np.testing.assert_allclose(np.maximum(db, db.max() - 80)[:, ::4], golden["db"], atol=1e-2)
         np.testing.assert_allclose(picture[:, ::2, ::4], golden["picture"], atol=1e-4)
 
 
 @pytest.mark.parametrize("fmin_hz", [0, 20, 1000, 2500])
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("name", FRONTENDS)
 def test_mel_bands_are_librosas(name, fmin_hz):
-    signal = dataclasses.replace(SIGNALS[name], fmin_hz=fmin_hz)
+    signal = dataclasses.replace(FRONTENDS[name], fmin_hz=fmin_hz)
     theirs = librosa.filters.mel(
         sr=signal.sample_rate,
         n_fft=signal.n_fft,
@@ -98,4 +97,4 @@ def test_mel_bands_are_librosas(name, fmin_hz):
         norm="slaney",
         dtype=np.float32,
     )
-    np.testing.assert_array_equal(spectrogram.mel_bands(signal), theirs)
+    np.testing.assert_array_equal(mel_bands(signal), theirs)

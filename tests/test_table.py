@@ -8,11 +8,12 @@ import pytest
 from conftest import RATE
 
 from bcsed import predict, train
-from bcsed.config import experiments
-from bcsed.models import bundle, export
+from bcsed.config.experiments import STUDIES, experiment_names, find_experiment, study_arms
+from bcsed.models import bundle
+from bcsed.models.export import export
 
-ARMS = tuple(arm.name for name in experiments.COMPARISONS for arm in experiments.comparison(name))
-NAMES = tuple(dict.fromkeys((*experiments.names(), *ARMS)))
+ARMS = tuple(arm.name for name in STUDIES for arm in study_arms(name))
+NAMES = tuple(dict.fromkeys((*experiment_names(), *ARMS)))
 # One batch: three clips of one class, and one more so that there is something to tell apart.
 ONE_STEP = {
     "fit__pretrained": False,
@@ -42,20 +43,20 @@ def small(land25, tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path, monkeypatch):
     data, table = small
-    experiment = experiments.find(name).vary(name, **ONE_STEP)
+    experiment = find_experiment(name).vary(name, **ONE_STEP)
     from bcsed.data import head_groups as groups
 
     # Two clips make one band of counts; how counts become bands has tests of its own.
     monkeypatch.setattr(groups, "by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))
     from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     run = train.train(experiment, data, tmp_path / "run", fold=None, pseudolabels=table if from_table else None, jobs=1)
-    trained = train.load(run)
+    trained = train.load_run(run)
     assert np.isfinite(trained.provenance["metrics"]["loss"])
-    sealed = export.export(
+    sealed = export(
         trained.network, tmp_path / "bundle", contract=trained.contract, priors=trained.priors, recipe=trained.recipe
     )
     assert max(bundle.check(sealed).values()) < 1e-3
-    assert sealed.contract.net.backbone == experiments.find(name).net.backbone
+    assert sealed.contract.net.backbone == find_experiment(name).net.backbone
     recordings = sorted((data / "train_soundscapes").iterdir())[:1]
     scores = predict.predict([sealed], recordings).scores
     assert scores.shape == (4, 3)

@@ -16,7 +16,7 @@ from bcsed.cli import diagnose as trust
 from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
 from bcsed.predict.api import predict
-from bcsed.predict.blocks import Rows, pool_rows
+from bcsed.predict.blocks import Windowing, pool_rows
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def lively(ours):
     rng, facts = np.random.default_rng(6), ours.facts
     what = rng.normal(0, 2, ours.arrays["what"].shape).astype(np.float32)
     when = rng.uniform(-1, 1, what.shape).astype(np.float32)
-    plan = Rows().plan(facts["n_samples"], TINY_128, facts["steps"], tuple(facts["block"]))
+    plan = Windowing().plan(facts["n_samples"], TINY_128, facts["steps"], tuple(facts["block"]))
     rows = pool_rows(what, when, plan, "prob")
     return trace.Trace(arrays={**ours.arrays, "what": what, "when": when, "rows": rows}, facts=facts)
 
 
 def beside(ours, **arrays):
     """Compare with a pipeline that has some stages in another form, and the others as they are."""
-    return trace.compare(ours, trace.foreign({**ours.arrays, **arrays}, "theirs"))
+    return trace.compare(ours, trace.from_arrays({**ours.arrays, **arrays}, "theirs"))
 
 
 def command(*words: object) -> int:
@@ -73,7 +73,9 @@ class TestStages:
         assert shapes["picture"] == (7, 3, 128, 128)
         assert shapes["what"] == shapes["when"] == (7, tiny.steps, 3)
 
-    @pytest.mark.parametrize("cut", [Rows(), Rows(windows="sliding", stride_s=3), Rows(row_s=3)], ids=str)
+    @pytest.mark.parametrize(
+        "cut", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
+    )
     def test_a_part_of_a_recording_is_that_part(self, tiny, sound, cut):
         scores = predict([tiny], [sound], jobs=0, cut=cut).scores
         part = trace.trace(tiny, sound, cut=cut, first_row=3, n_rows=2)
@@ -92,7 +94,7 @@ class TestStages:
         assert table.loc["rows", "max"] == pytest.approx(ours.arrays["rows"].max())
         assert table["sha256"].nunique() == 7
         assert (table["not finite"] == 0).all()
-        empty = trace.foreign({"rows": np.full((2, 2), np.nan)}).table()
+        empty = trace.from_arrays({"rows": np.full((2, 2), np.nan)}).table()
         assert empty["not finite"].tolist() == [4]
 
     def test_rows_that_are_not_there(self, tiny, sound):
@@ -301,28 +303,28 @@ class TestCompare:
         assert trace.compare(ours, changed).first.cause == "the weights are others'"
 
     def test_tolerances(self, ours):
-        other = trace.foreign({"db": ours.arrays["db"] + 0.3})
+        other = trace.from_arrays({"db": ours.arrays["db"] + 0.3})
         assert trace.compare(ours, other).first.name == "db"
         assert trace.compare(ours, other, {"db": 0.5}).first is None
         with pytest.raises(ConfigError, match=r"a tolerance is at least 0 and of one of samples, .*; got mel=1"):
             trace.compare(ours, other, {"mel": 1})
 
     def test_equal_infinities_are_no_difference(self):
-        one = trace.foreign({"rows": np.array([[np.nan, np.inf, 0.0]])})
+        one = trace.from_arrays({"rows": np.array([[np.nan, np.inf, 0.0]])})
         assert trace.compare(one, one).first is None
-        other = trace.foreign({"rows": np.array([[np.nan, -np.inf, 0.0]])})
+        other = trace.from_arrays({"rows": np.array([[np.nan, -np.inf, 0.0]])})
         assert trace.compare(one, other).first.largest == np.inf
 
     def test_two_foreign_pipelines(self, ours):
         """Nothing is known of where things lie; the arrays still part."""
         for stage in trace.STAGES:
             x = ours.arrays[stage]
-            found = trace.compare(trace.foreign({stage: x}), trace.foreign({stage: noise(x, 5)}))
+            found = trace.compare(trace.from_arrays({stage: x}), trace.from_arrays({stage: noise(x, 5)}))
             assert found.first.name == stage
 
     def test_refusals(self, tiny, ours, recordings):
         with pytest.raises(DataError, match="no stage in both"):
-            trace.compare(trace.foreign({"db": [[1.0]]}), trace.foreign({"rows": [[1.0]]}))
+            trace.compare(trace.from_arrays({"db": [[1.0]]}), trace.from_arrays({"rows": [[1.0]]}))
         with pytest.raises(DataError, match=r"of two recordings, sound.wav and odd.wav"):
             trace.compare(ours, trace.trace(tiny, recordings / "odd.wav"))
 

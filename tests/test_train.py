@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from bcsed import predict, train
-from bcsed.config import experiments
+from bcsed.config.experiments import find_experiment
 from bcsed.config.recipe import Fit
 from bcsed.errors import ConfigError, DataError
-from bcsed.models import export
 from bcsed.models.bundle.bundle import check
+from bcsed.models.export import export
 
-SMALL = experiments.find("tiny").vary(
+SMALL = find_experiment("tiny").vary(
     "small",
     net__backbone="mobilenetv3_small_050",
     fit__epochs=2,
@@ -68,9 +68,9 @@ def test_a_run_leaves_its_files(run):
 
 
 def test_from_run_to_scores(run, year, tmp_path):
-    trained = train.load(run)
+    trained = train.load_run(run)
     assert trained.provenance["checkpoint"] == "best"
-    bundle = export.export(
+    bundle = export(
         trained.network,
         tmp_path / "bundle",
         contract=trained.contract,
@@ -147,24 +147,24 @@ def test_damaged_checkpoints(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "best.pt").write_bytes(b"no checkpoint")
     with pytest.raises(DataError, match="not readable as a checkpoint"):
-        train.load(tmp_path / "run")
+        train.load_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="must be best or last"):
-        train.load(run, "oldest")
+        train.load_run(run, "oldest")
     (tmp_path / "run" / "best.pt").unlink()
-    assert train.load(tmp_path / "run").provenance["checkpoint"] == "last"
+    assert train.load_run(tmp_path / "run").provenance["checkpoint"] == "last"
     with pytest.raises(DataError, match=r"no checkpoint best\.pt yet"):
-        train.load(tmp_path / "run", "best")
+        train.load_run(tmp_path / "run", "best")
 
 
 def test_folds_hold_out_and_none_learns_from_all(year):
-    ready = train.prepare(SMALL, year, fold=1)
+    ready = train.prepare_data(SMALL, year, fold=1)
     assert len(ready.valid_rows) == 8
     assert not set(ready.valid_rows) & set(ready.train_rows)
-    every = train.prepare(SMALL, year, fold=None)
+    every = train.prepare_data(SMALL, year, fold=None)
     assert len(set(every.train_rows)) == 24
     assert len(every.valid_rows) == 0
     with pytest.raises(ConfigError, match="fold must be 0 to 2, or none; got 7"):
-        train.prepare(SMALL, year, fold=7)
+        train.prepare_data(SMALL, year, fold=7)
 
 
 def test_an_unreadable_clip_stops_or_is_skipped(year, tmp_path):
@@ -194,12 +194,12 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
     told = pd.read_csv(run / "metrics.csv").iloc[-1]
     assert told["row_classes"] == 3
     # The same rows, scored by the exported bundle, give the same figure.
-    trained = train.load(run)
-    bundle = export.export(trained.network, tmp_path / "b", contract=trained.contract, priors=trained.priors)
+    trained = train.load_run(run)
+    bundle = export(trained.network, tmp_path / "b", contract=trained.contract, priors=trained.priors)
     scores = predict.predict([bundle], [data / "train_soundscapes"]).scores
     from bcsed.scores import metrics
 
-    truth = train.prepare(SMALL, data).row_truth
+    truth = train.prepare_data(SMALL, data).row_truth
     assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - told["row_auc"]) < 1e-6
 
 
@@ -211,11 +211,11 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(year, tmp_path, monkeypa
 
 def test_the_rate_warms_up_and_comes_down():
     fit = Fit()
-    rates = np.array([train.rate(fit, epoch) for epoch in np.arange(0, 24, 0.01)])
+    rates = np.array([train.learning_rate(fit, epoch) for epoch in np.arange(0, 24, 0.01)])
     assert rates[0] == pytest.approx(1e-4)
     assert rates.max() == pytest.approx(1e-3)
     assert (rates >= 0).all()
-    peaks = [train.rate(fit, epoch) for epoch in (2, 10, 18)]
+    peaks = [train.learning_rate(fit, epoch) for epoch in (2, 10, 18)]
     assert peaks == pytest.approx([1e-3, 5e-4, 2.5e-4])
 
 

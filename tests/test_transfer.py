@@ -16,12 +16,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from bcsed.config.contract import TINY_128, Contract, Net, Signal
+from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError, ConfigError
-from bcsed.models import export
-from bcsed.models import pretrained as transfer
+from bcsed.models.export import export
 from bcsed.models.network import SedNet
+from bcsed.models.pretrained import load_pretrained
 
 NET = Net(backbone="mobilenetv3_small_050")
 CONTRACT = Contract(signal=TINY_128, net=NET, classes=("a", "b", "c"))
@@ -70,7 +70,7 @@ def run(tmp_path, network):
 @pytest.mark.parametrize("early", [False, True])
 def test_a_run_gives_everything_to_the_same_classes(tmp_path, network, early):
     made = fresh()
-    report = transfer.load(made, write_run(tmp_path / "run", network, CONTRACT, early=early), contract=CONTRACT)
+    report = load_pretrained(made, write_run(tmp_path / "run", network, CONTRACT, early=early), contract=CONTRACT)
     assert equal(made, network, ("",))
     assert set(report.matched) == set(made.state_dict())
     assert report.fits
@@ -84,19 +84,19 @@ def test_the_best_checkpoint_or_the_last_or_the_one_that_is_named(run, network):
     write_run(run, last, CONTRACT, "last.pt")
     for path, expected in ((run, network), (run / "best.pt", network), (run / "last.pt", last)):
         made = fresh()
-        report = transfer.load(made, path, contract=CONTRACT)
+        report = load_pretrained(made, path, contract=CONTRACT)
         assert equal(made, expected, ("",))
         assert report.fits
     (run / "best.pt").unlink()
     made = fresh()
-    assert transfer.load(made, run, contract=CONTRACT).source == "run run/last.pt"
+    assert load_pretrained(made, run, contract=CONTRACT).source == "run run/last.pt"
     assert equal(made, last, ("",))
 
 
 @pytest.mark.parametrize("inside", ["", "weights.safetensors"])
 def test_a_bundle(tiny, network, inside):
     made = fresh()
-    report = transfer.load(made, tiny.path / inside, contract=CONTRACT)
+    report = load_pretrained(made, tiny.path / inside, contract=CONTRACT)
     assert equal(made, network, ("",))
     assert report.source == "bundle bundle"
     manifest = json.loads((tiny.path / "bundle.json").read_text())
@@ -107,10 +107,10 @@ def test_a_bundle_without_weights_or_that_was_changed(tiny, tmp_path):
     light = shutil.copytree(tiny.path, tmp_path / "light")
     (light / "weights.safetensors").unlink()
     with pytest.raises(BundleError, match="sealed without weights"):
-        transfer.load(fresh(), light, contract=CONTRACT)
+        load_pretrained(fresh(), light, contract=CONTRACT)
     shutil.copy(tiny.path / "model.bin", light / "weights.safetensors")
     with pytest.raises(BundleError, match="changed after sealing"):
-        transfer.load(fresh(), light, contract=CONTRACT)
+        load_pretrained(fresh(), light, contract=CONTRACT)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth", "bin"])
@@ -120,7 +120,7 @@ def test_a_timm_backbone_with_its_classifier(tmp_path, suffix):
     (save_file if suffix == "safetensors" else torch.save)(donor.state_dict(), file)
     made, before = fresh(), fresh()
     before.load_state_dict(made.state_dict())
-    report = transfer.load(made, file, contract=CONTRACT)
+    report = load_pretrained(made, file, contract=CONTRACT)
     state = made.backbone.state_dict()
     assert all(torch.equal(state[name], donor.state_dict()[name]) for name in state)
     assert equal(made, before, ("norm.", "features.", "heads."))
@@ -136,7 +136,7 @@ def test_wrapped_and_prefixed_states(tmp_path, network, wrapper):
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({wrapper: state, "epoch": 4, "name": "x"} if wrapper else state, tmp_path / "a.pt")
     made = fresh()
-    report = transfer.load(made, tmp_path / "a.pt", contract=CONTRACT)
+    report = load_pretrained(made, tmp_path / "a.pt", contract=CONTRACT)
     assert equal(made, network, BODY)
     assert report.fits
     # A bare file does not say which classes its heads answer.
@@ -148,21 +148,21 @@ def test_a_backbone_of_three_channels_is_adapted_to_one(tmp_path):
     donor = timm.create_model("mobilenetv3_small_050", num_classes=0)
     save_file(donor.state_dict(), tmp_path / "a.safetensors")
     made = fresh(MONO)
-    report = transfer.load(made, tmp_path / "a.safetensors", contract=MONO)
+    report = load_pretrained(made, tmp_path / "a.safetensors", contract=MONO)
     expected = donor.conv_stem.weight.sum(1, keepdim=True)
     torch.testing.assert_close(made.backbone.conv_stem.weight.detach(), expected.detach())
     assert report.fits
     assert "backbone.conv_stem.weight adapted from 3 channels to 1" in str(report)
     # Three channels meet three as they are.
     made = fresh()
-    transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT)
+    load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT)
     assert torch.equal(made.backbone.conv_stem.weight, donor.conv_stem.weight)
 
 
 def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
     state = {name: x for name, x in backbone_state(network).items() if not name.endswith("num_batches_tracked")}
     save_file(state, tmp_path / "a.safetensors")
-    assert transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT).fits
+    assert load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT).fits
 
 
 # ---- heads -----------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
 def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
     made, before = fresh(contract), fresh(contract)
     before.load_state_dict(made.state_dict())
-    report = transfer.load(made, run, contract=contract)
+    report = load_pretrained(made, run, contract=contract)
     assert equal(made, network, BODY)
     assert equal(made, before, ("heads.",))
     assert report.fits
@@ -192,10 +192,10 @@ def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
 def test_heads_of_the_same_groups_are_taken(tmp_path):
     donor = fresh(HEADED)
     priors = np.full(3, 0.2, "float32")
-    bundle = export.export(donor, tmp_path / "bundle", contract=HEADED, priors=priors)
+    bundle = export(donor, tmp_path / "bundle", contract=HEADED, priors=priors)
     for path in (write_run(tmp_path / "run", donor, HEADED), bundle.path):
         made = fresh(HEADED)
-        report = transfer.load(made, path, contract=HEADED)
+        report = load_pretrained(made, path, contract=HEADED)
         assert equal(made, donor, ("",))
         assert report.fresh == ()
 
@@ -210,7 +210,7 @@ def test_a_key_map_renames_the_longest_beginning_and_drops(tmp_path, network):
     torch.save({"state_dict": state}, tmp_path / "a.pt")
     names = {"net": "", "net.encoder.": "backbone.", "stem": "backbone.conv_stem", "encoding": ""}
     made = fresh()
-    report = transfer.load(made, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
+    report = load_pretrained(made, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
     assert equal(made, network, ("backbone.",))
     assert report.fits
     assert report.left == ("net.decoder.weight", "encoding")
@@ -219,7 +219,7 @@ def test_a_key_map_renames_the_longest_beginning_and_drops(tmp_path, network):
 def test_a_key_map_may_put_everything_below_a_name(tmp_path, network):
     save_file(backbone_state(network), tmp_path / "a.safetensors")
     made = fresh()
-    assert transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT, key_map={"": "backbone"}).fits
+    assert load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT, key_map={"": "backbone"}).fits
     assert equal(made, network, ("backbone.",))
 
 
@@ -227,7 +227,7 @@ def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
     state = {f"encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
     save_file({**state, "features.conv.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"1 tensor unknown here \(features\.conv\.weight\)"):
-        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map={"encoder": "backbone"})
+        load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map={"encoder": "backbone"})
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
 def test_key_maps_that_are_wrong(tmp_path, network, names, sentence):
     save_file(backbone_state(network), tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=sentence):
-        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map=names, allow_mismatch=True)
+        load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map=names, allow_mismatch=True)
 
 
 # ---- what does not fit -----------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_a_mismatch_is_an_error_that_names_it_and_touches_nothing(tmp_path, netw
     made, before = fresh(), fresh()
     before.load_state_dict(made.state_dict())
     with pytest.raises(ConfigError) as told:
-        transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT)
+        load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT)
     for phrase in (
         "1 tensor missing there (backbone.bn1.weight)",
         "1 tensor unknown here (extra.weight)",
@@ -282,7 +282,7 @@ def test_a_mismatch_that_is_allowed_is_reported(tmp_path, network):
     save_file(spoil(network), tmp_path / "a.safetensors")
     made, before = fresh(), fresh()
     before.load_state_dict(made.state_dict())
-    report = transfer.load(made, tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
+    report = load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
     assert report.missing == ("backbone.bn1.weight",)
     assert report.unused == ("extra.weight",)
     assert report.wrong_shape == (("backbone.conv_head.bias", (5,), (1024,)),)
@@ -295,7 +295,7 @@ def test_a_mismatch_that_is_allowed_is_reported(tmp_path, network):
 
 def test_every_tensor_has_one_fate(tmp_path, network):
     save_file(spoil(network), tmp_path / "a.safetensors")
-    report = transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
+    report = load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
     shapes = [name for name, *_ in report.wrong_shape]
     here = [*report.matched, *report.missing, *shapes, *report.fresh]
     assert sorted(here) == sorted(network.state_dict())
@@ -309,22 +309,22 @@ def test_weights_of_which_nothing_fits(tmp_path, allow_mismatch):
     with pytest.raises(
         ConfigError, match=r"nothing in it fits the backbone mobilenetv3_small_050; .* with encoder, norm"
     ):
-        transfer.load(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=allow_mismatch)
+        load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=allow_mismatch)
 
 
 def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
     with pytest.raises(
         ConfigError, match=r"norm\.weight \(3,\) there and \(1,\) here.*signal.channels deltas there, mono"
     ):
-        transfer.load(fresh(MONO), run, contract=MONO)
+        load_pretrained(fresh(MONO), run, contract=MONO)
     other = dataclasses.replace(CONTRACT, net=Net(backbone="resnet10t", freq_pool="gem"))
     with pytest.raises(ConfigError, match=r"net\.backbone mobilenetv3_small_050 there, resnet10t here; net\.freq_pool"):
-        transfer.load(fresh(other), run, contract=other)
+        load_pretrained(fresh(other), run, contract=other)
 
 
 def test_a_difference_that_no_shape_shows_is_reported(run):
-    wide = dataclasses.replace(CONTRACT, signal=Signal(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
-    report = transfer.load(fresh(wide), run, contract=wide)
+    wide = dataclasses.replace(CONTRACT, signal=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
+    report = load_pretrained(fresh(wide), run, contract=wide)
     assert report.fits
     assert "differs: signal.fmax_hz 14000.0 there, 15000.0 here" in str(report)
 
@@ -347,7 +347,7 @@ def test_code_is_refused_and_not_run(tmp_path, network, where):
         write_run(tmp_path / "run", network, CONTRACT, file.name)
     torch.save({"model": {"a": torch.zeros(1)}, "x": Malicious(tmp_path / "mark")}, file)
     with pytest.raises(ConfigError, match=r"asks for \w+\.mkdir, which could run code and is refused"):
-        transfer.load(fresh(), file if where == "a.pt" else tmp_path / "run", contract=CONTRACT, allow_mismatch=True)
+        load_pretrained(fresh(), file if where == "a.pt" else tmp_path / "run", contract=CONTRACT, allow_mismatch=True)
     assert not (tmp_path / "mark").exists()
 
 
@@ -356,7 +356,7 @@ def test_a_torchscript_program_is_not_run(tmp_path):
         warnings.simplefilter("ignore")
         torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
     with pytest.raises(ConfigError, match="is a TorchScript program, which bcsed does not run"):
-        transfer.load(fresh(), tmp_path / "a.pt", contract=CONTRACT)
+        load_pretrained(fresh(), tmp_path / "a.pt", contract=CONTRACT)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -369,7 +369,7 @@ def test_damaged_files(tmp_path, network, suffix, rng):
         file = tmp_path / f"{number}.{suffix}"
         file.write_bytes(damaged)
         with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: not readable as") as told:
-            transfer.load(fresh(), file, contract=CONTRACT)
+            load_pretrained(fresh(), file, contract=CONTRACT)
         assert "\n" not in str(told.value)
 
 
@@ -380,7 +380,7 @@ def test_damaged_files(tmp_path, network, suffix, rng):
 def test_files_of_something_else(tmp_path, content, sentence):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(ConfigError, match=sentence):
-        transfer.load(fresh(), tmp_path / "a.pt", contract=CONTRACT)
+        load_pretrained(fresh(), tmp_path / "a.pt", contract=CONTRACT)
 
 
 def test_paths_at_which_nothing_is(tmp_path, run):
@@ -394,7 +394,7 @@ def test_paths_at_which_nothing_is(tmp_path, run):
         (run, "has no checkpoint yet"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            transfer.load(fresh(), path, contract=CONTRACT)
+            load_pretrained(fresh(), path, contract=CONTRACT)
 
 
 @pytest.mark.parametrize(
@@ -409,10 +409,10 @@ def test_paths_at_which_nothing_is(tmp_path, run):
 def test_a_run_whose_description_is_damaged(run, text, sentence):
     (run / "run.json").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
-        transfer.load(fresh(), run, contract=CONTRACT)
+        load_pretrained(fresh(), run, contract=CONTRACT)
 
 
 def test_a_checkpoint_without_a_model(run):
     torch.save({"epoch": 3}, run / "best.pt")
     with pytest.raises(ConfigError, match="no checkpoint of bcsed: it holds no model"):
-        transfer.load(fresh(), run, contract=CONTRACT)
+        load_pretrained(fresh(), run, contract=CONTRACT)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcsed.audio.windows import n_rows, plan
-from bcsed.config.contract import SIGNALS, TINY_128, WIDE_256, WIDE_384
+from bcsed.audio.windows import count_rows, plan_windows
+from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_256, WIDE_384
 from bcsed.errors import ConfigError
 
 STEPS = {"WIDE_384": 24, "WIDE_256": 16, "SHORT_256": 16, "TINY_128": 8}
@@ -15,15 +15,15 @@ durations = st.one_of(st.integers(1, 32_000 * 30), st.integers(32_000 * 30, 32_0
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from(sorted(SIGNALS)),
+    st.sampled_from(sorted(FRONTENDS)),
     durations,
     st.sampled_from(["centred", "sliding"]),
     st.sampled_from([2, 5, 7]),
 )
 def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s):
-    signal, steps = SIGNALS[name], STEPS[name]
-    chosen = plan(n_samples, signal, steps, row_s, kind=kind)
-    total = n_rows(n_samples, 32_000, row_s)
+    signal, steps = FRONTENDS[name], STEPS[name]
+    chosen = plan_windows(n_samples, signal, steps, row_s, kind=kind)
+    total = count_rows(n_samples, 32_000, row_s)
     assert chosen.index.shape == chosen.weight.shape
     assert len(chosen.weight) == total == -(-n_samples // (row_s * 32_000))
     # The overlaps of a row's cells add up to the row: no audio is missed and none counts twice.
@@ -40,11 +40,11 @@ def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(SIGNALS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30))
+@given(st.sampled_from(sorted(FRONTENDS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30))
 def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, size):
     """Cutting a recording into blocks of rows changes neither windows nor weights."""
-    signal, steps = SIGNALS[name], STEPS[name]
-    whole = plan(n_samples, signal, steps, 5, kind=kind)
+    signal, steps = FRONTENDS[name], STEPS[name]
+    whole = plan_windows(n_samples, signal, steps, 5, kind=kind)
     step = signal.n_frames // steps
 
     def used(chosen, row):
@@ -57,16 +57,16 @@ def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, siz
                 found[frames[0], tuple(chosen.starts[window])] = int(weight)
         return found
 
-    total = n_rows(n_samples, 32_000, 5)
+    total = count_rows(n_samples, 32_000, 5)
     for first in range(0, total, size):
         last = min(first + size, total)
-        block = plan(n_samples, signal, steps, 5, kind=kind, first_row=first, last_row=last)
+        block = plan_windows(n_samples, signal, steps, 5, kind=kind, first_row=first, last_row=last)
         for row in range(first, last, 3):
             assert used(block, row - first) == used(whole, row)
 
 
 def test_a_window_stands_around_its_row():
-    chosen = plan(32_000 * 60, WIDE_384, 24, 5)
+    chosen = plan_windows(32_000 * 60, WIDE_384, 24, 5)
     assert chosen.starts[5] == round(27.5 * 64) - 384
     assert chosen.starts[0] == 0
     assert chosen.starts[-1] == 60 * 64 - 768
@@ -74,13 +74,13 @@ def test_a_window_stands_around_its_row():
 
 def test_steps_that_do_not_divide_a_row_are_weighed():
     """WIDE_256 answers every .75 s; 5 s are 6.67 of these."""
-    weights = plan(32_000 * 60, WIDE_256, 16, 5, kind="sliding").weight[0]
+    weights = plan_windows(32_000 * 60, WIDE_256, 16, 5, kind="sliding").weight[0]
     assert [int(weight) for weight in weights if weight] == [24_000] * 6 + [16_000]
 
 
 def test_nothing_drifts_in_a_day():
     rows = 24 * 720
-    chosen = plan(32_000 * 86_400, WIDE_256, 16, 5, first_row=rows - 10, last_row=rows)
+    chosen = plan_windows(32_000 * 86_400, WIDE_256, 16, 5, first_row=rows - 10, last_row=rows)
     expected = [((2 * row + 1) * 160_000 / 2 / 750) - 256 for row in range(rows - 10, rows)]
     inside = np.minimum(expected, 86_400 * 32_000 / 750 - 512)
     assert np.abs(chosen.starts - inside).max() <= 0.5
@@ -97,4 +97,4 @@ def test_nothing_drifts_in_a_day():
 )
 def test_refusals(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        plan(32_000, TINY_128, 8, 5, **options)
+        plan_windows(32_000, TINY_128, 8, 5, **options)

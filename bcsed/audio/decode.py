@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..files import locate, remote
+from ..files import as_path, is_remote
 
 Wave = npt.NDArray[np.float32]
 
-SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".au")
+AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".au")
 # libvorbisfile lands beside the mark when it seeks into the last page of a stream, whose time stamp says
 # where the audio is cut and not where the page ends. A page holds at most 255 packets, about 8 s.
 _SEEK_MARGIN_S = 12
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Info:
+class AudioInfo:
     """What a recording's header says.
 
     Parameters
@@ -68,7 +68,7 @@ class Info:
         return math.ceil(self.n_samples * sample_rate / self.sample_rate)
 
 
-def info(path: str | Path) -> Info:
+def read_info(path: str | Path) -> AudioInfo:
     """Read a recording's header.
 
     Raises
@@ -78,7 +78,7 @@ def info(path: str | Path) -> Info:
     """
     import soundfile
 
-    path = locate(path)
+    path = as_path(path)
     try:
         if not path.is_file():
             what = "it is neither a file nor a link to one" if path.exists() else "there is no such file"
@@ -87,7 +87,7 @@ def info(path: str | Path) -> Info:
         if size == 0:
             raise DataError(f"{path}: the file is empty (0 bytes).")
         with _opened(path) as file:
-            found = Info(
+            found = AudioInfo(
                 path=path,
                 sample_rate=file.samplerate,
                 channels=file.channels,
@@ -101,7 +101,7 @@ def info(path: str | Path) -> Info:
     return found
 
 
-def load(path: str | Path, sample_rate: int, start: int = 0, stop: int | None = None) -> Wave:
+def load_audio(path: str | Path, sample_rate: int, start: int = 0, stop: int | None = None) -> Wave:
     """Decode a recording, or a part of it, to mono at `sample_rate`.
 
     Parameters
@@ -127,13 +127,15 @@ def load(path: str | Path, sample_rate: int, start: int = 0, stop: int | None = 
     -----
     What is wrong with a file that can still be read is logged as a warning; `read` returns it.
     """
-    wave, notes = read(info(path), sample_rate, start, stop)
+    wave, notes = read_audio(read_info(path), sample_rate, start, stop)
     for note in notes:
         _log.warning("%s: %s", path, note)
     return wave
 
 
-def read(found: Info, sample_rate: int, start: int = 0, stop: int | None = None) -> tuple[Wave, tuple[str, ...]]:
+def read_audio(
+    found: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None
+) -> tuple[Wave, tuple[str, ...]]:
     """Decode like `load`, given the header; return the wave and what is wrong with it."""
     wave, n_there, notes = read_there(found, sample_rate, start, stop)
     if n_there < len(wave):
@@ -142,7 +144,7 @@ def read(found: Info, sample_rate: int, start: int = 0, stop: int | None = None)
 
 
 def read_there(
-    found: Info, sample_rate: int, start: int = 0, stop: int | None = None, reader: Reader | None = None
+    found: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None, reader: AudioReader | None = None
 ) -> tuple[Wave, int, tuple[str, ...]]:
     """Decode like `read`, and say how much of it is really there; a `reader` stays open for the next excerpt.
 
@@ -184,7 +186,7 @@ def read_there(
     return wave, min(max(n_there, 0), len(wave)), (*found.notes, *notes)
 
 
-def find(paths: Iterable[str | Path]) -> list[Path]:
+def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that files and folders stand for, folders searched to any depth.
 
     Files are taken as they are named; in folders the suffix decides, upper or lower case. The order is that
@@ -196,11 +198,13 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
         If a path does not exist, or a folder holds no recording.
     """
     found: dict[Path, None] = {}
-    for path in map(locate, paths):
+    for path in map(as_path, paths):
         if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and not item.is_dir())
+            inside = sorted(
+                item for item in path.rglob("*") if item.suffix.lower() in AUDIO_SUFFIXES and not item.is_dir()
+            )
             if not inside:
-                raise DataError(f"{path}: no recordings in this folder (looked for {' '.join(SUFFIXES)}).")
+                raise DataError(f"{path}: no recordings in this folder (looked for {' '.join(AUDIO_SUFFIXES)}).")
             found.update(dict.fromkeys(inside))
         elif path.exists() or path.is_symlink():
             found[path] = None
@@ -209,7 +213,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
-def names(paths: Sequence[Path]) -> list[str]:
+def recording_names(paths: Sequence[Path]) -> list[str]:
     """Return what to call each recording: its stem, and where stems are alike, as much of its path as differs.
 
     Examples
@@ -240,7 +244,7 @@ def names(paths: Sequence[Path]) -> list[str]:
     return called
 
 
-class Reader:
+class AudioReader:
     """Keeps a recording open between its excerpts.
 
     Without it an mp3 of a day is searched from its beginning for each of them. Several threads may read at once;
@@ -280,7 +284,7 @@ class Reader:
 def _opened(path: Path) -> Iterator[Any]:
     import soundfile
 
-    if remote(path):
+    if is_remote(path):
         with path.open("rb") as stream, soundfile.SoundFile(stream) as file:
             yield file
         return
@@ -288,7 +292,7 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _decode(found: Info, start: int, stop: int, reader: Reader | None) -> tuple[Wave, int, tuple[str, ...]]:
+def _decode(found: AudioInfo, start: int, stop: int, reader: AudioReader | None) -> tuple[Wave, int, tuple[str, ...]]:
     """Decode native samples ``start`` to ``stop``, mixed to mono; missing ones at the end are zero.
 
     Also returns how many there were, and what was wrong.
@@ -324,7 +328,7 @@ def _decode(found: Info, start: int, stop: int, reader: Reader | None) -> tuple[
     return wave, n_there, tuple(notes)
 
 
-def _salvage(found: Info, seek: int, stop: int) -> npt.NDArray[np.float32] | None:
+def _salvage(found: AudioInfo, seek: int, stop: int) -> npt.NDArray[np.float32] | None:
     """Decode second by second as far as it goes; None if not even the recording's first second can be had."""
     import soundfile
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..config.contract import Signal
+from ..config.contract import Frontend
 
 # Frames that are transformed together on a CPU: their power spectra stay in its cache, and since every
 # product has this one width, a frame's value cannot depend on how many others were asked for.
@@ -40,7 +40,7 @@ class LogMel(torch.nn.Module):
     window: torch.Tensor
     mel: torch.Tensor
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Frontend) -> None:
         super().__init__()
         self.n_fft, self.hop_length = signal.n_fft, signal.hop_length
         self.register_buffer("window", torch.hann_window(signal.n_fft, periodic=True), persistent=False)
@@ -114,7 +114,7 @@ class LogMel(torch.nn.Module):
         Tensor of float32, shape (F, last - first)
             dB; samples before and after `wave` count as zero.
         """
-        heard = torch.from_numpy(excerpt(wave, *self.reach(first, last), offset))
+        heard = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
         return self.forward(heard[None])[0]
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
@@ -123,7 +123,7 @@ class LogMel(torch.nn.Module):
         return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
 
 
-def mel_bands(signal: Signal) -> npt.NDArray[np.float32]:
+def mel_bands(signal: Frontend) -> npt.NDArray[np.float32]:
     """Return the weights of a signal's mel bands, shape (F, n_fft / 2 + 1).
 
     Equals ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox: linear below
@@ -154,7 +154,7 @@ def _seen(mel: npt.NDArray[np.float32], first: int) -> tuple[slice, slice]:
     return slice(first, first + BANDS), slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
 
 
-def excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
+def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
     """Return samples ``begin`` to ``end`` of a recording, zero beyond what is given.
 
     Parameters

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..config.contract import Signal
+from ..config.contract import Frontend
 from ..errors import ConfigError
 
-KINDS = ("centred", "sliding")
+WINDOW_KINDS = ("centred", "sliding")
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """How the answers for some windows become the answers for some rows.
 
     Parameters
@@ -47,7 +47,7 @@ class Plan:
     weight: npt.NDArray[np.int64]
 
 
-def n_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
+def count_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
     """Return the number of rows of a recording: its duration over `row_s`, rounded up.
 
     Examples
@@ -58,9 +58,9 @@ def n_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
     return -(-n_samples // (row_s * sample_rate))
 
 
-def plan(
+def plan_windows(
     n_samples: int,
-    signal: Signal,
+    signal: Frontend,
     steps: int,
     row_s: int,
     *,
@@ -69,7 +69,7 @@ def plan(
     shift_s: float = 0.0,
     first_row: int = 0,
     last_row: int | None = None,
-) -> Plan:
+) -> WindowPlan:
     """Say which windows to look at for a run of rows, and how to pool them.
 
     Parameters
@@ -97,13 +97,13 @@ def plan(
     ConfigError
         If `kind` is unknown, the stride is not in (0, window], or a shifted window would miss part of its row.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"windows must be one of {', '.join(KINDS)}; got {kind!r}.")
+    if kind not in WINDOW_KINDS:
+        raise ConfigError(f"windows must be one of {', '.join(WINDOW_KINDS)}; got {kind!r}.")
     if kind == "centred" and stride_s is not None:
         raise ConfigError(f"a stride of {stride_s:g} s goes with sliding windows; centred ones have none.")
     if kind == "sliding" and shift_s:
         raise ConfigError(f"a shift of {shift_s:g} s goes with centred windows; sliding ones overlap already.")
-    last_row = n_rows(n_samples, signal.sample_rate, row_s) if last_row is None else last_row
+    last_row = count_rows(n_samples, signal.sample_rate, row_s) if last_row is None else last_row
     rows = np.arange(first_row, last_row)
     per_step = signal.n_frames // steps
     row_samples = row_s * signal.sample_rate
@@ -122,10 +122,10 @@ def plan(
         candidates = np.broadcast_to(np.arange(n_cells), (rows.size, n_cells))
     overlap = _overlap(first_frame, per_step, rows, row_samples, n_samples, signal.hop_length)
     index, weight = _touching(candidates, overlap)
-    return Plan(starts, cell, int(cell.max()) + 1, index, weight)
+    return WindowPlan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
-def _shift(signal: Signal, row_s: int, shift_s: float) -> int:
+def _shift(signal: Frontend, row_s: int, shift_s: float) -> int:
     """Return a shift in frames."""
     room_s = max(0.0, (signal.window_s - row_s) / 2)
     if not abs(shift_s) <= room_s:
@@ -137,7 +137,7 @@ def _shift(signal: Signal, row_s: int, shift_s: float) -> int:
 
 
 def _centred(
-    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Signal, shift: int
+    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Frontend, shift: int
 ) -> npt.NDArray[np.int64]:
     # Twice the row's middle in samples stays an integer; half a frame up rounds to the nearest.
     twice_middle = (2 * rows + 1) * row_samples
@@ -145,7 +145,7 @@ def _centred(
     return np.clip(middle - signal.n_frames // 2 + shift, 0, max(0, n_frames - signal.n_frames))
 
 
-def _stride(signal: Signal, per_step: int, stride_s: float | None) -> int:
+def _stride(signal: Frontend, per_step: int, stride_s: float | None) -> int:
     """Return the stride in frames, a whole number of steps, so that windows share one grid of cells."""
     wanted = signal.window_s / 2 if stride_s is None else stride_s
     if not 0 < wanted <= signal.window_s:
@@ -161,7 +161,7 @@ def _sliding(
     row_samples: int,
     n_samples: int,
     n_frames: int,
-    signal: Signal,
+    signal: Frontend,
     per_step: int,
     stride: int,
 ) -> tuple[npt.NDArray[np.int64], int, int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .._version import __version__
+from ..config.experiments import describe, difference, find_experiment
 from ..errors import BcsedError
 from .diagnose import calibrate, calibrate_options, doctor, doctor_options, trace, trace_options
 from .evaluate import score, score_options
@@ -74,17 +75,16 @@ def sample(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> int:
     """Print the table, or the difference of two of its rows."""
-    from ..config import experiments as table
 
     if options.diff is not None:
-        first, second = map(table.find, options.diff)
-        differing = table.difference(first, second)
+        first, second = map(find_experiment, options.diff)
+        differing = difference(first, second)
         for name, (left, right) in differing.items():
             print(f"{name:24} {left!s:32} {right!s}")
         if not differing:
             print(f"{first.name} and {second.name} are the same, but for what their notes say")
         return 0
-    shown = table.describe()
+    shown = describe()
     widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
     for row in [{key: key for key in shown[0]}, *shown]:
         print("  ".join(row[key].ljust(widths[key]) for key in row).rstrip())
@@ -114,9 +114,9 @@ def train(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Convert a run's network and seal it in a bundle."""
     from ..models.export import export as run_export
-    from ..train.checkpoints import load
+    from ..train.checkpoints import load_run
 
-    trained = load(options.run_folder, options.checkpoint)
+    trained = load_run(options.run_folder, options.checkpoint)
     bundle = run_export(
         trained.network,
         options.out,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..scores.table import check_table, read_table
 
 # Evidence of two tables: so many classes and recordings are shown.
 _SHOWN = 5
@@ -45,11 +46,11 @@ def trace(options: argparse.Namespace) -> int:
     """Keep every stage between a recording and its rows; with --against, name the first that differs."""
     from ..analysis import trace as tracing
     from ..models.bundle.bundle import load
-    from ..predict.blocks import Rows
+    from ..predict.blocks import Windowing
 
     against = None if options.against is None else tracing.read(options.against)
     tolerances = _tolerances(options.tolerance)
-    cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    cut = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
     made = tracing.trace(
         load(options.bundle), options.recording, cut=cut, first_row=options.first_row, n_rows=options.n_rows
     )
@@ -78,19 +79,18 @@ def _tolerances(given: list[str]) -> dict[str, float]:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Find the threshold of each class at a wanted precision, and say how far probabilities can be believed."""
-    from ..scores import table as rows
     from ..scores.calibration import calibrate as run_calibration
-    from ..scores.calibration import write
+    from ..scores.calibration import write_thresholds
     from ..scores.evaluation import read_truth
 
-    scores = rows.read(options.scores)
-    rows.check(scores, where=str(options.scores))
+    scores = read_table(options.scores)
+    check_table(scores, where=str(options.scores))
     truth = read_truth(options.truth, list(map(str, scores.columns)))
     found = run_calibration(truth, scores, precision=options.precision, support=options.support)
     print(found.table.to_string(index=False, float_format="%.3f"))
     print(found.reliability.to_string(index=False, float_format="%.3f"))
     if options.out is not None:
-        write(found, options.out)
+        write_thresholds(found, options.out)
     reached = len(found.thresholds)
     print(
         f"{reached} of {len(found.table)} classes reach a precision of {options.precision:g} with at least "

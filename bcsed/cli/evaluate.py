@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from ..scores.table import check_table, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,11 +19,10 @@ def score(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..scores import metrics
-    from ..scores import table as rows
     from ..scores.evaluation import read_truth
 
     scores, members, told = _scores(options)
-    rows.check(scores, where=str(options.scores))
+    check_table(scores, where=str(options.scores))
     truth = read_truth(options.truth, list(map(str, scores.columns)))
     missing = truth.index.difference(scores.index)
     if len(missing):
@@ -72,11 +72,10 @@ def _scores(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, pd.Dat
     from pathlib import Path
 
     from ..scores import postprocess
-    from ..scores import table as rows
 
     folder = Path(options.scores)
     if not folder.is_dir():
-        return rows.read(folder), None, {}
+        return read_table(folder), None, {}
     from ..predict import outputs
     from ..predict.outputs import read_members
     from ..predict.store import MANIFEST
@@ -90,7 +89,7 @@ def _scores(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, pd.Dat
     members = read_members(folder) if (folder / outputs.MEMBERS).is_dir() else None
     told = {"weights": weights, "kind": kind}
     if options.ablate is None or not steps:
-        return rows.read(folder / outputs.SUBMISSION), members, told
+        return read_table(folder / outputs.SUBMISSION), members, told
     if members is None:
         raise DataError(
             f"{folder} holds scores that have had {' '.join(steps)} already; predict with --format members, or without "
@@ -132,18 +131,18 @@ def ablation(
         return
     import numpy as np
 
-    from ..scores.ablation import ablate, show
+    from ..scores.ablation import ablate, format_ablation
     from ..scores.detections.taxonomy import read_taxonomy
     from ..scores.postprocess.combine import spearman
-    from ..scores.postprocess.parse import COMMON, read_steps
+    from ..scores.postprocess.parse import COMMON, parse_stages
 
     taxa = None
     if options.taxonomy is not None:
         taxa = {label: name.taxon for label, name in read_taxonomy(options.taxonomy).items()}
-    steps = read_steps(options.ablate or COMMON)
+    steps = parse_stages(options.ablate or COMMON)
     rng = np.random.default_rng(0)
     found = ablate(truth, scores, steps, taxa=taxa, members=members, weights=weights, kind=kind, rng=rng)
-    print(f"\n{show(found)}")
+    print(f"\n{format_ablation(found)}")
     if members is not None and len(members) > 1:
         alike = spearman(members).to_string(float_format="%.3f", na_rep="none")
         print(f"\nhow alike the members order the rows of a class (Spearman, mean over classes):\n{alike}")

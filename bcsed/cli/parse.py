@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.experiments import find_experiment, parse_changes
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
-    from ..config import experiments as table
 
-    row = table.find(options.experiment)
-    return row.vary(row.name, **table.read_changes(changes(options)))
+    row = find_experiment(options.experiment)
+    return row.vary(row.name, **parse_changes(changes(options)))
 
 
 def changes(options: argparse.Namespace) -> list[str]:

@@ -12,7 +12,7 @@ from .progress import Bar
 
 if TYPE_CHECKING:
     from ..models.bundle.bundle import Bundle
-    from ..predict.outputs import Wanted
+    from ..predict.outputs import OutputOptions
     from ..predict.result import Result
 
 
@@ -63,7 +63,7 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
         truth = read_truth(options.truth, list(map(str, tables[0].columns)))
         aucs = []
         for table in tables:
-            aucs.append(metrics.macro_auc(truth, metrics.align(truth, table)))
+            aucs.append(metrics.macro_auc(truth, metrics.align_tables(truth, table)))
         (first, n_classes), (second, _) = aucs
         told += f"; macro ROC-AUC {first:.4f} to {second:.4f} ({second - first:+.4f}, {n_classes} classes)"
     return told
@@ -73,7 +73,7 @@ def predict(options: argparse.Namespace) -> int:
     """Score recordings."""
     from ..models.bundle.bundle import load
     from ..predict.api import predict as run_prediction
-    from ..predict.blocks import Rows
+    from ..predict.blocks import Windowing
     from ..predict.budget import Budget
     from ..predict.workers import Workers
     from ..scores import postprocess
@@ -91,9 +91,9 @@ def predict(options: argparse.Namespace) -> int:
             weights=options.weights,
             mean=options.mean,
             out=options.out,
-            cut=Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
+            cut=Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
             shifts_s=options.shifts_s,
-            steps=postprocess.read_steps(options.post),
+            steps=postprocess.parse_stages(options.post),
             taxa=taxa,
             sample_submission=options.sample_submission,
             wanted=_wanted(options, names),
@@ -129,9 +129,9 @@ def _tell(result: Result, out: str) -> int:
     return 0 if not result.n_failed else 3 if result.n_scored else 4
 
 
-def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
-    from ..predict.outputs import Wanted
-    from ..scores.detections.detect import Detection
+def _wanted(options: argparse.Namespace, names: Any) -> OutputOptions:
+    from ..predict.outputs import OutputOptions
+    from ..scores.detections.detect import DetectionSettings
     from ..scores.detections.write import FORMATS
 
     about = (options.threshold_of, options.thresholds, options.no_merge, options.gap_rows, options.min_rows > 1)
@@ -142,14 +142,14 @@ def _wanted(options: argparse.Namespace, names: Any) -> Wanted:
         from ..scores.calibration import read_thresholds
 
         of_class = {**read_thresholds(options.thresholds), **of_class}
-    detection = Detection(
+    detection = DetectionSettings(
         threshold=0.5 if options.threshold is None else options.threshold,
         thresholds=of_class,
         merge=not options.no_merge,
         gap_rows=options.gap_rows,
         min_rows=options.min_rows,
     )
-    return Wanted(formats=tuple(options.format), detection=detection, names=names)
+    return OutputOptions(formats=tuple(options.format), detection=detection, names=names)
 
 
 def _taxonomy(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:

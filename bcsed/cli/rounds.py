@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
 from ..errors import ConfigError
 from .parse import changes, selection, training
 from .progress import Bar, epoch_line
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 def pseudolabel(options: argparse.Namespace) -> int:
     """Let teachers label soundscapes."""
     from ..models.bundle.bundle import load
-    from ..predict.blocks import Rows
-    from ..train.pseudolabels.api import make
+    from ..predict.blocks import Windowing
+    from ..train.pseudolabels.api import make_pseudolabels
 
     chosen = selection(options)
-    cut = Rows(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    cut = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
     with Bar("pseudolabel") as bar:
-        table = make(
+        table = make_pseudolabels(
             [load(path) for path in options.bundles],
             options.recordings,
             options.out,
@@ -52,7 +53,7 @@ def rounds(options: argparse.Namespace) -> int:
     """Run rounds of a noisy student: train, seal, label, train again."""
     from .. import rounds as noisy
 
-    plan = noisy.find(options.plan, options.set)
+    plan = noisy.find_plan(options.plan, options.set)
     with Bar("rounds") as bar:
         ledger = noisy.run(
             plan,
@@ -83,11 +84,11 @@ def compare(options: argparse.Namespace) -> int:
         runs = _question(options, bar) if options.data is not None else [Path(path) for path in options.what]
         compared = []
         for run in runs:
-            found = comparing.read(run)
+            found = comparing.read_run(run)
             if options.recordings is not None:
                 # A bundle is sealed: what it answered is kept beside the table.
                 is_bundle = (run / "bundle.json").is_file()
-                answers = comparing.on_soundscapes(
+                answers = comparing.evaluate_on_soundscapes(
                     found,
                     options.recordings,
                     options.truth,
@@ -97,10 +98,10 @@ def compare(options: argparse.Namespace) -> int:
                 )
                 found = dataclasses.replace(found, answers=answers)
             compared.append(found)
-    table = comparing.table(compared, by_name=options.by_name)
-    print(comparing.show(table))
+    table = comparing.compare_variants(compared, by_name=options.by_name)
+    print(comparing.format_table(table))
     if options.out is not None:
-        print(f"written to {comparing.write(table, options.out, compared, by_name=options.by_name)}")
+        print(f"written to {comparing.write_table(table, options.out, compared, by_name=options.by_name)}")
     return 0
 
 
@@ -119,7 +120,7 @@ def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
     if name in noisy.QUESTIONS:
         return _plans(noisy.QUESTIONS[name], options, bar)
     arms = _arms(name, options)
-    return comparing.run_named(
+    return comparing.train_grid(
         arms,
         options.data,
         options.out,
@@ -134,14 +135,13 @@ def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
 
 def _arms(name: str, options: argparse.Namespace) -> Sequence[Experiment]:
     from .. import rounds as noisy
-    from ..config import experiments as table
 
-    if name not in table.COMPARISONS:
-        known = ", ".join((*table.COMPARISONS, *noisy.QUESTIONS))
+    if name not in STUDIES:
+        known = ", ".join((*STUDIES, *noisy.QUESTIONS))
         raise ConfigError(f"there is no question {name!r}; there are {known}.")
-    base = None if options.base is None else table.find(options.base)
-    told = table.read_changes(changes(options))
-    return [arm.vary(arm.name, **told) for arm in table.comparison(name, base)]
+    base = None if options.base is None else find_experiment(options.base)
+    told = parse_changes(changes(options))
+    return [arm.vary(arm.name, **told) for arm in study_arms(name, base)]
 
 
 def _plans(names: Sequence[str], options: argparse.Namespace, bar: Bar) -> list[Path]:
@@ -150,7 +150,7 @@ def _plans(names: Sequence[str], options: argparse.Namespace, bar: Bar) -> list[
 
     runs: list[Path] = []
     for name in names:
-        plan = noisy.find(name, changes(options), base=options.base, seeds=options.seeds, fold=options.fold)
+        plan = noisy.find_plan(name, changes(options), base=options.base, seeds=options.seeds, fold=options.fold)
         out = Path(options.out) / name
         noisy.run(
             plan,

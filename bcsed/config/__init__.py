@@ -8,13 +8,13 @@ All of them are checked when made, in the user's units, and travel as strict JSO
 exactly the known keys.
 """
 
-from .contract import SHORT_256, SIGNALS, TINY_128, WIDE_256, WIDE_384, Contract, Net, Signal
-from .recipe import Augment, Data, Fit, Inject
+from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Contract, Frontend, Net
+from .recipe import Augment, Data, Fit, Injection
 from .strict import from_dict, read_value, to_dict
 
 __all__ = [
     "SHORT_256",
-    "SIGNALS",
+    "FRONTENDS",
     "TINY_128",
     "WIDE_256",
     "WIDE_384",
@@ -22,9 +22,9 @@ __all__ = [
     "Contract",
     "Data",
     "Fit",
-    "Inject",
+    "Injection",
     "Net",
-    "Signal",
+    "Frontend",
     "from_dict",
     "read_value",
     "to_dict",

@@ -20,7 +20,7 @@ _LATER: Mapping[tuple[str, ...], Any] = types.MappingProxyType({("groups",): (),
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signal:
+class Frontend:
     """How audio becomes the picture that the network sees.
 
     Mel power with a periodic Hann window, Slaney mel scale and norm, then decibels
@@ -105,11 +105,11 @@ class Signal:
         return 1 if self.channels == "mono" else 3
 
 
-WIDE_384 = Signal()
-WIDE_256 = Signal(hop_length=750, n_mels=128, n_frames=512)
-SHORT_256 = Signal(n_mels=128, n_frames=512)
-TINY_128 = Signal(hop_length=1000, n_mels=64, n_frames=256)
-SIGNALS: Mapping[str, Signal] = types.MappingProxyType(
+WIDE_384 = Frontend()
+WIDE_256 = Frontend(hop_length=750, n_mels=128, n_frames=512)
+SHORT_256 = Frontend(n_mels=128, n_frames=512)
+TINY_128 = Frontend(hop_length=1000, n_mels=64, n_frames=256)
+FRONTENDS: Mapping[str, Frontend] = types.MappingProxyType(
     {"WIDE_384": WIDE_384, "WIDE_256": WIDE_256, "SHORT_256": SHORT_256, "TINY_128": TINY_128}
 )
 
@@ -159,7 +159,7 @@ class Contract:
         The head group of each class, numbered from 0, see `bcsed.data.head_groups`; empty where one head answers all.
     """
 
-    signal: Signal
+    signal: Frontend
     net: Net
     classes: tuple[str, ...]
     groups: tuple[int, ...] = ()

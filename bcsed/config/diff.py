@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .contract import SIGNALS
+from .contract import FRONTENDS
 from .strict import to_dict
 
 _LONGEST = 60
 
 
-def differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+def describe_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Say in which settings the second differs from the first; '' where in none.
 
     Parameters
@@ -46,7 +46,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _preset(settings: Mapping[str, Any]) -> str | None:
     own = {key.removeprefix("signal."): value for key, value in settings.items() if key.startswith("signal.")}
-    return next((name for name, preset in SIGNALS.items() if to_dict(preset) == own), None)
+    return next((name for name, preset in FRONTENDS.items() if to_dict(preset) == own), None)
 
 
 def _spell(key: str, settings: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
-from .contract import SHORT_256, SIGNALS, TINY_128, WIDE_256, WIDE_384, Net, Signal
-from .recipe import Augment, Data, Fit, Inject
+from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Frontend, Net
+from .recipe import Augment, Data, Fit, Injection
 from .strict import read_value, to_dict
 
 GROUPS = ("signal", "net", "data", "augment", "pseudo", "labelled", "fit")
@@ -38,12 +38,12 @@ class Experiment:
     """
 
     name: str
-    signal: Signal = WIDE_384
+    signal: Frontend = WIDE_384
     net: Net = field(default_factory=Net)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
-    pseudo: Inject = field(default_factory=Inject)
-    labelled: Inject = field(default_factory=Inject)
+    pseudo: Injection = field(default_factory=Injection)
+    labelled: Injection = field(default_factory=Injection)
     fit: Fit = field(default_factory=Fit)
     hidden: str = ""
     public: str = ""
@@ -107,7 +107,7 @@ def _replace(experiment: Experiment, group: str, leaves: Mapping[str, Any]) -> A
 
 _B = "tf_efficientnet_b{}.ns_jft_in1k"
 # The original's: 8 of 32 clips get a pseudolabelled background of two joined pieces, as loud as it was recorded.
-_BACKGROUNDS = Inject(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
+_BACKGROUNDS = Injection(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
 _BASE = Experiment(
     name="exp-93",
     data=Data(label_target=0.8),
@@ -130,9 +130,9 @@ _TINY = Experiment(
 # Every clip half and half with soft labels, soundscapes drawn by what is in them, twenty seconds at a time.
 _NOISY = _BASE.vary(
     "noisy-2025",
-    signal=Signal(n_frames=1280),
+    signal=Frontend(n_frames=1280),
     data=Data(pseudo_soft=True, pad="repeat"),
-    pseudo=Inject(share=1.0, mode="mix", level="rms", draw="maxima"),
+    pseudo=Injection(share=1.0, mode="mix", level="rms", draw="maxima"),
     augment__mix="mixup",
     fit=Fit(loss="ce", two_way=False, drop_path=(0.15,), epochs=27, warmup_epochs=2, cycle_epochs=5),
     note="the 2025 winner's student: 20 s, soft labels mixed half and half",
@@ -143,7 +143,7 @@ TABLE: tuple[Experiment, ...] = (
         "exp-39",
         signal=WIDE_256,
         data__label_target=1.0,
-        pseudo=Inject(),
+        pseudo=Injection(),
         hidden=".770",
         public=".798",
         note="13 min; no backgrounds; made the pseudolabels of all below",
@@ -205,7 +205,7 @@ TABLE: tuple[Experiment, ...] = (
         "in-situ",
         signal=WIDE_384,
         data__pseudo_source="in_situ",
-        pseudo=Inject(share=0.25, level="rms"),
+        pseudo=Injection(share=0.25, level="rms"),
         augment__mix="sumix",
         fit=Fit(),
         note="the network labels backgrounds as it learns: it failed for the original's author",
@@ -249,10 +249,10 @@ _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
         },
     ),
 }
-COMPARISONS = tuple(_ARMS)
+STUDIES = tuple(_ARMS)
 
 
-def comparison(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
+def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
     """Return the arms of a named comparison: experiments that differ in one thing.
 
     Parameters
@@ -272,18 +272,18 @@ def comparison(name: str, base: Experiment | None = None) -> tuple[Experiment, .
     ['off', 'sumix', 'mixup', 'cutmix']
     """
     if name not in _ARMS:
-        raise ConfigError(f"there is no comparison {name!r}; there are {', '.join(COMPARISONS)}.")
+        raise ConfigError(f"there is no comparison {name!r}; there are {', '.join(STUDIES)}.")
     own, arms = _ARMS[name]
-    shared = find(own) if base is None else base
+    shared = find_experiment(own) if base is None else base
     return tuple(shared.vary(arm, **changes) for arm, changes in arms.items())
 
 
-def names() -> tuple[str, ...]:
+def experiment_names() -> tuple[str, ...]:
     """Return the names of the table's rows, in its order."""
     return tuple(row.name for row in TABLE)
 
 
-def find(name: str) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """Return the row of a name, or the arm of a comparison.
 
     Raises
@@ -294,13 +294,13 @@ def find(name: str) -> Experiment:
     for row in TABLE:
         if row.name == name:
             return row
-    arms = [arm for question in COMPARISONS for arm in comparison(question) if arm.name == name]
+    arms = [arm for question in STUDIES for arm in study_arms(question) if arm.name == name]
     if arms:
         return arms[0]
-    raise ConfigError(f"there is no experiment {name!r}; the table has {', '.join(names())}.")
+    raise ConfigError(f"there is no experiment {name!r}; the table has {', '.join(experiment_names())}.")
 
 
-def read_changes(texts: Sequence[str]) -> dict[str, Any]:
+def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
     """Read changes as the command line writes them, ``group__field=value``, for `Experiment.vary`.
 
     Raises
@@ -318,9 +318,9 @@ def read_changes(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"a change takes group__field=value, got {text!r}.")
-        if key == "signal" and value not in SIGNALS:
-            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(SIGNALS)}.")
-        changes[key] = SIGNALS[value] if key == "signal" else read_value(value)
+        if key == "signal" and value not in FRONTENDS:
+            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(FRONTENDS)}.")
+        changes[key] = FRONTENDS[value] if key == "signal" else read_value(value)
     return changes
 
 
@@ -333,9 +333,9 @@ def difference(first: Experiment, second: Experiment) -> dict[str, tuple[Any, An
     return found
 
 
-def signal_name(signal: Signal) -> str:
+def frontend_name(signal: Frontend) -> str:
     """Return the preset's name of a signal, or its measures where it is none."""
-    for name, preset in SIGNALS.items():
+    for name, preset in FRONTENDS.items():
         if preset == signal:
             return name
     height, width = signal.picture
@@ -348,7 +348,7 @@ def describe() -> list[dict[str, str]]:
         {
             "name": row.name,
             "backbone": row.net.backbone,
-            "signal": signal_name(row.signal),
+            "signal": frontend_name(row.signal),
             "start": "timm's weights" if row.fit.pretrained else "random",
             "hidden": row.hidden,
             "public": row.public,
@@ -356,18 +356,3 @@ def describe() -> list[dict[str, str]]:
         }
         for row in TABLE
     ]
-
-
-__all__ = [
-    "COMPARISONS",
-    "TABLE",
-    "WIDE_384",
-    "Experiment",
-    "comparison",
-    "describe",
-    "difference",
-    "find",
-    "names",
-    "read_changes",
-    "signal_name",
-]

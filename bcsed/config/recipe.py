@@ -165,7 +165,7 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inject:
+class Injection:
     """How excerpts of soundscapes, pseudolabelled or labelled, enter a batch.
 
     A sample takes at most one excerpt. Its labels are the element-wise maximum of its own and the excerpt's.

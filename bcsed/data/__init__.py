@@ -18,10 +18,10 @@ from .competitions import (
     FOLDERS,
     Competition,
     RecordingName,
-    class_list,
-    detect,
-    parse_name,
-    taxa,
+    detect_competition,
+    parse_recording_name,
+    read_class_list,
+    read_taxa,
 )
 from .label_files import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
 
@@ -34,12 +34,12 @@ __all__ = [
     "Competition",
     "RecordingName",
     "check_files",
-    "class_list",
-    "detect",
+    "read_class_list",
+    "detect_competition",
     "parse_labels",
-    "parse_name",
+    "parse_recording_name",
     "read_soundscape_labels",
     "read_train",
-    "taxa",
+    "read_taxa",
     "truth_table",
 ]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..errors import DataError
-from ..files import read_csv, some
+from ..files import read_csv, shorten_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ FOLDERS = Competition(
 COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (BIRDCLEF_2026, BIRDCLEF_2025, FOLDERS)}
 
 
-def detect(folder: str | Path) -> Competition:
+def detect_competition(folder: str | Path) -> Competition:
     """Return the competition whose files are in a folder: the first of `COMPETITIONS` that fits.
 
     Raises
@@ -122,7 +122,7 @@ def detect(folder: str | Path) -> Competition:
             return competition
     found = sorted(path.name for path in folder.iterdir())
     wanted = "; ".join(f"{' or '.join(c.marks)} for {c.name}" for c in COMPETITIONS.values())
-    raise DataError(f"{folder}: no competition fits what is there ({some(found)}); needed: {wanted}.")
+    raise DataError(f"{folder}: no competition fits what is there ({shorten_list(found)}); needed: {wanted}.")
 
 
 class RecordingName(NamedTuple):
@@ -132,7 +132,7 @@ class RecordingName(NamedTuple):
     time: datetime | None
 
 
-def parse_name(name: str | Path, competition: Competition) -> RecordingName:
+def parse_recording_name(name: str | Path, competition: Competition) -> RecordingName:
     """Read site and local time from a soundscape's file name; a name of another form tells neither.
 
     Examples
@@ -152,7 +152,7 @@ def parse_name(name: str | Path, competition: Competition) -> RecordingName:
     return RecordingName(match["site"] or "", clock + timedelta(hours=competition.utc_offset_h))
 
 
-def class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
+def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
     """Return the classes, in the order of the submission's columns.
 
     The order is that of the sample submission (or `classes_txt`), else of the taxonomy; where both are
@@ -177,7 +177,7 @@ def class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
     for other, theirs in others:
         only = {first: sorted(set(names) - set(theirs)), other: sorted(set(theirs) - set(names))}
         if any(only.values()):
-            told = "; ".join(f"only in {where}: {some(extra)}" for where, extra in only.items())
+            told = "; ".join(f"only in {where}: {shorten_list(extra)}" for where, extra in only.items())
             raise DataError(f"two class lists differ; {told}.")
     return tuple(names)
 
@@ -190,7 +190,7 @@ def _class_sources(folder: Path, competition: Competition) -> dict[str, list[str
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
         if header[:1] != ["row_id"]:
-            raise DataError(f"{path}: the first column must be row_id, got {some(header[:1])}.")
+            raise DataError(f"{path}: the first column must be row_id, got {shorten_list(header[:1])}.")
         sources[str(path)] = header[1:]
     path = folder / competition.classes_txt
     if competition.classes_txt and path.is_file():
@@ -205,7 +205,7 @@ def _class_sources(folder: Path, competition: Competition) -> dict[str, list[str
     return sources
 
 
-def taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
+def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     """Return the taxonomic class (Aves, Amphibia, ...) of each class, '' where the data do not say."""
     known: dict[str, str] = {}
     path = Path(folder) / competition.taxonomy_csv
@@ -213,7 +213,7 @@ def taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
         table = read_csv(path, [competition.label_column])
         groups = table.get("class_name", [""] * len(table))
         known = dict(zip(table[competition.label_column], groups, strict=True))
-    return {name: known.get(name, "") for name in class_list(folder, competition)}
+    return {name: known.get(name, "") for name in read_class_list(folder, competition)}
 
 
 AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")

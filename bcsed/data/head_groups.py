@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..errors import ConfigError
 
 
-def by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:
+def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:
     """Group classes by their taxonomic class, such as Aves or Amphibia.
 
     Parameters
@@ -47,7 +47,7 @@ def by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]
     return tuple(number[name] for name in names)
 
 
-def by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100)) -> tuple[int, ...]:
+def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100)) -> tuple[int, ...]:
     """Group classes by how many clips they have.
 
     Parameters

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from ..files import read_csv, some
+from ..files import read_csv, shorten_list
 from .competitions import Competition, list_clips
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def check_files(table: pd.DataFrame) -> None:
     """Refuse (DataError) a table of clips if a ``path`` of it is not there, with the number of these."""
     gone = [path for path in table["path"] if not Path(path).is_file()]
     if gone:
-        raise DataError(f"{len(gone)} of {len(table)} recordings are missing: {some(gone, 3)}.")
+        raise DataError(f"{len(gone)} of {len(table)} recordings are missing: {shorten_list(gone, 3)}.")
 
 
 def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def _known_secondary(
     parsed = {cell: parse_labels(cell) for cell in cells.unique()}
     dropped = [name for cell in cells for name in parsed[cell] if name not in classes]
     if dropped:
-        shown = some(sorted(set(dropped)))
+        shown = shorten_list(sorted(set(dropped)))
         log.warning("%s: dropped %d secondary labels outside the classes: %s", where, len(dropped), shown)
     known = {cell: dict.fromkeys(name for name in parsed[cell] if name in classes) for cell in parsed}
     return [tuple(name for name in known[cell] if name != own) for cell, own in zip(cells, primary, strict=True)]
@@ -213,6 +213,6 @@ def _check_known(labels: Iterable[str], classes: Sequence[str], where: str | Pat
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DataError(
-            f"{where}: labels that are not among the {len(classes)} classes: {some(map(repr, unknown))}; "
+            f"{where}: labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}; "
             "correct them, or add them to the class list."
         )

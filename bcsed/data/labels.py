@@ -23,7 +23,7 @@ from ..errors import ConfigError, DataError
 NEVER_HELD_OUT = -1
 
 
-def targets(
+def make_targets(
     table: pd.DataFrame, classes: Sequence[str], data: Data
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return targets and their weights in the loss.
@@ -96,7 +96,7 @@ def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return priors
 
 
-def folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
+def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
     """Deal clips into folds, stratified by label, with no group on two sides.
 
     A group is a recording, or all recordings of an author (one without author is its own group). Groups
@@ -146,7 +146,7 @@ def folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
     return dealt
 
 
-def site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
+def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
     """Deal the sites of labelled rows into folds of about equally many rows; a site is in one fold, whole.
 
     Parameters

@@ -8,7 +8,7 @@ break on what only a training needs.
 from __future__ import annotations
 
 from .datasets import dataset
-from .inputs import find, find_bundles, find_one, kaggle_root
+from .inputs import find_bundles, find_input, find_inputs, kaggle_root
 from .notebooks import kernel
 from .session import pseudolabel, train
 from .submit import Submission, submit, validate
@@ -16,9 +16,9 @@ from .submit import Submission, submit, validate
 __all__ = [
     "Submission",
     "dataset",
-    "find",
+    "find_inputs",
     "find_bundles",
-    "find_one",
+    "find_input",
     "kaggle_root",
     "kernel",
     "pseudolabel",

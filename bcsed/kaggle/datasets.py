@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..files import replacing, taken
+from ..files import atomic_write, is_occupied
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST, WEIGHTS, sha256
-from .markers import Say
+from .markers import Log
 from .wheels import build, gather
 
 METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
@@ -41,7 +41,7 @@ def dataset(
     bundles: Sequence[str | Path] = (),
     slug: str = "",
     with_weights: bool = False,
-    say: Say,
+    say: Log,
 ) -> Path:
     """Write a folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` those bundles.
 
@@ -76,7 +76,7 @@ def dataset(
     """
     out = Path(out)
     told = metadata(owner, slug or (BUNDLES_SLUG if bundles else WHEELS_SLUG), bundles=bool(bundles))
-    if taken(out):
+    if is_occupied(out):
         raise DataError(f"{out} is already there; name a new folder for the data set.")
     out.mkdir(parents=True, exist_ok=True)
     if bundles:
@@ -86,7 +86,7 @@ def dataset(
     else:
         build(out, python, say)
     files = sorted(path for path in out.iterdir() if path.is_file())
-    with replacing(out / SUMS) as temporary:
+    with atomic_write(out / SUMS) as temporary:
         temporary.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files), encoding="utf-8")
     # The metadata last: without it the client takes the folder for none.
     write_json(out / METADATA, told)
@@ -124,7 +124,7 @@ def check_owner(owner: str) -> None:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -158,7 +158,7 @@ def _extract(packed: zipfile.ZipFile, inside: str, folder: Path) -> None:
     for name in sorted(members, key=lambda name: name.endswith(f"/{MANIFEST}")):
         with (
             packed.open(name) as stream,
-            replacing(folder / name.split("/")[1]) as temporary,
+            atomic_write(folder / name.split("/")[1]) as temporary,
             temporary.open("wb") as file,
         ):
             shutil.copyfileobj(stream, file)
@@ -179,7 +179,7 @@ def _pack_all(bundles: Sequence[Path], out: Path, *, with_weights: bool) -> None
                 "pack them as two data sets."
             )
     for path, name in zip(bundles, names, strict=True):
-        with replacing(out / f"{name}.zip") as temporary:
+        with atomic_write(out / f"{name}.zip") as temporary:
             _pack(path, name, temporary, with_weights=with_weights)
 
 

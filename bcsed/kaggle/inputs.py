@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, DataError
 from ..models.bundle.manifest import sha256
-from .markers import Kind, Say
+from .markers import InputKind, Log
 
 ROOT_VARIABLE = "BCSED_KAGGLE_ROOT"
 
@@ -28,30 +28,30 @@ _MAX_FOLDERS = 5_000
 _NOT_ENTERED = ("train_audio", "train_soundscapes", "test_soundscapes", "__pycache__")
 
 
-COMPETITION = Kind(
+COMPETITION = InputKind(
     name="competition",
     markers=("sample_submission.csv", "train.csv"),
     attach="attach the competition's data (competition_sources of kernel-metadata.json)",
 )
-BUNDLE = Kind(
+BUNDLE = InputKind(
     name="bundle",
     markers=("bundle.json",),
     attach="attach the output of the training notebook, or a data set of `bcsed kaggle dataset --bundles`",
 )
-RUN = Kind(
+RUN = InputKind(
     name="run to resume",
     markers=("run.json",),
     attach="attach the output of the session that is to go on",
     along="last.pt",
 )
-PSEUDOLABELS = Kind(
+PSEUDOLABELS = InputKind(
     name="table of pseudolabels",
     markers=("*.parquet",),
     attach="attach the output of the pseudolabel notebook",
     is_file=True,
     beside=".json",
 )
-WEIGHTS = Kind(
+WEIGHTS = InputKind(
     name="file of weights",
     markers=("*.safetensors", "*.pt", "*.pth", "*.bin"),
     attach="attach a model or a data set that holds it",
@@ -73,7 +73,7 @@ def kaggle_root(root: str | Path | None = None) -> Path:
     return found
 
 
-def find(kind: Kind, wanted: str = "", *, root: Path, say: Say) -> list[Path]:
+def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, say: Log) -> list[Path]:
     """Return the different things of a kind that are attached, each once, and say which.
 
     Parameters
@@ -115,7 +115,7 @@ def find(kind: Kind, wanted: str = "", *, root: Path, say: Say) -> list[Path]:
     return list(found.values())
 
 
-def find_one(kind: Kind, wanted: str = "", *, root: Path, say: Say) -> Path:
+def find_input(kind: InputKind, wanted: str = "", *, root: Path, say: Log) -> Path:
     """Return the one thing of a kind that is attached.
 
     Raises
@@ -123,7 +123,7 @@ def find_one(kind: Kind, wanted: str = "", *, root: Path, say: Say) -> Path:
     DataError
         If there is none, listing what is there, or if there are several that differ, naming two.
     """
-    found = find(kind, wanted, root=root, say=say)
+    found = find_inputs(kind, wanted, root=root, say=say)
     if not found:
         raise DataError(f"no {kind.name} below {root / 'input'}; {kind.attach}. {listing(root / 'input')}")
     if len(found) > 1:
@@ -134,7 +134,7 @@ def find_one(kind: Kind, wanted: str = "", *, root: Path, say: Say) -> Path:
     return found[0]
 
 
-def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, say: Say) -> list[Path]:
+def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, say: Log) -> list[Path]:
     """Return the folders of bundles: those wanted, in their order, or all that are attached.
 
     A bundle that lies in a zip, as `bcsed.kaggle.dataset` packs it, is unpacked below `scratch` where Kaggle has not
@@ -151,7 +151,7 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, say: Say) 
     found: dict[Path, None] = {}
     for name in wanted or [""]:
         inside = [path for path in packed if path.name == name]
-        for path in inside or find(BUNDLE, name, root=root, say=say):
+        for path in inside or find_inputs(BUNDLE, name, root=root, say=say):
             if path in found:
                 raise ConfigError(f"{path} is named twice among the bundles: {', '.join(wanted)}.")
             found[path] = None
@@ -198,7 +198,7 @@ def _places(source: Path, wanted: str) -> list[Path]:
     return list(found)
 
 
-def _markers(places: Sequence[Path], kind: Kind) -> Iterator[Path]:
+def _markers(places: Sequence[Path], kind: InputKind) -> Iterator[Path]:
     """Yield a marker of each thing in some places, nearest first."""
     for place in places:
         if place.is_file():
@@ -232,11 +232,11 @@ def _folders(place: Path) -> Iterator[Path]:
         level = below
 
 
-def _is_marker(path: Path, kind: Kind) -> bool:
+def _is_marker(path: Path, kind: InputKind) -> bool:
     fits = path.is_file() and any(path.match(pattern) for pattern in kind.markers)
     return fits and (not kind.beside or path.with_suffix(kind.beside).is_file())
 
 
-def _identity(marker: Path, kind: Kind) -> str:
+def _identity(marker: Path, kind: InputKind) -> str:
     along = marker.with_name(kind.along) if kind.along else marker
     return sha256(marker) + (sha256(along) if along != marker and along.is_file() else "")

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from ..files import replacing, taken
+from ..files import atomic_write, is_occupied
 from .datasets import WHEELS_SLUG, check_owner, write_json
 
 METADATA = "kernel-metadata.json"
@@ -192,10 +192,10 @@ def kernel(
         kind, owner, title=title, competition=values["competition"], datasets=datasets, kernels=kernels, models=models
     )
     mine = {f"{kind}.ipynb", METADATA}
-    if taken(out) and not {path.name for path in out.iterdir()} <= mine:
+    if is_occupied(out) and not {path.name for path in out.iterdir()} <= mine:
         raise DataError(f"{out} holds other things; name a new folder for the kernel.")
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / f"{kind}.ipynb") as temporary:
+    with atomic_write(out / f"{kind}.ipynb") as temporary:
         temporary.write_text(json.dumps(cells(kind, values), indent=1) + "\n", encoding="utf-8")
     write_json(out / METADATA, told)
     return out

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import data as years
+from ..audio.decode import find_recordings
+from ..config.experiments import find_experiment, parse_changes
+from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
-from .inputs import BUNDLE, COMPETITION, PSEUDOLABELS, RUN, WEIGHTS, find, find_bundles, find_one, kaggle_root
-from .markers import Kind, Say
-from .worker import share
+from .inputs import BUNDLE, COMPETITION, PSEUDOLABELS, RUN, WEIGHTS, find_bundles, find_input, find_inputs, kaggle_root
+from .markers import InputKind, Log
+from .worker import train_distributed
 
 if TYPE_CHECKING:
     from ..config.experiments import Experiment
@@ -45,7 +47,7 @@ def train(
     jobs: int = 4,
     cache_gb: float = 4.0,
     root: str | Path | None = None,
-    say: Say = _log.info,
+    say: Log = _log.info,
 ) -> Path | None:
     """Train a network, stopping before the session ends, and seal it when all epochs are done.
 
@@ -98,7 +100,7 @@ def train(
 
     home = kaggle_root(root)
     row = _experiment(experiment, changes, pretrained)
-    data = find_one(COMPETITION, competition, root=home, say=say)
+    data = find_input(COMPETITION, competition, root=home, say=say)
     table = _table(row, pseudolabels, home, say)
     start = None if pretrained in ("", "none") else _weights(pretrained, home, say)
     out = home / "working" / "run"
@@ -121,7 +123,7 @@ def train(
     if processes > 1:
         say(f"{processes} processes share every batch")
         told = {"experiment": row.name, "changes": _changes(changes, pretrained), "data": str(data), "out": str(out)}
-        share({**given, **told}, home / "working", processes, say)
+        train_distributed({**given, **told}, home / "working", processes, say)
     else:
         run_training(row, data, out, **given, epoch_done=lambda values: say(epoch_line(values, row.fit.epochs)))
     if not finished(out):
@@ -149,7 +151,7 @@ def pseudolabel(
     hours: float = 8.3,
     jobs: int = 4,
     root: str | Path | None = None,
-    say: Say = _log.info,
+    say: Log = _log.info,
 ) -> Path | None:
     """Let bundles label the training soundscapes, stopping before the session ends.
 
@@ -177,30 +179,29 @@ def pseudolabel(
     ConfigError, DataError, BundleError
         If something is not attached, or as `bcsed.train.pseudolabels.make`.
     """
-    from ..audio import decode as audio
     from ..models.bundle.bundle import load
-    from ..predict.blocks import Rows
+    from ..predict.blocks import Windowing
     from ..predict.budget import process_age_s
     from ..train import pseudolabels as labelling
 
     home = kaggle_root(root)
     out = home / "working" / "pseudolabels.parquet"
-    data = find_one(COMPETITION, competition, root=home, say=say)
-    year = years.detect(data)
-    recordings = audio.find([data / year.soundscapes_dir])[:limit]
+    data = find_input(COMPETITION, competition, root=home, say=say)
+    year = detect_competition(data)
+    recordings = find_recordings([data / year.soundscapes_dir])[:limit]
     found = find_bundles(bundles, root=home, scratch=home / "working" / ".bundles", say=say)
     answers = labelling.answers_folder(out)
     _take_up_answers(answers, home, say)
     selection = labelling.Selection(kind=select, threshold=threshold, floor=floor, top_n=top_n, power=power)
     say(f"labelling {len(recordings)} soundscapes of {data / year.soundscapes_dir}")
     try:
-        table = labelling.make(
+        table = labelling.make_pseudolabels(
             [load(path) for path in found],
             recordings,
             out,
             selection=selection,
             weights=weights,
-            cut=Rows(row_s=year.row_s, windows=windows, stride_s=stride_s),
+            cut=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
             jobs=jobs,
             progress=_until(3600.0 * hours - process_age_s(), say),
         )
@@ -218,20 +219,19 @@ def pseudolabel(
 
 
 def _experiment(name: str, changes: Sequence[str], pretrained: str) -> Experiment:
-    from ..config import experiments
 
-    row = experiments.find(name)
-    return row.vary(row.name, **experiments.read_changes(_changes(changes, pretrained)))
+    row = find_experiment(name)
+    return row.vary(row.name, **parse_changes(_changes(changes, pretrained)))
 
 
 def _changes(changes: Sequence[str], pretrained: str) -> list[str]:
     return [*changes, *(["fit__pretrained=false"] if pretrained == "none" else [])]
 
 
-def _table(row: Experiment, wanted: str, home: Path, say: Say) -> Path | None:
+def _table(row: Experiment, wanted: str, home: Path, say: Log) -> Path | None:
     """Return the table of pseudolabels, if the experiment learns from one."""
     if row.pseudo.share > 0 and row.data.pseudo_source == "table":
-        return find_one(PSEUDOLABELS, wanted, root=home, say=say)
+        return find_input(PSEUDOLABELS, wanted, root=home, say=say)
     if wanted:
         raise ConfigError(
             f"{row.name} injects no pseudolabelled soundscapes, so {wanted!r} would not be heard; set pseudo__share, "
@@ -240,18 +240,18 @@ def _table(row: Experiment, wanted: str, home: Path, say: Say) -> Path | None:
     return None
 
 
-def _weights(wanted: str, home: Path, say: Say) -> Path:
+def _weights(wanted: str, home: Path, say: Log) -> Path:
     """Return what to start from: a run, a bundle, or a file of weights."""
     for kind in (RUN, BUNDLE, WEIGHTS):
         try:
-            return find_one(kind, wanted, root=home, say=say)
+            return find_input(kind, wanted, root=home, say=say)
         except DataError:
             if kind is WEIGHTS:
                 raise
     raise AssertionError("unreachable")
 
 
-def _take_up(out: Path, resume: str, home: Path, say: Say) -> bool:
+def _take_up(out: Path, resume: str, home: Path, say: Log) -> bool:
     """Copy the run to go on with to where it can be written; return whether there is one."""
     if (out / "run.json").is_file() and resume != FRESH:
         say(f"{RUN.name}: {out}, begun in this session")
@@ -260,7 +260,7 @@ def _take_up(out: Path, resume: str, home: Path, say: Say) -> bool:
         shutil.rmtree(out, ignore_errors=True)
         say("a new run begins, as was asked")
         return False
-    found = find(RUN, "" if resume == AUTO else resume, root=home, say=say)
+    found = find_inputs(RUN, "" if resume == AUTO else resume, root=home, say=say)
     if not found:
         say(f"no run to resume among the inputs, so a new run begins at epoch 1; to go on with one, {RUN.attach}")
         return False
@@ -279,12 +279,12 @@ def _take_up(out: Path, resume: str, home: Path, say: Say) -> bool:
     return True
 
 
-def _take_up_answers(answers: Path, home: Path, say: Say) -> None:
+def _take_up_answers(answers: Path, home: Path, say: Log) -> None:
     """Copy what an earlier session's teachers have answered to where it can be added to."""
     if answers.is_dir():
         return
-    kind = Kind(name="answers to go on with", markers=("manifest.json",), attach="")
-    found = [path for path in find(kind, root=home, say=lambda _: None) if path.name == answers.name]
+    kind = InputKind(name="answers to go on with", markers=("manifest.json",), attach="")
+    found = [path for path in find_inputs(kind, root=home, say=lambda _: None) if path.name == answers.name]
     if len(found) > 1:
         raise DataError(f"{found[0]} and {found[1]} are answers of two sessions; attach the one to go on with.")
     for path in found:
@@ -295,7 +295,7 @@ def _take_up_answers(answers: Path, home: Path, say: Say) -> None:
             shutil.copyfile(file, target)
 
 
-def _until(seconds: float, say: Say) -> Callable[[int, int], None]:
+def _until(seconds: float, say: Log) -> Callable[[int, int], None]:
     """Return a callable for progress that ends the work after some seconds."""
     end, told = time.monotonic() + seconds, [0]
 
@@ -316,12 +316,12 @@ def epoch_line(values: Mapping[str, Any], n_epochs: int) -> str:
     return ", ".join([*parts, f"{values['seconds']:.0f} s"])
 
 
-def _seal(run: Path, out: Path, say: Say) -> Path:
+def _seal(run: Path, out: Path, say: Log) -> Path:
     """Seal a finished run's network in a bundle."""
     from ..models.export import export
-    from ..train.checkpoints import load
+    from ..train.checkpoints import load_run
 
-    trained = load(run)
+    trained = load_run(run)
     shutil.rmtree(out, ignore_errors=True)
     export(
         trained.network,

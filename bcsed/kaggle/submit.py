@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import data as competition
-from ..audio import decode as audio
-from ..data.competitions import taxa
+from ..audio.decode import AUDIO_SUFFIXES, read_info
+from ..data.competitions import Competition, detect_competition, read_taxa
 from ..errors import ConfigError, DataError
-from ..files import replacing
-from ..scores import table as rows
-from .inputs import COMPETITION, find_bundles, find_one, kaggle_root
-from .markers import Say
+from ..files import atomic_write
+from ..scores.table import broadcast_recordings, check_table, read_table, row_ids
+from .inputs import COMPETITION, find_bundles, find_input, kaggle_root
+from .markers import Log
 
 if TYPE_CHECKING:
     from ..models.bundle.bundle import Bundle
@@ -83,7 +82,7 @@ def submit(
     rehearse: int = 20,
     jobs: int = 2,
     root: str | Path | None = None,
-    say: Say = _log.info,
+    say: Log = _log.info,
 ) -> Submission:
     """Score the test recordings, or in a rehearsal the first training soundscapes, and write ``submission.csv``.
 
@@ -118,7 +117,7 @@ def submit(
     """
     from ..models.bundle.bundle import load
     from ..predict.api import predict
-    from ..predict.blocks import Rows
+    from ..predict.blocks import Windowing
     from ..predict.budget import Budget
     from ..scores import postprocess
 
@@ -129,7 +128,7 @@ def submit(
     # What an earlier call in this session left is not taken for this one's.
     (working / "submission.csv").unlink(missing_ok=True)
     shutil.rmtree(working / "scores", ignore_errors=True)
-    data = find_one(COMPETITION, competition, root=home, say=say)
+    data = find_input(COMPETITION, competition, root=home, say=say)
     year, recordings, rerun = to_score(data, rehearse, say)
     template = data / year.sample_submission_csv
     found = find_bundles(bundles, root=home, scratch=working / ".bundles", say=say)
@@ -140,10 +139,10 @@ def submit(
         recordings,
         weights=weights,
         mean=mean,
-        steps=postprocess.read_steps(steps),
-        taxa=taxa(data, year),
+        steps=postprocess.parse_stages(steps),
+        taxa=read_taxa(data, year),
         out=working / "scores",
-        cut=Rows(row_s=year.row_s, windows=windows, stride_s=stride_s),
+        cut=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
         row_id=year.row_id,
         sample_submission=template,
         submission=False,
@@ -168,7 +167,7 @@ def submit(
     )
 
 
-def to_score(data: Path, rehearse: int, say: Say) -> tuple[competition.Competition, list[Path], bool]:
+def to_score(data: Path, rehearse: int, say: Log) -> tuple[Competition, list[Path], bool]:
     """Return the year, the recordings to score, and whether they are the test's.
 
     Raises
@@ -176,7 +175,7 @@ def to_score(data: Path, rehearse: int, say: Say) -> tuple[competition.Competiti
     DataError
         If this is the scoring rerun and there is no test recording, or there is nothing to rehearse on.
     """
-    year = competition.detect(data)
+    year = detect_competition(data)
     test = _recordings(data / year.test_dir)
     if test:
         say(f"scoring: {len(test)} test recordings in {data / year.test_dir}")
@@ -204,8 +203,8 @@ def write(
     path: Path,
     recordings: Sequence[Path],
     template: Path,
-    year: competition.Competition,
-    say: Say,
+    year: Competition,
+    say: Log,
 ) -> Path:
     """Write a prediction as a submission: columns of the template, rows of the recordings; read it back, and check.
 
@@ -221,11 +220,11 @@ def write(
             f"none of {result.n_recordings} recordings could be scored ({reason}); no submission is written, for a "
             "constant table would score .5 and look like a bad network."
         )
-    columns = [str(name) for name in rows.read(template).columns]
+    columns = [str(name) for name in read_table(template).columns]
     wanted = expected_rows(recordings, year, say)
     table = _complete(result.scores, wanted, say)
     filled = {Path(name).stem for name in result.failures["recording"]} | set(result.silent)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.loc[wanted, columns].to_csv(temporary, index_label="row_id")
         validate(temporary, wanted, columns, filled=filled, name=path.name)
     say(f"{path}: {len(wanted)} rows, {len(columns)} classes; read back and found valid")
@@ -255,9 +254,9 @@ def validate(
         If rows or columns differ, a value is no number in [0, 1], all rows are the same, or most recordings
         repeat one answer over all their rows.
     """
-    table = rows.read(path)
+    table = read_table(path)
     where = name or str(path)
-    rows.check(table, columns, where=where)
+    check_table(table, columns, where=where)
     ids = list(map(str, table.index))
     if ids != list(wanted):
         differing = next((pair for pair in zip(ids, wanted, strict=False) if pair[0] != pair[1]), None)
@@ -267,7 +266,7 @@ def validate(
     if len(values) > 1 and (values == values[0]).all():
         raise DataError(f"{where} gives every row the same scores, which would score .5; it is not written.")
     stems = {row_id.rsplit("_", 1)[0] for row_id in ids}
-    same = [stem for stem in rows.broadcast_recordings(table) if stem not in (filled or set())]
+    same = [stem for stem in broadcast_recordings(table) if stem not in (filled or set())]
     if 2 * len(same) > len(stems):
         raise DataError(
             f"{where} repeats one answer over all rows of {len(same)} of {len(stems)} recordings, {same[0]!r} first: "
@@ -275,7 +274,7 @@ def validate(
         )
 
 
-def expected_rows(recordings: Sequence[Path], year: competition.Competition, say: Say) -> list[str]:
+def expected_rows(recordings: Sequence[Path], year: Competition, say: Log) -> list[str]:
     """Return the row ids that a submission must have, from the recordings and nothing else.
 
     A recording has ceil(duration / row) rows. One that is longer than the competition's length by less than a row
@@ -285,7 +284,7 @@ def expected_rows(recordings: Sequence[Path], year: competition.Competition, say
     ids: list[str] = []
     for path in recordings:
         try:
-            duration_s = audio.info(path).duration_s
+            duration_s = read_info(path).duration_s
         except DataError:
             # It cannot be read and has been filled: as long as the others, as far as anybody knows.
             duration_s = float(year.recording_s)
@@ -294,11 +293,11 @@ def expected_rows(recordings: Sequence[Path], year: competition.Competition, say
             count = full
         if abs(duration_s - year.recording_s) > 1e-3:
             say(f"{path.name} lasts {duration_s:.4g} s and not {year.recording_s}: it has {count} rows")
-        ids += rows.row_ids(path.stem, count, year.row_s, year.row_id)
+        ids += row_ids(path.stem, count, year.row_s, year.row_id)
     return ids
 
 
-def _complete(table: pd.DataFrame, wanted: Sequence[str], say: Say) -> pd.DataFrame:
+def _complete(table: pd.DataFrame, wanted: Sequence[str], say: Log) -> pd.DataFrame:
     """Return a table with every row: one that was not scored gets the mean of its recording, or of all."""
     lacking = [row_id for row_id in wanted if row_id not in table.index]
     if not lacking:
@@ -313,7 +312,7 @@ def _complete(table: pd.DataFrame, wanted: Sequence[str], say: Say) -> pd.DataFr
 
 def _recordings(folder: Path) -> list[Path]:
     # Of a folder that holds a readme.txt alone, there is none.
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in audio.SUFFIXES)
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def _is_rerun() -> bool:
@@ -330,9 +329,9 @@ def _counted_from() -> float:
     return process_age_s() if os.environ.get(RUN_TYPE_VARIABLE) == "Interactive" else 0.0
 
 
-def _check_classes(bundles: Sequence[Bundle], template: Path, say: Say, *, asked: bool) -> None:
+def _check_classes(bundles: Sequence[Bundle], template: Path, say: Log, *, asked: bool) -> None:
     """Refuse bundles of another competition, and ones that were found unasked and differ among themselves."""
-    columns = [str(name) for name in rows.read(template).columns]
+    columns = [str(name) for name in read_table(template).columns]
     for bundle in bundles:
         strange = sorted(set(bundle.contract.classes) - set(columns))
         if strange:
@@ -351,7 +350,7 @@ def _check_classes(bundles: Sequence[Bundle], template: Path, say: Say, *, asked
             say(f"{template.name} has its columns in another order than {bundle.name}; they are bound by name")
 
 
-def _tell(result: Result, say: Say) -> None:
+def _tell(result: Result, say: Log) -> None:
     for failure in result.failures.head(20).itertuples():
         say(f"{failure.status}: {failure.recording}: {failure.reason}")
     for note in result.notes.head(20).itertuples():
@@ -360,7 +359,7 @@ def _tell(result: Result, say: Say) -> None:
         say(f"left out: {sentence}")
 
 
-def _full_time(result: Result, year: competition.Competition, say: Say, *, rerun: bool, budget_min: float) -> float:
+def _full_time(result: Result, year: Competition, say: Log, *, rerun: bool, budget_min: float) -> float:
     """Carry the time of a rehearsal over to the full number of recordings, and say it."""
     from ..predict.budget import process_age_s
 

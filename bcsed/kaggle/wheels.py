@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from .markers import Say
+from .markers import Log
 
 # What bcsed needs to predict and the image does not have; everything else is left as it is there.
 LACKING = ("openvino", "openvino-telemetry")
@@ -22,7 +22,7 @@ _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x
 _SOURCES = ("setup.cfg", "setup.py", "README.md", "LICENSE")
 
 
-def build(out: Path, python: Sequence[str], say: Say) -> None:
+def build(out: Path, python: Sequence[str], say: Log) -> None:
     """Build bcsed's wheel from its sources and download the others, in the versions that are installed here.
 
     Raises

@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config.experiments import find_experiment, parse_changes
 from ..errors import BcsedError, DataError
-from ..files import replacing
-from .markers import Say
+from ..files import atomic_write
+from .markers import Log
 
 # What stands before a line that is for the user, among all that torchrun says.
 _MARK, _FAULT = "bcsed> ", "bcsed! "
 
 
-def share(job: Mapping[str, Any], folder: Path, n_processes: int, say: Say) -> None:
+def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, say: Log) -> None:
     """Run a training in several processes that share every batch.
 
     Parameters
@@ -40,7 +41,7 @@ def share(job: Mapping[str, Any], folder: Path, n_processes: int, say: Say) -> N
         If a process fails, with its sentence.
     """
     path = folder / ".job.json"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(dict(job)), encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
     command = [sys.executable, *launch, "-m", "bcsed.kaggle.worker", str(path)]
@@ -60,13 +61,12 @@ def share(job: Mapping[str, Any], folder: Path, n_processes: int, say: Say) -> N
 
 def main(path: str) -> int:
     """Train as one of the processes, as a job says."""
-    from ..config import experiments
     from ..train.api import train
     from .session import epoch_line
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    row = experiments.find(job.pop("experiment"))
-    row = row.vary(row.name, **experiments.read_changes(job.pop("changes")))
+    row = find_experiment(job.pop("experiment"))
+    row = row.vary(row.name, **parse_changes(job.pop("changes")))
     first = os.environ.get("RANK", "0") == "0"
     try:
         train(row, **job, epoch_done=lambda values: _tell(_MARK + epoch_line(values, row.fit.epochs)))

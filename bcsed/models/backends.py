@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 # Called with the answers to one window, what and when, (t, K) each; possibly from another thread. They are good
 # until it returns.
-Done = Callable[[Array, Array], None]
+OnResult = Callable[[Array, Array], None]
 
 # Windows of at most so many values go to the network in pairs: the heads' weights, most of what is then read, are
 # read once for two. 128 x 320 cost 4 to 6 % less so; 192 x 768 cost 10 % more, and four together more than two.
 PAIRED = 50_000
 
 
-class Listener(Protocol):
+class Backend(Protocol):
     """Whatever answers windows: a compiled graph, or a network in training.
 
     Windows are numbered from 1 as they come. Some may be held back until there are more of them, of whatever
@@ -39,7 +39,7 @@ class Listener(Protocol):
     # Windows that it can be busy with at once.
     ahead: int
 
-    def submit(self, window: Array, done: Done) -> int:
+    def submit(self, window: Array, done: OnResult) -> int:
         """Take a dB window (F, T), possibly a view, and call `done` with its answers, now or later.
 
         Returns the window's number.
@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Return when every window taken has been answered; raise what went wrong with one."""
 
 
-class GraphListener:
+class OpenVinoBackend:
     """A bundle's graph, answering windows asynchronously on the CPU; for use by one thread.
 
     Parameters
@@ -91,9 +91,9 @@ class GraphListener:
 
         self._n_taken = 0
         self._windows: list[Array] = []
-        self._done: list[Done] = []
+        self._done: list[OnResult] = []
 
-    def submit(self, window: Array, done: Done) -> int:
+    def submit(self, window: Array, done: OnResult) -> int:
         """Queue a window, if in pairs as soon as there is another; waits while all requests are busy."""
         self._windows.append(window)
         self._done.append(done)
@@ -120,13 +120,13 @@ class GraphListener:
         self._queue.wait_all()
 
 
-def _hand_over(request: Any, done: Sequence[Done]) -> None:
+def _hand_over(request: Any, done: Sequence[OnResult]) -> None:
     what, when = (request.get_output_tensor(place).data for place in (0, 1))
     for place, each in enumerate(done):
         each(what[place], when[place])
 
 
-class TorchListener:
+class TorchBackend:
     """A network in training, answering windows in batches as they come.
 
     Parameters
@@ -143,9 +143,9 @@ class TorchListener:
         self.steps, self.ahead = network.steps, batch_size
         self._n_taken = 0
         self._windows: list[Array] = []
-        self._done: list[Done] = []
+        self._done: list[OnResult] = []
 
-    def submit(self, window: Array, done: Done) -> int:
+    def submit(self, window: Array, done: OnResult) -> int:
         """Take a window; answer when a batch is full."""
         self._n_taken += 1
         self._windows.append(window)

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..config.contract import Contract, Signal
+from ..config.contract import Contract, Frontend
 from ..errors import BundleError, ConfigError
 from ..scores.postprocess.combine import MEANS, logits
 from .backends import Array as Array
-from .backends import Done as Done
-from .backends import GraphListener as GraphListener
-from .backends import Listener as Listener
+from .backends import Backend as Listener
+from .backends import OpenVinoBackend as GraphListener
 from .bundle.bundle import Bundle
 
 
@@ -49,7 +48,7 @@ class Ensemble:
         object.__setattr__(self, "classes", full_classes(contracts, self.classes or None))
 
     @property
-    def signals(self) -> tuple[Signal, ...]:
+    def signals(self) -> tuple[Frontend, ...]:
         """What is heard, each signal once: members of one signal share its picture."""
         return tuple(dict.fromkeys(member.contract.signal for member in self.members))
 

@@ -15,7 +15,7 @@ import torch
 from .._version import __version__
 from ..config.contract import Contract
 from ..errors import BundleError
-from .bundle.bundle import Bundle, claim, probe_picture, seal
+from .bundle.bundle import Bundle, probe_picture, require_new_folder, seal
 from .bundle.graph import compile_graph
 from .network import SedNet
 
@@ -89,7 +89,7 @@ def export(
     BundleError
         If graph and network disagree, or the bundle cannot be written.
     """
-    claim(out)
+    require_new_folder(out)
     graph = to_graph(network, contract)
     difference = parity(network, graph, contract)
     if not difference <= PARITY_TOLERANCE:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config.contract import Net, Signal, check_groups
+from ..config.contract import Frontend, Net, check_groups
 from ..errors import ConfigError
 from . import backbone
 
@@ -41,14 +41,14 @@ def delta(x: torch.Tensor) -> torch.Tensor:
     return (near + 2.0 * far) / 10.0
 
 
-class Picture(nn.Module):
+class ToImage(nn.Module):
     """dB window -> picture: floor, scale to [0, 1], slopes, fold. It learns nothing.
 
     Statistics are those of each window alone, never of a batch. A window whose values are all equal gives
     an all-zero picture.
     """
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Frontend) -> None:
         super().__init__()
         self.folds, self.channels, self.top_db = signal.folds, signal.channels, signal.top_db
 
@@ -150,7 +150,7 @@ class SedNet(nn.Module):
 
     def __init__(
         self,
-        signal: Signal,
+        signal: Frontend,
         net: Net,
         n_classes: int,
         *,
@@ -162,7 +162,7 @@ class SedNet(nn.Module):
         super().__init__()
         check_groups(groups, net.heads, n_classes)
         self.folds = signal.folds
-        self.picture = Picture(signal)
+        self.picture = ToImage(signal)
         # Learns the picture's statistics; ImageNet's would be those of photographs.
         self.norm = nn.BatchNorm2d(signal.n_channels)
         self.backbone = backbone.build(net.backbone, signal.n_channels, pretrained=pretrained, drop_path=drop_path)

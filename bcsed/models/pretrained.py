@@ -19,7 +19,7 @@ from ..config.contract import Contract
 from ..config.strict import to_dict
 from ..errors import ConfigError
 from .network import SedNet, modern_names
-from .pretrained_sources import Source, read
+from .pretrained_sources import WeightSource, read_source
 
 # As timm calls the layers after its backbones.
 _CLASSIFIERS = ("classifier.", "head.", "fc.", "head.fc.")
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class LoadReport:
     """What became of each tensor of a network and of the weights that it was started from.
 
     Parameters
@@ -84,14 +84,14 @@ class Report:
         return self.summary()
 
 
-def load(
+def load_pretrained(
     network: SedNet,
     path: str | Path,
     *,
     contract: Contract,
     key_map: Mapping[str, str] | None = None,
     allow_mismatch: bool = False,
-) -> Report:
+) -> LoadReport:
     """Start a network from earlier weights.
 
     Parameters
@@ -123,7 +123,7 @@ def load(
     BundleError
         If a bundle is refused, or was sealed without weights.
     """
-    source = read(path)
+    source = read_source(path)
     moved, dropped = _mapped(source, key_map) if key_map else ({name: name for name in source.state}, [])
     names: Mapping[str, str] = modern_names(moved)
     if source.contract is None and not key_map:
@@ -146,11 +146,11 @@ def load(
 
 def _match(
     network: SedNet,
-    source: Source,
+    source: WeightSource,
     names: Mapping[str, str],
     contract: Contract,
     dropped: Sequence[str],
-) -> tuple[dict[str, torch.Tensor], Report]:
+) -> tuple[dict[str, torch.Tensor], LoadReport]:
     """Return the tensors to take, and the report; `names` are what the network would call them, and the source does."""
     own = network.state_dict()
     state: Mapping[str, torch.Tensor] = {here: source.state[there] for here, there in names.items()}
@@ -172,7 +172,7 @@ def _match(
     common = [name for name in own if name in state and name not in fresh]
     chosen = {name: state[name] for name in common if state[name].shape == own[name].shape}
     lacking = [name for name in own if name not in state and name not in fresh]
-    return chosen, Report(
+    return chosen, LoadReport(
         source=source.name,
         sha256=source.sha256,
         matched=tuple(chosen),
@@ -188,7 +188,7 @@ def _match(
     )
 
 
-def _mapped(source: Source, key_map: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _mapped(source: WeightSource, key_map: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the source's names by what they become, and those that are dropped."""
     if not all(isinstance(text, str) for pair in key_map.items() for text in pair):
         raise ConfigError("a key map is an object of names to names; '' drops what is called so.")
@@ -245,7 +245,7 @@ def _adapted(
     return state, notes
 
 
-def _why_fresh_heads(source: Source, state: Mapping[str, torch.Tensor], contract: Contract) -> str:
+def _why_fresh_heads(source: WeightSource, state: Mapping[str, torch.Tensor], contract: Contract) -> str:
     """Say why the heads cannot be taken, '' if they can."""
     if source.contract is None:
         held = any(name.startswith("heads.") for name in state)
@@ -268,7 +268,7 @@ def _differences(there: Contract, here: Contract) -> list[str]:
     return found
 
 
-def _besides(source: Source, contract: Contract) -> str:
+def _besides(source: WeightSource, contract: Contract) -> str:
     differing = _differences(source.contract, contract) if source.contract is not None else []
     return f" (it was made otherwise: {'; '.join(differing[:4])})" if differing else ""
 

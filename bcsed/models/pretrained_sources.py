@@ -17,7 +17,7 @@ import torch
 from ..config.contract import Contract, with_later
 from ..config.strict import from_dict
 from ..errors import ConfigError, DataError
-from ..files import reading
+from ..files import read_errors
 from . import bundle
 from .bundle.manifest import MANIFEST, WEIGHTS, sha256
 
@@ -28,7 +28,7 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Weights as they were found, and what is known of them.
 
     Parameters
@@ -51,7 +51,7 @@ class Source:
     others: tuple[str, ...] = ()
 
 
-def read(path: str | Path) -> Source:
+def read_source(path: str | Path) -> WeightSource:
     """Read weights from whatever is at a path; nothing in it is executed.
 
     Parameters
@@ -86,7 +86,7 @@ def read(path: str | Path) -> Source:
     return _file(path)
 
 
-def _run(folder: Path, checkpoint: str) -> Source:
+def _run(folder: Path, checkpoint: str) -> WeightSource:
     file = folder / checkpoint
     if not file.is_file():
         raise ConfigError(f"{folder} has no checkpoint yet (neither {BEST} nor {LAST}); train it first.")
@@ -99,16 +99,16 @@ def _run(folder: Path, checkpoint: str) -> Source:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise ConfigError(f"{file} is no checkpoint of bcsed: it holds no model.")
     tensors, _ = _tensors(file, content["model"])
-    return Source(f"run {folder.resolve().name}/{checkpoint}", tensors, contract, sha256(file))
+    return WeightSource(f"run {folder.resolve().name}/{checkpoint}", tensors, contract, sha256(file))
 
 
-def _bundle(folder: Path) -> Source:
+def _bundle(folder: Path) -> WeightSource:
     found = bundle.load(folder)
     state = bundle.read_weights(found)
-    return Source(f"bundle {found.name}", state, found.contract, sha256(folder / WEIGHTS))
+    return WeightSource(f"bundle {found.name}", state, found.contract, sha256(folder / WEIGHTS))
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> WeightSource:
     if path.suffix not in _SUFFIXES:
         raise ConfigError(f"{path}: weights are read from files named *{', *'.join(_SUFFIXES)}, not *{path.suffix}.")
     content = _safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
@@ -118,7 +118,7 @@ def _file(path: Path) -> Source:
     # Left by training on several devices at once.
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return Source(f"file {path.name}", tensors, None, sha256(path), others)
+    return WeightSource(f"file {path.name}", tensors, None, sha256(path), others)
 
 
 def _tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
@@ -134,7 +134,7 @@ def _tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], tuple[s
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    with reading(path, "safetensors", ConfigError):
+    with read_errors(path, "safetensors", ConfigError):
         tensors: dict[str, torch.Tensor] = load_file(path)
     return tensors
 
@@ -145,7 +145,7 @@ def _unpickled(path: Path) -> Any:
         raise ConfigError(
             f"{path} is a TorchScript program, which bcsed does not run; save its state_dict() as safetensors."
         )
-    with reading(path, "PyTorch weights", ConfigError), warnings.catch_warnings():
+    with read_errors(path, "PyTorch weights", ConfigError), warnings.catch_warnings():
         # Of an unusual protocol: what it leads to is an error anyway.
         warnings.simplefilter("ignore")
         try:
@@ -162,7 +162,7 @@ def _unpickled(path: Path) -> Any:
 
 def _is_torchscript(path: Path) -> bool:
     try:
-        with reading(path, "zip"), zipfile.ZipFile(path) as archive:
+        with read_errors(path, "zip"), zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except DataError:
         return False

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..config.contract import Signal
+from ..config.contract import Frontend
 from .style import axes, called
 
 Array = npt.NDArray[np.float32]
@@ -21,7 +21,7 @@ _CLOSE = 0.08
 
 def spectrogram(
     picture: Array,
-    signal: Signal,
+    signal: Frontend,
     ax: Any = None,
     *,
     first_frame: int = 0,

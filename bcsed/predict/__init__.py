@@ -7,9 +7,9 @@ parts, and everything else (means, post-processing, files) is made of them.
 
 from ..scores import detections
 from .api import predict
-from .blocks import Rows, pool_rows, score_recording
+from .blocks import Windowing, pool_rows, score_recording
 from .budget import Budget, process_age_s
-from .outputs import FORMATS, Wanted, read_members
+from .outputs import FORMATS, OutputOptions, read_members
 from .result import Result
 from .workers import Workers
 
@@ -17,8 +17,8 @@ __all__ = [
     "Budget",
     "FORMATS",
     "Result",
-    "Rows",
-    "Wanted",
+    "Windowing",
+    "OutputOptions",
     "Workers",
     "detections",
     "pool_rows",

@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..audio import decode as audio
+from ..audio.decode import find_recordings
 from ..errors import ConfigError
-from ..files import locate
+from ..files import as_path
 from ..models.bundle.bundle import Bundle
 from ..models.bundle.graph import PRECISIONS
 from ..models.ensemble import Ensemble, from_bundles
 from ..scores import postprocess
-from ..scores import table as rows
+from ..scores.table import ROW_ID, read_table
 from . import outputs
-from .assemble import Table, priors
-from .blocks import Look, Rows, looks_of
+from .assemble import ScoreAssembler, class_priors
+from .blocks import View, Windowing, make_views
 from .budget import Budget
 from .frames import check_frames
-from .outputs import Wanted
+from .outputs import OutputOptions
 from .pipeline import one_torch_thread
-from .result import Finish, Result
-from .run import MOST_PARTS, Drive, Recording, recordings_of
-from .store import Folder, Memory
+from .result import Result, ResultWriter
+from .run import MOST_PARTS, PredictionRun, Recording, describe_recordings
+from .store import FolderStore, MemoryStore
 from .watchdog import Watchdog
-from .workers import Shard, Workers, score, threads_each
+from .workers import Shard, Workers, score_with_workers, threads_each
 
 ON_ERROR = ("report", "fill")
 
@@ -42,14 +42,14 @@ def predict(
     weights: Sequence[float] | None = None,
     mean: str = "prob",
     out: str | Path | None = None,
-    cut: Rows | None = None,
+    cut: Windowing | None = None,
     shifts_s: Sequence[float] = (0.0,),
-    steps: Sequence[postprocess.Step] = (),
+    steps: Sequence[postprocess.Stage] = (),
     taxa: Mapping[str, str] | None = None,
-    row_id: str = rows.ROW_ID,
+    row_id: str = ROW_ID,
     sample_submission: str | Path | None = None,
     submission: bool = True,
-    wanted: Wanted | None = None,
+    wanted: OutputOptions | None = None,
     on_error: str = "report",
     fill_s: int = 60,
     budget: Budget | None = None,
@@ -120,13 +120,13 @@ def predict(
         If the call makes no sense, bundles disagree, or `out` holds another run.
     """
     started = time.monotonic()
-    cut, wanted, workers = cut or Rows(), wanted or Wanted(), workers or Workers()
+    cut, wanted, workers = cut or Windowing(), wanted or OutputOptions(), workers or Workers()
     _check_call(on_error, jobs, cut, shard, precision, budget, workers, out)
-    paths = audio.find(recordings)
-    template = None if sample_submission is None else [str(n) for n in rows.read(sample_submission).columns]
+    paths = find_recordings(recordings)
+    template = None if sample_submission is None else [str(n) for n in read_table(sample_submission).columns]
     settings_of: dict[str, Any] = {"mean": mean, "classes": template, "precision": precision, "cache": cache}
     ensemble = from_bundles(bundles, weights, **settings_of, threads=threads_each(workers))
-    looks = looks_of(ensemble, cut, shifts_s)
+    looks = make_views(ensemble, cut, shifts_s)
     _try_plan(ensemble, looks)
     _check_thresholds(wanted, ensemble.classes)
     keeps_frames = submission and "frames" in wanted.formats
@@ -135,30 +135,30 @@ def predict(
         if out is None or budget is not None:
             raise ConfigError("frames are written to an output folder, and not within a budget.")
     settings = _settings(bundles, cut, shifts_s, precision, frames=keeps_frames)
-    store = Folder(locate(out), settings) if out is not None else Memory()
-    named = recordings_of(paths)
+    store = FolderStore(as_path(out), settings) if out is not None else MemoryStore()
+    named = describe_recordings(paths)
     size = shard or max(1, -(-len(named) // MOST_PARTS))
-    drive = Drive(
+    drive = PredictionRun(
         ensemble,
         named,
         looks,
         store,
         shard=size,
         jobs=jobs,
-        keep_frames=outputs.frames_writer(locate(out), ensemble.classes) if keeps_frames and out is not None else None,
+        keep_frames=outputs.frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
         say=say or _log.info,
     )
     n_resumed = sum({look.name for look in looks} <= set(store.looks(one.key)) for one in named)
-    fill = priors(bundles, ensemble) if on_error == "fill" or budget is not None else None
-    table = Table(drive, template or ensemble.classes, row_id, tuple(steps), taxa or {}, fill, fill_s)
-    finish = Finish(
-        table, wanted if submission else Wanted(formats=()), template, bundles, on_error, n_resumed, started
+    fill = class_priors(bundles, ensemble) if on_error == "fill" or budget is not None else None
+    table = ScoreAssembler(drive, template or ensemble.classes, row_id, tuple(steps), taxa or {}, fill, fill_s)
+    finish = ResultWriter(
+        table, wanted if submission else OutputOptions(formats=()), template, bundles, on_error, n_resumed, started
     )
     with one_torch_thread():
         if workers.many:
             shards = _shards(drive, size, bundles, {**settings_of, "weights": weights}, settings, jobs, keeps_frames)
-            score(drive, shards, workers)
+            score_with_workers(drive, shards, workers)
         elif budget is not None:
             with Watchdog(budget, lambda: finish(("the run hung, and was ended",), budget).n_scored > 0):
                 left_out = drive.within(budget)
@@ -171,7 +171,7 @@ def predict(
 def _check_call(
     on_error: str,
     jobs: int,
-    cut: Rows,
+    cut: Windowing,
     shard: int | None,
     precision: str,
     budget: Budget | None,
@@ -194,13 +194,13 @@ def _check_call(
         raise ConfigError("a budget is kept by one process; leave out the workers, or the budget.")
 
 
-def _check_thresholds(wanted: Wanted, classes: Sequence[str]) -> None:
+def _check_thresholds(wanted: OutputOptions, classes: Sequence[str]) -> None:
     unknown = sorted(set(wanted.detection.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
 
 
-def _try_plan(ensemble: Ensemble, looks: Sequence[Look]) -> None:
+def _try_plan(ensemble: Ensemble, looks: Sequence[View]) -> None:
     """Let a stride or a shift that does not fit fail before the first recording is decoded."""
     for look in looks:
         member = ensemble.members[look.place]
@@ -209,7 +209,7 @@ def _try_plan(ensemble: Ensemble, looks: Sequence[Look]) -> None:
 
 
 def _settings(
-    bundles: Sequence[Bundle], cut: Rows, shifts_s: Sequence[float], precision: str, *, frames: bool
+    bundles: Sequence[Bundle], cut: Windowing, shifts_s: Sequence[float], precision: str, *, frames: bool
 ) -> Mapping[str, Any]:
     """Everything that changes what is kept of a recording; means and post-processing are made of that."""
     return {
@@ -225,7 +225,7 @@ def _settings(
 
 
 def _shards(
-    drive: Drive,
+    drive: PredictionRun,
     size: int,
     bundles: Sequence[Bundle],
     options: Mapping[str, Any],
@@ -236,7 +236,7 @@ def _shards(
     """Cut what is not scored yet into shards."""
     names = {look.name for look in drive.wanted}
     rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.looks(one.key))]
-    assert isinstance(drive.store, Folder)
+    assert isinstance(drive.store, FolderStore)
     hashable = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in options.items()}
     return [
         Shard(

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..audio import decode as audio
-from ..audio.windows import n_rows
+from ..audio.decode import read_info
+from ..audio.windows import count_rows
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import Ensemble
 from ..scores import postprocess
-from ..scores import table as rows
-from .run import Drive, Recording
-from .store import Part
+from ..scores.table import ROW_ID, make_table, row_ids
+from .run import PredictionRun, Recording
+from .store import StoredScores
 
 
 @dataclass(frozen=True)
-class Scored:
+class RecordingScores:
     """The rows of one recording.
 
     Parameters
@@ -44,7 +44,7 @@ class Scored:
 
 
 @dataclass
-class Table:
+class ScoreAssembler:
     """The score table of a run, made one recording at a time.
 
     Parameters
@@ -63,15 +63,15 @@ class Table:
         Duration assumed for such a recording if even its header cannot be read.
     """
 
-    drive: Drive
+    drive: PredictionRun
     order: Sequence[str]
-    row_id: str = rows.ROW_ID
-    steps: Sequence[postprocess.Step] = ()
+    row_id: str = ROW_ID
+    steps: Sequence[postprocess.Stage] = ()
     taxa: Mapping[str, str] = field(default_factory=dict)
     fill: Array | None = None
     fill_s: int = 60
 
-    def __iter__(self) -> Iterator[Scored]:
+    def __iter__(self) -> Iterator[RecordingScores]:
         """Yield the recordings that have rows, in their order."""
         ensemble, heard = self.drive.ensemble, self.drive.counted()
         ranked = iter(self._ranked(heard)) if ensemble.mean == "rank" else None
@@ -83,7 +83,7 @@ class Table:
                     yield filled
                 continue
             scores = next(ranked) if ranked is not None else ensemble.combine(self._answers(part, heard))
-            yield Scored(one, self._rows(one, scores), part.n_samples, part.sample_rate, part.silent)
+            yield RecordingScores(one, self._rows(one, scores), part.n_samples, part.sample_rate, part.silent)
 
     def member(self, place: int) -> pd.DataFrame:
         """Return one member's own answers to all rows, under its own classes."""
@@ -93,26 +93,26 @@ class Table:
         for one in self.drive.recordings:
             part = self.part(one, [place])
             if part is not None:
-                ids += rows.row_ids(one.name, part.n_rows, self._row_s, self.row_id)
+                ids += row_ids(one.name, part.n_rows, self._row_s, self.row_id)
                 scores.append(self._own(part, place))
         empty = np.empty((0, len(contract.classes)), np.float32)
-        return rows.make(ids, contract.classes, np.concatenate([empty, *scores]))
+        return make_table(ids, contract.classes, np.concatenate([empty, *scores]))
 
     @property
     def _row_s(self) -> int:
         return self.drive.wanted[0].cut.row_s
 
-    def part(self, one: Recording, heard: Collection[int]) -> Part | None:
+    def part(self, one: Recording, heard: Collection[int]) -> StoredScores | None:
         """Return what is kept of a recording, if any of these members has answered it."""
         part = self.drive.store.get(one.key)
         return part if part is not None and self._answers(part, heard) else None
 
-    def _own(self, part: Part, place: int) -> Array:
+    def _own(self, part: StoredScores, place: int) -> Array:
         """Return the mean of a member's looks at a recording."""
         answers = np.stack([part.looks[name] for name in self.drive.looks_at(part, place)])
         return np.asarray(answers.mean(axis=0, dtype=np.float64), np.float32)
 
-    def _answers(self, part: Part, heard: Collection[int]) -> list[tuple[int, Array]]:
+    def _answers(self, part: StoredScores, heard: Collection[int]) -> list[tuple[int, Array]]:
         return [(place, part.looks[name]) for place in heard for name in self.drive.looks_at(part, place)]
 
     def _ranked(self, heard: Collection[int]) -> list[Array]:
@@ -128,41 +128,41 @@ class Table:
             looks.append((place, np.concatenate([self._own(part, place) for part in parts])))
         return np.split(ensemble.combine(looks), ends[:-1])
 
-    def _filled(self, one: Recording) -> Scored | None:
+    def _filled(self, one: Recording) -> RecordingScores | None:
         """Return rows for a recording that was not scored, if there are to be any."""
         if self.fill is None:
             return None
         rate = self.drive.ensemble.signals[0].sample_rate
         try:
-            n_samples = audio.info(one.path).length(rate)
+            n_samples = read_info(one.path).length(rate)
         except (DataError, OSError):
             n_samples = self.fill_s * rate
-        scores = np.tile(self.fill, (n_rows(n_samples, rate, self._row_s), 1))
-        return Scored(one, self._rows(one, scores, plain=True), 0, 0, True)
+        scores = np.tile(self.fill, (count_rows(n_samples, rate, self._row_s), 1))
+        return RecordingScores(one, self._rows(one, scores, plain=True), 0, 0, True)
 
     def _rows(self, one: Recording, scores: Array, *, plain: bool = False) -> pd.DataFrame:
-        ids = rows.row_ids(one.name, len(scores), self._row_s, self.row_id)
+        ids = row_ids(one.name, len(scores), self._row_s, self.row_id)
         if self.fill is not None:
             # A class that only members answer for which there was no time.
             scores = np.where(np.isnan(scores), self.fill, scores)
         classes = self.drive.ensemble.classes
-        table: pd.DataFrame = rows.make(ids, classes, scores)
+        table: pd.DataFrame = make_table(ids, classes, scores)
         if list(classes) != list(self.order):
             table = table[list(self.order)]
         return table if plain else postprocess.apply(table, self.steps, self.taxa)
 
 
-def priors(bundles: Sequence[Bundle], ensemble: Ensemble) -> Array:
+def class_priors(bundles: Sequence[Bundle], ensemble: Ensemble) -> Array:
     """Return what is known of a recording that cannot be heard: the mean of the members' class priors, (K,)."""
     plain = dataclasses.replace(ensemble, mean="prob")
     answers = [(place, np.asarray([bundle.priors], np.float32)) for place, bundle in enumerate(bundles)]
     return np.asarray(plain.combine(answers)[0])
 
 
-def joined(scored: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.DataFrame:
+def join_scores(scored: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.DataFrame:
     """Return recordings' tables as one."""
     if not scored:
-        return rows.make([], order, np.empty((0, len(order)), np.float32))
+        return make_table([], order, np.empty((0, len(order)), np.float32))
     table = pd.concat(scored)
     table.index.name = "row_id"
     return table

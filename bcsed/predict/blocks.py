@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo, AudioReader, read_there
 from ..audio.spectrogram import LogMel
-from ..audio.windows import Plan, n_rows, plan
-from ..config.contract import Signal
-from ..models.backends import Array, Done
+from ..audio.windows import WindowPlan, count_rows, plan_windows
+from ..config.contract import Frontend
+from ..models.backends import Array, OnResult
 from ..models.ensemble import Ensemble
 from ..models.network import pool
 
@@ -27,7 +27,7 @@ BLOCK_ROWS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class Windowing:
     """How recordings are cut into rows and looked at.
 
     Parameters
@@ -44,9 +44,11 @@ class Rows:
     windows: str = "centred"
     stride_s: float | None = None
 
-    def plan(self, n_samples: int, signal: Signal, steps: int, block: tuple[int, int], shift_s: float = 0.0) -> Plan:
+    def plan(
+        self, n_samples: int, signal: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
+    ) -> WindowPlan:
         """Plan a block of rows of a recording of `n_samples`."""
-        return plan(
+        return plan_windows(
             n_samples,
             signal,
             steps,
@@ -60,7 +62,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class View:
     """One member looking at recordings in one way.
 
     Parameters
@@ -73,7 +75,7 @@ class Look:
     """
 
     place: int
-    cut: Rows
+    cut: Windowing
     shift_s: float = 0.0
 
     @property
@@ -83,24 +85,24 @@ class Look:
         return f"{self.place}-{self.cut.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
 
 
-def looks_of(ensemble: Ensemble, cut: Rows, shifts_s: Sequence[float] = (0.0,)) -> tuple[Look, ...]:
+def make_views(ensemble: Ensemble, cut: Windowing, shifts_s: Sequence[float] = (0.0,)) -> tuple[View, ...]:
     """Return the looks that score a recording: every member at every shift."""
     return tuple(
-        Look(place=place, cut=cut, shift_s=shift_s)
+        View(place=place, cut=cut, shift_s=shift_s)
         for place in range(len(ensemble.members))
         for shift_s in dict.fromkeys(shifts_s)
     )
 
 
-def blocks(found: audio.Info, rate: int, row_s: int) -> Iterator[tuple[int, int]]:
+def blocks(found: AudioInfo, rate: int, row_s: int) -> Iterator[tuple[int, int]]:
     """Yield the half-open runs of rows in which a recording is scored."""
-    total = n_rows(found.length(rate), rate, row_s)
+    total = count_rows(found.length(rate), rate, row_s)
     for first in range(0, total, BLOCK_ROWS):
         yield first, min(first + BLOCK_ROWS, total)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class BlockSpectrograms:
     """What a block of a recording looks like: one dB picture per signal, and where it begins.
 
     Parameters
@@ -118,21 +120,21 @@ class Pictures:
         before its header says.
     """
 
-    plans: tuple[Plan, ...]
-    views: dict[Signal, tuple[int, Array]]
+    plans: tuple[WindowPlan, ...]
+    views: dict[Frontend, tuple[int, Array]]
     notes: tuple[str, ...]
     silent: bool
     n_rows: int
 
 
-def picture_block(
-    found: audio.Info,
+def compute_spectrograms(
+    found: AudioInfo,
     ensemble: Ensemble,
-    looks: Sequence[Look],
+    looks: Sequence[View],
     block: tuple[int, int],
-    mels: dict[Signal, LogMel],
-    reader: audio.Reader | None = None,
-) -> Pictures:
+    mels: dict[Frontend, LogMel],
+    reader: AudioReader | None = None,
+) -> BlockSpectrograms:
     """Decode a block and compute each signal's picture once, for all looks at it.
 
     Raises
@@ -150,7 +152,7 @@ def picture_block(
         signal: _span(signal, [p for p, s in zip(plans, signals, strict=True) if s == signal])
         for signal in dict.fromkeys(signals)
     }
-    views: dict[Signal, tuple[int, Array]] = {}
+    views: dict[Frontend, tuple[int, Array]] = {}
     waves: dict[int, tuple[int, Array]] = {}
     notes, silent, there = dict[str, None](), True, block[1] - block[0]
     for signal, (first, last) in spans.items():
@@ -159,26 +161,26 @@ def picture_block(
             # One decoding per sample rate serves every signal of that rate.
             reach = [mels[s].reach(*spans[s]) for s in spans if s.sample_rate == rate]
             begin, end = max(0, min(r[0] for r in reach)), max(r[1] for r in reach)
-            wave, n_there, told = audio.read_there(found, rate, begin, end, reader)
+            wave, n_there, told = read_there(found, rate, begin, end, reader)
             waves[rate] = (begin, wave)
             silent &= not wave.any()
             notes.update(dict.fromkeys(told))
             if n_there < len(wave):
-                there = min(there, max(0, n_rows(begin + n_there, rate, looks[0].cut.row_s) - block[0]))
+                there = min(there, max(0, count_rows(begin + n_there, rate, looks[0].cut.row_s) - block[0]))
         begin, wave = waves[rate]
         with torch.inference_mode():
             views[signal] = first, mels[signal].picture(wave, first, last, begin).numpy()
-    return Pictures(plans, views, tuple(notes), silent, there)
+    return BlockSpectrograms(plans, views, tuple(notes), silent, there)
 
 
-def _span(signal: Signal, plans: list[Plan]) -> tuple[int, int]:
+def _span(signal: Frontend, plans: list[WindowPlan]) -> tuple[int, int]:
     """Return the half-open run of frames that some plans look at."""
     first = min(int(p.starts.min()) for p in plans)
     return first, max(int(p.starts.max()) for p in plans) + signal.n_frames
 
 
 @dataclass
-class Collector:
+class PendingBlock:
     """Gathers the answers to one block's windows, from whichever thread they come.
 
     Parameters
@@ -198,7 +200,7 @@ class Collector:
     lock: threading.Lock = field(default_factory=threading.Lock)
     ready: threading.Event = field(default_factory=threading.Event)
 
-    def slot(self, member: int, window: int) -> Done:
+    def slot(self, member: int, window: int) -> OnResult:
         """Return the function that takes one window's answer."""
 
         def done(what: Array, when: Array) -> None:
@@ -217,11 +219,11 @@ class Collector:
         return sum(len(what) for what, _ in self.answers)
 
 
-def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) -> Collector:
+def submit_block(pictures: BlockSpectrograms, ensemble: Ensemble, looks: Sequence[View]) -> PendingBlock:
     """Hand every window of a block to every member that looks at it."""
     members = [ensemble.members[look.place] for look in looks]
     shapes = [(len(p.starts), m.steps, len(m.contract.classes)) for p, m in zip(pictures.plans, members, strict=True)]
-    collector = Collector(
+    collector = PendingBlock(
         [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in shapes], sum(s[0] for s in shapes)
     )
     for place, (look, member, chosen) in enumerate(zip(looks, members, pictures.plans, strict=True)):
@@ -233,7 +235,7 @@ def submit_block(pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]) 
 
 
 def pool_block(
-    collector: Collector, pictures: Pictures, ensemble: Ensemble, looks: Sequence[Look]
+    collector: PendingBlock, pictures: BlockSpectrograms, ensemble: Ensemble, looks: Sequence[View]
 ) -> tuple[Array, ...]:
     """Pool a finished block into rows: each look's probabilities, (rows of the block, K of its member)."""
     return tuple(
@@ -242,7 +244,7 @@ def pool_block(
     )
 
 
-def pool_rows(what: Array, when: Array, chosen: Plan, kind: str) -> Array:
+def pool_rows(what: Array, when: Array, chosen: WindowPlan, kind: str) -> Array:
     """Turn the answers to a plan's windows into probabilities of its rows.
 
     Parameters
@@ -286,14 +288,14 @@ def _average(values: Array, cells: npt.NDArray[np.int64], n_cells: int, *, as_pr
 
 
 def score_recording(
-    found: audio.Info, ensemble: Ensemble, rows: Rows, mels: dict[Signal, LogMel] | None = None
+    found: AudioInfo, ensemble: Ensemble, rows: Windowing, mels: dict[Frontend, LogMel] | None = None
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and what was wrong with it."""
     mels = mels or {signal: LogMel(signal) for signal in ensemble.signals}
-    looks = looks_of(ensemble, rows)
+    looks = make_views(ensemble, rows)
     scored, notes = [], dict[str, None]()
     for block in blocks(found, ensemble.signals[0].sample_rate, rows.row_s):
-        pictures = picture_block(found, ensemble, looks, block, mels)
+        pictures = compute_spectrograms(found, ensemble, looks, block, mels)
         collector = submit_block(pictures, ensemble, looks)
         for member in ensemble.members:
             member.finish()
@@ -304,19 +306,3 @@ def score_recording(
         if pictures.n_rows < block[1] - block[0]:
             break
     return np.concatenate(scored), tuple(notes)
-
-
-__all__ = [
-    "BLOCK_ROWS",
-    "Collector",
-    "Look",
-    "Pictures",
-    "Rows",
-    "blocks",
-    "looks_of",
-    "picture_block",
-    "pool_block",
-    "pool_rows",
-    "score_recording",
-    "submit_block",
-]

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..errors import ConfigError
-from ..models.backends import Array, Listener
+from ..models.backends import Array, Backend
 from ..models.ensemble import Ensemble
-from .blocks import Look, Rows, blocks, picture_block
+from .blocks import View, Windowing, blocks, compute_spectrograms
 
 # What a look is worth, in macro ROC-AUC: the post-mortem's ensemble of three gained .025 over its best member,
 # and the least gain is that of shifted windows. Only the order that follows from these figures matters.
@@ -88,7 +88,7 @@ def process_age_s() -> float:
 
 
 @dataclass
-class Costs:
+class CostModel:
     """Seconds that work takes, all cores at it.
 
     Parameters
@@ -105,7 +105,7 @@ class Costs:
     picture_s: float
     factor: float = 1.0
 
-    def of(self, looks: Sequence[Look], ensemble: Ensemble, seconds: float) -> float:
+    def of(self, looks: Sequence[View], ensemble: Ensemble, seconds: float) -> float:
         """Foretell a pass of some looks over so many seconds of audio."""
         network = sum(self.window_s[look.place] * windows_per_s(look, ensemble) for look in looks)
         return seconds * self.factor * (network + self.picture_s)
@@ -116,7 +116,7 @@ class Costs:
             self.factor *= took_s / told_s
 
 
-def windows_per_s(look: Look, ensemble: Ensemble) -> float:
+def windows_per_s(look: View, ensemble: Ensemble) -> float:
     """Return the windows that a look takes per second of audio."""
     if look.cut.windows == "centred":
         return 1 / look.cut.row_s
@@ -124,23 +124,23 @@ def windows_per_s(look: Look, ensemble: Ensemble) -> float:
     return 1 / (look.cut.stride_s or window_s / 2)
 
 
-def measure(ensemble: Ensemble, found: audio.Info | None, row_s: int, jobs: int) -> Costs:
+def measure(ensemble: Ensemble, found: AudioInfo | None, row_s: int, jobs: int) -> CostModel:
     """Time the members on silence, and decoding on a recording's first block."""
     window_s = {member: _time(member) for member in dict.fromkeys(ensemble.members)}
     picture_s = 0.0
     if found is not None:
         rate = ensemble.signals[0].sample_rate
-        looks = [Look(place=place, cut=Rows(row_s=row_s)) for place in range(len(ensemble.members))]
+        looks = [View(place=place, cut=Windowing(row_s=row_s)) for place in range(len(ensemble.members))]
         block = next(blocks(found, rate, row_s))
         mels = {signal: LogMel(signal) for signal in ensemble.signals}
         began = time.perf_counter()
-        picture_block(found, ensemble, looks, block, mels)
+        compute_spectrograms(found, ensemble, looks, block, mels)
         took = time.perf_counter() - began
         picture_s = took / ((block[1] - block[0]) * row_s) / max(1, min(jobs, os.cpu_count() or 1))
-    return Costs([window_s[member] for member in ensemble.members], picture_s)
+    return CostModel([window_s[member] for member in ensemble.members], picture_s)
 
 
-def _time(member: Listener, n: int = 4) -> float:
+def _time(member: Backend, n: int = 4) -> float:
     """Return the seconds that one of a member's windows takes among others."""
     signal = member.contract.signal
     window = np.full((signal.n_mels, signal.n_frames), -80.0, np.float32)
@@ -159,14 +159,14 @@ def _unheard(what: Array, when: Array) -> None:
     """Take an answer that only its time is wanted of."""
 
 
-def cheap(place: int, ensemble: Ensemble, row_s: int) -> Look:
+def cheapest_view(place: int, ensemble: Ensemble, row_s: int) -> View:
     """Return a member's cheapest look that answers every row: windows that do not overlap."""
     window_s = ensemble.members[place].contract.signal.window_s
-    return Look(place=place, cut=Rows(row_s=row_s, windows="sliding", stride_s=window_s))
+    return View(place=place, cut=Windowing(row_s=row_s, windows="sliding", stride_s=window_s))
 
 
 @dataclass
-class Plan:
+class RefinementPlanner:
     """Which looks are had, in which order.
 
     Parameters
@@ -177,18 +177,18 @@ class Plan:
     """
 
     ensemble: Ensemble
-    wanted: Sequence[Look]
+    wanted: Sequence[View]
 
-    def first(self, costs: Costs) -> Look:
+    def first(self, costs: CostModel) -> View:
         """Return the cheapest look that answers every row, by a member that answers every class if there is one."""
         row_s, n_members = self.wanted[0].cut.row_s, len(self.ensemble.members)
-        tried = [cheap(place, self.ensemble, row_s) for place in range(n_members)] + list(self.wanted)
+        tried = [cheapest_view(place, self.ensemble, row_s) for place in range(n_members)] + list(self.wanted)
         full = [look for look in tried if len(self.ensemble.places[look.place]) == len(self.ensemble.classes)]
         return min(full or tried, key=lambda look: costs.of([look], self.ensemble, 1.0))
 
     def next(
-        self, had: Mapping[Look, bool], heard: Collection[int], costs: Costs, seconds: float, left_s: float
-    ) -> list[Look]:
+        self, had: Mapping[View, bool], heard: Collection[int], costs: CostModel, seconds: float, left_s: float
+    ) -> list[View]:
         """Return the looks of the next pass, most value per second first; none if nothing more fits.
 
         Parameters
@@ -207,7 +207,11 @@ class Plan:
         if rest and costs.of(rest, self.ensemble, seconds) < LIKELY * left_s:
             return rest
         row_s = self.wanted[0].cut.row_s
-        new = [cheap(place, self.ensemble, row_s) for place in range(len(self.ensemble.members)) if place not in heard]
+        new = [
+            cheapest_view(place, self.ensemble, row_s)
+            for place in range(len(self.ensemble.members))
+            if place not in heard
+        ]
         tried = [look for look in dict.fromkeys((*rest, *new)) if look not in had]
         cost = {look: costs.of([look], self.ensemble, seconds) for look in tried}
         for look in sorted(tried, key=lambda look: -self._gain(look, heard) / cost[look]):
@@ -216,14 +220,14 @@ class Plan:
                 return [look] if left_s > 0 else []
         return []
 
-    def _gain(self, look: Look, heard: Collection[int]) -> float:
+    def _gain(self, look: View, heard: Collection[int]) -> float:
         weight = self.ensemble.weights[look.place] / statistics.fmean(self.ensemble.weights)
         if look.place not in heard:
             gain = GAIN_MEMBER * weight / max(1, len(heard))
             return gain if look in self.wanted else gain - GAIN_CUT / 2
         return (GAIN_SHIFT if look.shift_s else GAIN_CUT) * weight
 
-    def left_out(self, had: Mapping[Look, bool], heard: Collection[int]) -> list[str]:
+    def left_out(self, had: Mapping[View, bool], heard: Collection[int]) -> list[str]:
         """Say what the table lacks of what was asked for."""
         told = []
         for place in range(len(self.ensemble.members)):

@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo
 from ..errors import ConfigError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
-from .blocks import Collector, Look, Pictures, Rows
+from .blocks import BlockSpectrograms, PendingBlock, View, Windowing
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def step_s(ensemble: Ensemble, place: int) -> Fraction:
     return Fraction(signal.n_frames // member.steps * signal.hop_length, signal.sample_rate)
 
 
-def check_frames(ensemble: Ensemble, cut: Rows) -> None:
+def check_frames(ensemble: Ensemble, cut: Windowing) -> None:
     """Refuse what has no common line of time.
 
     Raises
@@ -65,11 +65,11 @@ def check_frames(ensemble: Ensemble, cut: Rows) -> None:
 
 
 def frame_block(
-    collector: Collector,
-    pictures: Pictures,
+    collector: PendingBlock,
+    pictures: BlockSpectrograms,
     ensemble: Ensemble,
-    looks: Sequence[Look],
-    found: audio.Info,
+    looks: Sequence[View],
+    found: AudioInfo,
     block: tuple[int, int],
 ) -> Frames:
     """Return the frames that begin in a block's rows, averaged over windows and members."""

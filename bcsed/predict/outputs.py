@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ConfigError, DataError
-from ..files import locate, reading, replacing
+from ..files import as_path, atomic_write, read_errors
 from ..models.backends import Array
 from ..scores import detections, postprocess
-from ..scores import table as rows
-from .assemble import Scored, Table
+from ..scores.table import open_submission, read_parquet
+from .assemble import RecordingScores, ScoreAssembler
 from .frames import Frames
 from .run import Recording
 
@@ -28,7 +28,7 @@ _GROUP = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class OutputOptions:
     """What files a run is to leave.
 
     Parameters
@@ -44,8 +44,8 @@ class Wanted:
     """
 
     formats: tuple[str, ...] = ("submission",)
-    detection: detections.Detection = field(default_factory=detections.Detection)
-    names: Mapping[str, detections.Name] | None = None
+    detection: detections.DetectionSettings = field(default_factory=detections.DetectionSettings)
+    names: Mapping[str, detections.ClassName] | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -54,11 +54,11 @@ class Wanted:
 
 
 def write(
-    table: Table,
+    table: ScoreAssembler,
     folder: Path,
-    wanted: Wanted,
+    wanted: OutputOptions,
     template: Sequence[str] | None,
-    look: Callable[[Scored], None],
+    look: Callable[[RecordingScores], None],
 ) -> int:
     """Write what is wanted of a run, holding one recording at a time; return the number of rows.
 
@@ -72,9 +72,9 @@ def write(
     n_rows, constant = 0, set[str]()
     row_s = table.drive.wanted[0].cut.row_s
     with ExitStack() as stack:
-        adds: list[Callable[[Scored], None]] = [look]
+        adds: list[Callable[[RecordingScores], None]] = [look]
         if "submission" in wanted.formats:
-            add_rows = stack.enter_context(rows.submission(folder / SUBMISSION, template, constant=constant))
+            add_rows = stack.enter_context(open_submission(folder / SUBMISSION, template, constant=constant))
             adds.append(lambda scored: add_rows(scored.table))
         if "scores" in wanted.formats:
             add_wide = stack.enter_context(wide(folder / SCORES, table.order))
@@ -94,7 +94,7 @@ def write(
     return n_rows
 
 
-def _detect(scored: Scored, add: detections.Add, chosen: detections.Detection, row_s: int) -> None:
+def _detect(scored: RecordingScores, add: detections.Writer, chosen: detections.DetectionSettings, row_s: int) -> None:
     if not scored.n_samples:
         # Filled rows say nothing of what was heard.
         return
@@ -119,7 +119,7 @@ def wide(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Recording, pd
     told = [("row_id", pa.string()), ("recording", pa.string()), ("start_s", pa.int32()), ("end_s", pa.int32())]
     schema = pa.schema([*told, *((name, pa.float32()) for name in classes)])
     waiting: list[pd.DataFrame] = []
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
         def flush() -> None:
             if waiting:
@@ -160,13 +160,13 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
             **{name: pa.array(np.concatenate(columns[name])) for name in ("start_s", "end_s")},
             **{name: pa.array(np.ascontiguousarray(heard[:, k])) for k, name in enumerate(classes)},
         }
-        with replacing(folder / FRAMES / f"{found[0][0].key}.parquet") as temporary:
+        with atomic_write(folder / FRAMES / f"{found[0][0].key}.parquet") as temporary:
             pq.write_table(pa.table(table), temporary, compression="zstd")
 
     return keep
 
 
-def write_members(table: Table, folder: Path, labels: Sequence[str]) -> pd.DataFrame:
+def write_members(table: ScoreAssembler, folder: Path, labels: Sequence[str]) -> pd.DataFrame:
     """Write each member's own scores and the rank correlations between them; return these.
 
     Unlike the other formats this one holds all rows of all members in memory.
@@ -176,10 +176,10 @@ def write_members(table: Table, folder: Path, labels: Sequence[str]) -> pd.DataF
         name = f"{place + 1}-{re.sub(r'[^A-Za-z0-9._-]', '_', label)}"
         own = table.member(place)
         tables[name] = own
-        with replacing(folder / MEMBERS / f"{name}.parquet") as temporary:
+        with atomic_write(folder / MEMBERS / f"{name}.parquet") as temporary:
             own.reset_index().to_parquet(temporary, index=False)
     matrix = postprocess.spearman(tables)
-    with replacing(folder / SPEARMAN) as temporary:
+    with atomic_write(folder / SPEARMAN) as temporary:
         matrix.to_csv(temporary, index_label="member")
     return matrix
 
@@ -192,14 +192,14 @@ def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
     DataError
         If there are none, or they are damaged.
     """
-    folder = locate(folder)
+    folder = as_path(folder)
     files = sorted((folder / MEMBERS).glob("*.parquet"), key=lambda path: int(path.name.split("-")[0]))
     if not files:
         raise DataError(f"{folder} holds no members' scores; predict with --format members to keep them.")
     members = {}
     for path in files:
-        table = rows.read_parquet(path)
-        with reading(path, "a member's scores"):
+        table = read_parquet(path)
+        with read_errors(path, "a member's scores"):
             members[path.stem] = table.set_index("row_id")
     return members
 
@@ -207,5 +207,5 @@ def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
 def write_problems(folder: Path, failures: pd.DataFrame, notes: pd.DataFrame) -> None:
     """Write what could not be scored, and what was scored although something was wrong with it."""
     for name, table in (("failures.csv", failures), ("notes.csv", notes)):
-        with replacing(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             table.to_csv(temporary, index=False)

@@ -13,32 +13,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo, AudioReader, read_info
 from ..audio.spectrogram import LogMel
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
-from .blocks import Collector, Look, Pictures, blocks, picture_block, pool_block, submit_block
+from .blocks import BlockSpectrograms, PendingBlock, View, blocks, compute_spectrograms, pool_block, submit_block
 from .frames import Frames, frame_block
-from .store import Part, key_of
+from .store import StoredScores, recording_key
 
 # Seconds without an answer after which it is asked whether there will be one.
 PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
-class Finished:
+class RecordingOutcome:
     """What a pass says of one recording: it was scored, or why it could not be."""
 
     path: Path
     key: str = ""
-    part: Part | None = None
+    part: StoredScores | None = None
     frames: Frames | None = None
     failure: str = ""
 
 
 @dataclass
-class Pass:
+class ScoringPipeline:
     """Some looks at some recordings.
 
     Parameters
@@ -54,7 +54,7 @@ class Pass:
     """
 
     ensemble: Ensemble
-    looks: Sequence[Look]
+    looks: Sequence[View]
     jobs: int = 2
     frames: bool = False
     stop: Callable[[], bool] = lambda: False
@@ -65,9 +65,9 @@ class Pass:
         # Windows that keep every member busy.
         self._ahead = max(self.ensemble.members[look.place].ahead for look in self.looks)
 
-    def score(self, paths: Sequence[Path]) -> Iterator[Finished]:
+    def score(self, paths: Sequence[Path]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
-        waiting: deque[Open] = deque()
+        waiting: deque[BlockTask] = deque()
         with _pool(self.jobs) as start:
             feed = self._blocks(paths)
             while True:
@@ -79,7 +79,7 @@ class Pass:
                 while self._room(waiting) and (item := next(feed, None)) is not None:
                     if item.block is not None and item.found is not None:
                         item.pictures = start(
-                            picture_block,
+                            compute_spectrograms,
                             item.found,
                             self.ensemble,
                             self.looks,
@@ -98,25 +98,25 @@ class Pass:
                         item.gathered.reader.close()
                     yield self._finish(item)
 
-    def _blocks(self, paths: Sequence[Path]) -> Iterator[Open]:
+    def _blocks(self, paths: Sequence[Path]) -> Iterator[BlockTask]:
         rate, row_s = self.ensemble.signals[0].sample_rate, self.looks[0].cut.row_s
         for path in paths:
             try:
-                found, key = audio.info(path), key_of(path)
+                found, key = read_info(path), recording_key(path)
             except (DataError, OSError) as error:
-                yield Open(path, failure=str(error))
+                yield BlockTask(path, failure=str(error))
                 continue
             cuts = list(blocks(found, rate, row_s))
-            gathered = Gathered(reader=audio.Reader(path) if len(cuts) > 1 else None)
+            gathered = RecordingProgress(reader=AudioReader(path) if len(cuts) > 1 else None)
             for block in cuts:
-                yield Open(path, key, found, block, last=block is cuts[-1], gathered=gathered)
+                yield BlockTask(path, key, found, block, last=block is cuts[-1], gathered=gathered)
 
-    def _room(self, waiting: deque[Open]) -> bool:
+    def _room(self, waiting: deque[BlockTask]) -> bool:
         """Say whether another block is to be opened: short recordings come in greater numbers."""
         n_rows = sum(item.block[1] - item.block[0] for item in waiting if item.block is not None)
         return len(waiting) < self.jobs + 2 or n_rows < 2 * self._ahead
 
-    def _submit(self, waiting: deque[Open]) -> None:
+    def _submit(self, waiting: deque[BlockTask]) -> None:
         """Queue the windows of two blocks or more, so that the network never waits for rows being pooled."""
         n_windows = 0
         for place, item in enumerate(waiting):
@@ -133,7 +133,7 @@ class Pass:
                 item.collector = submit_block(item.drawn, self.ensemble, self.looks)
             n_windows += item.collector.n_windows
 
-    def _close(self, item: Open) -> None:
+    def _close(self, item: BlockTask) -> None:
         """Take a block's answers."""
         gathered, drawn = item.gathered, item.drawn
         if item.collector is None or drawn is None or item.block is None or item.found is None:
@@ -151,29 +151,29 @@ class Pass:
         # A file that was cut off ends before its header says, and so do its rows.
         gathered.ended = drawn.n_rows < item.block[1] - item.block[0]
 
-    def _finish(self, item: Open) -> Finished:
+    def _finish(self, item: BlockTask) -> RecordingOutcome:
         """Put a recording together, with its last block."""
         gathered = item.gathered
         failure = item.failure or gathered.failure
         if not failure and not any(len(block[0]) for block in gathered.scores):
             failure = f"{item.path}: the file holds a header but no samples."
         if failure:
-            return Finished(item.path, failure=failure)
+            return RecordingOutcome(item.path, failure=failure)
         looks = {
             look.name: np.concatenate([block[place] for block in gathered.scores])
             for place, look in enumerate(self.looks)
         }
         notes = (*gathered.notes, *(("holds nothing but digital silence",) if gathered.silent else ()))
         frames = Frames.joined(gathered.frames) if self.frames else None
-        part = Part(looks, notes, gathered.silent)
+        part = StoredScores(looks, notes, gathered.silent)
         if item.found is not None:
             rate, n_samples = item.found.sample_rate, item.found.n_samples
             if gathered.ended:
                 n_samples = min(n_samples, part.n_rows * self.looks[0].cut.row_s * rate)
             part = replace(part, n_samples=n_samples, sample_rate=rate)
-        return Finished(item.path, item.key, part, frames)
+        return RecordingOutcome(item.path, item.key, part, frames)
 
-    def _await(self, collector: Collector) -> None:
+    def _await(self, collector: PendingBlock) -> None:
         """Wait for a block's last answer; should a window be lost, say so rather than wait for ever."""
         for place, number in collector.last.items():
             # None of the block's windows is to wait for company any longer.
@@ -186,7 +186,7 @@ class Pass:
 
 
 @dataclass
-class Gathered:
+class RecordingProgress:
     """What the blocks of one recording have come to so far."""
 
     scores: list[list[Array]] = field(default_factory=list)
@@ -195,7 +195,7 @@ class Gathered:
     silent: bool = True
     ended: bool = False
     failure: str = ""
-    reader: audio.Reader | None = None
+    reader: AudioReader | None = None
 
     @property
     def over(self) -> bool:
@@ -204,23 +204,23 @@ class Gathered:
 
 
 @dataclass
-class Open:
+class BlockTask:
     """A block under way, or a recording that needs no work."""
 
     path: Path
     key: str = ""
-    found: audio.Info | None = None
+    found: AudioInfo | None = None
     block: tuple[int, int] | None = None
     last: bool = True
     failure: str = ""
-    gathered: Gathered = field(default_factory=Gathered)
-    pictures: Future[Pictures] | None = None
-    drawn: Pictures | None = None
-    collector: Collector | None = None
+    gathered: RecordingProgress = field(default_factory=RecordingProgress)
+    pictures: Future[BlockSpectrograms] | None = None
+    drawn: BlockSpectrograms | None = None
+    collector: PendingBlock | None = None
 
 
 @contextmanager
-def _pool(jobs: int) -> Iterator[Callable[..., Future[Pictures]]]:
+def _pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]]:
     """Give a function that starts work: in threads, or at once where there are none."""
     if jobs:
         with ThreadPoolExecutor(jobs, thread_name_prefix="bcsed-picture") as executor:
@@ -230,8 +230,8 @@ def _pool(jobs: int) -> Iterator[Callable[..., Future[Pictures]]]:
                 executor.shutdown(wait=True, cancel_futures=True)
         return
 
-    def now(function: Callable[..., Pictures], *args: Any) -> Future[Pictures]:
-        future: Future[Pictures] = Future()
+    def now(function: Callable[..., BlockSpectrograms], *args: Any) -> Future[BlockSpectrograms]:
+        future: Future[BlockSpectrograms] = Future()
         try:
             future.set_result(function(*args))
         except DataError as error:

@@ -16,13 +16,14 @@ import pandas as pd
 from .._version import __version__
 from ..config.strict import to_dict
 from ..models.bundle.bundle import Bundle
-from ..scores import checks as symptoms
 from ..scores import postprocess
+from ..scores.checks.api import check
+from ..scores.checks.finding import ERROR, Finding
 from . import outputs
-from .assemble import Scored, Table, joined
+from .assemble import RecordingScores, ScoreAssembler, join_scores
 from .budget import Budget, process_age_s
-from .outputs import Wanted
-from .store import Folder
+from .outputs import OutputOptions
+from .store import FolderStore
 
 # Rows up to which a table is held in memory to be looked at.
 MOST_LOOKED_AT = 50_000
@@ -66,10 +67,10 @@ class Result:
     n_rows: int
     silent: tuple[str, ...]
     left_out: tuple[str, ...]
-    findings: tuple[symptoms.Finding, ...]
+    findings: tuple[Finding, ...]
     spearman: pd.DataFrame | None
     seconds: float
-    table: Table = field(repr=False)
+    table: ScoreAssembler = field(repr=False)
 
     @property
     def n_scored(self) -> int:
@@ -79,15 +80,15 @@ class Result:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """The score table, rows in the order of the recordings; all of it is then in memory."""
-        return joined([scored.table for scored in self.table], self.table.order)
+        return join_scores([scored.table for scored in self.table], self.table.order)
 
 
 @dataclass
-class Finish:
+class ResultWriter:
     """Makes a run's result of what is scored, and writes it."""
 
-    table: Table
-    wanted: Wanted
+    table: ScoreAssembler
+    wanted: OutputOptions
     template: Sequence[str] | None
     bundles: Sequence[Bundle]
     on_error: str
@@ -113,10 +114,10 @@ class Finish:
         told = pd.DataFrame(notes, columns=["recording", "note"])
         n_rows, matrix = 0, None
         nothing = len(problems) == len(drive.recordings)
-        if isinstance(store, Folder):
+        if isinstance(store, FolderStore):
             outputs.write_problems(store.folder, problems, told)
-        look = Looked(self.table.order)
-        if isinstance(store, Folder) and self.wanted.formats and not nothing:
+        look = CheckBuffer(self.table.order)
+        if isinstance(store, FolderStore) and self.wanted.formats and not nothing:
             n_rows = outputs.write(self.table, store.folder, self.wanted, self.template, look.add)
             if "members" in self.wanted.formats:
                 matrix = outputs.write_members(self.table, store.folder, [b.name for b in self.bundles])
@@ -137,13 +138,13 @@ class Finish:
             seconds=time.monotonic() - self.started,
             table=self.table,
         )
-        if isinstance(store, Folder):
+        if isinstance(store, FolderStore):
             store.describe(_manifest(result, self, budget))
         return result
 
 
 @dataclass
-class Looked:
+class CheckBuffer:
     """Gathers the rows of a run, as long as they are not too many, to look at them."""
 
     order: Sequence[str]
@@ -151,7 +152,7 @@ class Looked:
     constant: list[str] = field(default_factory=list)
     n_rows: int = 0
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: RecordingScores) -> None:
         """Take a recording's rows."""
         self.n_rows += len(scored.table)
         if self.n_rows > MOST_LOOKED_AT:
@@ -161,18 +162,18 @@ class Looked:
         if scored.constant:
             self.constant.append(scored.recording.name)
 
-    def found(self, silent: Sequence[str]) -> tuple[symptoms.Finding, ...]:
+    def found(self, silent: Sequence[str]) -> tuple[Finding, ...]:
         """Examine the scores, and log what makes them ill."""
         if not self.tables or self.n_rows > MOST_LOOKED_AT:
             return ()
-        found = symptoms.examine(joined(self.tables, self.order), silent=[*silent, *self.constant])
+        found = check(join_scores(self.tables, self.order), silent=[*silent, *self.constant])
         for finding in found:
-            if finding.severity == symptoms.ILL:
+            if finding.severity == ERROR:
                 _log.warning("the scores: %s", finding.sentence)
         return found
 
 
-def _manifest(result: Result, finish: Finish, budget: Budget | None) -> dict[str, Any]:
+def _manifest(result: Result, finish: ResultWriter, budget: Budget | None) -> dict[str, Any]:
     ensemble = result.table.drive.ensemble
     names = ("torch", "openvino", "numpy", "pandas", "soundfile", "soxr", "librosa")
     told: dict[str, Any] = {

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo, read_info, recording_names
 from ..errors import DataError
 from ..models.ensemble import Ensemble
-from .blocks import Look
-from .budget import SURE, Budget, Costs, Plan, cheap, measure
+from .blocks import View
+from .budget import SURE, Budget, CostModel, RefinementPlanner, cheapest_view, measure
 from .frames import Frames
-from .pipeline import Finished, Pass
-from .store import MOST_ROWS, Folder, Memory, Part, key_of
+from .pipeline import RecordingOutcome, ScoringPipeline
+from .store import MOST_ROWS, FolderStore, MemoryStore, StoredScores, recording_key
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ class Recording:
     key: str
 
 
-def recordings_of(paths: Sequence[Path]) -> list[Recording]:
+def describe_recordings(paths: Sequence[Path]) -> list[Recording]:
     """Name and mark recordings."""
     made = []
-    for path, name in zip(paths, audio.names(paths), strict=True):
+    for path, name in zip(paths, recording_names(paths), strict=True):
         try:
-            key = key_of(path)
+            key = recording_key(path)
         except OSError:
             key = ""
         made.append(Recording(path, name, key))
@@ -54,7 +54,7 @@ def recordings_of(paths: Sequence[Path]) -> list[Recording]:
 
 
 @dataclass
-class Drive:
+class PredictionRun:
     """A run under way.
 
     Parameters
@@ -73,8 +73,8 @@ class Drive:
 
     ensemble: Ensemble
     recordings: Sequence[Recording]
-    wanted: Sequence[Look]
-    store: Memory | Folder
+    wanted: Sequence[View]
+    store: MemoryStore | FolderStore
     shard: int = 1
     jobs: int = 2
     keep_frames: Callable[[Sequence[tuple[Recording, Frames]]], None] | None = None
@@ -93,7 +93,7 @@ class Drive:
         seconds = sum(found.duration_s for found in infos)
         row_s = self.wanted[0].cut.row_s
         costs = measure(self.ensemble, infos[0] if infos else None, row_s, self.jobs)
-        plan = Plan(self.ensemble, self.wanted)
+        plan = RefinementPlanner(self.ensemble, self.wanted)
         first = plan.first(costs)
         # A run that goes on has some already.
         had = {look: True for look in self.wanted if self._everywhere(look)}
@@ -130,21 +130,21 @@ class Drive:
         """Say whether any of some members has answered a recording."""
         return any(self._answered(one, place) for place in places)
 
-    def looks_at(self, part: Part, place: int) -> list[str]:
+    def looks_at(self, part: StoredScores, place: int) -> list[str]:
         """Return the looks of a member that count for a recording: those asked for, or else the cheap one."""
         asked = [look.name for look in self.wanted if look.place == place and look.name in part.looks]
-        spare = cheap(place, self.ensemble, self.wanted[0].cut.row_s).name
+        spare = cheapest_view(place, self.ensemble, self.wanted[0].cut.row_s).name
         return asked or [name for name in (spare,) if name in part.looks]
 
     def run(
         self,
-        looks: Sequence[Look],
+        looks: Sequence[View],
         recordings: Sequence[Recording],
         stop: Callable[[], bool] = lambda: False,
         done: Callable[[int], None] | None = None,
     ) -> None:
         """Give some recordings the looks that they lack."""
-        groups: dict[tuple[Look, ...], list[Recording]] = {}
+        groups: dict[tuple[View, ...], list[Recording]] = {}
         for one in recordings:
             lacking = tuple(look for look in looks if look.name not in self.store.looks(one.key))
             if lacking and one.path not in self.failures:
@@ -152,8 +152,8 @@ class Drive:
         total, n_done = len(recordings), len(recordings) - sum(map(len, groups.values()))
         for lacking, group in groups.items():
             by_path = {one.path: one for one in group}
-            a_pass = Pass(self.ensemble, lacking, self.jobs, self.keep_frames is not None, stop)
-            finished: list[Finished] = []
+            a_pass = ScoringPipeline(self.ensemble, lacking, self.jobs, self.keep_frames is not None, stop)
+            finished: list[RecordingOutcome] = []
             n_rows = 0
             try:
                 for made in a_pass.score(list(by_path)):
@@ -174,7 +174,7 @@ class Drive:
                 # An interruption too leaves what is finished.
                 self._put(finished, by_path)
 
-    def _put(self, finished: Sequence[Finished], by_path: Mapping[Path, Recording]) -> None:
+    def _put(self, finished: Sequence[RecordingOutcome], by_path: Mapping[Path, Recording]) -> None:
         if not finished:
             return
         if self.keep_frames is not None:
@@ -183,13 +183,13 @@ class Drive:
 
     def _timed(
         self,
-        looks: Sequence[Look],
+        looks: Sequence[View],
         recordings: Sequence[Recording],
         budget: Budget,
-        costs: Costs,
+        costs: CostModel,
         seconds: float,
-        had: dict[Look, bool],
-        retreat: Look | None = None,
+        had: dict[View, bool],
+        retreat: View | None = None,
     ) -> None:
         """Run a pass while there is time, and learn its pace."""
         told_s, began, n_done = costs.of(looks, self.ensemble, seconds), time.monotonic(), 0
@@ -229,11 +229,11 @@ class Drive:
             f"s, {told_s:.1f} s were foretold for all; {max(0.0, budget.left()):.0f} s are left"
         )
 
-    def _headers(self) -> list[audio.Info]:
+    def _headers(self) -> list[AudioInfo]:
         found = []
         for one in self.recordings:
             try:
-                found.append(audio.info(one.path))
+                found.append(read_info(one.path))
             except (DataError, OSError) as error:
                 self.failures[one.path] = str(error)
         return found
@@ -241,7 +241,7 @@ class Drive:
     def _readable(self) -> Iterable[Recording]:
         return (one for one in self.recordings if one.path not in self.failures)
 
-    def _everywhere(self, look: Look) -> bool:
+    def _everywhere(self, look: View) -> bool:
         return all(look.name in self.store.looks(one.key) for one in self._readable())
 
     def _heard(self, place: int) -> bool:
@@ -251,5 +251,5 @@ class Drive:
         names: Collection[str] = self.store.looks(one.key)
         row_s = self.wanted[0].cut.row_s
         return any(look.name in names for look in self.wanted if look.place == place) or (
-            cheap(place, self.ensemble, row_s).name in names
+            cheapest_view(place, self.ensemble, row_s).name in names
         )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import remote, replacing, state, sweep, taken
+from ..files import atomic_write, file_signature, is_occupied, is_remote, remove_partial_files
 from ..models.backends import Array
 
 MANIFEST, PARTS = "manifest.json", "parts"
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredScores:
     """A finished recording.
 
     Parameters
@@ -60,7 +60,7 @@ class Part:
         """Rows of the recording."""
         return len(next(iter(self.looks.values())))
 
-    def joined(self, other: Part | None) -> Part:
+    def joined(self, other: StoredScores | None) -> StoredScores:
         """Return both parts' looks as one."""
         if other is None:
             return self
@@ -68,17 +68,17 @@ class Part:
         return replace(self, looks={**other.looks, **self.looks}, notes=tuple(notes))
 
 
-def key_of(path: Path) -> str:
+def recording_key(path: Path) -> str:
     """Return what a recording is known by: its path, size and time of change."""
-    place = str(path) if remote(path) else str(path.absolute())
-    return hashlib.sha256(f"{place}|{state(path)}".encode()).hexdigest()[:24]
+    place = str(path) if is_remote(path) else str(path.absolute())
+    return hashlib.sha256(f"{place}|{file_signature(path)}".encode()).hexdigest()[:24]
 
 
-class Memory:
+class MemoryStore:
     """Parts of a run that writes nothing."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, StoredScores] = {}
 
     def looks(self, key: str) -> Collection[str]:
         """Return the looks that a recording has had."""
@@ -89,17 +89,17 @@ class Memory:
         """Return the notes on a finished recording, and whether it is silent."""
         return self._parts[key].notes, self._parts[key].silent
 
-    def get(self, key: str) -> Part | None:
+    def get(self, key: str) -> StoredScores | None:
         """Return a finished recording, or None."""
         return self._parts.get(key)
 
-    def put(self, finished: Sequence[tuple[str, Part]]) -> None:
+    def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
         """Keep finished recordings."""
         for key, part in finished:
             self._parts[key] = part.joined(self._parts.get(key))
 
 
-class Folder:
+class FolderStore:
     """Parts of a run on disk, or in a store of fsspec's.
 
     Parameters
@@ -128,10 +128,10 @@ class Folder:
             return
         if (folder / MANIFEST).is_file():
             _check_same(folder / MANIFEST, self.settings)
-            if not remote(folder):
-                sweep(folder)
+            if not is_remote(folder):
+                remove_partial_files(folder)
             self.scan()
-        elif taken(folder):
+        elif is_occupied(folder):
             raise DataError(f"{folder} holds other things; name a new folder for the scores.")
         else:
             # The settings come first: a part without them could be taken for another run's.
@@ -139,7 +139,7 @@ class Folder:
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Write the manifest."""
-        with replacing(self.folder / MANIFEST) as temporary:
+        with atomic_write(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps({"settings": self.settings, **values}, indent=1) + "\n", encoding="utf-8")
 
     def looks(self, key: str) -> Collection[str]:
@@ -151,7 +151,7 @@ class Folder:
         about = self._told[key]
         return about["notes"], about["silent"]
 
-    def get(self, key: str) -> Part | None:
+    def get(self, key: str) -> StoredScores | None:
         """Return a finished recording, or None."""
         with self._lock:
             found = self._index.get(key)
@@ -161,9 +161,9 @@ class Folder:
                 name: self._values(file)[name][offset : offset + n_rows]
                 for name, (file, offset, n_rows) in found.items()
             }
-            return Part(looks, **self._told[key])
+            return StoredScores(looks, **self._told[key])
 
-    def put(self, finished: Sequence[tuple[str, Part]]) -> None:
+    def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
         """Write finished recordings, of the same looks each, as one part."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -198,7 +198,7 @@ class Folder:
         data = sink.getvalue().to_pybytes()
         digest = hashlib.sha256("\n".join([*names, *(key for key, _ in finished)]).encode()).hexdigest()[:24]
         file = self.folder / PARTS / f"{digest}-{_sum(data)}.parquet"
-        with replacing(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_bytes(data)
         with self._lock:
             self._note(file, told)

@@ -19,11 +19,11 @@ from .._version import __version__
 from ..errors import BundleError, ConfigError
 from ..models import bundle
 from ..models.ensemble import Ensemble, from_bundles
-from .blocks import Look
+from .blocks import View
 from .outputs import frames_writer
 from .pipeline import one_torch_thread
-from .run import Drive, Recording
-from .store import Folder
+from .run import PredictionRun, Recording
+from .store import FolderStore
 
 BACKENDS = ("threads", "processes")
 # Seconds in which a scheduler has to answer.
@@ -84,7 +84,7 @@ class Shard:
     recordings: tuple[Recording, ...]
     bundles: tuple[tuple[str, str], ...]
     ensemble: Mapping[str, Any]
-    looks: tuple[Look, ...]
+    looks: tuple[View, ...]
     folder: Path
     settings: Mapping[str, Any]
     jobs: int
@@ -92,7 +92,7 @@ class Shard:
     version: str = __version__
 
 
-def score(drive: Drive, shards: Sequence[Shard], workers: Workers) -> None:
+def score_with_workers(drive: PredictionRun, shards: Sequence[Shard], workers: Workers) -> None:
     """Score shards by workers; what they wrote is then in the run's folder, and failures in the run.
 
     Raises
@@ -111,7 +111,7 @@ def score(drive: Drive, shards: Sequence[Shard], workers: Workers) -> None:
             n_done += n_shard
             if drive.progress is not None:
                 drive.progress(n_done, total)
-    if isinstance(drive.store, Folder):
+    if isinstance(drive.store, FolderStore):
         drive.store.scan()
 
 
@@ -122,8 +122,8 @@ def score_shard(shard: Shard) -> tuple[int, list[tuple[str, str]]]:
             f"a worker has bcsed {__version__}, the run was begun by {shard.version}; install one version."
         )
     ensemble = _ensemble(shard.bundles, tuple(sorted(shard.ensemble.items())), threading.get_ident())
-    store = Folder(shard.folder, shard.settings, claim=False)
-    drive = Drive(
+    store = FolderStore(shard.folder, shard.settings, claim=False)
+    drive = PredictionRun(
         ensemble,
         shard.recordings,
         shard.looks,

@@ -8,6 +8,6 @@ compared first. Figures are drawings in the page, sounds are in it too; nothing 
 lets nothing be fetched. Everything that comes from files is escaped.
 """
 
-from .api import LIMIT_MB, Written, report
+from .api import LIMIT_MB, ReportFile, report
 
-__all__ = ["LIMIT_MB", "Written", "report"]
+__all__ = ["LIMIT_MB", "ReportFile", "report"]

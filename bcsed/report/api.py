@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis import compare
-from ..analysis.compare.runs import Compared
+from ..analysis.compare.runs import ComparedRun
 from ..errors import ConfigError
-from ..files import replacing
+from ..files import atomic_write
 from ..models import bundle as bundles
 from ..models.bundle.bundle import Bundle
-from ..scores.detections.taxonomy import Name, read_taxonomy
-from ..scores.evaluation import Answers
+from ..scores.detections.taxonomy import ClassName, read_taxonomy
+from ..scores.evaluation import Evaluation
 from . import comparison as several
 from . import pseudolabels as labelled
 from . import runs, scores
-from .inputs import Found, recognise
+from .inputs import ReportInput, recognise
 from .page import Facts, Page, Section, fit
-from .runs import Around
+from .runs import ReportContext
 
 LIMIT_MB = 10.0
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportFile:
     """A page that was written.
 
     Parameters
@@ -57,7 +57,7 @@ def report(
     limit_mb: float = LIMIT_MB,
     jobs: int = 2,
     progress: Callable[[str], None] = lambda _: None,
-) -> Written:
+) -> ReportFile:
     """Write a page about runs, bundles, predictions and tables of pseudolabels.
 
     Parameters
@@ -98,7 +98,7 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"a report is a page, such as report.html; got {out.name!r}.")
     found = recognise(paths)
-    around = Around(
+    around = ReportContext(
         recordings=tuple(recordings),
         truth=truth,
         bundle=None if bundle is None else bundles.load(Path(bundle)),
@@ -112,19 +112,19 @@ def report(
     told = "; ".join(f"{one.kind} {one.path}" for one in found)
     page = Page(f"Report of {subject}", f"What was found in {told}.", sections)
     html = fit(page, round(limit_mb * 1e6))
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(html)
-    return Written(out, len(html), tuple(section.title for section in sections), page.left_out)
+    return ReportFile(out, len(html), tuple(section.title for section in sections), page.left_out)
 
 
-def _sections(found: Sequence[Found], around: Around) -> list[Section]:
+def _sections(found: Sequence[ReportInput], around: ReportContext) -> list[Section]:
     """Return the parts of the page, the comparison first."""
     parts: list[Section] = []
-    compared: list[Compared] = []
+    compared: list[ComparedRun] = []
     for one in found:
         around.progress(str(one.path))
         if one.kind == "run" or (one.kind == "bundle" and around.truth is not None and around.recordings):
-            each = compare.read(one.path)
+            each = compare.read_run(one.path)
             scored = _scored(each, around)
             compared.append(dataclasses.replace(each, answers=scored) if scored is not None else each)
             if one.kind == "run":
@@ -144,11 +144,11 @@ def _sections(found: Sequence[Found], around: Around) -> list[Section]:
     return [several.section(trained), *parts] if len(trained) > 1 else parts
 
 
-def _scored(compared: Compared, around: Around) -> Answers | None:
+def _scored(compared: ComparedRun, around: ReportContext) -> Evaluation | None:
     """Return what a run or bundle answers on the soundscapes given, if any are."""
     if around.truth is None or not around.recordings:
         return None
-    return compare.on_soundscapes(compared, around.recordings, around.truth, jobs=around.jobs)
+    return compare.evaluate_on_soundscapes(compared, around.recordings, around.truth, jobs=around.jobs)
 
 
 def _bundle(path: Path) -> Section:
@@ -171,11 +171,11 @@ def _bundle(path: Path) -> Section:
     return Section(f"Bundle {sealed.name}", [Facts([(name, value) for name, value in facts if value])])
 
 
-def _names(found: Sequence[Found], taxonomy: str | Path | None) -> dict[str, Name]:
+def _names(found: Sequence[ReportInput], taxonomy: str | Path | None) -> dict[str, ClassName]:
     """Return what classes are called: by the taxonomy given, else by the data of the runs."""
     if taxonomy is not None:
         return read_taxonomy(taxonomy)
-    names: dict[str, Name] = {}
+    names: dict[str, ClassName] = {}
     for one in found:
         if one.kind == "run":
             names |= runs.names_of(one.path)

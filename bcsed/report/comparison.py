@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import plot
 from ..analysis import compare
-from ..analysis.compare.runs import Compared
+from ..analysis.compare.runs import ComparedRun
 from ..analysis.compare.variants import group
 from ..errors import DataError
 from ..plot.training import label_lines
@@ -17,7 +17,7 @@ from .evaluation import figure
 from .page import Item, Section, Table, Text
 
 
-def section(compared: Sequence[Compared]) -> Section:
+def section(compared: Sequence[ComparedRun]) -> Section:
     """Return the comparison of runs; those without answers cannot be in it, and are named."""
     judged = [one for one in compared if one.answers is not None]
     made = Section("Comparison")
@@ -29,7 +29,7 @@ def section(compared: Sequence[Compared]) -> Section:
     if len(judged) < 2:
         return made
     try:
-        table = compare.table(judged)
+        table = compare.compare_variants(judged)
     except DataError as error:
         made.items.append(Text(f"They cannot be compared: {error}"))
         return made
@@ -112,7 +112,7 @@ def _axes(table: object) -> object:
     return axes(None, 8.0, 1.8 + 0.2 * n_lines)
 
 
-def _curves(compared: Sequence[Compared]) -> list[Item]:
+def _curves(compared: Sequence[ComparedRun]) -> list[Item]:
     histories = {
         f"{number}: {runs[0].experiment}": [one.history for one in runs if len(one.history)]
         for number, runs in enumerate(group(compared), 1)

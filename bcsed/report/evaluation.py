@@ -13,21 +13,21 @@ from .. import plot
 from ..errors import DataError
 from ..scores import metrics
 from ..scores.calibration import calibrate
-from ..scores.detections.taxonomy import Name
-from ..scores.evaluation import KINDS, Answers
+from ..scores.detections.taxonomy import ClassName
+from ..scores.evaluation import KINDS, Evaluation
 from .page import Figure, Section, Table, Text
 from .svg import svg
 
 PRECISION, SUPPORT = 0.9, 5
 
 
-def frames(answers: Answers) -> tuple[pd.DataFrame, pd.DataFrame]:
+def frames(answers: Evaluation) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return truth and scores as tables."""
     names = {"index": pd.Index(answers.ids, dtype=object), "columns": pd.Index(answers.classes, dtype=object)}
     return pd.DataFrame(answers.truth.astype(np.float32), **names), pd.DataFrame(answers.scores, **names)
 
 
-def judged(answers: Answers, names: Mapping[str, Name]) -> list[Section]:
+def evaluation_sections(answers: Evaluation, names: Mapping[str, ClassName]) -> list[Section]:
     """Return the sections that compare scores with the truth."""
     truth, scores = frames(answers)
     what = KINDS[answers.kind]
@@ -89,14 +89,14 @@ def recording_auc(truth: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
     return float(metrics.class_auc(truth.reshape(-1, 1), scores.reshape(-1, 1).astype(np.float64))[0])
 
 
-def shown_name(label: str, names: Mapping[str, Name]) -> str:
+def shown_name(label: str, names: Mapping[str, ClassName]) -> str:
     """Return a class's label, and its common or scientific name where that tells more."""
     name = names.get(label)
     told = (name.common or name.scientific) if name else ""
     return f"{label}, {told}" if told and told != label else label
 
 
-def _classes(per_class: pd.DataFrame, thresholds: pd.DataFrame, names: Mapping[str, Name]) -> Table:
+def _classes(per_class: pd.DataFrame, thresholds: pd.DataFrame, names: Mapping[str, ClassName]) -> Table:
     both = per_class.merge(thresholds.drop(columns="n_positive"), on="class", how="left")
     lines: list[Sequence[Any]] = []
     for line in both.to_dict("records"):
@@ -114,7 +114,7 @@ def _classes(per_class: pd.DataFrame, thresholds: pd.DataFrame, names: Mapping[s
     return Table(caption="Classes, the best first", columns=columns, rows=lines)
 
 
-def _sure(answers: Answers) -> str:
+def _sure(answers: Evaluation) -> str:
     if len(set(answers.files)) < 2:
         return ""
     rng = np.random.default_rng(0)

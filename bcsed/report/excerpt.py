@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..audio import decode as audio
-from ..audio import windows
+from ..audio.decode import AudioInfo, read_audio
 from ..audio.spectrogram import LogMel
-from ..config.contract import Signal
+from ..audio.windows import count_rows
+from ..config.contract import Frontend
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
-from ..predict.blocks import Rows, looks_of, picture_block, pool_block, submit_block
+from ..predict.blocks import Windowing, compute_spectrograms, make_views, pool_block, submit_block
 
 # A minute is what a soundscape of the competition has, and what can be looked at.
 MOST_S = 60
@@ -28,7 +28,7 @@ _RATE_HZ = 32_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class Excerpt:
     """A part of a recording, from `first_row` on.
 
     Parameters
@@ -53,7 +53,7 @@ class Heard:
     when: Array
     rows: Array
 
-    def of(self, classes: Sequence[str], wanted: Sequence[str]) -> Heard:
+    def of(self, classes: Sequence[str], wanted: Sequence[str]) -> Excerpt:
         """Return the columns of some classes, bound by name."""
         place = {name: k for k, name in enumerate(classes)}
         columns = [place[name] for name in wanted]
@@ -67,7 +67,7 @@ def part_of(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
     return first, min(first + n, n_rows)
 
 
-def hear(ensemble: Ensemble, found: audio.Info, row_s: int, block: tuple[int, int]) -> Heard:
+def score_excerpt(ensemble: Ensemble, found: AudioInfo, row_s: int, block: tuple[int, int]) -> Excerpt:
     """Let a network hear some rows of a recording, window after window without overlap.
 
     Parameters
@@ -87,9 +87,9 @@ def hear(ensemble: Ensemble, found: audio.Info, row_s: int, block: tuple[int, in
     member = ensemble.members[0]
     alone = Ensemble((member,), (1.0,))
     signal = member.contract.signal
-    cut = Rows(row_s=row_s, windows="sliding", stride_s=signal.window_s)
-    looks = looks_of(alone, cut)
-    pictures = picture_block(found, alone, looks, block, {signal: LogMel(signal)})
+    cut = Windowing(row_s=row_s, windows="sliding", stride_s=signal.window_s)
+    looks = make_views(alone, cut)
+    pictures = compute_spectrograms(found, alone, looks, block, {signal: LogMel(signal)})
     collector = submit_block(pictures, alone, looks)
     member.finish()
     plan, (what, when) = pictures.plans[0], collector.answers[0]
@@ -104,7 +104,7 @@ def hear(ensemble: Ensemble, found: audio.Info, row_s: int, block: tuple[int, in
     first_frame, db = pictures.views[signal]
     last = max(begin + 1, min(end, first_frame + db.shape[1]))
     inside = _inside(first_step + cells, step_s, begin, last, signal)
-    return Heard(
+    return Excerpt(
         db=db[:, begin - first_frame : last - first_frame],
         first_frame=begin,
         step_s=step_s,
@@ -115,7 +115,7 @@ def hear(ensemble: Ensemble, found: audio.Info, row_s: int, block: tuple[int, in
     )
 
 
-def see(found: audio.Info, signal: Signal, row_s: int, block: tuple[int, int]) -> Heard:
+def spectrogram_excerpt(found: AudioInfo, signal: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
     """Return only the picture of some rows, where there is no network to ask.
 
     Raises
@@ -126,19 +126,19 @@ def see(found: audio.Info, signal: Signal, row_s: int, block: tuple[int, int]) -
     begin, end = _frames(found, signal, row_s, block)
     mel = LogMel(signal)
     first, last = mel.reach(begin, end)
-    wave, _ = audio.read(found, signal.sample_rate, max(0, first), last)
+    wave, _ = read_audio(found, signal.sample_rate, max(0, first), last)
     with torch.inference_mode():
         db = mel.picture(wave, begin, end, max(0, first)).numpy()
     nothing = np.empty((0, 0), np.float32)
-    return Heard(db=db, first_frame=begin, what=nothing, when=nothing, rows=nothing)
+    return Excerpt(db=db, first_frame=begin, what=nothing, when=nothing, rows=nothing)
 
 
-def n_rows(found: audio.Info, row_s: int) -> int:
+def n_rows(found: AudioInfo, row_s: int) -> int:
     """Return how many rows a recording has."""
-    return windows.n_rows(found.n_samples, found.sample_rate, row_s)
+    return count_rows(found.n_samples, found.sample_rate, row_s)
 
 
-def ogg(found: audio.Info, start_s: float, end_s: float) -> str:
+def ogg(found: AudioInfo, start_s: float, end_s: float) -> str:
     """Return a part of a recording as a data URI: mono Ogg Vorbis, small rather than fine.
 
     Raises
@@ -149,7 +149,7 @@ def ogg(found: audio.Info, start_s: float, end_s: float) -> str:
     import soundfile
 
     rate = min(_RATE_HZ, found.sample_rate)
-    wave, _ = audio.read(found, rate, round(start_s * rate), round(end_s * rate))
+    wave, _ = read_audio(found, rate, round(start_s * rate), round(end_s * rate))
     if not len(wave):
         raise DataError(f"{found.path} has nothing from {start_s:g} to {end_s:g} s.")
     peak = float(np.abs(wave).max())
@@ -165,7 +165,7 @@ def ogg(found: audio.Info, start_s: float, end_s: float) -> str:
     return f"data:audio/ogg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _frames(found: audio.Info, signal: Signal, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
+def _frames(found: AudioInfo, signal: Frontend, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
     """Return the half-open run of frames of some rows, to the recording's end at most."""
     row = row_s * signal.sample_rate
     end = min(block[1] * row, found.length(signal.sample_rate))
@@ -173,7 +173,9 @@ def _frames(found: audio.Info, signal: Signal, row_s: int, block: tuple[int, int
     return begin, max(begin + 1, -(-end // signal.hop_length))
 
 
-def _inside(steps: npt.NDArray[np.int64], step_s: float, begin: int, end: int, signal: Signal) -> npt.NDArray[np.int64]:
+def _inside(
+    steps: npt.NDArray[np.int64], step_s: float, begin: int, end: int, signal: Frontend
+) -> npt.NDArray[np.int64]:
     """Return the places of the steps that begin within some frames; one at least."""
     hop_s = signal.hop_length / signal.sample_rate
     at = steps * step_s

@@ -16,14 +16,14 @@ from ..train.checkpoints import RUN
 _MARKS = {RUN: "run", BUNDLE: "bundle", LEDGER: "rounds", SCORES: "scores"}
 
 
-class Found(NamedTuple):
+class ReportInput(NamedTuple):
     """A path and what it is: ``run``, ``bundle``, ``scores``, ``pseudolabels`` or ``rounds``."""
 
     kind: str
     path: Path
 
 
-def recognise(paths: Sequence[str | Path]) -> list[Found]:
+def recognise(paths: Sequence[str | Path]) -> list[ReportInput]:
     """Return what each path is; of a folder of such folders, what these are.
 
     Raises
@@ -31,7 +31,7 @@ def recognise(paths: Sequence[str | Path]) -> list[Found]:
     DataError
         If one is nothing that can be reported, or stands twice.
     """
-    found: list[Found] = []
+    found: list[ReportInput] = []
     for path in map(Path, paths):
         one = _kind(path)
         inside = [one] if one is not None else _inside(path)
@@ -43,7 +43,7 @@ def recognise(paths: Sequence[str | Path]) -> list[Found]:
             )
         found += inside
         if one is not None and one.kind == "rounds":
-            found += [Found("pseudolabels", table) for table in sorted(path.glob(f"round-*/{TABLE}"))]
+            found += [ReportInput("pseudolabels", table) for table in sorted(path.glob(f"round-*/{TABLE}"))]
     seen = set[Path]()
     for each in found:
         if each.path.resolve() in seen:
@@ -52,15 +52,15 @@ def recognise(paths: Sequence[str | Path]) -> list[Found]:
     return found
 
 
-def _kind(path: Path) -> Found | None:
+def _kind(path: Path) -> ReportInput | None:
     if path.is_dir():
-        return next((Found(kind, path) for mark, kind in _MARKS.items() if (path / mark).is_file()), None)
+        return next((ReportInput(kind, path) for mark, kind in _MARKS.items() if (path / mark).is_file()), None)
     if path.suffix == ".parquet" and path.is_file():
-        return Found("pseudolabels", path)
-    return Found("scores", path) if path.suffix == ".csv" and path.is_file() else None
+        return ReportInput("pseudolabels", path)
+    return ReportInput("scores", path) if path.suffix == ".csv" and path.is_file() else None
 
 
-def _inside(path: Path) -> list[Found]:
+def _inside(path: Path) -> list[ReportInput]:
     if not path.is_dir():
         return []
     return [one for one in map(_kind, sorted(path.iterdir())) if one is not None and one.path.suffix != ".csv"]

@@ -12,10 +12,10 @@ from .. import plot
 from ..train import pseudolabels as pseudolabel
 from .evaluation import figure, shown_name
 from .page import Facts, Section, Table
-from .runs import Around
+from .runs import ReportContext
 
 
-def section(path: Path, around: Around) -> Section:
+def section(path: Path, around: ReportContext) -> Section:
     """Return a table's part.
 
     Raises
@@ -23,7 +23,7 @@ def section(path: Path, around: Around) -> Section:
     DataError
         As `bcsed.train.pseudolabels.read`.
     """
-    table = pseudolabel.read(path)
+    table = pseudolabel.read_pseudolabels(path)
     told = table.provenance
     per_file = table.per_file()
     values = table.values.astype(np.float64)
@@ -47,7 +47,7 @@ def section(path: Path, around: Around) -> Section:
     return made
 
 
-def _classes(table: pseudolabel.Pseudolabels, around: Around) -> Section:
+def _classes(table: pseudolabel.Pseudolabels, around: ReportContext) -> Section:
     per_class, values = table.per_class(), table.values.astype(np.float64)
     counts = list(per_class.values())
     lines: list[Sequence[Any]] = []

@@ -14,18 +14,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
-from ..audio import decode as audio
-from ..config.contract import WIDE_384, Signal
+from ..audio.decode import AudioInfo, read_info
+from ..config.contract import WIDE_384, Frontend
 from ..errors import DataError
 from ..models.ensemble import Ensemble
 from ..plot.style import figure as new_figure
 from ..plot.style import legend
 from ..scores import detections
-from ..scores.detections.detect import Detection
-from ..scores.detections.taxonomy import Name
-from ..scores.table import make, row_ids
+from ..scores.detections.detect import DetectionSettings
+from ..scores.detections.taxonomy import ClassName
+from ..scores.table import make_table, row_ids
 from .evaluation import recording_auc, shown_name
-from .excerpt import Heard, hear, n_rows, ogg, part_of, see
+from .excerpt import Excerpt, n_rows, ogg, part_of, score_excerpt, spectrogram_excerpt
 from .page import Figure, Item, Section, Sound, Table, Text
 from .svg import span, svg
 
@@ -98,15 +98,15 @@ class Viewer:
     """
 
     classes: tuple[str, ...]
-    names: Mapping[str, Name] = field(default_factory=dict)
+    names: Mapping[str, ClassName] = field(default_factory=dict)
     ensemble: Ensemble | None = None
     row_s: int = 5
-    detection: Detection = field(default_factory=Detection)
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
     n_shown: int = 3
     progress: Callable[[str], None] = lambda _: None
 
     @property
-    def signal(self) -> Signal:
+    def signal(self) -> Frontend:
         """What pictures are drawn with."""
         return WIDE_384 if self.ensemble is None else self.ensemble.members[0].contract.signal
 
@@ -144,7 +144,7 @@ class Viewer:
         section = Section(f"{end}: {one.name} ({told})", recording=True)
         try:
             assert one.path is not None
-            found = audio.info(one.path)
+            found = read_info(one.path)
             total = n_rows(found, self.row_s)
             block = part_of(total, self.row_s, 0 if one.whole else one.middle)
             heard = self._heard(found, block)
@@ -157,14 +157,14 @@ class Viewer:
             section.items.append(Text(f"It cannot be shown: {error}"))
         return section
 
-    def _heard(self, found: audio.Info, block: tuple[int, int]) -> Heard:
+    def _heard(self, found: AudioInfo, block: tuple[int, int]) -> Excerpt:
         if self.ensemble is None:
-            return see(found, self.signal, self.row_s, block)
+            return spectrogram_excerpt(found, self.signal, self.row_s, block)
         answered = self.ensemble.members[0].contract.classes
-        return hear(self.ensemble, found, self.row_s, block).of(answered, self.classes)
+        return score_excerpt(self.ensemble, found, self.row_s, block).of(answered, self.classes)
 
     def _items(
-        self, one: Recording, found: audio.Info, heard: Heard, block: tuple[int, int], at_s: tuple[float, float]
+        self, one: Recording, found: AudioInfo, heard: Excerpt, block: tuple[int, int], at_s: tuple[float, float]
     ) -> list[Item]:
         lines = self._found(one, found, heard, block)
         truth = self._true(one, found)
@@ -177,12 +177,12 @@ class Viewer:
             Text(_said(lines, truth, self.names, at_s)),
         ]
 
-    def _found(self, one: Recording, found: audio.Info, heard: Heard, block: tuple[int, int]) -> pd.DataFrame:
+    def _found(self, one: Recording, found: AudioInfo, heard: Excerpt, block: tuple[int, int]) -> pd.DataFrame:
         """Return what was found in the part that is shown; of a clip, by the network now."""
         scores, first = (heard.rows, block[0]) if one.whole else (one.scores, 0)
         if not scores.size:
             scores, first = np.repeat(one.scores[:1], block[1] - block[0], 0), block[0]
-        table = make(row_ids("x", len(scores), self.row_s, first_row=first), self.classes, scores)
+        table = make_table(row_ids("x", len(scores), self.row_s, first_row=first), self.classes, scores)
         known = detections.Recording(
             path=str(found.path), name="x", n_samples=found.n_samples, sample_rate=found.sample_rate
         )
@@ -192,7 +192,7 @@ class Viewer:
         ]
         return chosen
 
-    def _true(self, one: Recording, found: audio.Info) -> pd.DataFrame | None:
+    def _true(self, one: Recording, found: AudioInfo) -> pd.DataFrame | None:
         """Return who calls when, as far as that is known."""
         if one.truth is None:
             return None
@@ -210,7 +210,7 @@ class Viewer:
 
 
 def _stack(
-    heard: Heard, lines: pd.DataFrame, truth: pd.DataFrame | None, viewer: Viewer, at_s: tuple[float, float]
+    heard: Excerpt, lines: pd.DataFrame, truth: pd.DataFrame | None, viewer: Viewer, at_s: tuple[float, float]
 ) -> Figure:
     """Draw spectrogram, detections and attention over one line of time."""
     lanes = _lanes(heard, lines, truth, viewer.classes)
@@ -254,12 +254,12 @@ def _stack(
     )
 
 
-def _reach(db: npt.NDArray[np.float32], signal: Signal) -> float:
+def _reach(db: npt.NDArray[np.float32], signal: Frontend) -> float:
     """Return how far below its maximum a picture's colours reach: to its quietest parts, so that calls stand out."""
     return float(np.clip(db.max() - np.percentile(db, 2), 20.0, signal.top_db))
 
 
-def _lanes(heard: Heard, lines: pd.DataFrame, truth: pd.DataFrame | None, classes: Sequence[str]) -> list[str]:
+def _lanes(heard: Excerpt, lines: pd.DataFrame, truth: pd.DataFrame | None, classes: Sequence[str]) -> list[str]:
     """Return the classes to show: those that are true, then those found with the highest scores."""
     true = [] if truth is None else list(dict.fromkeys(truth["label"]))
     found = list(dict.fromkeys(lines.sort_values("score", ascending=False, kind="stable")["label"]))
@@ -269,7 +269,9 @@ def _lanes(heard: Heard, lines: pd.DataFrame, truth: pd.DataFrame | None, classe
     return lanes
 
 
-def _said(lines: pd.DataFrame, truth: pd.DataFrame | None, names: Mapping[str, Name], at_s: tuple[float, float]) -> str:
+def _said(
+    lines: pd.DataFrame, truth: pd.DataFrame | None, names: Mapping[str, ClassName], at_s: tuple[float, float]
+) -> str:
     """Say in words what a recording's figure shows."""
 
     def listed(table: pd.DataFrame, *, scores: bool) -> str:

@@ -11,31 +11,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import data as competition
 from .. import plot, train
-from ..analysis.compare.runs import Compared
-from ..audio import decode as audio
+from ..analysis.compare.runs import ComparedRun
+from ..audio.decode import find_recordings
 from ..config.recipe import Data
 from ..config.strict import from_dict
-from ..data import labels
+from ..data.competitions import Competition, detect_competition
+from ..data.label_files import read_train
+from ..data.labels import assign_folds, class_counts
 from ..errors import BcsedError
 from ..models import bundle as bundles
-from ..models.backends import TorchListener
+from ..models.backends import TorchBackend
 from ..models.bundle.bundle import Bundle
 from ..models.bundle.manifest import MANIFEST
 from ..models.ensemble import Ensemble, from_bundles
-from ..predict.blocks import Rows
-from ..scores.detections.taxonomy import Name, read_taxonomy
-from ..scores.evaluation import KINDS, Answers
-from ..train import checkpoints as runs
+from ..predict.blocks import Windowing
+from ..scores.detections.taxonomy import ClassName, read_taxonomy
+from ..scores.evaluation import KINDS, Evaluation
+from ..train.checkpoints import RUN
 from ..train.dataset.clips import read_headers
-from .evaluation import figure, judged, shown_name
+from .evaluation import evaluation_sections, figure, shown_name
 from .page import Facts, Section, Table, Text
 from .recordings import Recording, Viewer, in_time, row_length
 
 
 @dataclass(frozen=True, kw_only=True)
-class Around:
+class ReportContext:
     """What is known beside the paths that a page is made of.
 
     Parameters
@@ -53,13 +54,13 @@ class Around:
     recordings: tuple[str | Path, ...] = ()
     truth: str | Path | None = None
     bundle: Bundle | None = None
-    names: Mapping[str, Name] = field(default_factory=dict)
+    names: Mapping[str, ClassName] = field(default_factory=dict)
     n_shown: int = 3
     jobs: int = 2
     progress: Callable[[str], None] = lambda _: None
 
 
-def names_of(path: Path) -> dict[str, Name]:
+def names_of(path: Path) -> dict[str, ClassName]:
     """Return what a run's data call its classes; nothing where the data are gone."""
     try:
         data, year = _data(path)
@@ -68,7 +69,7 @@ def names_of(path: Path) -> dict[str, Name]:
         return {}
 
 
-def section(compared: Compared, around: Around, scored: Answers | None = None) -> Section:
+def section(compared: ComparedRun, around: ReportContext, scored: Evaluation | None = None) -> Section:
     """Return a run's part.
 
     Parameters
@@ -96,7 +97,7 @@ def section(compared: Compared, around: Around, scored: Answers | None = None) -
     return found
 
 
-def answered(compared: Compared, answers: Answers, around: Around, *, given: bool) -> list[Section]:
+def answered(compared: ComparedRun, answers: Evaluation, around: ReportContext, *, given: bool) -> list[Section]:
     """Return the sections of what a run or a bundle answered.
 
     Parameters
@@ -108,7 +109,7 @@ def answered(compared: Compared, answers: Answers, around: Around, *, given: boo
         Whether the recordings are those of `around`, and none of the run's data.
     """
     # A clip has no rows; it is shown in the usual ones.
-    row_s = row_length(answers.ids) if answers.kind == "rows" else Rows().row_s
+    row_s = row_length(answers.ids) if answers.kind == "rows" else Windowing().row_s
     viewer = Viewer(
         classes=answers.classes,
         row_s=row_s,
@@ -118,11 +119,11 @@ def answered(compared: Compared, answers: Answers, around: Around, *, given: boo
         progress=around.progress,
     )
     shown = viewer.section(_recordings(compared, answers, around, row_s, given=given))
-    return [*judged(answers, around.names), shown]
+    return [*evaluation_sections(answers, around.names), shown]
 
 
-def _facts(compared: Compared) -> list[tuple[str, str]]:
-    told = json.loads((compared.path / runs.RUN).read_text(encoding="utf-8"))
+def _facts(compared: ComparedRun) -> list[tuple[str, str]]:
+    told = json.loads((compared.path / RUN).read_text(encoding="utf-8"))
     signal = compared.contract["signal"]
     seconds = signal["n_frames"] * signal["hop_length"] / signal["sample_rate"]
     facts = [
@@ -142,7 +143,7 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _learned(compared: Compared) -> Section:
+def _learned(compared: ComparedRun) -> Section:
     history = compared.history
     told = f"The loss went from {history['loss'].iloc[0]:.4g} to {history['loss'].iloc[-1]:.4g}"
     scored = [
@@ -168,21 +169,21 @@ def _learned(compared: Compared) -> Section:
     return Section("Learning", [Text(f"{told}."), *figures])
 
 
-def _heard_data(compared: Compared, around: Around) -> Section:
+def _heard_data(compared: ComparedRun, around: ReportContext) -> Section:
     """Return what the run learned from: classes, durations, folds."""
     try:
         data, year = _data(compared.path)
-        table = competition.read_train(data, year, compared.classes)
+        table = read_train(data, year, compared.classes)
         infos, failures = read_headers([str(path) for path in table["path"]], jobs=around.jobs)
         table = table[[info is not None for info in infos]].reset_index(drop=True)
         dealt = None
         if compared.fold is not None:
-            dealt = labels.folds(table, from_dict(Data, compared.recipe["data"]), compared.seed)
+            dealt = assign_folds(table, from_dict(Data, compared.recipe["data"]), compared.seed)
     except (BcsedError, OSError) as error:
         return Section("Data", [Text(f"The data that it learned from cannot be read now: {error}")])
     seconds = np.array([info.duration_s for info in infos if info is not None])
     taxa = {label: name.taxon for label, name in around.names.items() if name.taxon}
-    counts = dict(zip(compared.classes, map(int, labels.class_counts(table, compared.classes)), strict=True))
+    counts = dict(zip(compared.classes, map(int, class_counts(table, compared.classes)), strict=True))
     of_class = pd.Series(seconds).groupby(table["label"]).sum()
     lines = [
         (shown_name(name, around.names), taxa.get(name, ""), counts[name], float(of_class.get(name, 0.0)) / 60)
@@ -220,13 +221,13 @@ def _heard_data(compared: Compared, around: Around) -> Section:
     return found
 
 
-def _data(path: Path) -> tuple[Path, competition.Competition]:
-    told: dict[str, Any] = json.loads((path / runs.RUN).read_text(encoding="utf-8"))
+def _data(path: Path) -> tuple[Path, Competition]:
+    told: dict[str, Any] = json.loads((path / RUN).read_text(encoding="utf-8"))
     data = Path(str(told.get("data", "")))
-    return data, competition.detect(data)
+    return data, detect_competition(data)
 
 
-def _network(compared: Compared, classes: Sequence[str], around: Around) -> Ensemble | None:
+def _network(compared: ComparedRun, classes: Sequence[str], around: ReportContext) -> Ensemble | None:
     """Return the network to ask: the bundle given, else the run's own; None where its weights are gone."""
     if around.bundle is not None and set(classes) <= set(around.bundle.contract.classes):
         return from_bundles([around.bundle])
@@ -235,13 +236,15 @@ def _network(compared: Compared, classes: Sequence[str], around: Around) -> Ense
     try:
         import torch
 
-        trained = train.load(compared.path, compared.checkpoint)
-        return Ensemble((TorchListener(trained.network, trained.contract, torch.device("cpu")),), (1.0,))
+        trained = train.load_run(compared.path, compared.checkpoint)
+        return Ensemble((TorchBackend(trained.network, trained.contract, torch.device("cpu")),), (1.0,))
     except BcsedError:
         return None
 
 
-def _recordings(compared: Compared, answers: Answers, around: Around, row_s: int, *, given: bool) -> list[Recording]:
+def _recordings(
+    compared: ComparedRun, answers: Evaluation, around: ReportContext, row_s: int, *, given: bool
+) -> list[Recording]:
     """Return the recordings that were answered, with their places as far as they can be found."""
     whole = answers.kind == "clips"
     folder = None
@@ -251,9 +254,9 @@ def _recordings(compared: Compared, answers: Answers, around: Around, row_s: int
             folder = data / (year.audio_dir if whole else year.soundscapes_dir)
         except (BcsedError, OSError):
             pass
-    known = audio.find(around.recordings) if around.recordings else []
+    known = find_recordings(around.recordings) if around.recordings else []
     if folder is not None and not whole and folder.is_dir():
-        known += audio.find([folder])
+        known += find_recordings([folder])
     by_stem = {path.stem: path for path in known}
     found = []
     names = answers.ids if whole else answers.files

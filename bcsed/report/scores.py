@@ -12,23 +12,23 @@ import numpy as np
 import pandas as pd
 
 from .. import plot
-from ..audio import decode as audio
+from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
-from ..files import reading
+from ..files import read_errors
 from ..models import bundle as bundles
 from ..models.ensemble import Ensemble, from_bundles
 from ..predict import outputs
 from ..predict.outputs import read_members
 from ..predict.store import MANIFEST
 from ..scores import metrics, postprocess
-from ..scores import table as rows
 from ..scores.ablation import ablate
-from ..scores.detections.detect import Detection
-from ..scores.evaluation import Answers, read_truth
-from .evaluation import figure, judged
+from ..scores.detections.detect import DetectionSettings
+from ..scores.evaluation import Evaluation, read_truth
+from ..scores.table import check_table, read_parquet, read_table
+from .evaluation import evaluation_sections, figure
 from .page import Facts, Item, Section, Table, Text
 from .recordings import Recording, Viewer, in_time, row_length
-from .runs import Around
+from .runs import ReportContext
 
 _DRAWS = 500
 
@@ -64,8 +64,8 @@ def read(path: Path) -> Predicted:
         If it is not finished or damaged, or has no scores.
     """
     if path.is_file():
-        scores = rows.read(path)
-        rows.check(scores, where=str(path))
+        scores = read_table(path)
+        check_table(scores, where=str(path))
         return Predicted(path=path, manifest={}, scores=scores, places={}, members={})
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -76,31 +76,31 @@ def read(path: Path) -> Predicted:
     members = read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     places: dict[str, str] = {}
     if (path / outputs.SCORES).is_file():
-        table = rows.read_parquet(path / outputs.SCORES)
-        with reading(path / outputs.SCORES, "a table of scores"):
+        table = read_parquet(path / outputs.SCORES)
+        with read_errors(path / outputs.SCORES, "a table of scores"):
             stems = table["row_id"].astype(str).str.rpartition("_")[0]
             places = dict(zip(stems, table["recording"].astype(str), strict=True))
             scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
     elif (path / outputs.SUBMISSION).is_file():
-        scores = rows.read(path / outputs.SUBMISSION)
+        scores = read_table(path / outputs.SUBMISSION)
     elif members:
         weights = [float(model["weight"]) for model in models]
         scores = postprocess.combine(members, weights, kind=str(manifest["mean"]))
     else:
         raise DataError(f"{path} holds no score table; predict with --format submission or scores.")
     scores.columns = scores.columns.astype(str)
-    rows.check(scores, where=str(path))
+    check_table(scores, where=str(path))
     return Predicted(path=path, manifest=manifest, scores=scores, places=places, members=members)
 
 
-def section(found: Predicted, around: Around) -> Section:
+def section(found: Predicted, around: ReportContext) -> Section:
     """Return a prediction's part."""
     made = Section(f"Scores {found.path.resolve().name}", [Facts(_facts(found))])
     row_s = found.manifest.get("row_s") or row_length(list(map(str, found.scores.index)))
     classes = tuple(map(str, found.scores.columns))
     truth = None if around.truth is None else _truth(found, around.truth)
     if truth is not None:
-        made.sections += judged(_answers(truth, found.scores), around.names)
+        made.sections += evaluation_sections(_answers(truth, found.scores), around.names)
     else:
         made.sections.append(
             Section(
@@ -167,9 +167,9 @@ def _truth(found: Predicted, path: str | Path) -> pd.DataFrame:
     return known
 
 
-def _answers(truth: pd.DataFrame, scores: pd.DataFrame) -> Answers:
+def _answers(truth: pd.DataFrame, scores: pd.DataFrame) -> Evaluation:
     files = tuple(str(name).rpartition("_")[0] for name in truth.index)
-    return Answers(
+    return Evaluation(
         kind="rows",
         ids=tuple(map(str, truth.index)),
         files=files,
@@ -179,7 +179,7 @@ def _answers(truth: pd.DataFrame, scores: pd.DataFrame) -> Answers:
     )
 
 
-def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: Around) -> Section:
+def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: ReportContext) -> Section:
     """Return what the members are, how alike they are, and what each is worth."""
     models = found.manifest["models"]
     kept = list(found.members.values())
@@ -221,12 +221,12 @@ def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: Around) -> S
     return made
 
 
-def _worth(found: Predicted, truth: pd.DataFrame, around: Around) -> list[Item]:
+def _worth(found: Predicted, truth: pd.DataFrame, around: ReportContext) -> list[Item]:
     """Return what each step, member and mean is worth."""
     taxa = {label: name.taxon for label, name in around.names.items()}
     weights = [float(model["weight"]) for model in found.manifest["models"]]
     kind = str(found.manifest["mean"])
-    steps = postprocess.read_steps(found.manifest.get("post_processing") or postprocess.COMMON)
+    steps = postprocess.parse_stages(found.manifest.get("post_processing") or postprocess.COMMON)
     scores = postprocess.combine(found.members, weights, kind=kind, classes=list(found.scores.columns))
     rng = np.random.default_rng(0)
     try:
@@ -250,7 +250,7 @@ def _worth(found: Predicted, truth: pd.DataFrame, around: Around) -> list[Item]:
     ]
 
 
-def _network(found: Predicted, classes: Sequence[str], around: Around) -> Ensemble | None:
+def _network(found: Predicted, classes: Sequence[str], around: ReportContext) -> Ensemble | None:
     """Return the network to ask: the bundle given, else the first of the prediction's that is still there."""
     for model in [None, *found.manifest.get("models", ())]:
         try:
@@ -263,10 +263,10 @@ def _network(found: Predicted, classes: Sequence[str], around: Around) -> Ensemb
     return None
 
 
-def _detection(found: Predicted, classes: Sequence[str]) -> Detection:
+def _detection(found: Predicted, classes: Sequence[str]) -> DetectionSettings:
     told = found.manifest.get("detection", {})
     own = {name: value for name, value in told.get("thresholds", {}).items() if name in set(classes)}
-    return Detection(threshold=told.get("threshold", 0.5), thresholds=own)
+    return DetectionSettings(threshold=told.get("threshold", 0.5), thresholds=own)
 
 
 def _asked(found: Predicted, viewer: Viewer) -> list[str]:
@@ -276,11 +276,11 @@ def _asked(found: Predicted, viewer: Viewer) -> list[str]:
     return told
 
 
-def _recordings(found: Predicted, truth: pd.DataFrame | None, around: Around, row_s: int) -> list[Recording]:
+def _recordings(found: Predicted, truth: pd.DataFrame | None, around: ReportContext, row_s: int) -> list[Recording]:
     paths = {name: Path(path) for name, path in found.places.items()}
-    given = audio.find(around.recordings) if around.recordings else []
+    given = find_recordings(around.recordings) if around.recordings else []
     # What is named now counts more than where it once was.
-    paths |= {path.stem: path for path in given} | dict(zip(audio.names(given), given, strict=True))
+    paths |= {path.stem: path for path in given} | dict(zip(recording_names(given), given, strict=True))
     classes = list(found.scores.columns)
     values, ids = found.scores.to_numpy(np.float32), list(map(str, found.scores.index))
     known = None

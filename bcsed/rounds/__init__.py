@@ -13,6 +13,6 @@ Every step is whole or not there, so a plan that was killed goes on where it was
 """
 
 from .api import LEDGER, PLAN, line, run, students
-from .plan import PRESETS, QUESTIONS, Plan, Round, find
+from .plan import PRESETS, QUESTIONS, Plan, Round, find_plan
 
-__all__ = ["LEDGER", "PLAN", "PRESETS", "Plan", "QUESTIONS", "Round", "find", "line", "run", "students"]
+__all__ = ["LEDGER", "PLAN", "PRESETS", "Plan", "QUESTIONS", "Round", "find_plan", "line", "run", "students"]

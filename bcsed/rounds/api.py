@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import data as competition
 from ..analysis import compare
+from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
-from ..files import replacing, sweep, taken
+from ..files import atomic_write, is_occupied, remove_partial_files
 from ..models import bundle as bundles
 from ..models.bundle.bundle import Bundle
 from ..models.export import export
-from ..predict.blocks import Rows
+from ..predict.blocks import Windowing
 from ..scores import metrics
 from ..train import pseudolabels as pseudolabel
 from ..train.api import train
-from ..train.checkpoints import finished, load
+from ..train.checkpoints import finished, load_run
 from ..train.pseudolabels.table import Pseudolabels
 from .plan import Plan
 
@@ -73,7 +73,7 @@ def run(
         raise ConfigError("recordings and truth go together: what to score on, and its labels.")
     out, data = Path(out), Path(data)
     _claim(plan, out)
-    sweep(out)
+    remove_partial_files(out)
     ledger = _read_ledger(out)
     for number, each in enumerate(plan.rounds, 1):
         if number <= len(ledger):
@@ -86,7 +86,7 @@ def run(
             sealed = _student(plan, number, name, data, folder, labelled is not None, say, options)
             told.append(_describe(sealed, name, folder / name, recordings, truth))
         ledger.append({"round": number, "teacher": _teachers(labelled), **_counts(labelled), "students": told})
-        with replacing(out / LEDGER) as temporary:
+        with atomic_write(out / LEDGER) as temporary:
             temporary.write_text(json.dumps(ledger, indent=1) + "\n", encoding="utf-8")
         say(line(ledger[-1]))
     return ledger
@@ -123,9 +123,9 @@ def _claim(plan: Plan, out: Path) -> None:
             changed = next((key for key in told if earlier.get(key) != told[key]), "fields")
             raise DataError(f"{out} holds another plan (its {changed} differ); name another folder.")
         return
-    if taken(out):
+    if is_occupied(out):
         raise DataError(f"{out} holds other things; name a new folder for the rounds.")
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
@@ -155,18 +155,18 @@ def _label(plan: Plan, number: int, data: Path, out: Path, say: Say, progress: P
         return None
     path = out / f"round-{number}" / TABLE
     if path.is_file() and path.with_suffix(".json").is_file():
-        return pseudolabel.read(path)
+        return pseudolabel.read_pseudolabels(path)
     path.unlink(missing_ok=True)
     members = _members(plan, number, out)
-    year = competition.detect(data)
+    year = detect_competition(data)
     say(f"round {number}: {len(members)} networks label {data / year.soundscapes_dir}")
-    return pseudolabel.make(
+    return pseudolabel.make_pseudolabels(
         [member for member, _ in members],
         [data / year.soundscapes_dir],
         path,
         selection=each.selection(),
         weights=[weight for _, weight in members],
-        cut=Rows(row_s=year.row_s, windows=each.windows, stride_s=each.stride_s),
+        cut=Windowing(row_s=year.row_s, windows=each.windows, stride_s=each.stride_s),
         progress=lambda done, total: progress(f"label {number}", done, total),
     )
 
@@ -217,7 +217,7 @@ def _student(
     for left in sealed.parent.glob(f".{sealed.name}.*"):
         # What a kill during the sealing left behind.
         shutil.rmtree(left, ignore_errors=True)
-    trained = load(run_folder)
+    trained = load_run(run_folder)
     return export(
         trained.network,
         sealed,
@@ -239,7 +239,7 @@ def _describe(
     told = sealed.provenance["metrics"]
     auc, n_classes = told.get("row_auc", told.get("clip_auc")), told.get("row_classes", told.get("clip_classes"))
     if recordings is not None and truth is not None:
-        answers = compare.on_soundscapes(compare.read(sealed.path), recordings, truth, keep=folder)
+        answers = compare.evaluate_on_soundscapes(compare.read_run(sealed.path), recordings, truth, keep=folder)
         auc, n_classes = metrics.macro_auc(answers.truth, answers.scores)
     return {
         "name": name,

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import experiments as table
-from ..config.experiments import Experiment
+from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import at_least, check_types
 from ..errors import ConfigError
 from ..train.pseudolabels.selection import Selection
@@ -171,8 +170,8 @@ class Plan:
         }
         changes |= {key: value for key, value in given.items() if value is not None}
         # From the general to the particular: the plan's changes, the round's fields, the round's changes.
-        changes = table.read_changes(self.set) | changes | table.read_changes(each.set) | {"fit__seed": int(seed)}
-        made = table.find(base).vary(f"{base}-round-{number}", **changes)
+        changes = parse_changes(self.set) | changes | parse_changes(each.set) | {"fit__seed": int(seed)}
+        made = find_experiment(base).vary(f"{base}-round-{number}", **changes)
         if each.teacher and not made.pseudo.share > 0:
             raise ConfigError(f"round {number} has a teacher, but {base} injects nothing: give the round a share.")
         return made
@@ -216,7 +215,7 @@ PRESETS: Mapping[str, Callable[[], Plan]] = {
 QUESTIONS: Mapping[str, tuple[str, ...]] = {"teacher": ("teacher-small", "teacher-ensemble")}
 
 
-def find(
+def find_plan(
     name: str,
     changes: Sequence[str] = (),
     *,

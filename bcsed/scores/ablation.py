@@ -25,7 +25,7 @@ _MEANS = {"prob": "mean of probabilities", "logit": "mean of logits", "rank": "m
 def ablate(
     truth: pd.DataFrame,
     table: pd.DataFrame,
-    steps: Sequence[postprocess.Step] = (),
+    steps: Sequence[postprocess.Stage] = (),
     *,
     taxa: Mapping[str, str] | None = None,
     members: Mapping[str, pd.DataFrame] | None = None,
@@ -79,7 +79,7 @@ def ablate(
     _check_answers(truth, table)
     judge = _Judge(truth, table, n, rng)
     lines = [judge.line("table", "as it is", table)]
-    for part, line, changed in _stepped(table, postprocess.check_steps(steps), taxa):
+    for part, line, changed in _stepped(table, postprocess.check_stages(steps), taxa):
         lines.append(judge.line(part, line, changed))
     if members:
         for part, line, scores in _membered(members, weights, kind):
@@ -88,7 +88,7 @@ def ablate(
     return made
 
 
-def show(table: pd.DataFrame) -> str:
+def format_ablation(table: pd.DataFrame) -> str:
     """Return an ablation as lines for the terminal: a header, a line each, and what was scored."""
     cells = [["", "AUC", "classes", "gain", "95 %"]]
     for line in table.to_dict("records"):
@@ -119,7 +119,7 @@ class _Judge:
     def __init__(self, truth: pd.DataFrame, first: pd.DataFrame, n: int, rng: np.random.Generator) -> None:
         names = [row_id.rpartition("_")[0] for row_id in map(str, truth.index)]
         self._file_of, files = pd.factorize(np.array(names, object))
-        self._drawn = metrics.bootstrap_draws(len(files), n, rng=rng) if len(files) > 1 else None
+        self._drawn = metrics.bootstrap_weights(len(files), n, rng=rng) if len(files) > 1 else None
         self._truth, self._first = truth, first
         self._size = len(truth), len(files)
         # The first line on the classes of each other line: most answer all of them.
@@ -149,7 +149,7 @@ class _Judge:
             return nothing
         drawn = np.empty(0)
         if self._drawn is not None:
-            drawn = metrics.drawn_macro_auc(truth, scores, self._file_of, self._drawn)
+            drawn = metrics.bootstrap_macro_auc(truth, scores, self._file_of, self._drawn)
         return float(np.nanmean(areas)), int(np.isfinite(areas).sum()), drawn
 
 
@@ -163,7 +163,7 @@ def _check_answers(truth: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def _stepped(
-    table: pd.DataFrame, steps: tuple[postprocess.Step, ...], taxa: Mapping[str, str] | None
+    table: pd.DataFrame, steps: tuple[postprocess.Stage, ...], taxa: Mapping[str, str] | None
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
     told = [" ".join(step.spell()) for step in steps]
     for step, text in zip(steps, told, strict=True):

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import ConfigError, DataError
-from ..files import replacing
-from .metrics import align
-from .table import check
+from ..files import atomic_write
+from .metrics import align_tables
+from .table import check_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def calibrate(
     known, values = _pair(truth, scores)
     lines = []
     for k, name in enumerate(truth.columns):
-        found = threshold_at(known[:, k], values[:, k], precision=precision, support=support)
+        found = find_threshold(known[:, k], values[:, k], precision=precision, support=support)
         lines.append({"class": str(name), "n_positive": int(known[:, k].sum()), **found})
     table: pd.DataFrame = pd.DataFrame(lines)
     reached = table[table["threshold"].notna()]
@@ -110,7 +110,7 @@ def calibrate(
     )
 
 
-def threshold_at(known: npt.NDArray[Any], values: Floats, *, precision: float, support: int = 5) -> dict[str, Any]:
+def find_threshold(known: npt.NDArray[Any], values: Floats, *, precision: float, support: int = 5) -> dict[str, Any]:
     """Return the lowest threshold with a precision, and what it is worth there.
 
     Parameters
@@ -283,7 +283,7 @@ def _ece(bins: pd.DataFrame) -> float:
     return float((distance * filled["n"]).sum() / filled["n"].sum())
 
 
-def write(found: Calibration, path: str | Path) -> None:
+def write_thresholds(found: Calibration, path: str | Path) -> None:
     """Write the thresholds as JSON: by class, what they were made for, and which classes have none, and why.
 
     Raises
@@ -300,7 +300,7 @@ def write(found: Calibration, path: str | Path) -> None:
         "n_rows": found.n_rows,
         "expected_calibration_error": round(found.ece, 6),
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -344,8 +344,8 @@ def _pair(truth: pd.DataFrame, scores: pd.DataFrame) -> tuple[Floats, Floats]:
     lacking = [str(name) for name in truth.columns if name not in set(scores.columns)]
     if lacking:
         raise DataError(f"the scores lack {len(lacking)} of {truth.shape[1]} classes, {lacking[0]!r} first.")
-    paired = align(truth, scores.loc[scores.index.isin(truth.index), list(truth.columns)])
-    check(paired, where="the scores")
+    paired = align_tables(truth, scores.loc[scores.index.isin(truth.index), list(truth.columns)])
+    check_table(paired, where="the scores")
     known = truth.to_numpy(np.float64)
     if not np.isin(known, (0, 1)).all():
         raise DataError(f"truth must be 0 or 1, got {known[~np.isin(known, (0, 1))][0]:g}.")

@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import data as competition
+from ..data.label_files import read_soundscape_labels, truth_table
 from ..errors import DataError
-from ..files import reading, replacing
-from . import table as rows
+from ..files import atomic_write, read_errors
+from .table import check_table, read_table
 
 KINDS = {"rows": "soundscape rows", "clips": "held-out clips"}
 _ARRAYS = ("kind", "ids", "files", "classes", "truth", "scores")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class Evaluation:
     """The scores of N items and K classes, and what is true.
 
     Parameters
@@ -85,9 +85,9 @@ class Answers:
         return digest.hexdigest()
 
 
-def write_answers(path: str | Path, answers: Answers) -> None:
+def write_evaluation(path: str | Path, answers: Evaluation) -> None:
     """Write answers as npz, whole or not at all; errors as `bcsed.scores.table.replacing`."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
             kind=np.array(answers.kind),
@@ -99,7 +99,7 @@ def write_answers(path: str | Path, answers: Answers) -> None:
         )
 
 
-def read_answers(path: str | Path) -> Answers:
+def read_evaluation(path: str | Path) -> Evaluation:
     """Read what `write_answers`, or a training, has written.
 
     Raises
@@ -110,17 +110,17 @@ def read_answers(path: str | Path) -> Answers:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    with reading(path, "npz"), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+    with read_errors(path, "npz"), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
     lacking = [name for name in _ARRAYS if name not in names]
     if lacking:
         raise DataError(f"{path} holds no answers of bcsed: it lacks {', '.join(lacking)}.")
-    with reading(path, "npz"), np.load(path, allow_pickle=False) as stored:
+    with read_errors(path, "npz"), np.load(path, allow_pickle=False) as stored:
         found = {name: stored[name] for name in _ARRAYS}
         truth, scores = found["truth"].astype(np.uint8, casting="safe"), found["scores"].astype(np.float32)
         made = {name: tuple(map(str, found[name])) for name in ("ids", "files", "classes")}
     try:
-        return Answers(kind=str(found["kind"]), truth=truth, scores=scores, **made)
+        return Evaluation(kind=str(found["kind"]), truth=truth, scores=scores, **made)
     except DataError as error:
         raise DataError(f"{path} is damaged: {error}") from error
 
@@ -153,10 +153,10 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     with file.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" in header:
-        table = rows.read(file)
-        rows.check(table, where=str(file))
+        table = read_table(file)
+        check_table(table, where=str(file))
         lacking = [name for name in map(str, table.columns) if name not in classes]
         if lacking:
             raise DataError(f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes).")
         return table
-    return competition.truth_table(competition.read_soundscape_labels(file, classes), classes)
+    return truth_table(read_soundscape_labels(file, classes), classes)

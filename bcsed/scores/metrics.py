@@ -199,8 +199,8 @@ def bootstrap_auc(
     macro_auc(truth, scores)
     positive, values = _pair(truth, scores)
     file_of, names = pd.factorize(_files(truth, files))
-    drawn = bootstrap_draws(len(names), n, rng=rng)
-    means = drawn_macro_auc(positive, values, file_of, drawn)
+    drawn = bootstrap_weights(len(names), n, rng=rng)
+    means = bootstrap_macro_auc(positive, values, file_of, drawn)
     means = means[np.isfinite(means)]
     if not len(means):
         raise DataError(f"none of {n} draws of {len(names)} recordings could be scored; give more recordings.")
@@ -208,7 +208,7 @@ def bootstrap_auc(
     return float(low), float(high)
 
 
-def bootstrap_draws(n_files: int, n: int = 1000, *, rng: np.random.Generator) -> Floats:
+def bootstrap_weights(n_files: int, n: int = 1000, *, rng: np.random.Generator) -> Floats:
     """Draw recordings with replacement, as many as there are.
 
     Parameters
@@ -235,7 +235,7 @@ def bootstrap_draws(n_files: int, n: int = 1000, *, rng: np.random.Generator) ->
     return drawn
 
 
-def drawn_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.intp], drawn: Floats) -> Floats:
+def bootstrap_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.intp], drawn: Floats) -> Floats:
     """Return the macro AUC of each draw of recordings.
 
     Score tables that are drawn by the same `drawn` are paired: the difference of their results varies less
@@ -275,7 +275,7 @@ def drawn_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.intp], 
     return means
 
 
-def align(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def align_tables(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Return the scores in the order of the truth's rows and columns, paired by name.
 
     Raises
@@ -309,7 +309,7 @@ def _pair(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floats]:
     if isinstance(truth, pd.DataFrame) != isinstance(scores, pd.DataFrame):
         raise DataError("truth and scores must both be tables, which have names, or both arrays.")
     if isinstance(truth, pd.DataFrame) and isinstance(scores, pd.DataFrame):
-        scores = align(truth, scores)
+        scores = align_tables(truth, scores)
     try:
         known, values = np.asarray(truth, np.float64), np.asarray(scores, np.float64)
     except (ValueError, TypeError) as error:

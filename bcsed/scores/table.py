@@ -20,9 +20,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
-from ..files import reading
-from ..files import replacing as replacing
-from . import checks as symptoms
+from ..files import atomic_write, read_errors
+from .checks.api import check
+from .checks.finding import ERROR
+from .checks.ids import parse_row_ids
+from .checks.values import find_broadcast
 
 ROW_ID = "{stem}_{end}"
 
@@ -40,7 +42,7 @@ def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: i
     return [form.format(stem=stem, end=(row + 1) * row_s) for row in range(first_row, first_row + n_rows)]
 
 
-def make(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]) -> pd.DataFrame:
+def make_table(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]) -> pd.DataFrame:
     """Make a score table.
 
     Parameters
@@ -58,7 +60,7 @@ def make(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.floa
     return table
 
 
-def check(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
+def check_table(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
     """Refuse a table that would be scored wrongly, or not at all.
 
     Parameters
@@ -110,7 +112,7 @@ def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
     DataError
         If it is not `form`, whatever is wrong with it.
     """
-    with reading(path, form):
+    with read_errors(path, form):
         table: pd.DataFrame = pd.read_parquet(path)
         if table.index.name is not None:
             table = table.reset_index()
@@ -125,11 +127,11 @@ def broadcast_recordings(table: pd.DataFrame) -> list[str]:
     That is the mark of one window's answer given to all rows of its file, a fault that cost the
     post-mortem's author his second round of pseudolabels.
     """
-    where = symptoms.places(table.index)
-    return [where.stems[place] for place in symptoms.broadcast(where, table.to_numpy())]
+    where = parse_row_ids(table.index)
+    return [where.stems[place] for place in find_broadcast(where, table.to_numpy())]
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path) -> pd.DataFrame:
     """Read a wide CSV of ``row_id`` and one column per class; class names stay text.
 
     Raises
@@ -178,17 +180,17 @@ def write_submission(
     """
     classes = None
     if sample_submission is not None:
-        classes = [str(name) for name in read(sample_submission).columns]
-    with submission(path, classes, constant=constant) as add:
+        classes = [str(name) for name in read_table(sample_submission).columns]
+    with open_submission(path, classes, constant=constant) as add:
         add(table)
-        for finding in symptoms.examine(table, classes=classes, silent=constant):
+        for finding in check(table, classes=classes, silent=constant):
             # What makes it unfit is refused; the rest is for the user to judge.
-            if finding.severity == symptoms.ILL and finding.name != "broadcast":
+            if finding.severity == ERROR and finding.name != "broadcast":
                 _log.warning("the submission: %s", finding.sentence)
 
 
 @contextmanager
-def submission(
+def open_submission(
     path: str | Path, classes: Sequence[str] | None = None, *, constant: Collection[str] = ()
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Give a function that adds recordings' rows to a ``submission.csv``, written whole or not at all.
@@ -207,12 +209,12 @@ def submission(
         If a table fails `check`, no row came, or a recording's rows are all identical.
     """
     same: list[str] = []
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
 
             def add(table: pd.DataFrame) -> None:
                 nonlocal classes
-                check(table, classes, where="the submission")
+                check_table(table, classes, where="the submission")
                 begun, classes = classes is not None and stream.tell() > 0, list(map(str, table.columns))
                 table.to_csv(stream, index_label="row_id", header=not begun, lineterminator="\n")
                 same.extend(broadcast_recordings(table))

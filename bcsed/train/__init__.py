@@ -1,9 +1,9 @@
 """Train a network and keep it in a run's folder."""
 
 from .api import train
-from .checkpoints import Trained, finished, load
-from .data import Prepared, prepare
-from .distributed import Processes
-from .schedule import rate
+from .checkpoints import Trained, finished, load_run
+from .data import TrainingData, prepare_data
+from .distributed import Distributed
+from .schedule import learning_rate
 
-__all__ = ["Prepared", "Processes", "Trained", "finished", "load", "prepare", "rate", "train"]
+__all__ = ["TrainingData", "Distributed", "Trained", "finished", "load_run", "prepare_data", "learning_rate", "train"]

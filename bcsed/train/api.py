@@ -12,13 +12,13 @@ import torch
 
 from ..config.contract import Contract
 from ..config.experiments import Experiment
-from ..data import labels
-from ..files import replacing, sweep
-from ..models import pretrained as transfer
+from ..data.labels import class_priors
+from ..files import atomic_write, remove_partial_files
 from ..models.network import SedNet
-from . import checkpoints as runs
-from .data import Prepared, prepare
-from .distributed import together
+from ..models.pretrained import LoadReport, load_pretrained
+from .checkpoints import RUN, SKIPPED, START, describe_run, require_new_run, state_to_resume, write_json
+from .data import TrainingData, prepare_data
+from .distributed import join_processes
 from .loop import Loop, Options, Progress
 
 
@@ -97,12 +97,12 @@ def train(
     """
     out = Path(out)
     stop_at = math.inf if stop_after_min is None else time.monotonic() + 60.0 * stop_after_min
-    with together(device) as processes:
+    with join_processes(device) as processes:
         processes.check(experiment.fit.batch_size)
         if processes.first:
-            runs.claim(out, resume=resume)
-            sweep(out)
-        ready = prepare(
+            require_new_run(out, resume=resume)
+            remove_partial_files(out)
+        ready = prepare_data(
             experiment,
             data,
             fold=fold,
@@ -113,7 +113,7 @@ def train(
             cache_gb=cache_gb / 2,
         )
         contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes, groups=ready.groups)
-        description = runs.describe(
+        description = describe_run(
             experiment,
             contract,
             fold=fold,
@@ -121,10 +121,10 @@ def train(
             start=_start(experiment, pretrained),
             clips=ready.clips_sha256,
             n_clips=len(ready.recordings),
-            priors=labels.class_priors(ready.targets),
+            priors=class_priors(ready.targets),
             sources=ready.sources,
         )
-        state = runs.state_to_resume(out, description) if resume else None
+        state = state_to_resume(out, description) if resume else None
         place = processes.device
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.fit.seed)
@@ -149,7 +149,7 @@ def _network(
     pretrained: str | Path | None,
     key_map: Mapping[str, str] | None,
     allow_mismatch: bool,
-) -> tuple[SedNet, transfer.Report | None]:
+) -> tuple[SedNet, LoadReport | None]:
     """Build the network with its first weights; a run that goes on brings its own."""
     fresh = state is None
     network = SedNet(
@@ -163,23 +163,23 @@ def _network(
     )
     if pretrained is None or not fresh:
         return network, None
-    return network, transfer.load(
+    return network, load_pretrained(
         network, pretrained, contract=contract, key_map=key_map, allow_mismatch=allow_mismatch
     )
 
 
 def _begin(
-    out: Path, description: Mapping[str, object], ready: Prepared, report: transfer.Report | None, *, resume: bool
+    out: Path, description: Mapping[str, object], ready: TrainingData, report: LoadReport | None, *, resume: bool
 ) -> None:
     """Write what a run's folder begins with; only now, so that a network that cannot be had leaves none behind."""
     if not resume:
-        runs.write_json(out / runs.RUN, description)
+        write_json(out / RUN, description)
     if report is not None:
-        with replacing(out / runs.START) as temporary:
+        with atomic_write(out / START) as temporary:
             temporary.write_text(f"{report.summary()}\n", encoding="utf-8")
     if ready.skipped:
         listed = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
-        with replacing(out / runs.SKIPPED) as temporary:
+        with atomic_write(out / SKIPPED) as temporary:
             listed.to_csv(temporary, index=False)
 
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import torch
 
-from ..config.recipe import Augment, Inject
+from ..config.recipe import Augment, Injection
 
 # Coarse dropout cuts the window into a grid of this many cells a side.
 _GRID = 8
 
 
-class Heard(NamedTuple):
+class WaveBatch(NamedTuple):
     """What the clips of a batch sound like, and what is known of them.
 
     Parameters
@@ -54,10 +54,10 @@ class Excerpts(NamedTuple):
     weights: torch.Tensor
 
 
-Mix = Callable[[Heard, torch.Generator], Heard]
+Mix = Callable[[WaveBatch, torch.Generator], WaveBatch]
 
 
-def unmixed(heard: Heard, generator: torch.Generator) -> Heard:  # noqa: ARG001
+def unmixed(heard: WaveBatch, generator: torch.Generator) -> WaveBatch:  # noqa: ARG001
     """Return the batch as it is."""
     return heard
 
@@ -80,7 +80,7 @@ class Sumix:
     draw: tuple[int, ...] = (0, 1, 1, 2)
     min_gain: tuple[float, ...] = (0.3, 0.5)
 
-    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
         passes = self.draw[_index(len(self.draw), generator)]
         lowest = self.min_gain[0] if passes == 1 else self.min_gain[1]
@@ -89,7 +89,7 @@ class Sumix:
         return heard
 
     @staticmethod
-    def _once(heard: Heard, lowest: float, generator: torch.Generator) -> Heard:
+    def _once(heard: WaveBatch, lowest: float, generator: torch.Generator) -> WaveBatch:
         B, device = len(heard.waves), heard.waves.device
         other = _partners(B, generator, device)
         gains = lowest + (1.0 - lowest) * torch.rand(2, B, 1, generator=generator, device=device)
@@ -97,7 +97,7 @@ class Sumix:
         # Silence stays silence.
         mixed = mixed / mixed.abs().amax(1, keepdim=True).clamp_min(1e-8)
         labels = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
-        return Heard(mixed, *labels, join_vectors(heard.vectors, heard.vectors[other], gains[0], gains[1]))
+        return WaveBatch(mixed, *labels, join_vectors(heard.vectors, heard.vectors[other], gains[0], gains[1]))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Mixup:
 
     p: float = 0.5
 
-    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
         B, device = len(heard.waves), heard.waves.device
         other = _partners(B, generator, device)
@@ -120,7 +120,7 @@ class Mixup:
         half = torch.full((B, 1), 0.5, device=device)
         targets, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
         vectors = join_vectors(heard.vectors, heard.vectors[other], half, half)
-        mixed = Heard(0.5 * heard.waves + 0.5 * heard.waves[other], targets, weights, vectors)
+        mixed = WaveBatch(0.5 * heard.waves + 0.5 * heard.waves[other], targets, weights, vectors)
         return _where(chosen, mixed, heard)
 
 
@@ -138,7 +138,7 @@ class CutMix:
 
     p: float = 0.5
 
-    def __call__(self, heard: Heard, generator: torch.Generator) -> Heard:
+    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
         (B, n), device = heard.waves.shape, heard.waves.device
         other = _partners(B, generator, device)
@@ -152,7 +152,7 @@ class CutMix:
         targets = (1.0 - share) * heard.targets + share * heard.targets[other]
         _, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
         vectors = join_vectors(heard.vectors, heard.vectors[other], 1.0 - share, share)
-        return _where(draw[0] < self.p, Heard(waves, targets, weights, vectors), heard)
+        return _where(draw[0] < self.p, WaveBatch(waves, targets, weights, vectors), heard)
 
 
 def join_labels(
@@ -194,10 +194,10 @@ class Injector:
         Join labels as t + s * (1 - t), as in-situ pseudolabels are, rather than by maximum.
     """
 
-    inject: Inject
+    inject: Injection
     union: bool = False
 
-    def __call__(self, heard: Heard, excerpts: Excerpts, generator: torch.Generator) -> Heard:
+    def __call__(self, heard: WaveBatch, excerpts: Excerpts, generator: torch.Generator) -> WaveBatch:
         """Return the batch with the excerpts in it; samples without one are as they were."""
         if not len(excerpts.places):
             return heard
@@ -218,7 +218,7 @@ class Injector:
         vectors = heard.vectors
         if mode == "substitute":
             vectors = vectors.index_copy(0, at, torch.zeros_like(vectors[at]))
-        return Heard(
+        return WaveBatch(
             heard.waves.index_copy(0, at, mixed.to(heard.waves.dtype)),
             heard.targets.index_copy(0, at, targets),
             heard.weights.index_copy(0, at, weights),
@@ -375,9 +375,9 @@ def _partners(B: int, generator: torch.Generator, device: torch.device) -> torch
     return torch.randperm(B, generator=generator, device=device)
 
 
-def _where(chosen: torch.Tensor, first: Heard, second: Heard) -> Heard:
+def _where(chosen: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveBatch:
     """Take each sample from the first batch where it is chosen, (B, 1), else from the second."""
-    return Heard(*(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True)))
+    return WaveBatch(*(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True)))
 
 
 def _rms(waves: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from ..config.contract import Contract, with_later
 from ..config.experiments import GROUPS, Experiment
 from ..config.strict import from_dict, to_dict
 from ..errors import ConfigError, DataError
-from ..files import reading, replacing, taken
+from ..files import atomic_write, is_occupied, read_errors
 from ..models.network import SedNet
 
 RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
@@ -58,7 +58,7 @@ class Trained:
     provenance: Mapping[str, Any]
 
 
-def describe(
+def describe_run(
     experiment: Experiment,
     contract: Contract,
     *,
@@ -87,7 +87,7 @@ def describe(
     }
 
 
-def claim(out: Path, *, resume: bool) -> None:
+def require_new_run(out: Path, *, resume: bool) -> None:
     """Refuse a folder in which a training cannot begin or, with `resume`, cannot go on.
 
     Raises
@@ -97,7 +97,7 @@ def claim(out: Path, *, resume: bool) -> None:
     """
     if resume and not (out / RUN).is_file():
         raise DataError(f"{out} holds no run to resume ({RUN} is missing).")
-    if not resume and taken(out):
+    if not resume and is_occupied(out):
         raise DataError(f"{out} is already there; continue it with --resume, or name a new folder.")
 
 
@@ -121,7 +121,7 @@ def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         torch.save(dict(state), temporary)
 
 
@@ -133,7 +133,7 @@ def load_state(file: Path) -> dict[str, Any]:
     DataError
         If it is damaged.
     """
-    with reading(file, "a checkpoint of bcsed"):
+    with read_errors(file, "a checkpoint of bcsed"):
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
@@ -147,7 +147,7 @@ def finished(out: str | Path) -> bool:
     return bool(state["epoch"] >= _read_json(out / RUN)["recipe"]["fit"]["epochs"])
 
 
-def load(run: str | Path, checkpoint: str | None = None) -> Trained:
+def load_run(run: str | Path, checkpoint: str | None = None) -> Trained:
     """Return the network of a run.
 
     Parameters
@@ -192,7 +192,7 @@ def load(run: str | Path, checkpoint: str | None = None) -> Trained:
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

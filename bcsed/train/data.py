@@ -13,18 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import data as competition
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo
 from ..config.experiments import Experiment
-from ..config.recipe import Inject
-from ..data import head_groups as groups
-from ..data import labels
+from ..config.recipe import Injection
+from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
+from ..data.head_groups import group_by_frequency, group_by_taxon
+from ..data.label_files import read_train
+from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..models.bundle.manifest import sha256
-from . import soundscapes as places
 from .dataset.clips import read_headers
 from .dataset.embeddings import Embeddings, read_embeddings
-from .dataset.excerpts import Source
+from .dataset.excerpts import ExcerptSampler
+from .soundscapes import injectors, labelled_source, split_soundscapes
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _LISTED = ("filename", "label", "secondary")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class TrainingData:
     """A training's data, read and checked before the first step.
 
     Parameters
@@ -74,7 +75,7 @@ class Prepared:
 
     classes: tuple[str, ...]
     groups: tuple[int, ...] = ()
-    recordings: list[audio.Info]
+    recordings: list[AudioInfo]
     names: list[str]
     originals: list[str]
     marks: list[tuple[float, ...]]
@@ -84,18 +85,18 @@ class Prepared:
     own: npt.NDArray[np.int64]
     train_rows: npt.NDArray[np.int64]
     valid_rows: npt.NDArray[np.int64]
-    labelled: Source | None = None
-    injectors: tuple[tuple[Source, Inject], ...] = ()
+    labelled: ExcerptSampler | None = None
+    injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
     teacher: Embeddings | None = None
-    soundscapes: list[audio.Info]
+    soundscapes: list[AudioInfo]
     row_truth: pd.DataFrame
     clips_sha256: str
     sources: dict[str, Any]
     skipped: dict[str, str]
-    year: competition.Competition
+    year: Competition
 
 
-def prepare(
+def prepare_data(
     experiment: Experiment,
     data: str | Path,
     *,
@@ -106,7 +107,7 @@ def prepare(
     jobs: int = 4,
     cache_gb: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
-) -> Prepared:
+) -> TrainingData:
     """Read labels and headers, and divide clips and soundscapes into those learned from and those held out.
 
     Raises
@@ -122,28 +123,28 @@ def prepare(
         raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
     _check_files(experiment, pseudolabels, teacher)
     data = Path(data)
-    year = competition.detect(data)
-    classes = competition.class_list(data, year)
+    year = detect_competition(data)
+    classes = read_class_list(data, year)
     table, infos, skipped = _clips(data, year, classes, on_error, jobs, progress)
     # Whoever holds nothing out needs no folds, however few clips there are.
-    everything = np.full(len(table), labels.NEVER_HELD_OUT)
-    fold_of = everything if fold is None else labels.folds(table, experiment.data, experiment.fit.seed)
-    targets, weights = labels.targets(table, classes, experiment.data)
+    everything = np.full(len(table), NEVER_HELD_OUT)
+    fold_of = everything if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
+    targets, weights = make_targets(table, classes, experiment.data)
     column = {name: place for place, name in enumerate(classes)}
     own = np.array([column[name] for name in table["label"]], np.int64)
-    land = places.divide(data, year, classes, experiment.data, fold)
-    labelled = places.labelled_source(land, data, year, classes, experiment, cache_gb)
-    injectors, told = places.injectors(land, labelled, data, year, classes, experiment, pseudolabels, cache_gb)
+    land = split_soundscapes(data, year, classes, experiment.data, fold)
+    labelled = labelled_source(land, data, year, classes, experiment, cache_gb)
+    injected, told = injectors(land, labelled, data, year, classes, experiment, pseudolabels, cache_gb)
     embeddings = read_embeddings(teacher, list(table["filename"]), experiment.signal) if teacher else None
     if embeddings is not None and teacher is not None:
         level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
         _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
         told["teacher"] = {"sha256": sha256(Path(teacher)), "clips": embeddings.n_known}
-    rows = labels.training_rows(table, fold_of, fold, experiment.data)
+    rows = training_rows(table, fold_of, fold, experiment.data)
     if labelled is not None:
         told["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[len(table) + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
-    return Prepared(
+    return TrainingData(
         classes=classes,
         groups=_groups(experiment, data, year, table, classes),
         recordings=infos,
@@ -155,9 +156,9 @@ def prepare(
         truth=np.eye(len(classes), dtype=np.float32)[own],
         own=own,
         train_rows=rows,
-        valid_rows=labels.validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
+        valid_rows=validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
         labelled=labelled,
-        injectors=injectors,
+        injectors=injected,
         teacher=embeddings,
         soundscapes=land.valid,
         row_truth=land.truth,
@@ -190,14 +191,14 @@ def _check_files(experiment: Experiment, pseudolabels: object, teacher: object) 
 
 def _clips(
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     classes: Sequence[str],
     on_error: str,
     jobs: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[pd.DataFrame, list[audio.Info], dict[str, str]]:
+) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str]]:
     """Return the clips that can be read, their headers, and why others cannot."""
-    table = competition.read_train(data, year, classes)
+    table = read_train(data, year, classes)
     infos, failures = read_headers([str(path) for path in table["path"]], jobs=jobs, progress=progress)
     if failures and on_error == "stop":
         first = next(iter(failures.values()))
@@ -214,14 +215,14 @@ def _clips(
 def _groups(
     experiment: Experiment,
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     table: pd.DataFrame,
     classes: Sequence[str],
 ) -> tuple[int, ...]:
     if experiment.net.heads == "taxon":
-        return groups.by_taxon(classes, competition.taxa(data, year))
+        return group_by_taxon(classes, read_taxa(data, year))
     if experiment.net.heads == "frequency":
-        return groups.by_frequency(labels.class_counts(table, classes))
+        return group_by_frequency(class_counts(table, classes))
     return ()
 
 

@@ -19,7 +19,7 @@ from ..errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Processes:
+class Distributed:
     """Which process of those that train together is running here.
 
     Parameters
@@ -61,7 +61,7 @@ class Processes:
 
 
 @contextmanager
-def together(device: str | None) -> Iterator[Processes]:
+def join_processes(device: str | None) -> Iterator[Distributed]:
     """Join the processes that torchrun started, or stand alone.
 
     Parameters
@@ -72,7 +72,7 @@ def together(device: str | None) -> Iterator[Processes]:
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Processes(0, 1, torch.device(kind))
+        yield Distributed(0, 1, torch.device(kind))
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
@@ -81,6 +81,6 @@ def together(device: str | None) -> Iterator[Processes]:
     # The others wait while the first validates, which may take long.
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=4))
     try:
-        yield Processes(rank, size, place)
+        yield Distributed(rank, size, place)
     finally:
         dist.destroy_process_group()

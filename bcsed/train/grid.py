@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config.diff import differs
+from ..config.diff import describe_difference
 from ..config.experiments import GROUPS, Experiment
 from ..config.strict import to_dict
 from ..errors import ConfigError, DataError
-from . import checkpoints as runs
 from .api import train as run_training
+from .checkpoints import RUN, finished
 
 
-def run_named(
+def train_grid(
     experiments: Sequence[Experiment],
     data: str | Path,
     out: str | Path,
@@ -70,10 +70,10 @@ def run_named(
     if doubled:
         raise ConfigError(f"two trainings would share the folder {doubled[0]}; name each experiment and seed once.")
     for number, (experiment, folder) in enumerate(planned, 1):
-        begun = (folder / runs.RUN).is_file()
+        begun = (folder / RUN).is_file()
         if begun:
             _check_same(folder, experiment, fold)
-        if begun and runs.finished(folder):
+        if begun and finished(folder):
             continue
         if begin is not None:
             begin(folder, number, len(planned))
@@ -83,13 +83,13 @@ def run_named(
 
 def _check_same(folder: Path, experiment: Experiment, fold: int | None) -> None:
     """Refuse a folder whose run is not the one that is asked for now."""
-    file = folder / runs.RUN
+    file = folder / RUN
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         earlier, earlier_fold = told["recipe"], told["fold"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
-    found = differs(earlier, {name: to_dict(getattr(experiment, name)) for name in GROUPS})
+    found = describe_difference(earlier, {name: to_dict(getattr(experiment, name)) for name in GROUPS})
     if earlier_fold != fold:
         found = f"fold: {earlier_fold} -> {fold}"
     if found:

@@ -19,24 +19,23 @@ from ..audio.spectrogram import LogMel
 from ..config.contract import Contract
 from ..config.experiments import Experiment
 from ..errors import DataError
-from ..files import replacing
+from ..files import atomic_write
 from ..models.network import SedNet, pool
 from ..plot.figures import learning_curves
-from ..scores.evaluation import Answers, write_answers
-from . import augment
-from . import checkpoints as runs
-from .augment import Excerpts, Heard, Injector
-from .data import Prepared
-from .dataset.batches import Batch, Feed, batches, epoch_order
-from .dataset.clips import Clips
-from .distributed import Processes
+from ..scores.evaluation import Evaluation, write_evaluation
+from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, from_config
+from .checkpoints import ANSWERS, BEST, LAST, METRICS, PLOT, save_state
+from .data import TrainingData
+from .dataset.batches import Batch, BatchInputs, batches, epoch_order
+from .dataset.clips import ClipReader
+from .distributed import Distributed
 from .losses import cosine_distance, criterion
-from .schedule import rate
+from .schedule import learning_rate
 from .validate import measure, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
-Mix = tuple[augment.Mix, augment.Noise, augment.Masks]
+Augmentations = tuple[Mix, Noise, Masks]
 
 
 class Student(torch.nn.Module):
@@ -91,16 +90,18 @@ class Loop:
         self,
         experiment: Experiment,
         contract: Contract,
-        ready: Prepared,
+        ready: TrainingData,
         network: SedNet,
-        processes: Processes,
+        processes: Distributed,
         options: Options,
     ) -> None:
         self.experiment, self.contract, self.ready, self.fit = experiment, contract, ready, experiment.fit
         self.processes, self.options, self.out = processes, options, options.out
         self.device, self.network = processes.device, network
-        clips = Clips(ready.recordings, experiment.signal, experiment.data, options.cache_gb, ready.marks)
-        self.feed = Feed(clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher)
+        clips = ClipReader(ready.recordings, experiment.signal, experiment.data, options.cache_gb, ready.marks)
+        self.feed = BatchInputs(
+            clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher
+        )
         in_situ = experiment.data.pseudo_source == "in_situ"
         self.injectors = [Injector(inject, union=in_situ and source.pseudo) for source, inject in ready.injectors]
         self.labels_itself = [in_situ and source.pseudo for source, _ in ready.injectors]
@@ -136,7 +137,7 @@ class Loop:
         saved = time.monotonic()
         while self.epoch < self.fit.epochs and not self._out_of_time():
             began = time.monotonic()
-            mix = augment.from_config(self.experiment.augment, self.experiment.signal.top_db, self.epoch)
+            mix = from_config(self.experiment.augment, self.experiment.signal.top_db, self.epoch)
             feed = batches(
                 self.feed,
                 self._order(self.epoch),
@@ -159,7 +160,7 @@ class Loop:
                 stop = self._out_of_time()
                 late = time.monotonic() - saved > 60.0 * self.options.checkpoint_min
                 if (late or stop) and self.processes.first:
-                    self._save(runs.LAST)
+                    self._save(LAST)
                     saved = time.monotonic()
                 if stop:
                     self.processes.wait()
@@ -179,7 +180,7 @@ class Loop:
     def _order(self, epoch: int) -> Any:
         return epoch_order(self.ready.train_rows, self.fit.seed, epoch, own=self.ready.own, data=self.experiment.data)
 
-    def _learn(self, batch: Batch, mix: Mix) -> float:
+    def _learn(self, batch: Batch, mix: Augmentations) -> float:
         """Take one step and return its loss."""
         # All of a step's randomness follows from its place, so a resumed run draws the same.
         place = [self.fit.seed, self.epoch, 3, self.step, *((self.processes.rank,) if self.processes.rank else ())]
@@ -188,9 +189,9 @@ class Loop:
         torch.manual_seed(int(seeds[1]))
         with torch.no_grad():
             heard, db = self._hear(batch, mix, generator)
-        learning_rate = rate(self.fit, self.epoch + self.step / self.n_steps)
+        rate = learning_rate(self.fit, self.epoch + self.step / self.n_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
             what, when, embedding = self.trained(db)
@@ -214,10 +215,12 @@ class Loop:
             self.average.update_parameters(self.network)
         return value
 
-    def _hear(self, batch: Batch, mix: Mix, generator: torch.Generator) -> tuple[Heard, torch.Tensor]:
+    def _hear(self, batch: Batch, mix: Augmentations, generator: torch.Generator) -> tuple[WaveBatch, torch.Tensor]:
         """Mix, inject and disturb a batch; return it and its dB windows (B, F, T)."""
         mixing, noise, masks = mix
-        heard = mixing(Heard(*map(self._move, (batch.waves, batch.targets, batch.weights, batch.vectors))), generator)
+        heard = mixing(
+            WaveBatch(*map(self._move, (batch.waves, batch.targets, batch.weights, batch.vectors))), generator
+        )
         for inject, excerpts, itself in zip(self.injectors, batch.excerpts, self.labels_itself, strict=True):
             brought = Excerpts(*map(self._move, excerpts))
             heard = inject(heard, self._label(brought) if itself else brought, generator)
@@ -261,7 +264,7 @@ class Loop:
         chosen = values.get("row_auc", values.get("clip_auc"))
         # A NaN is better than nothing, and worse than any number.
         score = -math.inf if chosen is None or math.isnan(chosen) else chosen
-        improved = chosen is not None and (score > self.best or not (self.out / runs.BEST).is_file())
+        improved = chosen is not None and (score > self.best or not (self.out / BEST).is_file())
         self.best = max(self.best, score)
         values["best"] = float(improved)
         values["seconds"] = seconds
@@ -269,16 +272,16 @@ class Loop:
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         if answers:
             # Rows of soundscapes, where there are any: they are what is submitted.
-            write_answers(self.out / runs.ANSWERS.format("last"), answers[-1])
+            write_evaluation(self.out / ANSWERS.format("last"), answers[-1])
         if improved:
-            write_answers(self.out / runs.ANSWERS.format("best"), answers[-1])
-            self._save(runs.BEST)
+            write_evaluation(self.out / ANSWERS.format("best"), answers[-1])
+            self._save(BEST)
         self._report()
         # Last: a run killed before it does this epoch's end again, and one killed after it has everything.
-        self._save(runs.LAST)
+        self._save(LAST)
         self.processes.wait()
 
-    def _validate(self) -> list[Answers]:
+    def _validate(self) -> list[Evaluation]:
         network = self.kept
         network.eval()
         found = []
@@ -311,9 +314,9 @@ class Loop:
 
     def _report(self) -> None:
         table = pd.DataFrame(self.history)
-        with replacing(self.out / runs.METRICS) as temporary:
+        with atomic_write(self.out / METRICS) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
-        with replacing(self.out / runs.PLOT) as temporary:
+        with atomic_write(self.out / PLOT) as temporary:
             learning_curves(table, temporary, title=self.experiment.name)
 
     def _save(self, name: str) -> None:
@@ -322,7 +325,7 @@ class Loop:
             "epoch": self.epoch,
             "metrics": self.history[-1] if self.history else {},
         }
-        if name == runs.LAST:
+        if name == LAST:
             state |= {
                 "raw": self.student.state_dict(),
                 "averaged": 0 if self.average is None else int(self.average.n_averaged),
@@ -333,7 +336,7 @@ class Loop:
                 "best": self.best,
                 "history": self.history,
             }
-        runs.save_state(self.out / name, state)
+        save_state(self.out / name, state)
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Take up the state of a checkpoint."""

@@ -7,7 +7,7 @@ import math
 from ..config.recipe import Fit
 
 
-def rate(fit: Fit, progress: float) -> float:
+def learning_rate(fit: Fit, progress: float) -> float:
     """Return the learning rate after `progress` epochs.
 
     Linear from `lr_start` to `lr` over the warm-up; then cosine cycles of `cycle_epochs` from a peak to

@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import data as competition
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo, find_recordings, read_info
 from ..config.experiments import Experiment
-from ..config.recipe import Data, Inject
-from ..data import labels
+from ..config.recipe import Data, Injection
+from ..data.competitions import Competition, parse_recording_name
+from ..data.label_files import read_soundscape_labels, truth_table
+from ..data.labels import assign_site_folds
 from ..errors import DataError
 from . import pseudolabels as pseudolabel
 from .dataset.clips import read_headers
-from .dataset.excerpts import Source, in_situ
+from .dataset.excerpts import ExcerptSampler, online_labels
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Land:
+class SoundscapeSplit:
     """Which soundscapes are for what.
 
     Parameters
@@ -46,14 +47,16 @@ class Land:
         Sites that are held out whole.
     """
 
-    valid: list[audio.Info] = field(default_factory=list)
+    valid: list[AudioInfo] = field(default_factory=list)
     truth: pd.DataFrame = field(default_factory=pd.DataFrame)
     train: pd.DataFrame = field(default_factory=pd.DataFrame)
     labelled: frozenset[str] = frozenset()
     sites: frozenset[str] = frozenset()
 
 
-def divide(data: Path, year: competition.Competition, classes: Sequence[str], settings: Data, fold: int | None) -> Land:
+def split_soundscapes(
+    data: Path, year: Competition, classes: Sequence[str], settings: Data, fold: int | None
+) -> SoundscapeSplit:
     """Divide labelled soundscapes into those that validate and those that are learned from.
 
     Raises
@@ -68,8 +71,8 @@ def divide(data: Path, year: competition.Competition, classes: Sequence[str], se
                 f"{data} has no labelled soundscapes, which data__soundscapes={settings.soundscapes} learns from; "
                 "set it to validate."
             )
-        return Land()
-    told = competition.read_soundscape_labels(file, classes)
+        return SoundscapeSplit()
+    told = read_soundscape_labels(file, classes)
     names = list(dict.fromkeys(told["filename"]))
     there = {name for name in names if (data / year.soundscapes_dir / name).is_file()}
     if len(there) < len(names):
@@ -78,16 +81,16 @@ def divide(data: Path, year: competition.Competition, classes: Sequence[str], se
     site = told["filename"].map(lambda name: site_of(name, year))
     held = frozenset[str]()
     if settings.soundscapes == "split" and fold is not None:
-        dealt = labels.site_folds(list(site), settings.n_folds)
+        dealt = assign_site_folds(list(site), settings.n_folds)
         held = frozenset(name for name, place in dealt.items() if place == fold)
         if not held:
             _log.warning("fold %d holds out no site: labelled rows are of %d sites only", fold, len(dealt))
     validates = np.full(len(told), settings.soundscapes == "validate") | site.isin(held).to_numpy(bool)
     chosen = told[validates]
-    truth = competition.truth_table(chosen, classes, row_s=year.row_s, row_id=year.row_id) if len(chosen) else chosen
+    truth = truth_table(chosen, classes, row_s=year.row_s, row_id=year.row_id) if len(chosen) else chosen
     paths = [data / year.soundscapes_dir / name for name in dict.fromkeys(chosen["filename"])]
-    return Land(
-        [audio.info(path) for path in paths],
+    return SoundscapeSplit(
+        [read_info(path) for path in paths],
         truth if len(chosen) else pd.DataFrame(),
         told[~validates].reset_index(drop=True),
         frozenset(names),
@@ -95,19 +98,19 @@ def divide(data: Path, year: competition.Competition, classes: Sequence[str], se
     )
 
 
-def site_of(name: str, year: competition.Competition) -> str:
+def site_of(name: str, year: Competition) -> str:
     """Return a soundscape's site; a recording whose name tells none is a site of its own."""
-    return competition.parse_name(name, year).site or Path(name).stem
+    return parse_recording_name(name, year).site or Path(name).stem
 
 
 def labelled_source(
-    land: Land,
+    land: SoundscapeSplit,
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     classes: Sequence[str],
     experiment: Experiment,
     cache_gb: float,
-) -> Source | None:
+) -> ExcerptSampler | None:
     """Return the labelled soundscapes to learn from, if there are any.
 
     Raises
@@ -128,8 +131,8 @@ def labelled_source(
     values = np.zeros((len(land.train), len(classes)), np.float16)
     for row, told in enumerate(land.train["labels"]):
         values[row, [column[name] for name in told]] = 1
-    return Source(
-        [audio.info(data / year.soundscapes_dir / name) for name in names],
+    return ExcerptSampler(
+        [read_info(data / year.soundscapes_dir / name) for name in names],
         land.train["filename"].map(place).to_numpy(np.int64),
         land.train["start_s"].to_numpy(np.int64),
         land.train["end_s"].to_numpy(np.int64),
@@ -142,17 +145,17 @@ def labelled_source(
 
 
 def injectors(
-    land: Land,
-    labelled: Source | None,
+    land: SoundscapeSplit,
+    labelled: ExcerptSampler | None,
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     classes: Sequence[str],
     experiment: Experiment,
     pseudolabels: str | Path | None,
     cache_gb: float,
-) -> tuple[tuple[tuple[Source, Inject], ...], dict[str, Any]]:
+) -> tuple[tuple[tuple[ExcerptSampler, Injection], ...], dict[str, Any]]:
     """Return where excerpts come from and how they enter, and what is recorded of the sources."""
-    found: list[tuple[Source, Inject]] = []
+    found: list[tuple[ExcerptSampler, Injection]] = []
     told: dict[str, Any] = {}
     if labelled is not None and experiment.labelled.share > 0:
         found.append((labelled, experiment.labelled))
@@ -166,15 +169,15 @@ def injectors(
 
 
 def _table(
-    land: Land,
+    land: SoundscapeSplit,
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     classes: Sequence[str],
     experiment: Experiment,
     path: str | Path,
     cache_gb: float,
-) -> tuple[Source, dict[str, Any]]:
-    table = pseudolabel.read(path)
+) -> tuple[ExcerptSampler, dict[str, Any]]:
+    table = pseudolabel.read_pseudolabels(path)
     values = table.columns(classes)
     if table.soft and not experiment.data.pseudo_soft:
         raise DataError(
@@ -188,7 +191,7 @@ def _table(
             f"{path}: no pseudolabel of {len(set(table.filename))} recordings may be learned from; "
             f"{len(values) - int(kept.sum())} of {len(values)} rows are of recordings that validate."
         )
-    there = {path.name: path for path in audio.find([data / year.soundscapes_dir])}
+    there = {path.name: path for path in find_recordings([data / year.soundscapes_dir])}
     gone = [name for name in used if name not in there]
     if gone:
         raise DataError(
@@ -196,8 +199,8 @@ def _table(
             f"{gone[0]!r} first."
         )
     place = {name: k for k, name in enumerate(used)}
-    source = Source(
-        [audio.info(there[name]) for name in used],
+    source = ExcerptSampler(
+        [read_info(there[name]) for name in used],
         np.array([place[name] for name in table.filename[kept]], np.int64),
         table.start_s[kept],
         table.end_s[kept],
@@ -214,16 +217,16 @@ def _table(
 
 
 def _unlabelled(
-    land: Land,
+    land: SoundscapeSplit,
     data: Path,
-    year: competition.Competition,
+    year: Competition,
     classes: Sequence[str],
     experiment: Experiment,
     cache_gb: float,
-) -> tuple[Source, dict[str, Any]]:
+) -> tuple[ExcerptSampler, dict[str, Any]]:
     """Return unlabelled soundscapes, which the network in training will label."""
     folder = data / year.soundscapes_dir
-    paths = audio.find([folder])
+    paths = find_recordings([folder])
     used = set(_permitted([path.name for path in paths], land, year))
     infos, failures = read_headers([path for path in paths if path.name in used])
     heard = [found for found in infos if found is not None]
@@ -231,11 +234,11 @@ def _unlabelled(
         _log.warning("%d of %d soundscapes in %s cannot be read and are left out", len(failures), len(infos), folder)
     if not heard:
         raise DataError(f"{folder} holds no recording that may be learned from.")
-    source = in_situ(heard, len(classes), signal=experiment.signal, data=experiment.data, cache_gb=cache_gb)
+    source = online_labels(heard, len(classes), signal=experiment.signal, data=experiment.data, cache_gb=cache_gb)
     return source, {"recordings": len(heard)}
 
 
-def _permitted(names: Sequence[str] | dict[str, None], land: Land, year: competition.Competition) -> list[str]:
+def _permitted(names: Sequence[str] | dict[str, None], land: SoundscapeSplit, year: Competition) -> list[str]:
     """Return the recordings that nobody labelled and whose site is not held out."""
     used = [name for name in names if name not in land.labelled and site_of(name, year) not in land.sites]
     if len(used) < len(names):

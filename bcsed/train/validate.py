@@ -14,21 +14,21 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ..audio import decode as audio
+from ..audio.decode import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..config.contract import Contract
-from ..models.backends import TorchListener
+from ..models.backends import TorchBackend
 from ..models.ensemble import Ensemble
 from ..models.network import SedNet, pool
-from ..predict.blocks import Rows, score_recording
+from ..predict.blocks import Windowing, score_recording
 from ..scores import metrics
-from ..scores import table as rows
-from ..scores.evaluation import Answers
-from .dataset.batches import Feed, batches
-from .dataset.clips import Clips
+from ..scores.evaluation import Evaluation
+from ..scores.table import make_table, row_ids
+from .dataset.batches import BatchInputs, batches
+from .dataset.clips import ClipReader
 
 
-def measure(answers: Answers) -> dict[str, float]:
+def measure(answers: Evaluation) -> dict[str, float]:
     """Return macro ROC-AUC with its number of classes, cmAP and LRAP, named by what was answered."""
     truth = answers.truth.astype(np.float32)
     auc, n_classes = metrics.macro_auc(truth, answers.scores)
@@ -44,7 +44,7 @@ def measure(answers: Answers) -> dict[str, float]:
 def validate_clips(
     network: SedNet,
     contract: Contract,
-    clips: Clips,
+    clips: ClipReader,
     chosen: npt.NDArray[np.int64],
     truth: npt.NDArray[np.float32],
     *,
@@ -53,12 +53,12 @@ def validate_clips(
     device: torch.device,
     batch_size: int,
     jobs: int,
-) -> Answers:
+) -> Evaluation:
     """Answer the first window of each held-out clip; `ids` and `files` name all N clips."""
     mel = LogMel(contract.signal).to(device)
     scores = []
     feed = batches(
-        Feed(clips, truth, truth),
+        BatchInputs(clips, truth, truth),
         chosen,
         batch_size=batch_size,
         crop="first",
@@ -71,7 +71,7 @@ def validate_clips(
         for batch in feed:
             what, when = network(mel(batch.waves.to(device)))
             scores.append(pool(what, when, contract.net.pool).cpu().numpy())
-    return Answers(
+    return Evaluation(
         kind="clips",
         ids=tuple(ids[row] for row in chosen),
         files=tuple(files[row] for row in chosen),
@@ -84,24 +84,24 @@ def validate_clips(
 def validate_rows(
     network: SedNet,
     contract: Contract,
-    recordings: Sequence[audio.Info],
+    recordings: Sequence[AudioInfo],
     truth: pd.DataFrame,
     *,
     row_s: int,
     row_id: str,
     device: torch.device,
-) -> Answers:
+) -> Evaluation:
     """Answer the labelled rows of soundscapes, through the submission's own code."""
-    ensemble = Ensemble((TorchListener(network, contract, device),), (1.0,))
+    ensemble = Ensemble((TorchBackend(network, contract, device),), (1.0,))
     tables, files = [], {}
     for found in recordings:
-        scores, _ = score_recording(found, ensemble, Rows(row_s=row_s))
-        ids = rows.row_ids(found.path.stem, len(scores), row_s, row_id)
+        scores, _ = score_recording(found, ensemble, Windowing(row_s=row_s))
+        ids = row_ids(found.path.stem, len(scores), row_s, row_id)
         files.update(dict.fromkeys(ids, found.path.stem))
-        tables.append(rows.make(ids, contract.classes, scores))
+        tables.append(make_table(ids, contract.classes, scores))
     table = pd.concat(tables)
     common = list(truth.index.intersection(table.index))
-    return Answers(
+    return Evaluation(
         kind="rows",
         ids=tuple(common),
         files=tuple(files[name] for name in common),

@@ -22,6 +22,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from bcsed.audio.decode import load_audio
+from bcsed.models.network import SedNet
+
 RATE = 32_000
 
 
@@ -64,7 +67,6 @@ def prepare(folder: Path, n: int) -> None:
 
     from bcsed.config.contract import WIDE_384, Contract, Net
     from bcsed.models import export
-    from bcsed.models import network as model
 
     rng = np.random.default_rng(0)
     t = np.arange(60 * RATE) / RATE
@@ -78,8 +80,8 @@ def prepare(folder: Path, n: int) -> None:
     contract = Contract(signal=WIDE_384, net=net, classes=tuple(f"class{k:03}" for k in range(206)))
     for seed in range(3):
         torch.manual_seed(seed)
-        network = model.SedNet(WIDE_384, net, 206)
-        export.export(network, folder / f"bundle{seed}", contract=contract, priors=np.full(206, 1 / 206, "float32"))
+        network = SedNet(WIDE_384, net, 206)
+        export(network, folder / f"bundle{seed}", contract=contract, priors=np.full(206, 1 / 206, "float32"))
 
 
 def clock() -> np.ndarray:
@@ -112,24 +114,23 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
     import torch
 
     from bcsed import predict
-    from bcsed.audio import decode as audio
     from bcsed.audio.spectrogram import LogMel
-    from bcsed.audio.windows import plan
+    from bcsed.audio.windows import plan_windows
     from bcsed.config.contract import WIDE_384
     from bcsed.models import bundle
 
     loaded = [bundle.load(folder / f"bundle{k}") for k in range(3)]
     paths = sorted((folder / "recordings").iterdir())[: options.recordings]
-    wave = audio.load(paths[0], RATE)
+    wave = load_audio(paths[0], RATE)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     mel = LogMel(WIDE_384)
     db = mel.picture(wave, 0, 3840).numpy()
-    decoding = best(lambda: audio.load(paths[0], RATE))
+    decoding = best(lambda: load_audio(paths[0], RATE))
     picturing = best(lambda: mel.picture(wave, 0, 3840))
     torch.set_num_threads(threads)
-    windows = np.stack([db[:, start : start + 768] for start in plan(len(wave), WIDE_384, 24, 5).starts])
-    sliding = predict.Rows(windows="sliding", stride_s=12.0)
+    windows = np.stack([db[:, start : start + 768] for start in plan_windows(len(wave), WIDE_384, 24, 5).starts])
+    sliding = predict.Windowing(windows="sliding", stride_s=12.0)
     network_s, faster = [], []
     for members in (loaded[:1], loaded):
         predict.predict(members, paths[:1])  # imports and first allocations are not what is compared

@@ -19,16 +19,16 @@ import numpy as np
 import soundfile
 import torch
 
-from bcsed.audio import decode as audio
-from bcsed.config import experiments
+from bcsed.audio.decode import read_info
 from bcsed.config.contract import Contract
+from bcsed.config.experiments import Experiment, find_experiment
 from bcsed.data.competitions import BIRDCLEF_2025
 from bcsed.models.network import SedNet
-from bcsed.train import augment
-from bcsed.train.data import Prepared
+from bcsed.train.augment import from_config
+from bcsed.train.data import TrainingData
 from bcsed.train.dataset.batches import batches, epoch_order
-from bcsed.train.dataset.excerpts import Source
-from bcsed.train.distributed import Processes
+from bcsed.train.dataset.excerpts import ExcerptSampler
+from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop, Options
 from bcsed.train.losses import criterion
 
@@ -44,11 +44,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--cache-gb", type=float, default=1.0)
     options = parser.parse_args()
-    experiment = experiments.find(options.experiment).vary("bench", fit__batch_size=options.batch)
+    experiment = find_experiment(options.experiment).vary("bench", fit__batch_size=options.batch)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as name:
         loop = prepare(Path(name), experiment, options, device)
-        mix = augment.from_config(experiment.augment, experiment.signal.top_db, 0)
+        mix = from_config(experiment.augment, experiment.signal.top_db, 0)
         first = next(feed_of(loop, options, 0))
         with torch.no_grad():
             ready = loop.mel(first.waves.to(device))
@@ -76,9 +76,7 @@ def main() -> None:
     )
 
 
-def prepare(
-    folder: Path, experiment: experiments.Experiment, options: argparse.Namespace, device: torch.device
-) -> Loop:
+def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, device: torch.device) -> Loop:
     """Write clips of 30 s and soundscapes of 60 s, and set a training up on them."""
     rng = np.random.default_rng(0)
     n, n_soundscapes = 2 * options.batch, options.batch
@@ -86,10 +84,10 @@ def prepare(
     for place in range(n + n_soundscapes):
         wave = 0.1 * rng.standard_normal((30 if place < n else 60) * RATE)
         soundfile.write(folder / f"{place}.ogg", wave.astype("float32"), RATE)
-        infos.append(audio.info(folder / f"{place}.ogg"))
+        infos.append(read_info(folder / f"{place}.ogg"))
     own = np.arange(n) % K
     targets = np.eye(K, dtype="float32")[own]
-    ready = Prepared(
+    ready = TrainingData(
         classes=tuple(map(str, range(K))),
         recordings=infos[:n],
         names=list(map(str, range(n))),
@@ -113,16 +111,16 @@ def prepare(
     network = SedNet(experiment.signal, experiment.net, K, dropout=experiment.fit.dropout)
     network = network.to(device, memory_format=torch.channels_last)
     how = Options(out=folder, jobs=options.jobs, cache_gb=options.cache_gb)
-    return Loop(experiment, contract, ready, network, Processes(0, 1, device), how)
+    return Loop(experiment, contract, ready, network, Distributed(0, 1, device), how)
 
 
-def injectors(infos, experiment: experiments.Experiment, options: argparse.Namespace, rng: np.random.Generator):
+def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: np.random.Generator):
     """Return pseudolabelled soundscapes, where the experiment injects any."""
     if not experiment.pseudo.share:
         return ()
     file, start = np.repeat(np.arange(len(infos)), 12), np.tile(5 * np.arange(12), len(infos))
     values = rng.random((len(file), K)) * (rng.random((len(file), K)) < 0.01)
-    source = Source(
+    source = ExcerptSampler(
         infos,
         file,
         start,

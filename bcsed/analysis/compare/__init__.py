@@ -16,25 +16,25 @@ no such flaw.
 
 from __future__ import annotations
 
-from ...config.diff import differs
-from ...scores.evaluation import Answers, read_answers, read_truth, write_answers
-from ...train.grid import run_named
-from .evaluate import on_soundscapes
-from .render import show, write
-from .runs import Compared, read
-from .variants import table
+from ...config.diff import describe_difference
+from ...scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
+from ...train.grid import train_grid
+from .evaluate import evaluate_on_soundscapes
+from .render import format_table, write_table
+from .runs import ComparedRun, read_run
+from .variants import compare_variants
 
 __all__ = [
-    "Answers",
-    "Compared",
-    "differs",
-    "on_soundscapes",
-    "read",
-    "read_answers",
+    "Evaluation",
+    "ComparedRun",
+    "describe_difference",
+    "evaluate_on_soundscapes",
+    "read_run",
+    "read_evaluation",
     "read_truth",
-    "run_named",
-    "show",
-    "table",
-    "write",
-    "write_answers",
+    "train_grid",
+    "format_table",
+    "compare_variants",
+    "write_table",
+    "write_evaluation",
 ]

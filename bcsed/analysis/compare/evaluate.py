@@ -13,29 +13,28 @@ import pandas as pd
 
 from ... import predict
 from ..._version import __version__
-from ...audio import decode as audio
+from ...audio.decode import find_recordings
 from ...errors import BundleError, DataError
 from ...models import bundle
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest, sha256
 from ...models.export import export
-from ...scores.evaluation import Answers, read_answers, read_truth, write_answers
-from ...train import checkpoints as runs
-from ...train.checkpoints import load
-from .runs import Compared
+from ...scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
+from ...train.checkpoints import ANSWERS, BEST, LAST, load_run
+from .runs import ComparedRun
 
 SEALED = "compare-bundle"
 
 
-def on_soundscapes(
-    compared: Compared,
+def evaluate_on_soundscapes(
+    compared: ComparedRun,
     recordings: Sequence[str | Path],
     truth_csv: str | Path,
     *,
     keep: str | Path | None = None,
-    cut: predict.Rows | None = None,
+    cut: predict.Windowing | None = None,
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
-) -> Answers:
+) -> Evaluation:
     """Score a run or a bundle on labelled soundscapes, through the submission's own code.
 
     Parameters
@@ -68,7 +67,7 @@ def on_soundscapes(
     ConfigError, BundleError, DataError
         If the truth is none or of other classes, a row of it cannot be scored, or a file cannot be written.
     """
-    cut = cut or predict.Rows()
+    cut = cut or predict.Windowing()
     truth_csv = Path(truth_csv)
     truth = read_truth(truth_csv, compared.classes)
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
@@ -80,21 +79,21 @@ def on_soundscapes(
     file = None
     if folder is not None:
         digits = _digits(compared, paths, truth_csv, cut)
-        file = folder / runs.ANSWERS.format(f"{truth_csv.stem}-{digits}")
+        file = folder / ANSWERS.format(f"{truth_csv.stem}-{digits}")
         if file.is_file():
-            return read_answers(file)
+            return read_evaluation(file)
     sealed = _sealed(compared, folder / SEALED) if is_run and folder is not None else bundle.load(compared.path)
     result = predict.predict([sealed], paths, cut=cut, jobs=jobs, progress=progress)
     answers = _paired(truth, result, truth_csv)
     if file is not None:
-        write_answers(file, answers)
+        write_evaluation(file, answers)
     return answers
 
 
 def _heard(recordings: Sequence[str | Path], truth: pd.DataFrame, truth_csv: Path) -> list[Path]:
     """Return the recordings that the truth names; all of them must be there."""
     named = dict.fromkeys(_stems(truth.index))
-    paths = [path for path in audio.find(recordings) if path.stem in named]
+    paths = [path for path in find_recordings(recordings) if path.stem in named]
     there = {path.stem for path in paths}
     gone = [stem for stem in named if stem not in there]
     if gone:
@@ -109,7 +108,7 @@ def _stems(row_ids: Iterable[object]) -> list[str]:
     return [str(name).rsplit("_", 1)[0] for name in row_ids]
 
 
-def _digits(compared: Compared, paths: Sequence[Path], truth_csv: Path, cut: predict.Rows) -> str:
+def _digits(compared: ComparedRun, paths: Sequence[Path], truth_csv: Path, cut: predict.Windowing) -> str:
     """Return 12 hexadecimal digits of all that the answers depend on."""
     checkpoint = _checkpoint(compared)
     weights = sha256(checkpoint) if checkpoint else str(read_manifest(compared.path)["files"].get(GRAPH_WEIGHTS))
@@ -118,17 +117,17 @@ def _digits(compared: Compared, paths: Sequence[Path], truth_csv: Path, cut: pre
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _checkpoint(compared: Compared) -> Path | None:
+def _checkpoint(compared: ComparedRun) -> Path | None:
     """Return a run's checkpoint, None for a bundle."""
     if (compared.path / MANIFEST).is_file():
         return None
-    file = compared.path / (runs.BEST if compared.checkpoint == "best" else runs.LAST)
+    file = compared.path / (BEST if compared.checkpoint == "best" else LAST)
     if not file.is_file():
         raise DataError(f"{compared.path} has no checkpoint {file.name} to score soundscapes with.")
     return file
 
 
-def _sealed(compared: Compared, folder: Path) -> bundle.Bundle:
+def _sealed(compared: ComparedRun, folder: Path) -> bundle.Bundle:
     """Return a bundle of the run's checkpoint, made if it is not there yet."""
     checkpoint = _checkpoint(compared)
     digest = sha256(checkpoint) if checkpoint else ""
@@ -141,7 +140,7 @@ def _sealed(compared: Compared, folder: Path) -> bundle.Bundle:
             # Damaged, or of an older schema: the run can make it anew.
             pass
         shutil.rmtree(folder)
-    trained = load(compared.path, compared.checkpoint)
+    trained = load_run(compared.path, compared.checkpoint)
     return export(
         trained.network,
         folder,
@@ -153,14 +152,14 @@ def _sealed(compared: Compared, folder: Path) -> bundle.Bundle:
     )
 
 
-def _paired(truth: pd.DataFrame, result: predict.Result, truth_csv: Path) -> Answers:
+def _paired(truth: pd.DataFrame, result: predict.Result, truth_csv: Path) -> Evaluation:
     missing = truth.index.difference(result.scores.index, sort=False)
     if len(missing):
         failed = result.failures
         why = f" ({failed['reason'].iloc[0]})" if len(failed) else "; is its recording shorter, or are rows longer?"
         raise DataError(f"{len(missing)} of {len(truth)} rows of {truth_csv} have no score, {missing[0]!r} first{why}")
     classes = tuple(map(str, truth.columns))
-    return Answers(
+    return Evaluation(
         kind="rows",
         ids=tuple(map(str, truth.index)),
         files=tuple(_stems(truth.index)),

@@ -9,15 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from ... import plot
-from ...files import replacing
-from .runs import Compared
+from ...files import atomic_write
+from .runs import ComparedRun
 from .variants import group
 
 HEADER = ("", "experiment", "runs", "folds", "seeds", "AUC", "95 %", "classes", "gain", "95 %", "time per run")
 _GAIN = slice(8, 10)
 
 
-def show(table: pd.DataFrame) -> str:
+def format_table(table: pd.DataFrame) -> str:
     """Return a comparison as lines for the terminal.
 
     Parameters
@@ -38,7 +38,9 @@ def show(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", _legend(table), *told])
 
 
-def write(table: pd.DataFrame, out: str | Path, compared: Sequence[Compared] = (), *, by_name: bool = False) -> Path:
+def write_table(
+    table: pd.DataFrame, out: str | Path, compared: Sequence[ComparedRun] = (), *, by_name: bool = False
+) -> Path:
     """Write a comparison as ``compare.csv``, ``compare.md`` and ``compare.png``.
 
     Parameters
@@ -64,18 +66,18 @@ def write(table: pd.DataFrame, out: str | Path, compared: Sequence[Compared] = (
         If the disk refuses.
     """
     out = Path(out)
-    with replacing(out / "compare.csv") as temporary:
+    with atomic_write(out / "compare.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    with replacing(out / "compare.md") as temporary:
+    with atomic_write(out / "compare.md") as temporary:
         temporary.write_text(_markdown(table), encoding="utf-8")
-    with replacing(out / "compare.png") as temporary:
+    with atomic_write(out / "compare.png") as temporary:
         plot.comparison(table, temporary)
     histories = {
         f"{number}: {runs[0].experiment}": [one.history for one in runs if len(one.history)]
         for number, runs in enumerate(group(compared, by_name=by_name), 1)
     }
     if any(histories.values()):
-        with replacing(out / "curves.png") as temporary:
+        with atomic_write(out / "curves.png") as temporary:
             plot.curves(histories, temporary)
     return out
 

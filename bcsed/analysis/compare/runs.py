@@ -13,8 +13,8 @@ import pandas as pd
 from ...config.diff import _flatten
 from ...errors import ConfigError, DataError
 from ...models.bundle.manifest import MANIFEST, read_manifest
-from ...scores.evaluation import Answers, read_answers
-from ...train import checkpoints as runs
+from ...scores.evaluation import Evaluation, read_evaluation
+from ...train.checkpoints import ANSWERS, BEST, METRICS, RUN
 
 # What a description holds besides the settings: where, when, how well, and what follows from the rest.
 _NO_SETTINGS = (
@@ -25,7 +25,7 @@ _SEED = "fit.seed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Compared:
+class ComparedRun:
     """A run or a bundle.
 
     Parameters
@@ -57,7 +57,7 @@ class Compared:
     fold: int | None
     checkpoint: str
     history: pd.DataFrame
-    answers: Answers | None = None
+    answers: Evaluation | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class Compared:
         return {key: value for key, value in flat.items() if key != _SEED}
 
 
-def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
+def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     """Read a finished run, or a bundle.
 
     Parameters
@@ -112,16 +112,16 @@ def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
     run = Path(run)
     if checkpoint not in (None, "best", "last"):
         raise ConfigError(f"checkpoint must be best or last, got {checkpoint!r}.")
-    if not (run / runs.RUN).is_file():
+    if not (run / RUN).is_file():
         if (run / MANIFEST).is_file():
             return _read_bundle(run)
-        raise DataError(f"{run} is neither a run nor a bundle: it has no {runs.RUN} and no {MANIFEST}.")
-    told = _read_run(run / runs.RUN)
+        raise DataError(f"{run} is neither a run nor a bundle: it has no {RUN} and no {MANIFEST}.")
+    told = _read_run(run / RUN)
     history = _read_history(run, told["recipe"]["fit"]["epochs"])
-    has_best = (run / runs.BEST).is_file() or (run / runs.ANSWERS.format("best")).is_file()
+    has_best = (run / BEST).is_file() or (run / ANSWERS.format("best")).is_file()
     chosen = checkpoint or ("best" if has_best else "last")
-    file = run / runs.ANSWERS.format(chosen)
-    found = Compared(
+    file = run / ANSWERS.format(chosen)
+    found = ComparedRun(
         path=run,
         experiment=told["experiment"],
         recipe=told["recipe"],
@@ -130,7 +130,7 @@ def read(run: str | Path, *, checkpoint: str | None = None) -> Compared:
         fold=told["fold"],
         checkpoint=chosen,
         history=history,
-        answers=read_answers(file) if file.is_file() else None,
+        answers=read_evaluation(file) if file.is_file() else None,
     )
     if found.answers is not None and set(found.answers.classes) != set(found.classes):
         strange = sorted(set(found.answers.classes) ^ set(found.classes))
@@ -159,7 +159,7 @@ def _read_run(file: Path) -> dict[str, Any]:
 
 
 def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
-    file = run / runs.METRICS
+    file = run / METRICS
     history: pd.DataFrame = pd.DataFrame()
     if file.is_file():
         try:
@@ -175,12 +175,12 @@ def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
     return history
 
 
-def _read_bundle(path: Path) -> Compared:
+def _read_bundle(path: Path) -> ComparedRun:
     manifest = read_manifest(path)
     provenance, recipe = manifest["provenance"], manifest["recipe"]
     if "seed" not in recipe.get("fit", {}):
         raise DataError(f"{path} does not say how it was trained, so it cannot be compared; export it from its run.")
-    return Compared(
+    return ComparedRun(
         path=path,
         experiment=str(provenance.get("experiment", path.resolve().name)),
         recipe=recipe,

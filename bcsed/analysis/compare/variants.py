@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...config.diff import differs
+from ...config.diff import describe_difference
 from ...errors import DataError
 from ...scores import metrics
-from ...scores.evaluation import KINDS, Answers
-from .runs import Compared
+from ...scores.evaluation import KINDS, Evaluation
+from .runs import ComparedRun
 
 COLUMNS = (
     *("experiment", "differs", "scored_on", "folds", "seeds", "n_runs", "auc", "auc_sd", "low", "high", "n_classes"),
@@ -24,7 +24,9 @@ COLUMNS = (
 _NAN = float("nan")
 
 
-def table(compared: Sequence[Compared], *, n_draws: int = 1000, seed: int = 0, by_name: bool = False) -> pd.DataFrame:
+def compare_variants(
+    compared: Sequence[ComparedRun], *, n_draws: int = 1000, seed: int = 0, by_name: bool = False
+) -> pd.DataFrame:
     """Compare variants: runs that differ only in their seed and fold are one.
 
     Parameters
@@ -68,9 +70,9 @@ def table(compared: Sequence[Compared], *, n_draws: int = 1000, seed: int = 0, b
     return made
 
 
-def group(compared: Sequence[Compared], *, by_name: bool = False) -> list[list[Compared]]:
+def group(compared: Sequence[ComparedRun], *, by_name: bool = False) -> list[list[ComparedRun]]:
     """Return the runs of each variant, in order of first appearance; `by_name`, those of each experiment."""
-    groups: dict[str, list[Compared]] = {}
+    groups: dict[str, list[ComparedRun]] = {}
     for one in compared:
         key = one.experiment if by_name else json.dumps([one.experiment, one.settings], sort_keys=True)
         groups.setdefault(key, []).append(one)
@@ -89,10 +91,10 @@ class _Score:
 class _Variant:
     """Runs of one variant, grouped by what they were scored on."""
 
-    def __init__(self, runs: Sequence[Compared], scores: Sequence[_Score]) -> None:
+    def __init__(self, runs: Sequence[ComparedRun], scores: Sequence[_Score]) -> None:
         self.runs, self.scores = runs, scores
         self.tasks: dict[str, list[_Score]] = {}
-        self.answers: dict[str, Answers] = {}
+        self.answers: dict[str, Evaluation] = {}
         for one, score in zip(runs, scores, strict=True):
             answers = _answers(one)
             self.answers[answers.task] = answers
@@ -129,7 +131,7 @@ def _line(variant: _Variant, first: _Variant) -> dict[str, object]:
     scored = sorted({score.n_classes for score in variant.scores})
     return {
         "experiment": variant.runs[0].experiment,
-        "differs": differs(first.runs[0].settings, variant.runs[0].settings),
+        "differs": describe_difference(first.runs[0].settings, variant.runs[0].settings),
         "scored_on": variant.scored_on(),
         "folds": _listed(one.fold for one in variant.runs),
         "seeds": _listed(one.seed for one in variant.runs),
@@ -164,19 +166,19 @@ def _note(variant: _Variant, first: _Variant, shared: Sequence[str], *, sure: bo
     return " ".join(told)
 
 
-def _drawn(compared: Sequence[Compared], n_draws: int, seed: int) -> dict[int, _Score]:
+def _drawn(compared: Sequence[ComparedRun], n_draws: int, seed: int) -> dict[int, _Score]:
     """Score every run on common draws of recordings, by the run's `id`.
 
     Runs that share a recording, be it through a third run, are drawn from one urn, so that what they share is
     drawn alike; disjoint folds are drawn one by one.
     """
     found: dict[int, _Score] = {}
-    for urn, members in _urns(compared):
+    for urn, members in _shared_recording_groups(compared):
         names = sorted(urn)
         column = {name: place for place, name in enumerate(names)}
         digest = hashlib.sha256("\n".join(names).encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-        draws = metrics.bootstrap_draws(len(names), n_draws, rng=rng) if len(names) > 1 else None
+        draws = metrics.bootstrap_weights(len(names), n_draws, rng=rng) if len(names) > 1 else None
         for one in members:
             answers = _answers(one)
             try:
@@ -186,14 +188,14 @@ def _drawn(compared: Sequence[Compared], n_draws: int, seed: int) -> dict[int, _
             drawn = np.full(n_draws, _NAN)
             if draws is not None and len(set(answers.files)) > 1:
                 file_of = np.array([column[name] for name in answers.files], np.intp)
-                drawn = metrics.drawn_macro_auc(answers.truth, answers.scores, file_of, draws)
+                drawn = metrics.bootstrap_macro_auc(answers.truth, answers.scores, file_of, draws)
             found[id(one)] = _Score(auc, n_classes, drawn)
     return found
 
 
-def _urns(compared: Sequence[Compared]) -> list[tuple[set[str], list[Compared]]]:
+def _shared_recording_groups(compared: Sequence[ComparedRun]) -> list[tuple[set[str], list[ComparedRun]]]:
     """Group runs that share recordings: the names of all these, and the runs."""
-    urns: list[tuple[set[str], list[Compared]]] = []
+    urns: list[tuple[set[str], list[ComparedRun]]] = []
     for one in compared:
         files, members = set(_answers(one).files), [one]
         apart = []
@@ -215,7 +217,7 @@ def _interval(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _check(compared: Sequence[Compared]) -> None:
+def _check(compared: Sequence[ComparedRun]) -> None:
     if not compared:
         raise DataError("there is nothing to compare; name the folders of finished runs.")
     seen: set[object] = set()
@@ -226,7 +228,7 @@ def _check(compared: Sequence[Compared]) -> None:
         _answers(one)
 
 
-def _answers(one: Compared) -> Answers:
+def _answers(one: ComparedRun) -> Evaluation:
     if one.answers is None:
         raise DataError(
             f"{one.path} has no answers to compare: nothing was held out of it; score it on labelled soundscapes "

@@ -10,6 +10,6 @@ them compared in a few (``tests/benchmarks/bench_doctor.py``).
 from ...scores.checks.finding import Finding
 from .api import Diagnosis, diagnose, examine
 from .compare import Comparison, compare
-from .read import read
+from .read import read_scores
 
-__all__ = ["Comparison", "Diagnosis", "Finding", "compare", "diagnose", "examine", "read"]
+__all__ = ["Comparison", "Diagnosis", "Finding", "compare", "diagnose", "examine", "read_scores"]

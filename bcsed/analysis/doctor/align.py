@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...scores.checks.finding import ILL, ODD, Finding
-from ...scores.checks.ids import Places, places, row_seconds
-from ...scores.checks.values import numbers
+from ...scores.checks.finding import ERROR, WARNING, Finding
+from ...scores.checks.ids import RowIds, infer_row_s, parse_row_ids
+from ...scores.checks.values import numeric_values
 
 Floats = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ _BELIEVED, _GAIN = 0.9, 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class AlignedTables:
     """Two tables with the same rows and columns.
 
     Parameters
@@ -50,7 +50,7 @@ class Pair:
 
     first: Floats
     second: Floats
-    where: Places
+    where: RowIds
     number: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     row_s: int
@@ -58,7 +58,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Change:
+class Misalignment:
     """Something that may have been done to the second table, and how to undo it.
 
     Parameters
@@ -85,7 +85,7 @@ class Change:
     columns: Index
 
 
-def bind(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> Pair:
+def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> AlignedTables:
     """Bring two tables to the same rows and columns, by name.
 
     Raises
@@ -106,19 +106,19 @@ def bind(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> P
     findings = [*_lacking(first, second, names)]
     if set(first.columns) == set(second.columns) and list(first.columns) != list(second.columns):
         told = f"{names[0]} and {names[1]} name their columns in different orders; they are compared by name."
-        findings.append(Finding(name="column order", severity=ODD, sentence=told, count=len(columns)))
-    where = places(rows)
+        findings.append(Finding(name="column order", severity=WARNING, sentence=told, count=len(columns)))
+    where = parse_row_ids(rows)
     order = np.lexsort((where.end_s, where.recording))
-    rows, where = rows[order], places(rows[order])
-    ours, theirs = (numbers(table.loc[rows, columns]) for table in (first, second))
+    rows, where = rows[order], parse_row_ids(rows[order])
+    ours, theirs = (numeric_values(table.loc[rows, columns]) for table in (first, second))
     finite = np.isfinite(ours) & np.isfinite(theirs)
     usable = finite.any(0)
     kept = finite[:, usable].all(1) & usable.any()
-    row_s = row_seconds(where) or 1
-    return Pair(
+    row_s = infer_row_s(where) or 1
+    return AlignedTables(
         first=ours[np.ix_(kept, usable)],
         second=theirs[np.ix_(kept, usable)],
-        where=places(rows[kept]),
+        where=parse_row_ids(rows[kept]),
         number=where.end_s[kept] // row_s - 1,
         classes=tuple(str(columns[k]) for k in np.flatnonzero(usable)),
         row_s=row_s,
@@ -133,7 +133,7 @@ def _lacking(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) 
             if len(only):
                 shown = tuple(map(str, only[:3]))
                 told = f"{len(only)} of {len(mine)} {what} are only in {name}: {', '.join(map(repr, shown))}."
-                yield Finding(name=f"other {what}", severity=ILL, sentence=told, count=len(only), examples=shown)
+                yield Finding(name=f"other {what}", severity=ERROR, sentence=told, count=len(only), examples=shown)
 
 
 def ranked(values: Floats) -> Ranks:
@@ -158,14 +158,14 @@ def mean(values: Floats) -> float:
     return float(known.mean()) if known.size else 0.0
 
 
-def changes(pair: Pair, first: Ranks, second: Ranks) -> tuple[Change, dict[int, float]]:
+def find_misalignments(pair: AlignedTables, first: Ranks, second: Ranks) -> tuple[Misalignment, dict[int, float]]:
     """Return the simplest change that explains why two tables differ, and the agreement at each shift of rows.
 
     Nothing is believed that does not bring the ranks together; where several do, the earlier of: none, rows shifted,
     columns, rows within recordings, whole recordings in another order.
     """
     everything, columns = np.arange(len(pair.first)), np.arange(len(pair.classes))
-    plain = Change(
+    plain = Misalignment(
         kind="none",
         agreement=mean(spearman(first, second)),
         gain=0.0,
@@ -190,7 +190,7 @@ def changes(pair: Pair, first: Ranks, second: Ranks) -> tuple[Change, dict[int, 
     return plain, agreements
 
 
-def _shifts(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Iterator[Change]:
+def _shifts(pair: AlignedTables, first: Ranks, second: Ranks, plain: Misalignment) -> Iterator[Misalignment]:
     """Move the second table's rows within their recordings."""
     key = pair.where.recording * (int(pair.number.max()) + 10) + pair.number
     for shift in SHIFTS:
@@ -233,7 +233,7 @@ def _believed(matrix: npt.NDArray[np.floating], chosen: Index, moved: Index) -> 
     return len(moved) > 0 and len(good) >= 0.8 * len(moved)
 
 
-def _columns(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Change:
+def _columns(pair: AlignedTables, first: Ranks, second: Ranks, plain: Misalignment) -> Misalignment:
     """Look for each class among the other table's columns (Hungarian method)."""
     matrix = first.T @ second
     chosen = _assign(matrix)
@@ -248,7 +248,7 @@ def _columns(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Change:
     return replace(plain, kind="columns", agreement=agreement, gain=gain, told=told, columns=chosen)
 
 
-def _row_order(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Change:
+def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, plain: Misalignment) -> Misalignment:
     """Look for each place in a recording among the other table's places, the same in all recordings."""
     blocks = _blocks(pair, first, second)
     if blocks is None:
@@ -272,7 +272,7 @@ def _row_order(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Change
     return replace(plain, kind="row order", agreement=agreement, gain=gain, told=told, second_rows=rows)
 
 
-def _recordings(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Change:
+def _recordings(pair: AlignedTables, first: Ranks, second: Ranks, plain: Misalignment) -> Misalignment:
     """Look for each recording among the other table's."""
     blocks = _blocks(pair, first, second)
     if blocks is None or not 2 <= len(blocks[0]) <= _MOST_RECORDINGS:
@@ -294,7 +294,7 @@ def _recordings(pair: Pair, first: Ranks, second: Ranks, plain: Change) -> Chang
     return replace(plain, kind="recordings", agreement=agreement, gain=gain, told=told, second_rows=rows)
 
 
-def _blocks(pair: Pair, first: Ranks, second: Ranks) -> tuple[Ranks, Ranks] | None:
+def _blocks(pair: AlignedTables, first: Ranks, second: Ranks) -> tuple[Ranks, Ranks] | None:
     """Return both tables as (recordings, rows, K), or None where recordings differ in length."""
     n_rows = pair.where.n_rows
     n = int(n_rows[0])

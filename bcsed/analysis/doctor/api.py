@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...scores import checks as symptoms
-from ...scores.checks.finding import ILL, Finding
-from . import read as reading
+from ...scores.checks.api import check
+from ...scores.checks.finding import ERROR, Finding
+from ...scores.checks.ids import parse_row_ids
+from ...scores.checks.values import find_broadcast, numeric_values
 from .compare import TOLERANCE, Comparison, compare
-from .read import read
+from .read import read_durations, read_scores, silent_recordings, template_classes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +67,7 @@ def diagnose(
         If a file is no table at all, or the two have nothing in common.
     """
     given = [Path(scores)] if other is None else [Path(scores), Path(other)]
-    tables = [read(path) for path in given]
+    tables = [read_scores(path) for path in given]
     named = names(given)
     found = [examine(table, recordings=recordings, sample_submission=sample_submission) for table in tables]
     if other is None:
@@ -96,16 +97,16 @@ def examine(
     DataError
         If a recording or the template is not there, or two recordings share a name.
     """
-    classes = reading.classes(sample_submission) if sample_submission is not None else None
+    classes = template_classes(sample_submission) if sample_submission is not None else None
     if not recordings:
-        return symptoms.examine(table, classes=classes)
-    where = symptoms.places(table.index)
-    same = [where.stems[place] for place in symptoms.broadcast(where, symptoms.numbers(table))]
-    return symptoms.examine(
+        return check(table, classes=classes)
+    where = parse_row_ids(table.index)
+    same = [where.stems[place] for place in find_broadcast(where, numeric_values(table))]
+    return check(
         table,
         classes=classes,
-        durations_s=reading.durations(recordings),
-        silent=reading.silent(recordings, same),
+        durations_s=read_durations(recordings),
+        silent=silent_recordings(recordings, same),
     )
 
 
@@ -119,11 +120,11 @@ def names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _is_ill(findings: Sequence[Finding]) -> bool:
-    return any(finding.severity == ILL for finding in findings)
+    return any(finding.severity == ERROR for finding in findings)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
-    ill = [finding for finding in findings if finding.severity == ILL]
+    ill = [finding for finding in findings if finding.severity == ERROR]
     if not ill:
         odd = f"; {len(findings)} things are odd" if len(findings) > 1 else "; one thing is odd" if findings else ""
         return f"nothing is wrong with this table{odd}."

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...scores.checks.finding import ILL, Finding
-from ...scores.checks.values import broadcast
-from . import transforms as maps
-from .align import Change, Floats, Pair, Ranks, bind, changes, mean, ranked, spearman
+from ...scores.checks.finding import ERROR, Finding
+from ...scores.checks.values import find_broadcast
+from .align import AlignedTables, Floats, Misalignment, Ranks, align, find_misalignments, mean, ranked, spearman
+from .transforms import find_transform
 
 # What two processors, two libraries or six written digits may differ by.
 TOLERANCE = 1e-4
@@ -79,7 +79,7 @@ def compare(
     DataError
         If they have no row or class in common.
     """
-    pair = bind(first, second, names)
+    pair = align(first, second, names)
     if not pair.first.size:
         return _incomparable(pair, names)
     ours, theirs = ranked(pair.first), ranked(pair.second)
@@ -91,13 +91,13 @@ def compare(
         verdict = (
             f"{names[1]} and {names[0]} agree: to {gap.max():.1g} in {gap.shape[0]} rows of {gap.shape[1]} classes."
         )
-        cause, same = "same", not any(finding.severity == ILL for finding in findings)
+        cause, same = "same", not any(finding.severity == ERROR for finding in findings)
     elif (unlike := _unequal_broadcast(pair)) is not None:
         cause, same = "broadcast", False
         verdict = _told_broadcast(pair, names, *unlike)
     else:
         same = False
-        change, shifts = changes(pair, ours, theirs)
+        change, shifts = find_misalignments(pair, ours, theirs)
         cause, verdict, gap, pair = _explain(pair, ours, theirs, change, names, tolerance)
     recordings = pd.Series(gap.max(1)).groupby(pair.where.recording).max()
     recordings.index = pd.Index([pair.where.stems[k] for k in recordings.index], name="recording")
@@ -112,7 +112,7 @@ def compare(
     )
 
 
-def _incomparable(pair: Pair, names: tuple[str, str]) -> Comparison:
+def _incomparable(pair: AlignedTables, names: tuple[str, str]) -> Comparison:
     return Comparison(
         verdict=f"{names[1]} and {names[0]} have no row in which both hold numbers throughout: nothing to compare.",
         cause="no numbers",
@@ -125,13 +125,13 @@ def _incomparable(pair: Pair, names: tuple[str, str]) -> Comparison:
 
 
 def _explain(
-    pair: Pair, ours: Ranks, theirs: Ranks, change: Change, names: tuple[str, str], tolerance: float
-) -> tuple[str, str, Floats, Pair]:
+    pair: AlignedTables, ours: Ranks, theirs: Ranks, change: Misalignment, names: tuple[str, str], tolerance: float
+) -> tuple[str, str, Floats, AlignedTables]:
     """Undo a change, look for a function, and tell what remains; return cause, verdict, gap, and the pair it is of."""
     x, y = pair.first[change.first_rows], pair.second[np.ix_(change.second_rows, change.columns)]
     aligned = _aligned(pair, change)
     ranks = spearman(ours, theirs) if change.kind == "none" else spearman(ranked(x), ranked(y))
-    function = maps.find(x, y, ranks, tolerance)
+    function = find_transform(x, y, ranks, tolerance)
     gap: Floats = np.abs(x - y)
     if function is not None and function.name in ("monotone", "per class") and gap.max() <= _ROUNDING:
         function = None  # nothing but rounding that left the ranks alone
@@ -152,11 +152,11 @@ def _explain(
     return cause, verdict, gap, aligned
 
 
-def _aligned(pair: Pair, change: Change) -> Pair:
+def _aligned(pair: AlignedTables, change: Misalignment) -> AlignedTables:
     """Return the pair with the rows of the first table that a change leaves."""
     rows = change.first_rows
     where = type(pair.where)(pair.where.recording[rows], pair.where.stems, pair.where.end_s[rows])
-    return Pair(**{**vars(pair), "where": where, "number": pair.number[rows]})
+    return AlignedTables(**{**vars(pair), "where": where, "number": pair.number[rows]})
 
 
 def _afterwards(gap: Floats, agreement: float, tolerance: float) -> str:
@@ -168,10 +168,10 @@ def _afterwards(gap: Floats, agreement: float, tolerance: float) -> str:
 # ---- window 0 for all ----------------------------------------------------------------------------------------
 
 
-def _unequal_broadcast(pair: Pair) -> tuple[int, npt.NDArray[np.int64]] | None:
+def _unequal_broadcast(pair: AlignedTables) -> tuple[int, npt.NDArray[np.int64]] | None:
     """Return which table alone (0, 1) gives one answer to all rows of most recordings, and of which."""
     several = int((pair.where.n_rows > 1).sum())
-    found = [broadcast(pair.where, values) for values in (pair.first, pair.second)]
+    found = [find_broadcast(pair.where, values) for values in (pair.first, pair.second)]
     only = [np.setdiff1d(found[0], found[1]), np.setdiff1d(found[1], found[0])]
     place = int(len(only[1]) >= len(only[0]))
     if not several or len(only[place]) < max(1, _MANY * several):
@@ -179,7 +179,7 @@ def _unequal_broadcast(pair: Pair) -> tuple[int, npt.NDArray[np.int64]] | None:
     return place, only[place]
 
 
-def _told_broadcast(pair: Pair, names: tuple[str, str], place: int, which: npt.NDArray[np.int64]) -> str:
+def _told_broadcast(pair: AlignedTables, names: tuple[str, str], place: int, which: npt.NDArray[np.int64]) -> str:
     repeating, varied = (pair.second, pair.first) if place else (pair.first, pair.second)
     bad, good = (names[1], names[0]) if place else names
     of = np.isin(pair.where.recording, which)
@@ -206,7 +206,9 @@ def _told_broadcast(pair: Pair, names: tuple[str, str], place: int, which: npt.N
 # ---- no simple cause -----------------------------------------------------------------------------------------
 
 
-def _parting(pair: Pair, gap: Floats, ranks: Floats, names: tuple[str, str], tolerance: float) -> tuple[str, str]:
+def _parting(
+    pair: AlignedTables, gap: Floats, ranks: Floats, names: tuple[str, str], tolerance: float
+) -> tuple[str, str]:
     """Tell where the tables part: in which recordings, which rows, which classes; or everywhere."""
     of_row = gap.max(1) > tolerance
     parting = np.unique(pair.where.recording[of_row])
@@ -250,7 +252,7 @@ def _parting(pair: Pair, gap: Floats, ranks: Floats, names: tuple[str, str], tol
     )
 
 
-def _ends(pair: Pair, of_row: npt.NDArray[np.bool_]) -> str:
+def _ends(pair: AlignedTables, of_row: npt.NDArray[np.bool_]) -> str:
     """Say which rows part if only the first or last of each recording do."""
     n_rows = pair.where.n_rows[pair.where.recording]
     if (n_rows < 4).all():

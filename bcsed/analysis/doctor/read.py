@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...audio import decode as audio
+from ...audio.decode import find_recordings, read_audio, read_info
 from ...errors import DataError
-from ...scores import table as rows
+from ...scores.table import read_parquet
 
 _TIMES = ("filename", "start", "end")
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read_scores(path: str | Path) -> pd.DataFrame:
     """Read a score table leniently: logits, NaN, words and doubled columns are kept as they are.
 
     Parameters
@@ -39,7 +39,7 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    table: pd.DataFrame = rows.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     names = list(map(str, table.columns))
     if not names:
         raise DataError(f"{path}: the table has no columns.")
@@ -79,12 +79,12 @@ def _csv(path: Path) -> pd.DataFrame:
     return table
 
 
-def classes(path: str | Path) -> list[str]:
+def template_classes(path: str | Path) -> list[str]:
     """Return the competition's columns, of a sample submission."""
-    return list(read(path).columns)
+    return list(read_scores(path).columns)
 
 
-def durations(recordings: Sequence[str | Path]) -> dict[str, Fraction]:
+def read_durations(recordings: Sequence[str | Path]) -> dict[str, Fraction]:
     """Return the exact seconds of each recording that can be read, by stem.
 
     Raises
@@ -93,26 +93,26 @@ def durations(recordings: Sequence[str | Path]) -> dict[str, Fraction]:
         If there is no such file or folder, or two recordings share a stem.
     """
     found: dict[str, Fraction] = {}
-    for path in audio.find(recordings):
+    for path in find_recordings(recordings):
         if path.stem in found:
             raise DataError(f"two recordings are called {path.stem!r}; their rows cannot be told apart.")
         try:
-            header = audio.info(path)
+            header = read_info(path)
         except DataError:
             continue  # it has no duration, and prediction has said so
         found[path.stem] = Fraction(header.n_samples, header.sample_rate)
     return found
 
 
-def silent(recordings: Sequence[str | Path], stems: Iterable[str]) -> list[str]:
+def silent_recordings(recordings: Sequence[str | Path], stems: Iterable[str]) -> list[str]:
     """Return those of some recordings that hold nothing but digital silence."""
     wanted, found = set(stems), []
-    for path in audio.find(recordings):
+    for path in find_recordings(recordings):
         if path.stem not in wanted:
             continue
         try:
-            header = audio.info(path)
-            wave, _ = audio.read(header, header.sample_rate)
+            header = read_info(path)
+            wave, _ = read_audio(header, header.sample_rate)
         except DataError:
             continue
         if not np.any(wave):

@@ -18,7 +18,7 @@ _SAME_RANKS = 0.9999
 
 
 @dataclass(frozen=True, kw_only=True)
-class Map:
+class Transform:
     """A function that makes one table of another.
 
     Parameters
@@ -36,7 +36,7 @@ class Map:
     misses: float
 
 
-def find(first: Floats, second: Floats, spearman: Floats, tolerance: float) -> Map | None:
+def find_transform(first: Floats, second: Floats, spearman: Floats, tolerance: float) -> Transform | None:
     """Return the function that makes the second table of the first, if there is one that rises.
 
     Parameters
@@ -66,23 +66,25 @@ def find(first: Floats, second: Floats, spearman: Floats, tolerance: float) -> M
     risen = y[np.lexsort((y, x))]
     dent = float((np.maximum.accumulate(risen) - risen).max())
     if dent <= _NAMED * span and float(known.min()) >= 0.999:
-        return Map(name="monotone", told="a function that rises throughout and has no simple name", misses=dent)
+        return Transform(name="monotone", told="a function that rises throughout and has no simple name", misses=dent)
     if float(known.min()) >= _SAME_RANKS:
-        return Map(name="per class", told="another rising function for each class, such as its ranks", misses=np.inf)
+        return Transform(
+            name="per class", told="another rising function for each class, such as its ranks", misses=np.inf
+        )
     return None
 
 
-def _tried(name: str, told: str, x: Floats, y: Floats, function: Callable[[Floats], Floats]) -> Map:
-    return Map(name=name, told=told, misses=float(np.abs(function(x) - y).max()))
+def _tried(name: str, told: str, x: Floats, y: Floats, function: Callable[[Floats], Floats]) -> Transform:
+    return Transform(name=name, told=told, misses=float(np.abs(function(x) - y).max()))
 
 
-def _sigmoid(x: Floats, y: Floats) -> Map | None:
+def _sigmoid(x: Floats, y: Floats) -> Transform | None:
     if y.min() < 0 or y.max() > 1:
         return None
     return _tried("sigmoid", "the sigmoid", x, y, lambda x: 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500))))
 
 
-def _logit(x: Floats, y: Floats) -> Map | None:
+def _logit(x: Floats, y: Floats) -> Transform | None:
     if x.min() < 0 or x.max() > 1 or (y.min() >= 0 and y.max() <= 1):
         return None
     inside = (x > _INSIDE[0]) & (x < _INSIDE[1])
@@ -91,21 +93,21 @@ def _logit(x: Floats, y: Floats) -> Map | None:
     return _tried("logit", "the logit", x[inside], y[inside], lambda x: np.log(x) - np.log1p(-x))
 
 
-def _scale(x: Floats, y: Floats) -> Map | None:
+def _scale(x: Floats, y: Floats) -> Transform | None:
     factor = float((x * y).sum() / max(float(np.square(x).sum()), 1e-300))
     if factor <= 0:
         return None
     return _tried("scale", f"times {factor:.4g}", x, y, lambda x: factor * x)
 
 
-def _affine(x: Floats, y: Floats) -> Map | None:
+def _affine(x: Floats, y: Floats) -> Transform | None:
     slope, base = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, 0.0)
     if slope <= 0:
         return None
     return _tried("affine", f"times {slope:.4g} and {base:+.4g}", x, y, lambda x: slope * x + base)
 
 
-def _power(x: Floats, y: Floats) -> Map | None:
+def _power(x: Floats, y: Floats) -> Transform | None:
     if min(x.min(), y.min()) < 0 or max(x.max(), y.max()) > 1:
         return None
     inside = (x > 1e-3) & (x < 1 - 1e-3) & (y > 1e-6) & (y < _INSIDE[1])
@@ -116,7 +118,7 @@ def _power(x: Floats, y: Floats) -> Map | None:
     return _tried("power", f"to the power {exponent:.4g}", x, y, lambda x: x**exponent)
 
 
-def _temperature(x: Floats, y: Floats) -> Map | None:
+def _temperature(x: Floats, y: Floats) -> Transform | None:
     if min(x.min(), y.min()) < 0 or max(x.max(), y.max()) > 1:
         return None
     inside = (x > 1e-4) & (x < 1 - 1e-4) & (y > 1e-4) & (y < 1 - 1e-4)

@@ -6,18 +6,18 @@ names the first stage at which two traces differ, by how much, where, and, as fa
 """
 
 from .api import N_ROWS, trace
-from .compare import TOLERANCES, Difference, Stage, compare
-from .stages import STAGES, Trace, foreign, read, write
+from .compare import TOLERANCES, Stage, TraceDifference, compare
+from .stages import STAGES, Trace, from_arrays, read, write
 
 __all__ = [
-    "Difference",
+    "TraceDifference",
     "N_ROWS",
     "STAGES",
     "Stage",
     "TOLERANCES",
     "Trace",
     "compare",
-    "foreign",
+    "from_arrays",
     "read",
     "trace",
     "write",

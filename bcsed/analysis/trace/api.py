@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from ..._version import __version__
-from ...audio import decode as audio
+from ...audio.decode import read_audio, read_info
 from ...audio.spectrogram import LogMel
-from ...audio.windows import n_rows as count_rows
+from ...audio.windows import count_rows as count_rows
 from ...config.strict import to_dict
 from ...errors import ConfigError
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
-from ...models.network import Picture
-from ...predict.blocks import Rows, looks_of, picture_block, pool_block, submit_block
+from ...models.network import ToImage
+from ...predict.blocks import Windowing, compute_spectrograms, make_views, pool_block, submit_block
 from ...scores.table import row_ids
 from .stages import Trace
 
@@ -29,7 +29,7 @@ def trace(
     bundle: Bundle,
     recording: str | Path,
     *,
-    cut: Rows | None = None,
+    cut: Windowing | None = None,
     first_row: int = 0,
     n_rows: int = N_ROWS,
 ) -> Trace:
@@ -51,7 +51,7 @@ def trace(
     DataError
         If it cannot be read.
     """
-    found, cut, signal = audio.info(recording), cut or Rows(), bundle.contract.signal
+    found, cut, signal = read_info(recording), cut or Windowing(), bundle.contract.signal
     rate = signal.sample_rate
     n_samples = found.length(rate)
     total = count_rows(n_samples, rate, cut.row_s)
@@ -61,17 +61,17 @@ def trace(
         )
     block = (first_row, min(first_row + n_rows, total))
     ensemble, mel = from_bundles([bundle]), LogMel(signal)
-    looks = looks_of(ensemble, cut)
-    pictures = picture_block(found, ensemble, looks, block, {signal: mel})
+    looks = make_views(ensemble, cut)
+    pictures = compute_spectrograms(found, ensemble, looks, block, {signal: mel})
     first, db = pictures.views[signal]
     begin, end = mel.reach(first, first + db.shape[1])
-    samples, _ = audio.read(found, rate, max(0, begin), end)
+    samples, _ = read_audio(found, rate, max(0, begin), end)
     collector = submit_block(pictures, ensemble, looks)
     ensemble.members[0].finish()
     starts = pictures.plans[0].starts
     windows = np.stack([db[:, start : start + signal.n_frames] for start in starts - first])
     with torch.inference_mode():
-        picture = Picture(signal)(torch.from_numpy(windows)).numpy()
+        picture = ToImage(signal)(torch.from_numpy(windows)).numpy()
     what, when = collector.answers[0]
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",

@@ -12,7 +12,7 @@ from ...errors import ConfigError, DataError
 from . import explain_audio as heard
 from . import explain_outputs as answered
 from . import explain_picture as seen
-from .context import Sides
+from .context import StageContext
 from .stages import STAGES, Array, Trace
 
 # What decoders, processors and libraries may differ by in float32, with room: samples; dB; share of the picture's
@@ -20,7 +20,7 @@ from .stages import STAGES, Array, Trace
 TOLERANCES: Mapping[str, float] = types.MappingProxyType(
     {"samples": 1e-4, "db": 0.05, "windows": 0.05, "picture": 1e-3, "what": 1e-2, "when": 1e-2, "rows": 1e-3}
 )
-_CAUSES: Mapping[str, Callable[[Sides, Array, Array], str]] = types.MappingProxyType(
+_CAUSES: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.MappingProxyType(
     {
         "samples": heard.samples,
         "db": heard.decibels,
@@ -61,7 +61,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class TraceDifference:
     """Where two traces part.
 
     Parameters
@@ -79,7 +79,7 @@ class Difference:
     verdict: str
 
 
-def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None = None) -> Difference:
+def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None = None) -> TraceDifference:
     """Find the first stage at which two traces of one recording differ.
 
     Parameters
@@ -121,7 +121,7 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
             done.append(Stage(name=stage, status="absent", largest=np.nan, share=np.nan, sentence="not in both"))
             continue
         is_first = all(earlier.status != "differs" for earlier in done)
-        sides = Sides(ours=ours, theirs=theirs, stage=stage, tolerance=allowed[stage])
+        sides = StageContext(ours=ours, theirs=theirs, stage=stage, tolerance=allowed[stage])
         done.append(_stage(sides, is_first=is_first))
     first = next((stage for stage in done if stage.status == "differs"), None)
     if first is None:
@@ -131,10 +131,10 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
         before = [stage.name for stage in earlier if stage.status == "same"]
         agreed = f" (the same before: {', '.join(before)})" if before else ""
         verdict = f"{first.name} is the first stage that differs{agreed}: {first.sentence}."
-    return Difference(stages=tuple(done), first=first, verdict=verdict)
+    return TraceDifference(stages=tuple(done), first=first, verdict=verdict)
 
 
-def _stage(sides: Sides, *, is_first: bool) -> Stage:
+def _stage(sides: StageContext, *, is_first: bool) -> Stage:
     x, y = sides.ours.arrays[sides.stage], sides.theirs.arrays[sides.stage]
     if x.shape != y.shape:
         # One sample more or less is what resamplers round differently.

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...config.contract import Signal
+from ...config.contract import Frontend
 from .stages import Trace
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sides:
+class StageContext:
     """Two traces at one stage.
 
     Parameters
@@ -37,9 +37,9 @@ class Sides:
         return {**self.theirs.facts, **self.ours.facts} if "signal" in self.ours.facts else {**self.theirs.facts}
 
     @cached_property
-    def signal(self) -> Signal | None:
+    def signal(self) -> Frontend | None:
         """How audio becomes a picture, where a side says so."""
-        return Signal(**self.facts["signal"]) if "signal" in self.facts else None
+        return Frontend(**self.facts["signal"]) if "signal" in self.facts else None
 
     @cached_property
     def band_hz(self) -> npt.NDArray[np.float64]:

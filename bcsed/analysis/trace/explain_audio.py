@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .context import Sides
+from .context import StageContext
 from .stages import Array
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ def not_finite(y: Array) -> str:
 # ---- samples -------------------------------------------------------------------------------------------------
 
 
-def samples(sides: Sides, x: Array, y: Array) -> str:
+def samples(sides: StageContext, x: Array, y: Array) -> str:
     """Say why two waves differ."""
     if told := not_finite(y):
         return told
@@ -61,7 +61,7 @@ def _gain(x: Floats, y: Floats) -> str:
     return f"the wave is multiplied by {factor:.5g}{near}{peak}"
 
 
-def _delay(x: Floats, y: Floats, sides: Sides) -> str:
+def _delay(x: Floats, y: Floats, sides: StageContext) -> str:
     x, y = x[:_DELAY_OF], y[:_DELAY_OF]
     n = 2 * len(x)
     crossed = np.fft.irfft(np.fft.rfft(y, n) * np.conj(np.fft.rfft(x, n)), n)
@@ -77,7 +77,7 @@ def _delay(x: Floats, y: Floats, sides: Sides) -> str:
     return f"the wave comes {abs(lag)} samples{seconds} {'later' if lag > 0 else 'earlier'}"
 
 
-def _padding(x: Floats, y: Floats, sides: Sides) -> str:
+def _padding(x: Floats, y: Floats, sides: StageContext) -> str:
     silent = (y == 0) & (x != 0)
     if silent.mean() < 0.01 or _left(x[~silent], y[~silent]) > _LEFT:
         return ""
@@ -86,7 +86,7 @@ def _padding(x: Floats, y: Floats, sides: Sides) -> str:
     return f"{silent.mean():.0%} of it is digital silence where the other hears sound, from {first:.2f} s on: padded"
 
 
-def _band_limit(x: Floats, y: Floats, sides: Sides) -> str:
+def _band_limit(x: Floats, y: Floats, sides: StageContext) -> str:
     """Say above which frequency the second wave has lost its sound."""
     bands = 64
     power = [np.square(np.abs(np.fft.rfft(wave))) for wave in (x, y)]
@@ -109,7 +109,7 @@ def _band_limit(x: Floats, y: Floats, sides: Sides) -> str:
 # ---- dB pictures ---------------------------------------------------------------------------------------------
 
 
-def decibels(sides: Sides, x: Array, y: Array) -> str:
+def decibels(sides: StageContext, x: Array, y: Array) -> str:
     """Say why two dB pictures differ, of a recording (F, T) or of windows (W, F, T)."""
     if told := not_finite(y):
         return told
@@ -125,7 +125,7 @@ def decibels(sides: Sides, x: Array, y: Array) -> str:
     return ""
 
 
-def _shapes(sides: Sides, x: Array, y: Array) -> str:
+def _shapes(sides: StageContext, x: Array, y: Array) -> str:
     told = []
     if x.shape[-2] != y.shape[-2]:
         told.append(f"{y.shape[-2]} mel bands instead of {x.shape[-2]}")
@@ -140,14 +140,14 @@ def _shapes(sides: Sides, x: Array, y: Array) -> str:
     return ", ".join(told)
 
 
-def _offset(_: Sides, x: Floats, y: Floats, tolerance: float) -> str:
+def _offset(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
     offset = float(np.median(y - x))
     if abs(offset) <= tolerance or (np.abs(y - x - offset) > 5 * tolerance).mean() > 0.02:
         return ""
     return f"{offset:+.2f} dB throughout: another reference, or another gain"
 
 
-def _edges(_: Sides, x: Floats, y: Floats, tolerance: float) -> str:
+def _edges(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
     """Say so if only the outer frames differ: each clip was transformed by itself."""
     of_frame = np.asarray((np.abs(y - x) > tolerance).any((0, 1)))
     T = len(of_frame)
@@ -157,7 +157,7 @@ def _edges(_: Sides, x: Floats, y: Floats, tolerance: float) -> str:
     return "only the outermost frames differ: each clip was transformed by itself, padded at its ends"
 
 
-def _silence(sides: Sides, x: Floats, y: Floats, tolerance: float) -> str:
+def _silence(sides: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
     """Say so if whole frames lie at the bottom where the other hears sound."""
     low = y.min((1, 2), keepdims=True)
     empty = (y <= low + tolerance).all(1) & (x > low + 6).any(1)
@@ -175,7 +175,7 @@ def _silence(sides: Sides, x: Floats, y: Floats, tolerance: float) -> str:
     )
 
 
-def _floor(_: Sides, x: Floats, y: Floats, tolerance: float) -> str:
+def _floor(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
     """Say so if the second is the first, cut off below."""
     low = y.min((1, 2), keepdims=True)
     if (np.abs(np.maximum(x, low) - y) > 5 * tolerance).mean() > 0.01:
@@ -187,7 +187,7 @@ def _floor(_: Sides, x: Floats, y: Floats, tolerance: float) -> str:
     return f"it is cut off below by a floor {where}"
 
 
-def _affine(_: Sides, x: Floats, y: Floats, _tolerance: float) -> str:
+def _affine(_: StageContext, x: Floats, y: Floats, _tolerance: float) -> str:
     slope, base = np.polyfit(x.reshape(-1), y.reshape(-1), 1) if np.ptp(x) > 0 else (1.0, 0.0)
     if slope <= 0 or abs(slope - 1) < 1e-3:
         return ""
@@ -197,7 +197,7 @@ def _affine(_: Sides, x: Floats, y: Floats, _tolerance: float) -> str:
     return f"it is {slope:.4g} times the dB and {base:+.4g}: already scaled, or another logarithm"
 
 
-def _moved(sides: Sides, x: Floats, y: Floats, tolerance: float) -> str:
+def _moved(sides: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
     T = x.shape[-1]
     for shift in (*range(1, 65), *range(-1, -65, -1)):
         if abs(shift) > T // 2:
@@ -209,7 +209,7 @@ def _moved(sides: Sides, x: Floats, y: Floats, tolerance: float) -> str:
     return ""
 
 
-def _mel(sides: Sides, x: Floats, y: Floats, _tolerance: float) -> str:
+def _mel(sides: StageContext, x: Floats, y: Floats, _tolerance: float) -> str:
     """Look for bands that sound as other bands should, or have lost their sound."""
     ours, theirs = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (x, y))
     loss = np.median(ours - theirs, 1)

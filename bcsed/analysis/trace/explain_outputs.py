@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ...audio.windows import Plan
-from ...config.contract import Signal
+from ...audio.windows import WindowPlan
+from ...config.contract import Frontend
 from ...errors import DataError
-from ...predict.blocks import Rows, pool_rows
+from ...predict.blocks import Windowing, pool_rows
 from ..doctor.compare import compare
-from .context import Sides
+from .context import StageContext
 from .explain_audio import not_finite
 from .stages import Array
 
 
-def answers(sides: Sides, x: Array, y: Array) -> str:
+def answers(sides: StageContext, x: Array, y: Array) -> str:
     """Say why the answers (W, t, K) to the same pictures differ."""
     if told := not_finite(y):
         return told
@@ -32,7 +32,7 @@ def answers(sides: Sides, x: Array, y: Array) -> str:
     return _order(sides, x, y) or _weights(sides, x, y)
 
 
-def _order(sides: Sides, x: Array, y: Array) -> str:
+def _order(sides: StageContext, x: Array, y: Array) -> str:
     """Look for each class among the others'."""
     from scipy.optimize import linear_sum_assignment
 
@@ -47,7 +47,7 @@ def _order(sides: Sides, x: Array, y: Array) -> str:
     return f"the classes stand in another order: {len(moved)} are moved, {sides.name(k)} to the place of {where}"
 
 
-def _weights(sides: Sides, x: Array, y: Array) -> str:
+def _weights(sides: StageContext, x: Array, y: Array) -> str:
     shas = [trace.facts.get("sha256") for trace in (sides.ours, sides.theirs)]
     if None not in shas:
         return "the same weights: another precision or processor" if shas[0] == shas[1] else "the weights are others'"
@@ -57,7 +57,7 @@ def _weights(sides: Sides, x: Array, y: Array) -> str:
     return f"{seen} answered otherwise (correlation {alike:.3f}): other weights, such as an older checkpoint"
 
 
-def rows(sides: Sides, x: Array, y: Array) -> str:
+def rows(sides: StageContext, x: Array, y: Array) -> str:
     """Say why rows (R, K) differ although the answers of the steps are the same."""
     if told := not_finite(y):
         return told
@@ -66,14 +66,14 @@ def rows(sides: Sides, x: Array, y: Array) -> str:
     return _pooled(sides, y) or _as_tables(sides, x, y)
 
 
-def _pooled(sides: Sides, y: Array) -> str:
+def _pooled(sides: StageContext, y: Array) -> str:
     """Pool the same answers in other ways."""
     what, when, facts = sides.ours.arrays.get("what"), sides.ours.arrays.get("when"), sides.ours.facts
     if what is None or when is None or "n_samples" not in facts:
         return ""
-    signal, kind = Signal(**facts["signal"]), facts["pool"]
+    signal, kind = Frontend(**facts["signal"]), facts["pool"]
     other = "logit" if kind == "prob" else "prob"
-    chosen = Rows(**facts["rows"]).plan(facts["n_samples"], signal, facts["steps"], tuple(facts["block"]))
+    chosen = Windowing(**facts["rows"]).plan(facts["n_samples"], signal, facts["steps"], tuple(facts["block"]))
     flat = np.zeros_like(when)
     ways: list[tuple[str, Callable[[], Array]]] = [
         (f"pooled as {other} instead of {kind}", lambda: pool_rows(what, when, chosen, other)),
@@ -95,13 +95,13 @@ def _pooled(sides: Sides, y: Array) -> str:
     return nearest if gaps[nearest] <= sides.tolerance else ""
 
 
-def _whole(n_windows: int, steps: int) -> Plan:
+def _whole(n_windows: int, steps: int) -> WindowPlan:
     """Plan rows that are whole windows."""
     cell = np.arange(n_windows * steps, dtype=np.int64).reshape(n_windows, steps)
-    return Plan(np.zeros(n_windows, np.int64), cell, n_windows * steps, cell, np.ones_like(cell))
+    return WindowPlan(np.zeros(n_windows, np.int64), cell, n_windows * steps, cell, np.ones_like(cell))
 
 
-def _as_tables(sides: Sides, x: Array, y: Array) -> str:
+def _as_tables(sides: StageContext, x: Array, y: Array) -> str:
     """Let the doctor look at the rows as tables."""
     ids = sides.facts.get("ids") or [f"recording_{5 * (row + 1)}" for row in range(len(x))]
     classes = sides.facts.get("classes") or [str(k) for k in range(x.shape[1])]

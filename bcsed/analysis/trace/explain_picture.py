@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...models.network import Picture, delta, fold
-from .context import Sides
+from ...models.network import ToImage, delta, fold
+from .context import StageContext
 from .explain_audio import not_finite
 from .stages import Array
 
 Floats = npt.NDArray[np.float32]
 
 
-def picture(sides: Sides, x: Array, y: Array) -> str:
+def picture(sides: StageContext, x: Array, y: Array) -> str:
     """Say why two pictures (W, C, H, W') of the same windows differ."""
     if told := not_finite(y):
         return told
@@ -30,7 +30,7 @@ def picture(sides: Sides, x: Array, y: Array) -> str:
     return (among if not differing.all() else "") + (told or "the picture is made otherwise")
 
 
-def _known(sides: Sides, y: Array, differing: npt.NDArray[np.bool_]) -> str:
+def _known(sides: StageContext, y: Array, differing: npt.NDArray[np.bool_]) -> str:
     """Try what others do with the dB windows."""
     windows = sides.ours.arrays.get("windows")
     signal = sides.signal
@@ -47,7 +47,7 @@ def _span(y: Array) -> float:
     return max(1.0, float(np.abs(y).max()))
 
 
-def _ways(sides: Sides, db: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+def _ways(sides: StageContext, db: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield common other ways from dB windows (W, F, T) to the picture, and what they are."""
     signal = sides.signal
     if signal is None:
@@ -87,7 +87,7 @@ def _ways(sides: Sides, db: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         late = torch.stack((folded, slope, delta(slope)), 1)
         yield "slopes were taken after the fold: there is an edge at the seam", late
         yield "three equal channels instead of slopes", torch.stack((folded, folded, folded), 1)
-    unfolded = Picture(signal)(db)
+    unfolded = ToImage(signal)(db)
     yield "the halves of the fold are swapped", unfolded.roll(signal.n_mels, 2)
     yield "the picture stands on its head: low bands last", unfolded.flip(2)
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ...files import reading, replacing
+from ...files import atomic_write, read_errors
 
 Array = npt.NDArray[Any]
 
@@ -82,7 +82,7 @@ class Trace:
         return table
 
 
-def foreign(stages: Mapping[str, Any], name: str = "the other pipeline") -> Trace:
+def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> Trace:
     """Make a trace of arrays that another program made.
 
     Parameters
@@ -135,7 +135,7 @@ def write(trace: Trace, path: str | Path) -> None:
     DataError
         If the disk refuses.
     """
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         held: dict[str, Any] = {_FACTS: np.array(json.dumps(dict(trace.facts))), **trace.arrays}
         np.savez_compressed(stream, **held)
 
@@ -152,14 +152,14 @@ def read(path: str | Path) -> Trace:
     if not path.is_file():
         raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez makes one.")
     with (
-        reading(path, "npz without pickles"),
+        read_errors(path, "npz without pickles"),
         path.open("rb") as stream,
         np.load(stream, allow_pickle=False) as stored,
     ):
         arrays = {name: stored[name] for name in stored.files if name != _FACTS}
         facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
     try:
-        made = foreign(arrays, str(facts["name"]))
+        made = from_arrays(arrays, str(facts["name"]))
     except (ConfigError, DataError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no trace: {error}") from error
     return Trace(arrays=made.arrays, facts=facts)

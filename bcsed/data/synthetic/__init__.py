@@ -7,11 +7,11 @@ has: ``test_truth.csv`` and ``train_soundscapes_truth.csv``, who calls in which 
 
 from .competition import MIN_OVERLAP_S, N_TEST_SOUNDSCAPES, N_TRAIN_SOUNDSCAPES, TEST_TRUTH_CSV, TRAIN_TRUTH_CSV, write
 from .scenes import Event, Place
-from .species import CALLERS, SAMPLE_RATE_HZ, Caller, Individual
+from .species import SAMPLE_RATE_HZ, SPECIES, Individual, Species
 
 __all__ = [
-    "CALLERS",
-    "Caller",
+    "SPECIES",
+    "Species",
     "Event",
     "Individual",
     "MIN_OVERLAP_S",

@@ -19,7 +19,7 @@ from ...errors import ConfigError, DataError
 from ..competitions import Competition
 from . import ogg, plan
 from .scenes import Event, focal_clip, row_truth, soundscape
-from .species import SAMPLE_RATE_HZ, Caller, Wave
+from .species import SAMPLE_RATE_HZ, Species, Wave
 
 TRAIN_TRUTH_CSV = "train_soundscapes_truth.csv"
 TEST_TRUTH_CSV = "test_truth.csv"
@@ -184,7 +184,7 @@ def _write_tables(
     _write_csv(root / where.train_csv, pd.DataFrame([clip.row(spec) for clip in clips]))
 
 
-def _taxon(caller: Caller) -> dict[str, object]:
+def _taxon(caller: Species) -> dict[str, object]:
     return {
         "primary_label": caller.label,
         "inat_taxon_id": caller.inat_taxon_id,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..competitions import BIRDCLEF_2025, BIRDCLEF_2026, Competition
 from .scenes import Place
-from .species import CALLERS, Caller
+from .species import SPECIES, Species
 
 _DAYS = 200  # the recorders of a split ran for so long
 _SLOTS_PER_DAY = 144  # one recording every ten minutes
@@ -59,12 +59,12 @@ class Year:
     collections: tuple[str, ...]
 
     @property
-    def callers(self) -> tuple[Caller, ...]:
+    def callers(self) -> tuple[Species, ...]:
         """The classes, in the order of their labels as strings.
 
         A class without focal clips makes sense only where soundscapes are labelled.
         """
-        heard = (caller for caller in CALLERS if caller.clips or self.competition.soundscape_labels_csv)
+        heard = (caller for caller in SPECIES if caller.clips or self.competition.soundscape_labels_csv)
         return tuple(sorted(heard, key=lambda caller: caller.label))
 
     def soundscape_stem(self, *, test: bool, number: int, site: str, start: datetime.datetime) -> str:
@@ -115,8 +115,8 @@ class Clip:
     """A focal recording to be made: a row of ``train.csv`` and what is heard in it."""
 
     key: tuple[int, ...]
-    caller: Caller
-    others: tuple[Caller, ...]
+    caller: Species
+    others: tuple[Species, ...]
     recordist: Place
     collection: str
     number: int
@@ -162,7 +162,7 @@ class Soundscape:
     key: tuple[int, ...]
     stem: str
     place: Place
-    cast: tuple[Caller, ...]
+    cast: tuple[Species, ...]
 
 
 def clips(year: Year, *, seed: int, scale: float) -> list[Clip]:
@@ -197,10 +197,10 @@ _RECORDISTS = (
 
 def _clip(
     key: tuple[int, ...],
-    caller: Caller,
+    caller: Species,
     number: int,
     year: Year,
-    heard: Sequence[Caller],
+    heard: Sequence[Species],
     recordists: Sequence[Place],
     rng: np.random.Generator,
 ) -> Clip:
@@ -210,7 +210,7 @@ def _clip(
     collection = str(rng.choice(year.collections, p=np.divide(shares, sum(shares))))
     duration_s = rng.uniform(0.5, 1) if rng.random() < 0.03 else min(2 + rng.exponential(2.0), 12)
     snr_db = rng.uniform(5, 30)
-    others: tuple[Caller, ...] = ()
+    others: tuple[Species, ...] = ()
     if duration_s >= 2 and rng.random() < 0.15:
         rest = [other for other in heard if other is not caller]
         others = tuple(rest[i] for i in sorted(rng.choice(len(rest), rng.integers(1, 3), replace=False)))
@@ -252,7 +252,7 @@ def soundscapes(year: Year, *, seed: int, count: int, test: bool) -> list[Sounds
     liking = land.gamma(1.0, size=(len(places), len(year.callers))) + 0.05
     rng = np.random.default_rng([seed, year.year, 3, test])
     at = rng.permutation(np.arange(count) % len(places))
-    casts: list[list[Caller]] = [[] for _ in range(count)]
+    casts: list[list[Species]] = [[] for _ in range(count)]
     for k, caller in enumerate(year.callers):
         chance = liking[at, k] / liking[at, k].sum()
         n_files = min(count, max(2, round(caller.prevalence * count)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .species import SAMPLE_RATE_HZ, Caller, Individual, Wave, quick_length, white_spectrum
+from .species import SAMPLE_RATE_HZ, Individual, Species, Wave, quick_length, white_spectrum
 
 _LEVEL_FRAME_S = 0.05  # a song is as loud as its loudest frame of this length
 _PSD_N_FFT = 4096  # of the background; the shortest clip has 16,000 samples
@@ -155,7 +155,7 @@ class _Scene:
         low, high = (round(hz * _PSD_N_FFT / SAMPLE_RATE_HZ) for hz in band_hz)
         return float(np.sqrt(self._power[low : high + 1].sum()))
 
-    def add(self, song: Wave, at: int, caller: Caller, snr_db: float) -> None:
+    def add(self, song: Wave, at: int, caller: Species, snr_db: float) -> None:
         """Add a song from sample `at` on, which may be negative; what lies outside is not heard."""
         gain = self.noise_rms(caller.band_hz) * 10 ** (snr_db / 20) / _loudness(song)
         first, last = max(at, 0), min(at + len(song), len(self.wave))
@@ -189,13 +189,13 @@ def _at_peak(wave: NDArray[np.float64], peak: float) -> Wave:
 
 
 def focal_clip(
-    caller: Caller,
+    caller: Species,
     place: Place,
     *,
     duration_s: float,
     snr_db: float,
     rng: np.random.Generator,
-    others: Sequence[Caller] = (),
+    others: Sequence[Species] = (),
 ) -> Wave:
     """Return a recording of one animal, which calls somewhere in it.
 
@@ -240,7 +240,7 @@ def focal_clip(
 
 
 def soundscape(
-    cast: Sequence[Caller],
+    cast: Sequence[Species],
     place: Place,
     *,
     duration_s: float,

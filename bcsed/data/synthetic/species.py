@@ -60,7 +60,7 @@ Song = Callable[[Individual, np.random.Generator], Wave]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caller:
+class Species:
     """A class of the competition.
 
     Parameters
@@ -337,8 +337,8 @@ _TABLE: tuple[tuple[str, str, str, str, int, int, float, tuple[float, float], So
     ("whist1", "Sibilus gradatus", "Stairway Whistler", "Aves", 900109, 60, 0.45, (1600, 4100), _whistles),
 )
 
-CALLERS: tuple[Caller, ...] = tuple(
-    Caller(
+SPECIES: tuple[Species, ...] = tuple(
+    Species(
         label=label,
         scientific_name=scientific_name,
         common_name=common_name,

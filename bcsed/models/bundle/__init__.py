@@ -14,21 +14,21 @@ Nothing in it is a pickle, and no name in it is followed outside the folder: a b
 run code.
 """
 
-from ...config.contract import Contract, Signal
+from ...config.contract import Contract, Frontend
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import reading, replacing
+from ...files import atomic_write, read_errors
 from .bundle import (
     ANSWER_TOLERANCE,
     PICTURE_TOLERANCE,
     Bundle,
     check,
-    claim,
     load,
     probe_difference,
     probe_picture,
     probe_wave,
     read_weights,
+    require_new_folder,
     seal,
 )
 from .graph import PRECISIONS, compile_graph, read_graph
@@ -57,11 +57,11 @@ __all__ = [
     "PRECISIONS",
     "PROBE",
     "SCHEMA",
-    "Signal",
+    "Frontend",
     "WEIGHTS",
     "check",
     "check_files",
-    "claim",
+    "require_new_folder",
     "compile_graph",
     "load",
     "probe_difference",
@@ -71,8 +71,8 @@ __all__ = [
     "read_graph",
     "read_manifest",
     "read_weights",
-    "reading",
-    "replacing",
+    "read_errors",
+    "atomic_write",
     "seal",
     "sha256",
     "to_dict",

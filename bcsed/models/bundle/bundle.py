@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._version import __version__
-from ...config.contract import Contract, Signal
+from ...config.contract import Contract, Frontend
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import reading, replacing
+from ...files import atomic_write, read_errors
 from .graph import PRECISIONS as PRECISIONS
 from .graph import compile_graph as compile_graph
 from .graph import read_graph as read_graph
@@ -64,7 +64,7 @@ class Bundle:
         return self.path.resolve().name
 
 
-def probe_wave(signal: Signal) -> npt.NDArray[np.float32]:
+def probe_wave(signal: Frontend) -> npt.NDArray[np.float32]:
     """Return the closed-form sound that a bundle is checked with.
 
     A chirp through the whole band that fades over 100 dB, clicks at uneven distances, a steady tone, and
@@ -84,19 +84,19 @@ def probe_wave(signal: Signal) -> npt.NDArray[np.float32]:
     return wave.astype(np.float32)
 
 
-def probe_picture(signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def probe_picture(signal: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the probe as today's code hears it: the dB window (F, T) and the picture (C, H, W)."""
     import torch
 
     from ...audio.spectrogram import LogMel
-    from ..network import Picture
+    from ..network import ToImage
 
     with torch.no_grad():
         db = LogMel(signal)(torch.from_numpy(probe_wave(signal))[None])
-        return db[0].numpy(), Picture(signal)(db)[0].numpy()
+        return db[0].numpy(), ToImage(signal)(db)[0].numpy()
 
 
-def claim(out: str | Path) -> Path:
+def require_new_folder(out: str | Path) -> Path:
     """Return the path of a bundle to be, refusing one that is taken."""
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -135,7 +135,7 @@ def seal(
     """
     import openvino
 
-    out = claim(out)
+    out = require_new_folder(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -163,7 +163,7 @@ def seal(
             "provenance": dict(provenance),
             "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
         }
-        with replacing(folder / MANIFEST) as temporary:
+        with atomic_write(folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         folder.chmod(0o755)
         if out.exists():
@@ -226,7 +226,7 @@ def check(bundle: Bundle) -> dict[str, float]:
         Naming the first stage that differs.
     """
     probe = bundle.path / PROBE
-    with reading(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
+    with read_errors(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
         then = {name: stored[name] for name in ("picture", "what", "when")}
     _, picture = probe_picture(bundle.contract.signal)
     found = {"picture": _compare(bundle, "picture", then["picture"], picture, PICTURE_TOLERANCE)}
@@ -263,7 +263,7 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
 
     if not (bundle.path / WEIGHTS).is_file():
         raise BundleError(f"{bundle.path} was sealed without {WEIGHTS}; it can predict but not be trained on.")
-    with reading(bundle.path / WEIGHTS, "safetensors", BundleError):
+    with read_errors(bundle.path / WEIGHTS, "safetensors", BundleError):
         tensors: dict[str, Any] = load_file(bundle.path / WEIGHTS)
     return modern_names(tensors)
 
@@ -286,7 +286,7 @@ def _check_graph(bundle: Bundle) -> None:
         )
 
 
-def _answer(compiled: Any, signal: Signal) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _answer(compiled: Any, signal: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     db, _ = probe_picture(signal)
     answer = compiled(db[None])
     return np.array(answer[0][0]), np.array(answer[1][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config.contract import Signal
+from ...config.contract import Frontend
 from ...errors import BundleError, ConfigError
 from .manifest import GRAPH
 
@@ -28,7 +28,7 @@ def read_graph(bundle: Bundle) -> Any:
 
 def compile_graph(
     graph: Any,
-    signal: Signal,
+    signal: Frontend,
     *,
     threads: int | None = None,
     precision: str = "f32",

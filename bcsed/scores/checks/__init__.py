@@ -8,21 +8,21 @@ wrongly or not at all, ``odd`` where that may be as it should. It takes about ha
 classes, so whoever writes a table can always look: `refuse` stops at what no table that is to be scored may show.
 """
 
-from .api import LETHAL, examine, refuse
-from .finding import ILL, ODD, Finding
-from .ids import Places, places, row_seconds
-from .values import broadcast, numbers
+from .api import FATAL, check, require_valid
+from .finding import ERROR, WARNING, Finding
+from .ids import RowIds, infer_row_s, parse_row_ids
+from .values import find_broadcast, numeric_values
 
 __all__ = [
     "Finding",
-    "ILL",
-    "LETHAL",
-    "ODD",
-    "Places",
-    "broadcast",
-    "examine",
-    "numbers",
-    "places",
-    "refuse",
-    "row_seconds",
+    "ERROR",
+    "FATAL",
+    "WARNING",
+    "RowIds",
+    "find_broadcast",
+    "check",
+    "numeric_values",
+    "parse_row_ids",
+    "require_valid",
+    "infer_row_s",
 ]

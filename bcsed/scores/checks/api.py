@@ -8,12 +8,12 @@ from fractions import Fraction
 import pandas as pd
 
 from ...errors import DataError
-from .finding import ILL, Finding
-from .ids import columns, ids, places
-from .values import alike, cells, constant, numbers, scale
+from .finding import ERROR, Finding
+from .ids import check_columns, check_ids, parse_row_ids
+from .values import check_cells, check_constant, check_repeats, check_scale, numeric_values
 
 
-def examine(
+def check(
     table: pd.DataFrame,
     *,
     classes: Sequence[str] | None = None,
@@ -43,21 +43,21 @@ def examine(
     """
     if not table.shape[0] or not table.shape[1]:
         what = "rows" if not table.shape[0] else "class columns"
-        return (Finding(name="empty", severity=ILL, sentence=f"the table has no {what}.", count=0),)
-    where, values = places(table.index), numbers(table)
+        return (Finding(name="empty", severity=ERROR, sentence=f"the table has no {what}.", count=0),)
+    where, values = parse_row_ids(table.index), numeric_values(table)
     found = [
-        *columns(list(map(str, table.columns)), classes),
-        *ids(table.index, where, durations_s, row_s),
-        *cells(table, values),
-        *scale(table, values),
-        *constant(table, where, values, silent),
-        *alike(where, values, silent),
+        *check_columns(list(map(str, table.columns)), classes),
+        *check_ids(table.index, where, durations_s, row_s),
+        *check_cells(table, values),
+        *check_scale(table, values),
+        *check_constant(table, where, values, silent),
+        *check_repeats(where, values, silent),
     ]
-    return tuple(sorted(found, key=lambda finding: finding.severity != ILL))
+    return tuple(sorted(found, key=lambda finding: finding.severity != ERROR))
 
 
 # What no table that is to be scored may show; a dead class may be meant, a missing row may be a damaged file's.
-LETHAL = (
+FATAL = (
     "broadcast",
     "nan",
     "infinite",
@@ -70,7 +70,7 @@ LETHAL = (
 )
 
 
-def refuse(
+def require_valid(
     table: pd.DataFrame,
     *,
     where: str = "the table",
@@ -91,8 +91,8 @@ def refuse(
     DataError
         With the first such finding's sentence.
     """
-    found = examine(table, classes=classes, silent=silent)
+    found = check(table, classes=classes, silent=silent)
     for finding in found:
-        if finding.severity == ILL and finding.name in LETHAL:
+        if finding.severity == ERROR and finding.name in FATAL:
             raise DataError(f"{where}: {finding.sentence}")
     return found

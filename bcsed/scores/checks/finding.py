@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ILL, ODD = "ill", "odd"
+ERROR, WARNING = "ill", "odd"
 SHOWN = 3
 
 
@@ -34,7 +34,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """Write a number of things.
 
     Examples
@@ -45,9 +45,9 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
-def made(name: str, severity: str, names: Sequence[object], sentence: str) -> Finding:
+def make_finding(name: str, severity: str, names: Sequence[object], sentence: str) -> Finding:
     """Make a finding about named things; ``{some}`` stands for the first, ``{n row}`` for how many rows they are."""
     shown = tuple(map(str, names[:SHOWN]))
     some = ", ".join(map(repr, shown)) + (", ..." if len(names) > SHOWN else "")
-    told = re.sub(r"\{n (\w+)\}", lambda found: counted(len(names), found[1]), sentence).replace("{some}", some)
+    told = re.sub(r"\{n (\w+)\}", lambda found: pluralize(len(names), found[1]), sentence).replace("{some}", some)
     return Finding(name=name, severity=severity, sentence=told, count=len(names), examples=shown)

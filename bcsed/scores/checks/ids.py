@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .finding import ILL, ODD, Finding, counted, made
+from .finding import ERROR, WARNING, Finding, make_finding, pluralize
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class RowIds:
     """Where the rows of a table belong, as their ids say.
 
     Parameters
@@ -40,7 +40,7 @@ class Places:
         return np.bincount(self.recording, minlength=len(self.stems)).astype(np.int64)
 
 
-def places(ids: Iterable[object]) -> Places:
+def parse_row_ids(ids: Iterable[object]) -> RowIds:
     """Read row ids.
 
     Examples
@@ -53,10 +53,10 @@ def places(ids: Iterable[object]) -> Places:
     told = [(stem, int(end)) if stem and end.isdecimal() and end.isascii() else (stem + mark + end, -1)
             for stem, mark, end in split]  # fmt: skip
     codes, names = pd.factorize(np.array([stem for stem, _ in told], object))
-    return Places(codes.astype(np.int64), tuple(map(str, names)), np.array([end for _, end in told], np.int64))
+    return RowIds(codes.astype(np.int64), tuple(map(str, names)), np.array([end for _, end in told], np.int64))
 
 
-def row_seconds(where: Places) -> int | None:
+def infer_row_s(where: RowIds) -> int | None:
     """Return the seconds per row that most ids speak of, or None where they do not say."""
     known = where.end_s > 0
     order = np.lexsort((where.end_s[known], where.recording[known]))
@@ -66,43 +66,47 @@ def row_seconds(where: Places) -> int | None:
     return int(Counter(told.tolist()).most_common(1)[0][0]) if told.size else None
 
 
-def columns(names: list[str], classes: Sequence[str] | None) -> list[Finding]:
+def check_columns(names: list[str], classes: Sequence[str] | None) -> list[Finding]:
     """Look at the names of the columns, and at their order if the competition's is known."""
     doubled = [name for name, times in Counter(names).items() if times > 1]
-    found = [made("doubled classes", ILL, doubled, "{n class} with several columns: {some}.")] if doubled else []
+    found = (
+        [make_finding("doubled classes", ERROR, doubled, "{n class} with several columns: {some}.")] if doubled else []
+    )
     if classes is None:
         return found
     missing, extra = [c for c in classes if c not in set(names)], [c for c in names if c not in set(classes)]
     if missing:
-        found.append(made("missing classes", ILL, missing, "{n class} of the competition missing: {some}."))
+        found.append(make_finding("missing classes", ERROR, missing, "{n class} of the competition missing: {some}."))
     if extra:
-        found.append(made("foreign classes", ILL, extra, "{n column} of no class of the competition: {some}."))
+        found.append(
+            make_finding("foreign classes", ERROR, extra, "{n column} of no class of the competition: {some}.")
+        )
     if not (missing or extra or doubled) and names != list(classes):
         moved = [f"{left} for {right}" for left, right in zip(names, classes, strict=True) if left != right]
         sentence = "columns in another order than the competition's, {n column} out of place: {some}."
-        found.append(made("column order", ILL, moved, sentence))
+        found.append(make_finding("column order", ERROR, moved, sentence))
     return found
 
 
-def ids(
-    index: pd.Index[Any], where: Places, durations_s: Mapping[str, Fraction | float] | None, row_s: int | None
+def check_ids(
+    index: pd.Index[Any], where: RowIds, durations_s: Mapping[str, Fraction | float] | None, row_s: int | None
 ) -> list[Finding]:
     """Look at the ids of the rows: readable, each once, in order, whole, and of recordings that are there."""
     odd = [str(name) for name in index[where.end_s < 0]]
     if odd:
         told = "{n id} without a second at the end, as in <recording>_<second>: {some}."
-        return [made("row ids", ILL, odd, told)]
+        return [make_finding("row ids", ERROR, odd, told)]
     found = []
     doubled = [str(name) for name in index[index.duplicated()]]
     if doubled:
-        found.append(made("doubled rows", ILL, doubled, "{n row} that the table already has: {some}."))
-    row_s = row_s or row_seconds(where)
+        found.append(make_finding("doubled rows", ERROR, doubled, "{n row} that the table already has: {some}."))
+    row_s = row_s or infer_row_s(where)
     if row_s is None:
         return found
     return [*found, *_order(where), *_grid(where, row_s), *_durations(where, row_s, durations_s)]
 
 
-def _order(where: Places) -> list[Finding]:
+def _order(where: RowIds) -> list[Finding]:
     """Rows that do not ascend within their recording, or recordings that are torn apart."""
     found = []
     same = np.diff(where.recording) == 0
@@ -113,22 +117,26 @@ def _order(where: Places) -> list[Finding]:
         as_text = mine.tolist() == sorted(mine.tolist(), key=str)
         how = " (sorted as text: 10 before 5)" if as_text else ""
         told = f"rows out of order in time{how} in {{n recording}}: {{some}}; bound by position they would be wrong."
-        found.append(made("row order", ODD, names, told))
+        found.append(make_finding("row order", WARNING, names, told))
     n_runs = int((~same).sum()) + 1
     if n_runs > len(where.stems):
         begins = where.recording[np.flatnonzero(np.concatenate(([True], ~same)))]
         torn = [where.stems[place] for place, times in sorted(Counter(begins.tolist()).items()) if times > 1]
-        found.append(made("torn recordings", ODD, torn, "{n recording} whose rows do not stand together: {some}."))
+        found.append(
+            make_finding("torn recordings", WARNING, torn, "{n recording} whose rows do not stand together: {some}.")
+        )
     return found
 
 
-def _grid(where: Places, row_s: int) -> list[Finding]:
+def _grid(where: RowIds, row_s: int) -> list[Finding]:
     """Ids off the grid of rows, and gaps between those on it."""
     off = np.flatnonzero((where.end_s % row_s != 0) | (where.end_s == 0))
     found = []
     if off.size:
         names = [f"{where.stems[where.recording[place]]}_{where.end_s[place]}" for place in off]
-        found.append(made("row ids", ILL, names, f"{{n row}} ending off the multiples of {row_s} s: {{some}}."))
+        found.append(
+            make_finding("row ids", ERROR, names, f"{{n row}} ending off the multiples of {row_s} s: {{some}}.")
+        )
     number = where.end_s // row_s
     last = np.zeros(len(where.stems), np.int64)
     np.maximum.at(last, where.recording, number)
@@ -137,27 +145,31 @@ def _grid(where: Places, row_s: int) -> list[Finding]:
     gaps = [where.stems[place] for place in np.flatnonzero(present < last)]
     if gaps and not off.size:
         n_missing = int((last - present).sum())
-        told = f"{counted(n_missing, 'row')} missing before a recording's last, in {{n recording}}: {{some}}."
-        found.append(made("missing rows", ILL, gaps, told))
+        told = f"{pluralize(n_missing, 'row')} missing before a recording's last, in {{n recording}}: {{some}}."
+        found.append(make_finding("missing rows", ERROR, gaps, told))
     return found
 
 
-def _durations(where: Places, row_s: int, durations_s: Mapping[str, Fraction | float] | None) -> list[Finding]:
+def _durations(where: RowIds, row_s: int, durations_s: Mapping[str, Fraction | float] | None) -> list[Finding]:
     """Rows against durations; without them, recordings that have other numbers of rows than most."""
     if durations_s is None:
         usual = Counter(where.n_rows.tolist()).most_common(1)[0][0]
         other = [where.stems[place] for place in np.flatnonzero(where.n_rows != usual)]
         told = f"{{n recording}} of {len(where.stems)} with other than {usual} rows: {{some}}; their durations decide."
-        return [made("row counts", ODD, other, told)] if other else []
+        return [make_finding("row counts", WARNING, other, told)] if other else []
     found = []
     strange = [stem for stem in where.stems if stem not in durations_s]
     without = [stem for stem in durations_s if stem not in set(where.stems)]
     if strange:
         found.append(
-            made("foreign recordings", ILL, strange, "{n recording} of the table not among those given: {some}.")
+            make_finding(
+                "foreign recordings", ERROR, strange, "{n recording} of the table not among those given: {some}."
+            )
         )
     if without:
-        found.append(made("missing recordings", ILL, without, "{n recording} without rows in the table: {some}."))
+        found.append(
+            make_finding("missing recordings", ERROR, without, "{n recording} without rows in the table: {some}.")
+        )
     last = np.zeros(len(where.stems), np.int64)
     np.maximum.at(last, where.recording, -(-where.end_s // row_s))
     known = {stem: math.ceil(durations_s[stem] / row_s) for stem in where.stems if stem in durations_s}
@@ -168,5 +180,5 @@ def _durations(where: Places, row_s: int, durations_s: Mapping[str, Fraction | f
     ]
     if differing:
         told = "{n recording} with another number of rows than the duration says: {some}."
-        found.append(made("durations", ILL, differing, told))
+        found.append(make_finding("durations", ERROR, differing, told))
     return found

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .finding import ILL, ODD, SHOWN, Finding, made
-from .ids import Places
+from .finding import ERROR, SHOWN, WARNING, Finding, make_finding
+from .ids import RowIds
 
 # From this share on, values that are exactly 0 or 1 are ties that cost area under the curve.
 _SATURATED = 0.05
@@ -22,7 +22,7 @@ _COARSE_FROM, _COARSE = 10_000, 20
 Values = npt.NDArray[np.float64]
 
 
-def numbers(table: pd.DataFrame) -> Values:
+def numeric_values(table: pd.DataFrame) -> Values:
     """Return a table's values, NaN where a cell is no number, (R, K)."""
     columns = [
         pd.to_numeric(table.iloc[:, k], errors="coerce").to_numpy(np.float64)
@@ -36,7 +36,7 @@ def numbers(table: pd.DataFrame) -> Values:
     return np.stack(filled, 1)
 
 
-def broadcast(where: Places, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def find_broadcast(where: RowIds, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return the recordings with several rows that are all identical, as places in ``where.stems``."""
     _, first = np.unique(where.recording, return_index=True)
     same = (values == values[first[where.recording]]).all(axis=1)
@@ -44,12 +44,12 @@ def broadcast(where: Places, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.flatnonzero((n_other == 0) & (where.n_rows > 1))
 
 
-def cells(table: pd.DataFrame, values: Values) -> list[Finding]:
+def check_cells(table: pd.DataFrame, values: Values) -> list[Finding]:
     """Cells that hold no finite number."""
     words = [str(name) for name, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
     found = []
     if words:
-        found.append(made("words", ILL, words, "{n column} with something else than numbers: {some}."))
+        found.append(make_finding("words", ERROR, words, "{n column} with something else than numbers: {some}."))
     for name, wrong in (("nan", np.isnan(values)), ("infinite", np.isinf(values))):
         if not wrong.any():
             continue
@@ -61,11 +61,13 @@ def cells(table: pd.DataFrame, values: Values) -> list[Finding]:
             f"{int(wrong.sum())} values are {what}, in {int(rows.sum())} of {len(rows)} rows and {int(columns.sum())} "
             f"of {len(columns)} classes ({whole} classes throughout): row {first[1]!r} first, class {first[0]!r}."
         )
-        found.append(Finding(name=name, severity=ILL, sentence=sentence, count=int(wrong.sum()), examples=first[::-1]))
+        found.append(
+            Finding(name=name, severity=ERROR, sentence=sentence, count=int(wrong.sum()), examples=first[::-1])
+        )
     return found
 
 
-def scale(table: pd.DataFrame, values: Values) -> list[Finding]:
+def check_scale(table: pd.DataFrame, values: Values) -> list[Finding]:
     """Values that are no probabilities, or hardly any longer."""
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -76,7 +78,7 @@ def scale(table: pd.DataFrame, values: Values) -> list[Finding]:
         kind = "logits; the sigmoid was forgotten" if low < 0 else "percent" if high <= 100 else "no probabilities"
         range_told = f"from {low:.4g} to {high:.4g}"
         sentence = f"{outside} of {finite.size} values lie outside [0, 1], {range_told}: these look like {kind}."
-        return [Finding(name="logits" if low < 0 else "scale", severity=ILL, sentence=sentence, count=outside)]
+        return [Finding(name="logits" if low < 0 else "scale", severity=ERROR, sentence=sentence, count=outside)]
     return [*_squeezed(values, low, high), *_saturated(table, values), *_coarse(finite)]
 
 
@@ -84,10 +86,10 @@ def _squeezed(values: Values, low: float, high: float) -> list[Finding]:
     found = []
     if _TWICE[0] <= low < high <= _TWICE[1]:
         told = f"all values lie between {low:.3f} and {high:.3f}: the sigmoid was taken twice."
-        found.append(Finding(name="sigmoid twice", severity=ILL, sentence=told, count=values.size))
+        found.append(Finding(name="sigmoid twice", severity=ERROR, sentence=told, count=values.size))
     if values.shape[1] > 2 and low < high and np.allclose(values.sum(1), 1, atol=1e-3):
         told = "each row sums to 1: a softmax over the classes, in which they compete for a row."
-        found.append(Finding(name="softmax", severity=ODD, sentence=told, count=len(values)))
+        found.append(Finding(name="softmax", severity=WARNING, sentence=told, count=len(values)))
     return found
 
 
@@ -103,7 +105,7 @@ def _saturated(table: pd.DataFrame, values: Values) -> list[Finding]:
         f"{count} of {values.size} values ({share:.1%}) are exactly 0 or 1, most in class {worst!r} "
         f"({shares.max():.0%}): ties that no ranking can undo."
     )
-    severity = ILL if share >= _SATURATED else ODD
+    severity = ERROR if share >= _SATURATED else WARNING
     return [Finding(name="saturated", severity=severity, sentence=sentence, count=count, examples=(worst,))]
 
 
@@ -114,10 +116,10 @@ def _coarse(finite: Values) -> list[Finding]:
     if n_different * _COARSE > finite.size:
         return []
     told = f"{finite.size} values are only {n_different} different ones: rounded or quantised."
-    return [Finding(name="coarse", severity=ODD, sentence=told, count=n_different)]
+    return [Finding(name="coarse", severity=WARNING, sentence=told, count=n_different)]
 
 
-def constant(table: pd.DataFrame, where: Places, values: Values, silent: Collection[str]) -> list[Finding]:
+def check_constant(table: pd.DataFrame, where: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
     """Find classes that are answered alike in every row."""
     if len(values) < 2:
         return []
@@ -128,17 +130,17 @@ def constant(table: pd.DataFrame, where: Places, values: Values, silent: Collect
     if len(names) == values.shape[1]:
         told = f"all {len(values)} rows are the same: a placeholder, or one answer for everything."
         lawful = all(stem in silent for stem in where.stems)
-        severity = ODD if lawful else ILL
+        severity = WARNING if lawful else ERROR
         return [
             Finding(name="constant", severity=severity, sentence=told, count=len(names), examples=tuple(names[:SHOWN]))
         ]
     told = f"{{n class}} of {values.shape[1]} with one value in all rows: {{some}}; such a class scores .5."
-    return [made("constant classes", ILL, names, told)]
+    return [make_finding("constant classes", ERROR, names, told)]
 
 
-def alike(where: Places, values: Values, silent: Collection[str]) -> list[Finding]:
+def check_repeats(where: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
     """Find recordings whose rows are all the same, or another's; and rows that repeat the one before."""
-    same = broadcast(where, values)
+    same = find_broadcast(where, values)
     names = [where.stems[place] for place in same]
     lawful, wrong = [n for n in names if n in silent], [n for n in names if n not in silent]
     found = []
@@ -148,20 +150,20 @@ def alike(where: Places, values: Values, silent: Collection[str]) -> list[Findin
             f"all rows are identical in {{n recording}} of {n_several}: {{some}}; one window's answer was given to "
             "every row, unless this is digital silence."
         )
-        found.append(made("broadcast", ILL, wrong, told))
+        found.append(make_finding("broadcast", ERROR, wrong, told))
     if lawful:
         told = "all rows are identical in {n recording} of digital silence, as they should be: {some}."
-        found.append(made("silence", ODD, lawful, told))
+        found.append(make_finding("silence", WARNING, lawful, told))
     repeats = (values[1:] == values[:-1]).all(1) & (np.diff(where.recording) == 0)
     repeats &= ~np.isin(where.recording[1:], same)
     if repeats.any():
         rows = [f"{where.stems[where.recording[k]]}_{where.end_s[k]}" for k in np.flatnonzero(repeats) + 1]
         told = "{n row} equal to the one before: {some}; lawful where there is nothing but silence."
-        found.append(made("repeats", ODD, rows, told))
+        found.append(make_finding("repeats", WARNING, rows, told))
     return [*found, *_copies(where, values, {*same.tolist()})]
 
 
-def _copies(where: Places, values: Values, skipped: Collection[int]) -> list[Finding]:
+def _copies(where: RowIds, values: Values, skipped: Collection[int]) -> list[Finding]:
     seen: dict[bytes, str] = {}
     copies = []
     order = np.argsort(where.recording, kind="stable")
@@ -172,4 +174,4 @@ def _copies(where: Places, values: Values, skipped: Collection[int]) -> list[Fin
         if other != where.stems[place]:
             copies.append(f"{where.stems[place]} as {other}")
     told = "{n recording} answered exactly as another: {some}; was one file read under several names?"
-    return [made("copies", ODD, copies, told)] if copies else []
+    return [make_finding("copies", WARNING, copies, told)] if copies else []

@@ -14,23 +14,23 @@ become folders of the output.
 
 from __future__ import annotations
 
-from .detect import COLUMNS, Detection, Recording, detect, parse_time
-from .raven_audacity import Add, read_audacity, read_raven, write_audacity, write_raven
-from .tables import read_long, write_csv, write_parquet
-from .taxonomy import Name, read_taxonomy
+from .detect import COLUMNS, DetectionSettings, Recording, detect, parse_time
+from .raven_audacity import Writer, read_audacity, read_raven, write_audacity, write_raven
+from .tables import read_detections, write_csv, write_parquet
+from .taxonomy import ClassName, read_taxonomy
 from .write import FORMATS, write
 
 __all__ = [
     "COLUMNS",
     "FORMATS",
-    "Add",
-    "Detection",
-    "Name",
+    "Writer",
+    "DetectionSettings",
+    "ClassName",
     "Recording",
     "detect",
     "parse_time",
     "read_audacity",
-    "read_long",
+    "read_detections",
     "read_raven",
     "read_taxonomy",
     "write",

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from .. import table as rows
 from ..postprocess.stages import recordings as rows_of_recordings
+from ..table import check_table
 
 # Of the columns of a table of detections, their types in memory.
 COLUMNS: dict[str, Any] = {
@@ -70,7 +70,7 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection:
+class DetectionSettings:
     """When a score is a detection.
 
     Parameters
@@ -111,7 +111,7 @@ class Detection:
 
 
 def detect(
-    table: pd.DataFrame, recordings: Iterable[Recording], detection: Detection | None = None, *, row_s: int = 5
+    table: pd.DataFrame, recordings: Iterable[Recording], detection: DetectionSettings | None = None, *, row_s: int = 5
 ) -> pd.DataFrame:
     """Return what is heard where.
 
@@ -144,13 +144,13 @@ def detect(
         If the table is none, has rows of a recording that is not given or beyond its end, or rows are not
         `row_s` seconds apart.
     """
-    chosen = detection or Detection()
+    chosen = detection or DetectionSettings()
     classes = [str(name) for name in table.columns]
     unknown = sorted(set(chosen.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
     if len(table):
-        rows.check(table, where="the score table")
+        check_table(table, where="the score table")
     grouped = rows_of_recordings(table.index)
     least = np.array([chosen.thresholds.get(name, chosen.threshold) for name in classes], np.float32)
     values = table.to_numpy(np.float32)
@@ -251,7 +251,7 @@ def _lines(
     first: int,
     classes: list[str],
     least: npt.NDArray[np.float32],
-    chosen: Detection,
+    chosen: DetectionSettings,
     row_s: int,
 ) -> list[tuple[object, ...]]:
     """Return one recording's detections; `first` is the number of its first row here."""
@@ -268,7 +268,7 @@ def _lines(
     return [(recording.path, recording.name, *line[2:]) for line in lines]
 
 
-def _runs(hits: npt.NDArray[np.intp], chosen: Detection) -> Iterator[tuple[int, int]]:
+def _runs(hits: npt.NDArray[np.intp], chosen: DetectionSettings) -> Iterator[tuple[int, int]]:
     """Yield the first row of each detection and the row after its last."""
     if not chosen.merge:
         yield from ((int(hit), int(hit) + 1) for hit in hits)

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ...files import locate, replacing
+from ...files import as_path, atomic_write
 from .detect import Recording, decimals, spans
-from .taxonomy import Name, spoken
+from .taxonomy import ClassName, display_name
 
 # Takes one recording after the other, with its detections.
-Add: TypeAlias = Callable[[Recording, pd.DataFrame], None]
+Writer: TypeAlias = Callable[[Recording, pd.DataFrame], None]
 
 RAVEN = (
     *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
@@ -37,8 +37,8 @@ AUDACITY_FILE = "{}.bcsed.data.labels.txt"
 
 @contextmanager
 def write_raven(
-    folder: str | Path, *, fmin_hz: float, fmax_hz: float, names: Mapping[str, Name] | None = None
-) -> Iterator[Add]:
+    folder: str | Path, *, fmin_hz: float, fmax_hz: float, names: Mapping[str, ClassName] | None = None
+) -> Iterator[Writer]:
     """Write a Raven selection table for each recording, and one of all of them.
 
     Parameters
@@ -64,18 +64,18 @@ def write_raven(
     DataError
         If detections are of another recording, or the disk refuses.
     """
-    folder = locate(folder)
+    folder = as_path(folder)
     if not 0 <= fmin_hz < fmax_hz:
         raise ConfigError(f"the band must have 0 <= fmin_hz < fmax_hz, got {fmin_hz:g} and {fmax_hz:g} Hz.")
     header = "\t".join(RAVEN) + "\n"
     before, n_before = Fraction(0), 0
-    with replacing(folder / RAVEN_COMBINED) as combined, _opened(combined) as stream:
+    with atomic_write(folder / RAVEN_COMBINED) as combined, _opened(combined) as stream:
         stream.write(header)
 
         def add(recording: Recording, found: pd.DataFrame) -> None:
             nonlocal before, n_before
             band = _band(recording, fmin_hz, fmax_hz)
-            with replacing(folder / RAVEN_FILE.format(recording.name)) as own, _opened(own) as table:
+            with atomic_write(folder / RAVEN_FILE.format(recording.name)) as own, _opened(own) as table:
                 table.write(header)
                 for number, (start, end, species, score) in enumerate(_told(recording, found, names), 1):
                     where = _plain(PurePath(recording.path).name), decimals(start, end)[0], _plain(recording.path)
@@ -90,7 +90,7 @@ def write_raven(
 
 
 @contextmanager
-def write_audacity(folder: str | Path, *, names: Mapping[str, Name] | None = None) -> Iterator[Add]:
+def write_audacity(folder: str | Path, *, names: Mapping[str, ClassName] | None = None) -> Iterator[Writer]:
     """Write an Audacity label file for each recording.
 
     Parameters
@@ -111,10 +111,10 @@ def write_audacity(folder: str | Path, *, names: Mapping[str, Name] | None = Non
     DataError
         As `write_raven`.
     """
-    folder = locate(folder)
+    folder = as_path(folder)
 
     def add(recording: Recording, found: pd.DataFrame) -> None:
-        with replacing(folder / AUDACITY_FILE.format(recording.name)) as own, _opened(own) as labels:
+        with atomic_write(folder / AUDACITY_FILE.format(recording.name)) as own, _opened(own) as labels:
             for start, end, species, score in _told(recording, found, names):
                 labels.write("\t".join([*decimals(start, end), f"{species};{score}"]) + "\n")
 
@@ -180,11 +180,11 @@ def read_audacity(path: str | Path) -> pd.DataFrame:
 
 
 def _told(
-    recording: Recording, found: pd.DataFrame, names: Mapping[str, Name] | None
+    recording: Recording, found: pd.DataFrame, names: Mapping[str, ClassName] | None
 ) -> Iterator[tuple[Fraction, Fraction, str, str]]:
     """Yield exact begin and end, what to show of the class, and the score as text."""
     for start, end, label, score in zip(*spans(recording, found), found["label"], found["score"], strict=True):
-        yield start, end, _plain(spoken(label, names)), f"{score:.4f}"
+        yield start, end, _plain(display_name(label, names)), f"{score:.4f}"
 
 
 def _band(recording: Recording, fmin_hz: float, fmax_hz: float) -> tuple[str, str]:

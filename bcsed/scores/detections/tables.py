@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ...errors import DataError
-from ...files import reading, replacing
+from ...files import atomic_write, read_errors
 from ..table import read_parquet
 from .detect import COLUMNS, Recording, decimals, spans
-from .raven_audacity import Add
-from .taxonomy import Name
+from .raven_audacity import Writer
+from .taxonomy import ClassName
 
 _NAMES = ("scientific_name", "common_name")
 # Lines held before they are written, so that a table of many recordings has few groups of rows.
@@ -24,7 +24,7 @@ _GROUP = 50_000
 
 
 @contextmanager
-def write_csv(path: str | Path, *, names: Mapping[str, Name] | None = None) -> Iterator[Add]:
+def write_csv(path: str | Path, *, names: Mapping[str, ClassName] | None = None) -> Iterator[Writer]:
     """Write all detections as one CSV.
 
     Parameters
@@ -45,7 +45,7 @@ def write_csv(path: str | Path, *, names: Mapping[str, Name] | None = None) -> I
         If detections are of another recording, or the disk refuses.
     """
     with (
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
         writer = csv.writer(stream, lineterminator="\n")
@@ -64,7 +64,7 @@ def write_csv(path: str | Path, *, names: Mapping[str, Name] | None = None) -> I
 
 
 @contextmanager
-def write_parquet(path: str | Path, *, names: Mapping[str, Name] | None = None) -> Iterator[Add]:
+def write_parquet(path: str | Path, *, names: Mapping[str, ClassName] | None = None) -> Iterator[Writer]:
     """Write all detections as one Parquet file; parameters and errors as `write_csv`, values not rounded."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -72,7 +72,7 @@ def write_parquet(path: str | Path, *, names: Mapping[str, Name] | None = None) 
     kinds = {object: pa.string(), np.float64: pa.float64(), np.float32: pa.float32()}
     schema = pa.schema([(name, kinds[COLUMNS.get(name, object)]) for name in _columns(names)])
     held: dict[str, list[Any]] = {name: [] for name in schema.names}
-    with replacing(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+    with atomic_write(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
 
         def flush() -> None:
             writer.write_table(pa.Table.from_pydict(held, schema))
@@ -90,7 +90,7 @@ def write_parquet(path: str | Path, *, names: Mapping[str, Name] | None = None) 
         flush()
 
 
-def read_long(path: str | Path) -> pd.DataFrame:
+def read_detections(path: str | Path) -> pd.DataFrame:
     """Read a table of `write_csv` or `write_parquet`, whichever its suffix says.
 
     Returns
@@ -107,7 +107,7 @@ def read_long(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     texts = [name for name, kind in COLUMNS.items() if kind is object] + list(_NAMES)
-    with reading(path, "a table of detections"):
+    with read_errors(path, "a table of detections"):
         if path.suffix == ".parquet":
             table = read_parquet(path, "a table of detections")
         else:
@@ -120,16 +120,16 @@ def read_long(path: str | Path) -> pd.DataFrame:
     return read
 
 
-def _columns(names: Mapping[str, Name] | None) -> Sequence[str]:
+def _columns(names: Mapping[str, ClassName] | None) -> Sequence[str]:
     label = list(COLUMNS).index("label") + 1
     return [*list(COLUMNS)[:label], *(_NAMES if names is not None else ()), *list(COLUMNS)[label:]]
 
 
-def _named(found: pd.DataFrame, names: Mapping[str, Name] | None) -> dict[str, Any]:
+def _named(found: pd.DataFrame, names: Mapping[str, ClassName] | None) -> dict[str, Any]:
     """Return the columns of a long table, in order."""
     columns: dict[str, Any] = {name: found[name].tolist() for name in COLUMNS}
     if names is not None:
-        known = [names.get(label, Name("", "", "")) for label in columns["label"]]
+        known = [names.get(label, ClassName("", "", "")) for label in columns["label"]]
         columns["scientific_name"] = [name.scientific for name in known]
         columns["common_name"] = [name.common for name in known]
     return {name: columns[name] for name in _columns(names)}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import DataError
-from ...files import read_csv, some
+from ...files import read_csv, shorten_list
 
 _LABELS = ("primary_label", "label")
 
 
-class Name(NamedTuple):
+class ClassName(NamedTuple):
     """What a class is called; '' where it is not known.
 
     Parameters
@@ -27,7 +27,7 @@ class Name(NamedTuple):
     taxon: str
 
 
-def read_taxonomy(path: str | Path) -> dict[str, Name]:
+def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
     """Read ``taxonomy.csv`` of a competition, or a table like it.
 
     Parameters
@@ -50,17 +50,17 @@ def read_taxonomy(path: str | Path) -> dict[str, Name]:
     table = read_csv(file, [])
     column = next((name for name in _LABELS if name in table), None)
     if column is None:
-        raise DataError(f"{file}: no column {' or '.join(_LABELS)}; its columns are {some(table.columns, 20)}.")
+        raise DataError(f"{file}: no column {' or '.join(_LABELS)}; its columns are {shorten_list(table.columns, 20)}.")
     doubled = table[column][table[column].duplicated()]
     if len(doubled):
         raise DataError(f"{file}: the class {doubled.iloc[0]!r} stands more than once.")
     told = [
         table[name] if name in table else [""] * len(table) for name in ("scientific_name", "common_name", "class_name")
     ]
-    return {label: Name(*map(str, names)) for label, *names in zip(table[column], *told, strict=True)}
+    return {label: ClassName(*map(str, names)) for label, *names in zip(table[column], *told, strict=True)}
 
 
-def spoken(label: str, names: Mapping[str, Name] | None) -> str:
+def display_name(label: str, names: Mapping[str, ClassName] | None) -> str:
     """Return what to show of a class: its common name, else its scientific one, else its label."""
     name = (names or {}).get(label)
     return (name.common or name.scientific or label) if name else label

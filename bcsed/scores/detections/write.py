@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import ConfigError
-from ...files import locate
+from ...files import as_path
 from .detect import Recording
-from .raven_audacity import Add, write_audacity, write_raven
+from .raven_audacity import Writer, write_audacity, write_raven
 from .tables import write_csv, write_parquet
-from .taxonomy import Name
+from .taxonomy import ClassName
 
 FORMATS = ("raven", "audacity", "csv", "parquet")
 
@@ -25,8 +25,8 @@ def write(
     *,
     fmin_hz: float,
     fmax_hz: float,
-    names: Mapping[str, Name] | None = None,
-) -> Iterator[Add]:
+    names: Mapping[str, ClassName] | None = None,
+) -> Iterator[Writer]:
     """Write detections in several formats.
 
     Parameters
@@ -50,7 +50,7 @@ def write(
     DataError
         As the writers.
     """
-    out = locate(out)
+    out = as_path(out)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ConfigError(f"formats are {', '.join(FORMATS)}; got {repr(unknown[0]) if unknown else 'none'}.")

@@ -20,23 +20,23 @@ In the published solutions the same step has gained and lost: `bcsed score --abl
 from __future__ import annotations
 
 from .combine import MEANS, combine, logits, rank_columns, spearman
-from .parse import COMMON, apply, check_steps, describe, read_steps
-from .stages import Power, Smooth, Step, TopRows, recordings
+from .parse import COMMON, apply, check_stages, describe, parse_stages
+from .stages import Power, Smooth, Stage, TopRows, recordings
 
 __all__ = [
     "COMMON",
     "MEANS",
     "Power",
     "Smooth",
-    "Step",
+    "Stage",
     "TopRows",
     "apply",
-    "check_steps",
+    "check_stages",
     "combine",
     "describe",
     "logits",
     "rank_columns",
-    "read_steps",
+    "parse_stages",
     "recordings",
     "spearman",
 ]

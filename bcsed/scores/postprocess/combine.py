@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from .. import table as rows
+from ..table import check_table, make_table
 
 Floats = npt.NDArray[np.float64]
 MEANS = ("prob", "logit", "rank")
@@ -92,7 +92,7 @@ def combine(
         counted[columns] += share
     mean = total / counted
     scores = np.clip(1 / (1 + np.exp(-mean)) if kind == "logit" else mean, 0, 1)
-    return rows.make(list(index), names, scores.astype(np.float32))
+    return make_table(list(index), names, scores.astype(np.float32))
 
 
 def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def _same_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         raise ConfigError("an ensemble needs at least one member.")
     (first, table), *others = tables.items()
     for name, other in tables.items():
-        rows.check(other, where=f"member {name!r}")
+        check_table(other, where=f"member {name!r}")
     for name, other in others:
         differing = table.index.symmetric_difference(other.index)
         if len(differing):

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError
-from .stages import Power, Smooth, Step, TopRows
+from .stages import Power, Smooth, Stage, TopRows
 
 # What published solutions have most often in common; steps to try, not a recommendation.
 COMMON = ("smooth=0.2,0.6,0.2", "top=3")
 
 
-def apply(table: pd.DataFrame, steps: Iterable[Step], taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
+def apply(table: pd.DataFrame, steps: Iterable[Stage], taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the table after all steps, in their order.
 
     Parameters
@@ -38,13 +38,13 @@ def apply(table: pd.DataFrame, steps: Iterable[Step], taxa: Mapping[str, str] | 
     DataError
         If the table is none, see `recordings`.
     """
-    for step in check_steps(steps):
+    for step in check_stages(steps):
         table = step(table, taxa)
     done: pd.DataFrame = table.astype(np.float32)
     return done
 
 
-def check_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
+def check_stages(steps: Iterable[Stage]) -> tuple[Stage, ...]:
     """Return steps as a tuple; refuse (ConfigError) a kind that stands twice, which no ablation could name."""
     kept = tuple(steps)
     names = [step.name for step in kept]
@@ -54,7 +54,7 @@ def check_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
     return kept
 
 
-def describe(steps: Iterable[Step]) -> list[str]:
+def describe(steps: Iterable[Stage]) -> list[str]:
     """Return steps as a list of text, for a manifest; `read_steps` reads it.
 
     Examples
@@ -62,10 +62,10 @@ def describe(steps: Iterable[Step]) -> list[str]:
     >>> describe([Smooth((0.1, 0.8, 0.1), {"Amphibia": (1, 1, 1)}), TopRows(3), Power(1.5)])
     ['smooth=0.1,0.8,0.1', 'smooth.Amphibia=1.0,1.0,1.0', 'top=3', 'power=1.5']
     """
-    return [text for step in check_steps(steps) for text in step.spell()]
+    return [text for step in check_stages(steps) for text in step.spell()]
 
 
-def read_steps(texts: Iterable[str]) -> tuple[Step, ...]:
+def parse_stages(texts: Iterable[str]) -> tuple[Stage, ...]:
     """Read steps as the command line spells them, in their order.
 
     Parameters
@@ -99,7 +99,7 @@ def read_steps(texts: Iterable[str]) -> tuple[Step, ...]:
     return tuple(_read_step(kind, given) for kind in kinds)
 
 
-def _read_step(kind: str, given: Mapping[str, str]) -> Step:
+def _read_step(kind: str, given: Mapping[str, str]) -> Stage:
     if kind == "smooth":
         own = {key[7:]: _numbers(key, text) for key, text in given.items() if key.startswith("smooth.")}
         return Smooth(_numbers("smooth", given["smooth"]) if "smooth" in given else (1.0,), own)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from .. import table as rows
+from ..table import check_table
 
 Floats = npt.NDArray[np.float64]
 
 
-class Step(Protocol):
+class Stage(Protocol):
     """Whatever makes a score table of a score table."""
 
     name: ClassVar[str]
@@ -221,7 +221,7 @@ def _each(table: pd.DataFrame, act: Callable[[Floats], Floats]) -> pd.DataFrame:
     """Return the table made of `act` of each recording's rows (R, K) in the order of time."""
     if not len(table):
         return table
-    rows.check(table, where="the score table")
+    check_table(table, where="the score table")
     # Row by row in memory: NumPy's sums and powers may differ in the last bit between layouts.
     values = np.ascontiguousarray(table.to_numpy(np.float64))
     answer = np.empty(values.shape, np.float32)

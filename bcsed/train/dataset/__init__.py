@@ -6,9 +6,19 @@ threads or processes, nor the cache, nor a resumed run changes what is heard.
 
 from __future__ import annotations
 
-from .batches import Batch, Feed, batches, epoch_order
-from .clips import Clip, Clips, read_headers
+from .batches import Batch, BatchInputs, batches, epoch_order
+from .clips import Clip, ClipReader, read_headers
 from .embeddings import Embeddings
-from .excerpts import Source
+from .excerpts import ExcerptSampler
 
-__all__ = ["Batch", "Clip", "Clips", "Embeddings", "Feed", "Source", "batches", "epoch_order", "read_headers"]
+__all__ = [
+    "Batch",
+    "Clip",
+    "ClipReader",
+    "Embeddings",
+    "BatchInputs",
+    "ExcerptSampler",
+    "batches",
+    "epoch_order",
+    "read_headers",
+]

@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...config.recipe import Data, Inject
+from ...config.recipe import Data, Injection
 from ..augment import Excerpts
-from .clips import Clip, Clips
+from .clips import Clip, ClipReader
 from .embeddings import Embeddings
-from .excerpts import Source
+from .excerpts import ExcerptSampler
 
 # Batches that are being decoded at once.
 _AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Feed:
+class BatchInputs:
     """Everything that batches are made of.
 
     Parameters
@@ -41,12 +41,12 @@ class Feed:
         A teacher's embeddings of the clips.
     """
 
-    clips: Clips
+    clips: ClipReader
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     own: npt.NDArray[np.int64] | None = None
-    labelled: Source | None = None
-    injectors: tuple[tuple[Source, Inject], ...] = ()
+    labelled: ExcerptSampler | None = None
+    injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
     teacher: Embeddings | None = None
 
 
@@ -119,7 +119,7 @@ def epoch_order(
 
 
 def batches(
-    feed: Feed,
+    feed: BatchInputs,
     rows: npt.NDArray[np.int64],
     *,
     batch_size: int,
@@ -153,7 +153,7 @@ def batches(
         If a recording cannot be decoded.
     """
     n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
-    waiting: deque[_Work] = deque()
+    waiting: deque[_PendingBatch] = deque()
     executor = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="bcsed-clip")
     try:
         for step in chain(range(first_step, n_steps), (None,) * _AHEAD):
@@ -170,7 +170,7 @@ def batches(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _PendingBatch:
     """A batch being made: its clips, and for each injector the excerpts and the samples they are for."""
 
     step: int
@@ -195,14 +195,14 @@ class _Work:
 
 def _start(
     executor: ThreadPoolExecutor,
-    feed: Feed,
+    feed: BatchInputs,
     chosen: npt.NDArray[np.int64],
     step: int,
     batch_size: int,
     crop: str,
     key: tuple[int, int],
     part: tuple[int, int],
-) -> _Work:
+) -> _PendingBatch:
     """Begin to decode a process's part of a batch; all its randomness follows from key and place."""
     k, n = part
     low, high = k * len(chosen) // n, (k + 1) * len(chosen) // n
@@ -223,13 +223,13 @@ def _start(
                 own = int(feed.own[row]) if feed.own is not None and row < len(feed.own) else -1
                 asked.append((int(offset) - low, executor.submit(source.draw, inject, own, rng)))
         excerpts.append(asked)
-    return _Work(step, clips, excerpts)
+    return _PendingBatch(step, clips, excerpts)
 
 
 _NO_VECTOR = np.zeros(0, np.float32)
 
 
-def _clip(feed: Feed, row: int, crop: str, rng: np.random.Generator) -> Clip:
+def _clip(feed: BatchInputs, row: int, crop: str, rng: np.random.Generator) -> Clip:
     """Return one clip of a batch."""
     n = len(feed.targets)
     nothing = _NO_VECTOR if feed.teacher is None else feed.teacher.none

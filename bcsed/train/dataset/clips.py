@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...audio import decode as audio
-from ...audio.spectrogram import excerpt
-from ...config.contract import Signal
+from ...audio.decode import AudioInfo, read_audio, read_info
+from ...audio.spectrogram import cut_excerpt
+from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
 
@@ -32,7 +32,7 @@ class Clip(NamedTuple):
     vector: npt.NDArray[np.float32]
 
 
-class Clips:
+class ClipReader:
     """Windows of recordings, with as many decoded recordings kept in memory as are allowed.
 
     Parameters
@@ -49,8 +49,8 @@ class Clips:
 
     def __init__(
         self,
-        recordings: Sequence[audio.Info],
-        signal: Signal,
+        recordings: Sequence[AudioInfo],
+        signal: Frontend,
         data: Data,
         cache_gb: float = 0.0,
         marks: Sequence[tuple[float, ...]] | None = None,
@@ -108,7 +108,7 @@ class Clips:
             return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
         # A copy: what is kept must not be changed by whoever is given a part of it.
-        return np.array(excerpt(self._read(place, left, right), begin, end, left))
+        return np.array(cut_excerpt(self._read(place, left, right), begin, end, left))
 
     def _read(self, place: int, start: int, stop: int) -> Wave:
         found, rate = self.recordings[place], self.signal.sample_rate
@@ -121,15 +121,15 @@ class Clips:
             if keep:
                 self._left -= size
         if not keep:
-            return audio.read(found, rate, start, stop)[0]
-        wave = audio.read(found, rate)[0]
+            return read_audio(found, rate, start, stop)[0]
+        wave = read_audio(found, rate)[0]
         self._kept[place] = wave
         return wave[start:stop]
 
 
 def read_headers(
     paths: Sequence[str | Path], *, jobs: int = 4, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[audio.Info | None], dict[str, str]]:
+) -> tuple[list[AudioInfo | None], dict[str, str]]:
     """Read the headers of many recordings before any of them is needed.
 
     Returns
@@ -140,13 +140,13 @@ def read_headers(
         Path -> why.
     """
 
-    def one(path: str | Path) -> audio.Info | DataError:
+    def one(path: str | Path) -> AudioInfo | DataError:
         try:
-            return audio.info(path)
+            return read_info(path)
         except DataError as error:
             return error
 
-    infos: list[audio.Info | None] = []
+    infos: list[AudioInfo | None] = []
     failures: dict[str, str] = {}
     with ThreadPoolExecutor(max(1, jobs)) as executor:
         for path, found in zip(paths, executor.map(one, paths), strict=True):

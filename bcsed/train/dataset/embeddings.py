@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...config.contract import Signal
+from ...config.contract import Frontend
 from ...errors import DataError
-from ...files import reading
+from ...files import read_errors
 
 Vectors = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class Embeddings:
         clips: npt.NDArray[np.str_],
         start_s: npt.NDArray[np.float64],
         vectors: npt.NDArray[np.floating],
-        signal: Signal,
+        signal: Frontend,
         *,
         where: str = "the embeddings",
     ) -> None:
@@ -81,7 +81,7 @@ class Embeddings:
         return found
 
 
-def read_embeddings(path: str | Path, names: Sequence[str], signal: Signal) -> Embeddings:
+def read_embeddings(path: str | Path, names: Sequence[str], signal: Frontend) -> Embeddings:
     """Read embeddings from a Parquet or npz file.
 
     Parquet has the columns ``clip`` (or ``filename``), ``start_s`` and ``vector`` (lists of equal length); npz the
@@ -95,7 +95,7 @@ def read_embeddings(path: str | Path, names: Sequence[str], signal: Signal) -> E
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of embeddings.")
-    with reading(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
+    with read_errors(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
         clips, start_s, vectors = _npz(path) if path.suffix == ".npz" else _parquet(path)
         # Arrays of other shapes or types are numpy's to refuse.
         return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, signal, where=str(path))

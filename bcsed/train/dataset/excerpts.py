@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...audio import decode as audio
-from ...config.contract import Signal
-from ...config.recipe import Data, Inject
+from ...audio.decode import AudioInfo
+from ...config.contract import Frontend
+from ...config.recipe import Data, Injection
 from ...errors import DataError
-from .clips import Clip, Clips, Wave
+from .clips import Clip, ClipReader
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
-class Source:
+class ExcerptSampler:
     """Recordings of a place, and what calls in which of their rows.
 
     Parameters
@@ -44,20 +44,20 @@ class Source:
 
     def __init__(
         self,
-        recordings: Sequence[audio.Info],
+        recordings: Sequence[AudioInfo],
         file: npt.NDArray[np.int64],
         start_s: npt.NDArray[np.int64],
         end_s: npt.NDArray[np.int64],
         values: npt.NDArray[np.floating],
         *,
-        signal: Signal,
+        signal: Frontend,
         data: Data,
         pseudo: bool,
         cache_gb: float = 0.0,
     ) -> None:
         if not len(file):
             raise DataError("no soundscape has a row that could be used.")
-        self.clips = Clips(recordings, signal, data, cache_gb)
+        self.clips = ClipReader(recordings, signal, data, cache_gb)
         self.signal, self.data, self.pseudo = signal, data, pseudo
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
@@ -70,7 +70,7 @@ class Source:
         """Return the number of rows."""
         return len(self.file)
 
-    def draw(self, inject: Inject, own: int, rng: np.random.Generator) -> Clip | None:
+    def draw(self, inject: Injection, own: int, rng: np.random.Generator) -> Clip | None:
         """Return an excerpt as `inject` asks for, as long as a window.
 
         Parameters
@@ -115,7 +115,7 @@ class Source:
             total[file] = self.values[self._first[file] : self._first[file + 1]].max(0).astype(np.float64).sum()
         return total
 
-    def _choose(self, inject: Inject, own: int, rng: np.random.Generator) -> tuple[int, int | None] | None:
+    def _choose(self, inject: Injection, own: int, rng: np.random.Generator) -> tuple[int, int | None] | None:
         """Draw a recording, and a row of it unless any place will do."""
         if inject.mode == "substitute" and self.pseudo and own >= 0:
             row = self._draw(("class", own), lambda: self.values[:, own].astype(np.float64), rng)
@@ -193,14 +193,13 @@ def _join(
     return np.maximum(targets, others), joined.astype(np.float32)
 
 
-def in_situ(
-    recordings: Sequence[audio.Info], n_classes: int, *, signal: Signal, data: Data, cache_gb: float = 0.0
-) -> Source:
+def online_labels(
+    recordings: Sequence[AudioInfo], n_classes: int, *, signal: Frontend, data: Data, cache_gb: float = 0.0
+) -> ExcerptSampler:
     """Return unlabelled recordings as a source: every place equally likely, labels left to the network."""
     file = np.arange(len(recordings))
     ends = np.array([max(1, int(found.duration_s)) for found in recordings])
     values = np.ones((len(recordings), n_classes), np.float16)
-    return Source(recordings, file, 0 * file, ends, values, signal=signal, data=data, pseudo=True, cache_gb=cache_gb)
-
-
-__all__ = ["Source", "Wave", "in_situ"]
+    return ExcerptSampler(
+        recordings, file, 0 * file, ends, values, signal=signal, data=data, pseudo=True, cache_gb=cache_gb
+    )

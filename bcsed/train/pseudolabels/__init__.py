@@ -8,8 +8,17 @@ On disk it is Parquet: ``filename``, ``start``, ``end`` (seconds), then one floa
 a JSON file of the same stem says where it came from and holds its SHA-256.
 """
 
-from .api import answers_folder, make
+from .api import answers_folder, make_pseudolabels
 from .selection import Selection, select
-from .table import Pseudolabels, check_broadcast, read, write
+from .table import Pseudolabels, check_broadcast, read_pseudolabels, write_pseudolabels
 
-__all__ = ["Pseudolabels", "Selection", "answers_folder", "check_broadcast", "make", "read", "select", "write"]
+__all__ = [
+    "Pseudolabels",
+    "Selection",
+    "answers_folder",
+    "check_broadcast",
+    "make_pseudolabels",
+    "read_pseudolabels",
+    "select",
+    "write_pseudolabels",
+]

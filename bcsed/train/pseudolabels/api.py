@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 from ..._version import __version__
-from ...audio import decode as audio
+from ...audio.decode import find_recordings
 from ...config.strict import to_dict
 from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
 from ...predict.api import predict
-from ...predict.blocks import Rows
+from ...predict.blocks import Windowing
 from .selection import Selection, select
-from .table import Pseudolabels, check_broadcast, write
+from .table import Pseudolabels, check_broadcast, write_pseudolabels
 
 
-def make(
+def make_pseudolabels(
     bundles: Sequence[Bundle],
     recordings: Sequence[str | Path],
     out: str | Path,
     *,
     selection: Selection | None = None,
     weights: Sequence[float] | None = None,
-    cut: Rows | None = None,
+    cut: Windowing | None = None,
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pseudolabels:
@@ -59,12 +59,12 @@ def make(
         As `predict`; or if `out` is there already, nothing could be read, or a recording's rows are all
         identical.
     """
-    selection, out, cut = selection or Selection(), Path(out), cut or Rows()
+    selection, out, cut = selection or Selection(), Path(out), cut or Windowing()
     if out.suffix != ".parquet":
         raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
     if out.exists():
         raise DataError(f"{out} is already there; name another file, or remove it.")
-    heard_paths = audio.find(recordings)
+    heard_paths = find_recordings(recordings)
     _check_stems(heard_paths)
     result = predict(
         bundles,
@@ -95,7 +95,7 @@ def make(
         classes=classes,
         provenance=_provenance(bundles, weights, selection, cut, result.n_recordings, result.n_failed, result.silent),
     )
-    write(table, out)
+    write_pseudolabels(table, out)
     return table
 
 
@@ -121,7 +121,7 @@ def _provenance(
     bundles: Sequence[Bundle],
     weights: Sequence[float] | None,
     selection: Selection,
-    cut: Rows,
+    cut: Windowing,
     n_recordings: int,
     n_failed: int,
     silent: Sequence[str],

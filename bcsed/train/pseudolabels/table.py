@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...files import reading
+from ...files import atomic_write, read_errors
 from ...models.bundle.manifest import sha256
 from ...plot.figures import pseudolabel_counts
-from ...scores import table as rows
+from ...scores.table import broadcast_recordings
 
 Half = npt.NDArray[np.float16]
 
@@ -86,7 +86,7 @@ def check_broadcast(scores: pd.DataFrame, *, allowed: Sequence[str] = ()) -> Non
     DataError
         Naming the first such recording.
     """
-    same = [stem for stem in rows.broadcast_recordings(scores) if stem not in allowed]
+    same = [stem for stem in broadcast_recordings(scores) if stem not in allowed]
     if same:
         raise _broadcast(same, scores.index.to_series().astype(str).str.rsplit("_", n=1).str[0].nunique())
 
@@ -98,7 +98,7 @@ def _broadcast(same: Sequence[str], n_files: int) -> DataError:
     )
 
 
-def write(table: Pseudolabels, out: str | Path) -> None:
+def write_pseudolabels(table: Pseudolabels, out: str | Path) -> None:
     """Write a table, its provenance and its figure; the JSON file last.
 
     Raises
@@ -119,10 +119,10 @@ def write(table: Pseudolabels, out: str | Path) -> None:
     if taken:
         raise DataError(f"a class is called {taken[0]!r}, which is a column of every table of pseudolabels.")
     columns |= {name: pyarrow.array(table.values[:, k]) for k, name in enumerate(table.classes)}
-    with rows.replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
     per_class, per_file = table.per_class(), table.per_file()
-    with rows.replacing(out.with_suffix(".png")) as temporary:
+    with atomic_write(out.with_suffix(".png")) as temporary:
         title = f"Pseudolabels: {out.parent.name}/{out.name}"
         pseudolabel_counts(per_class, list(per_file.values()), temporary, title=title)
     told = {
@@ -133,11 +133,11 @@ def write(table: Pseudolabels, out: str | Path) -> None:
         "rows_per_file": per_file,
         "sha256": sha256(out),
     }
-    with rows.replacing(out.with_suffix(".json")) as temporary:
+    with atomic_write(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def read(path: str | Path) -> Pseudolabels:
+def read_pseudolabels(path: str | Path) -> Pseudolabels:
     """Read a table that `write` wrote.
 
     Raises
@@ -185,7 +185,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_parquet(path: Path, classes: Sequence[str]) -> Any:
     import pyarrow.parquet
 
-    with reading(path, "Parquet"):
+    with read_errors(path, "Parquet"):
         table = pyarrow.parquet.read_table(path)
     lacking = [name for name in (*_FIXED, *classes) if name not in table.column_names]
     if lacking or not table.num_rows:
