@@ -27,12 +27,12 @@ class Loudness(torch.nn.Module):
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         B, F, T = db.shape
         loud = db.reshape(B, F, self.steps, T // self.steps).mean((1, 3))[..., None] / 20.0
-        what = torch.cat((loud, -loud), 2)
-        return what, torch.zeros_like(what)
+        logits = torch.cat((loud, -loud), 2)
+        return logits, torch.zeros_like(logits)
 
 
-def seal(network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, signal: Frontend = TINY_128):
-    contract = Contract(signal=signal, net=net, classes=classes)
+def seal(network: torch.nn.Module, folder: Path, classes: tuple[str, ...], net: Net, frontend: Frontend = TINY_128):
+    contract = Contract(frontend=frontend, net=net, classes=classes)
     # The oracle has no weights to keep, and no parameter to ask for its device.
     network.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
     priors = np.linspace(0.1, 0.4, len(classes)).astype("float32")
@@ -56,7 +56,7 @@ def network():
     """A tiny network whose weights and BatchNorm statistics are no longer those of the start."""
     torch.manual_seed(3)
     net = SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3)
-    for layer in (net.heads[0].what[-1], net.heads[0].when):
+    for layer in (net.heads[0].logits[-1], net.heads[0].attention):
         layer.weight.data.mul_(8)
     net.train()
     with torch.no_grad():
@@ -68,7 +68,7 @@ def network():
 @pytest.fixture(scope="session")
 def tiny(network, tmp_path_factory):
     """A sealed bundle of that network."""
-    contract = Contract(signal=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
+    contract = Contract(frontend=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     return export(network, folder, contract=contract, priors=np.full(3, 0.2, "float32"))
 

@@ -34,7 +34,7 @@ from bcsed.predict.api import predict
 from bcsed.scores import metrics
 from bcsed.scores.table import make_table, read_table
 
-SIGNAL = TINY_128
+FRONTEND = TINY_128
 STEPS, OLD = 340, 170
 # The recording that is traced.
 TRACED = 1
@@ -45,25 +45,25 @@ class Ear(nn.Module):
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
-        self.picture, self.norm = ToImage(SIGNAL), nn.BatchNorm2d(3)
+        self.picture, self.norm = ToImage(FRONTEND), nn.BatchNorm2d(3)
         layers: list[nn.Module] = []
         for before, after in zip((3, 24, 48, 48), (24, 48, 48, 72), strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.steps = SIGNAL.n_frames // 16
+        self.steps = FRONTEND.n_frames // 16
         self.features = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(72 * SIGNAL.n_mels // 16, 128), nn.ReLU(), nn.Dropout(0.2)
+            nn.Dropout(0.2), nn.Linear(72 * FRONTEND.n_mels // 16, 128), nn.ReLU(), nn.Dropout(0.2)
         )
-        self.what, self.when = nn.Linear(128, n_classes), nn.Conv1d(128, n_classes, 3, padding=1)
+        self.logits, self.attention = nn.Linear(128, n_classes), nn.Conv1d(128, n_classes, 3, padding=1)
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.look(self.picture(db))
+        return self.view(self.picture(db))
 
-    def look(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = unfold(self.body(self.norm(picture)), SIGNAL.folds)
+    def view(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = unfold(self.body(self.norm(picture)), FRONTEND.folds)
         B, C, f, t = x.shape
         x = self.features(x.reshape(B, C * f, t).transpose(1, 2))
-        return self.what(x), torch.tanh(self.when(x.transpose(1, 2)).transpose(1, 2))
+        return self.logits(x), torch.tanh(self.attention(x.transpose(1, 2)).transpose(1, 2))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def prepare(folder: Path) -> Lab:
     data = sample.write(folder / "data")
     classes = tuple(map(str, read_table(data / "sample_submission.csv").columns))
     network, old = train(data, classes)
-    contract = Contract(signal=SIGNAL, net=Net(backbone="ear"), classes=classes)
+    contract = Contract(frontend=FRONTEND, net=Net(backbone="ear"), classes=classes)
     sealed = export(network, folder / "bundle", contract=contract, priors=np.full(len(classes), 0.1, "float32"))
     recordings = tuple(sorted((data / "test_soundscapes").glob("*.ogg")))
     return Lab(
@@ -103,16 +103,16 @@ def prepare(folder: Path) -> Lab:
 def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
     """Learn from focal clips laid over soundscapes; return the network and an older checkpoint of it."""
     torch.manual_seed(0)
-    rng, hear = np.random.default_rng(0), LogMel(SIGNAL)
+    rng, hear = np.random.default_rng(0), LogMel(FRONTEND)
     clips: list[list[torch.Tensor]] = [[] for _ in classes]
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
-        wave = load_audio(data / "train_audio" / str(clip.filename), SIGNAL.sample_rate)
-        picture = hear.picture(wave, 0, max(1, min(256, len(wave) // SIGNAL.hop_length)))
+        wave = load_audio(data / "train_audio" / str(clip.filename), FRONTEND.sample_rate)
+        picture = hear.picture(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
         clips[classes.index(str(clip.primary_label))].append(picture)
     truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
     lands, told = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        lands.append(hear.picture(load_audio(path, SIGNAL.sample_rate), 0, 1920))
+        lands.append(hear.picture(load_audio(path, FRONTEND.sample_rate), 0, 1920))
         told.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
     network, old = Ear(len(classes)), Ear(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
@@ -196,8 +196,8 @@ class Notebook:
 
     def answer(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            what, when = self.lab.network.look(torch.from_numpy(picture))
-        return what.numpy(), when.numpy()
+            logits, attention = self.lab.network.view(torch.from_numpy(picture))
+        return logits.numpy(), attention.numpy()
 
     def share(self) -> np.ndarray:
         """How much of each step belongs to each row, (12, steps)."""
@@ -205,10 +205,10 @@ class Notebook:
         begin = 160 * np.arange(12)[:, None]
         return np.maximum(np.minimum(first + 16, begin + 160) - np.maximum(first, begin), 0)
 
-    def rows(self, what: np.ndarray, when: np.ndarray) -> np.ndarray:
-        weight = np.exp(when) * self.share()[..., None]
+    def rows(self, logits: np.ndarray, attention: np.ndarray) -> np.ndarray:
+        weight = np.exp(attention) * self.share()[..., None]
         with np.errstate(over="ignore"):
-            return (weight / weight.sum(1, keepdims=True) / (1 + np.exp(-what))).sum(1)
+            return (weight / weight.sum(1, keepdims=True) / (1 + np.exp(-logits))).sum(1)
 
     def table(self, scores: dict[str, np.ndarray]) -> pd.DataFrame:
         ids = [f"{stem}_{5 * (row + 1)}" for stem in scores for row in range(12)]
@@ -221,9 +221,16 @@ class Notebook:
         windows = self.windows(samples, db)
         with np.errstate(invalid="ignore"):
             picture = self.picture(windows)
-        what, when = self.answer(picture)
-        stages = {"samples": samples, "db": db, "windows": windows, "picture": picture, "what": what, "when": when}
-        return {**stages, "rows": self.rows(what, when)}
+        logits, attention = self.answer(picture)
+        stages = {
+            "samples": samples,
+            "db": db,
+            "windows": windows,
+            "picture": picture,
+            "logits": logits,
+            "attention": attention,
+        }
+        return {**stages, "rows": self.rows(logits, attention)}
 
     def score(self) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         """Return the table of all recordings, and the stages of the one that is traced."""
@@ -237,15 +244,15 @@ class Notebook:
 class WindowZero(Notebook):
     told = "window 0's answer for all rows"
 
-    def rows(self, what, when):
-        return np.repeat(super().rows(what, when)[:1], 12, 0)
+    def rows(self, logits, attention):
+        return np.repeat(super().rows(logits, attention)[:1], 12, 0)
 
 
 class Shifted(Notebook):
     told = "rows one place too late"
 
-    def rows(self, what, when):
-        right = super().rows(what, when)
+    def rows(self, logits, attention):
+        right = super().rows(logits, attention)
         return np.concatenate((right[:1], right[:-1]))
 
 
@@ -304,8 +311,8 @@ class OldCheckpoint(Notebook):
 
     def answer(self, picture):
         with torch.inference_mode():
-            what, when = self.lab.old.look(torch.from_numpy(picture))
-        return what.numpy(), when.numpy()
+            logits, attention = self.lab.old.view(torch.from_numpy(picture))
+        return logits.numpy(), attention.numpy()
 
 
 class Permuted(Notebook):
@@ -371,23 +378,23 @@ class SlopesAfterFold(Notebook):
 class Logits(Notebook):
     told = "logits instead of probabilities"
 
-    def rows(self, what, when):
-        right = super().rows(what, when)
+    def rows(self, logits, attention):
+        right = super().rows(logits, attention)
         return np.log(right) - np.log1p(-right)
 
 
 class TextOrder(Notebook):
     told = "rows sorted as text, bound by position"
 
-    def rows(self, what, when):
-        return super().rows(what, when)[np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))]
+    def rows(self, logits, attention):
+        return super().rows(logits, attention)[np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))]
 
 
 class NoAttention(Notebook):
     told = "the mean of the frames instead of the attention"
 
-    def rows(self, what, when):
-        return super().rows(what, np.zeros_like(when))
+    def rows(self, logits, attention):
+        return super().rows(logits, np.zeros_like(attention))
 
 
 class Alone(Notebook):

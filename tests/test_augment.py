@@ -124,7 +124,9 @@ def same(first: WaveBatch, second: WaveBatch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("mix", [Sumix((0,)), Mixup(0.0), CutMix(0.0), unmixed], ids=["SUMIX", "mixup", "CutMix", "unmixed"])
+@pytest.mark.parametrize(
+    "mix", [Sumix((0,)), Mixup(0.0), CutMix(0.0), unmixed], ids=["SUMIX", "mixup", "CutMix", "unmixed"]
+)
 def test_a_mix_of_probability_0_is_the_identity(mix):
     assert same(mix(batch(), generator()), batch())
 

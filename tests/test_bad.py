@@ -34,7 +34,7 @@ def encoded(path: Path, suffix: str, **options) -> bytes:
     return data
 
 
-def cut(suffix: str, share: float, **options):
+def windowing(suffix: str, share: float, **options):
     def write(path: Path) -> None:
         data = encoded(path, suffix, **options)
         path.write_bytes(data[: int(share * len(data))])
@@ -127,7 +127,7 @@ FAILED = {
     "random.flac": (holding(np.random.default_rng(3).bytes(50_000)), NOT_AUDIO),
     "riff.wav": (holding(b"RIFF"), NOT_AUDIO),
     "oggs.ogg": (holding(b"OggS"), NOT_AUDIO),
-    "begun.ogg": (cut(".ogg", 0.0004), NOT_AUDIO),
+    "begun.ogg": (windowing(".ogg", 0.0004), NOT_AUDIO),
     "header.wav": (holding(wav()), NO_SAMPLES),
     "header.flac": (flac_without_frames, f"{NO_SAMPLES}|decoding failed|{NOT_AUDIO}"),
     "silent-frames.flac": (zeros_after_header, f"{NO_SAMPLES}|decoding failed"),
@@ -140,11 +140,11 @@ FAILED = {
     "device.ogg": (lambda path: path.symlink_to("/dev/null"), "neither a file nor a link"),
 }
 NOTED = {
-    "half.ogg": (cut(".ogg", 0.5), "cut off"),
-    "nearly.ogg": (cut(".ogg", 0.99), "cut off"),
-    "half.wav": (cut(".wav", 0.5), ENDS),
-    "half.flac": (cut(".flac", 0.5), ENDS),
-    "half.mp3": (cut(".mp3", 0.5), ENDS),
+    "half.ogg": (windowing(".ogg", 0.5), "cut off"),
+    "nearly.ogg": (windowing(".ogg", 0.99), "cut off"),
+    "half.wav": (windowing(".wav", 0.5), ENDS),
+    "half.flac": (windowing(".flac", 0.5), ENDS),
+    "half.mp3": (windowing(".mp3", 0.5), ENDS),
     "tail.ogg": (chain, "cut off"),
     "garbled.flac": (garbled(".flac"), ENDS),
     "claims.wav": (

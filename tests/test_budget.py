@@ -37,7 +37,7 @@ def trio(tiny, network, tmp_path_factory):
     made = [tiny]
     for bias in (0.5, -0.5):
         shifted = copy.deepcopy(network)
-        shifted.heads[0].what[-1].bias.data += bias
+        shifted.heads[0].logits[-1].bias.data += bias
         folder = tmp_path_factory.mktemp("trio") / "bundle"
         made.append(export(shifted, folder, contract=tiny.contract, priors=np.full(3, 0.2, "float32")))
     return made
@@ -77,11 +77,11 @@ def from_now(seconds: float, **options) -> Budget:
 @pytest.mark.parametrize("slowdown", [1, 3])
 def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path, monkeypatch, slowdown):
     slow = Slow(monkeypatch, 0.04)
-    whole = predict.predict(trio, [minutes], cut=SLIDING)
+    whole = predict.predict(trio, [minutes], windowing=SLIDING)
     slow.seconds *= slowdown
     allowed = from_now(0.4 * whole.seconds, reserve_s=0.05 * whole.seconds)
     began, said = time.monotonic(), []
-    result = predict.predict(trio, [minutes], cut=SLIDING, budget=allowed, out=tmp_path / "out", say=said.append)
+    result = predict.predict(trio, [minutes], windowing=SLIDING, budget=allowed, out=tmp_path / "out", say=said.append)
     assert time.monotonic() - began < 0.4 * whole.seconds
     assert allowed.left() + allowed.reserve > 0
     assert list(result.scores.index) == list(whole.scores.index)
@@ -98,8 +98,8 @@ def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path
 
 @pytest.mark.slow
 def test_with_time_enough_everything_is_had_and_the_answer_is_the_same(trio, minutes):
-    whole = predict.predict(trio, [minutes], cut=SLIDING, weights=[1, 2, 3])
-    result = predict.predict(trio, [minutes], cut=SLIDING, weights=[1, 2, 3], budget=from_now(600))
+    whole = predict.predict(trio, [minutes], windowing=SLIDING, weights=[1, 2, 3])
+    result = predict.predict(trio, [minutes], windowing=SLIDING, weights=[1, 2, 3], budget=from_now(600))
     assert result.left_out == ()
     np.testing.assert_array_equal(result.scores, whole.scores)
 
@@ -111,8 +111,8 @@ def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minut
     wanted = make_views(members, Windowing(), (0.0, 1.0))
     store = MemoryStore()
 
-    def answer(recording: int, look, value: float) -> None:
-        store.put([(named[recording].key, StoredScores({look.name: np.full((5, 3), value, np.float32)}))])
+    def answer(recording: int, view, value: float) -> None:
+        store.put([(named[recording].key, StoredScores({view.name: np.full((5, 3), value, np.float32)}))])
 
     drive = PredictionRun(members, named, wanted, store)
     for recording in range(3):
@@ -166,9 +166,9 @@ def test_with_no_time_at_all_nothing_is_written_as_if_it_were_scored(tiny, minut
 
 
 def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_path, monkeypatch):
-    whole = predict.predict(trio, [minutes], cut=SLIDING, out=tmp_path / "out")
+    whole = predict.predict(trio, [minutes], windowing=SLIDING, out=tmp_path / "out")
     slow = Slow(monkeypatch, 0.0)
-    again = predict.predict(trio, [minutes], cut=SLIDING, out=tmp_path / "out", budget=from_now(60))
+    again = predict.predict(trio, [minutes], windowing=SLIDING, out=tmp_path / "out", budget=from_now(60))
     assert again.n_resumed == 16
     # Only the members are timed.
     assert slow.n <= 3 * 6
@@ -233,19 +233,19 @@ def test_the_plan_ends_and_never_begins_a_member_that_does_not_fit(tiny, costs, 
     first = plan.first(told)
     assert told.of([first], members, 60) == min(told.of([cheapest_view(k, members, 5)], members, 60) for k in range(n))
     had, heard, n_passes = {first: True}, {first.place}, 0
-    while looks := plan.next(had, heard, told, 600.0, left):
-        took = slower * told.of(looks, members, 600.0)
-        new = {look.place for look in looks} - heard
-        assert not new or told.of(looks, members, 600.0) < left
-        assert not set(looks) & set(had)
+    while views := plan.next(had, heard, told, 600.0, left):
+        took = slower * told.of(views, members, 600.0)
+        new = {view.place for view in views} - heard
+        assert not new or told.of(views, members, 600.0) < left
+        assert not set(views) & set(had)
         complete = took <= left
         left -= min(took, left)
-        had.update(dict.fromkeys(looks, complete))
+        had.update(dict.fromkeys(views, complete))
         heard |= new if complete else set()
         n_passes += 1
         assert n_passes <= 3 * len(wanted) + n
     if left > 0 and not plan.left_out(had, heard):
-        assert all(had.get(look) for look in wanted)
+        assert all(had.get(view) for view in wanted)
 
 
 def test_members_come_before_closer_looks_and_shifts(tiny):
@@ -256,10 +256,10 @@ def test_members_come_before_closer_looks_and_shifts(tiny):
     plan = RefinementPlanner(members, make_views(members, Windowing(), (0.0, 1.5)))
     told, order, had, heard = CostModel([0.01, 0.01], 0.001), [], {cheapest_view(0, members, 5): True}, {0}
     # Never enough for all the rest at once.
-    while looks := plan.next(had, heard, told, 600.0, 1.9):
-        order += [look.name for look in looks]
-        had.update(dict.fromkeys(looks, True))
-        heard |= {look.place for look in looks}
+    while views := plan.next(had, heard, told, 600.0, 1.9):
+        order += [view.name for view in views]
+        had.update(dict.fromkeys(views, True))
+        heard |= {view.place for view in views}
     assert order[0].startswith("1-")
     assert order.index("0-centred") < order.index("0-centred+1.5")
 

@@ -34,12 +34,12 @@ def test_torch_and_openvino_agree(tiny, network):
     assert tiny.provenance["torch_openvino_difference"] < 1e-4
     db = torch.randn(3, 64, 256) * 20 - 40
     with torch.inference_mode():
-        what, when = network(db)
+        logits, attention = network(db)
     compiled = bundle.compile_graph(bundle.read_graph(tiny), TINY_128)
     for place in range(3):
         answer = compiled(db[place : place + 1].numpy())
-        np.testing.assert_allclose(answer[0][0], what[place].numpy(), atol=1e-4)
-        np.testing.assert_allclose(answer[1][0], when[place].numpy(), atol=1e-4)
+        np.testing.assert_allclose(answer[0][0], logits[place].numpy(), atol=1e-4)
+        np.testing.assert_allclose(answer[1][0], attention[place].numpy(), atol=1e-4)
 
 
 def test_a_sealed_bundle_answers_as_it_did(tiny):
@@ -88,7 +88,7 @@ def test_class_order_permuted(copy, reseal):
 def test_class_order_permuted_by_a_forger_who_knows_the_fingerprint(copy, reseal):
     def forge(values):
         values["contract"]["classes"] = ["b", "a", "c"]
-        made = Contract(signal=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("b", "a", "c"))
+        made = Contract(frontend=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("b", "a", "c"))
         values["fingerprint"] = made.fingerprint
 
     reseal(copy, forge)
@@ -97,8 +97,8 @@ def test_class_order_permuted_by_a_forger_who_knows_the_fingerprint(copy, reseal
 
 
 def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
-    signal = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
-    other = Contract(signal=signal, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
+    frontend = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
+    other = Contract(frontend=frontend, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
     export(network, tmp_path / "other", contract=other, priors=np.full(3, 0.2, "float32"))
     for name in ("model.xml", "model.bin"):
         shutil.copy(tmp_path / "other" / name, copy / name)
@@ -147,7 +147,7 @@ def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
 @pytest.mark.parametrize("spoil", [b"no zip", None])
 def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
     if spoil is None:
-        np.savez(copy / "probe.npz", picture=np.array([{}], dtype=object), what=0, when=0)
+        np.savez(copy / "probe.npz", picture=np.array([{}], dtype=object), logits=0, attention=0)
     else:
         (copy / "probe.npz").write_bytes(spoil)
     reseal(copy, lambda _: None)
@@ -170,7 +170,7 @@ def test_a_bundle_of_the_first_schema_is_what_it_was():
     old = bundle.load(Path(__file__).parent / "golden" / "bundle_schema1")
     assert json.loads((old.path / "bundle.json").read_text())["schema"] == 1
     assert old.contract.fingerprint == "84c6b0c3cdeb1b8d"
-    assert (old.contract.net.heads, old.contract.groups) == ("one", ())
+    assert (old.contract.net.heads, old.contract.groups) == ("shared", ())
     assert max(bundle.check(old).values()) < 1e-4
 
 
@@ -194,7 +194,7 @@ def test_weights_sealed_under_earlier_names_are_read_under_todays(copy, network,
 def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
     torch.manual_seed(4)
     net, groups = Net(backbone="mobilenetv3_small_050", heads="taxon"), (2, 0, 1, 0)
-    contract = Contract(signal=TINY_128, net=net, classes=("a", "b", "c", "d"), groups=groups)
+    contract = Contract(frontend=TINY_128, net=net, classes=("a", "b", "c", "d"), groups=groups)
     network = SedNet(TINY_128, net, 4, groups=groups).eval()
     made = export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
     assert made.contract == contract

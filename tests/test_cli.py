@@ -53,7 +53,7 @@ MISTAKES = {
     "unknown experiment": ("train exp-1 --data data --out new", nothing, "there is no experiment 'exp-1'"),
     "unknown field": (f"{TRAIN} --set fit__epoch=1", nothing, "fit has no field 'epoch'"),
     "unknown group": (f"{TRAIN} --set fitt__epochs=1", nothing, "no part 'fitt'"),
-    "value out of range": (f"{TRAIN} --set signal__n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
+    "value out of range": (f"{TRAIN} --set frontend__n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
     "value of another type": (f"{TRAIN} --set data__crop=true", nothing, "Data.crop must be str, got True"),
     "set without a value": (f"{TRAIN} --set fit__epochs", nothing, "takes group__field=value"),
     "unknown signal": (f"{TRAIN} --set signal=WIDE_512", nothing, "no signal 'WIDE_512'"),

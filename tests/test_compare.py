@@ -64,7 +64,7 @@ def make_run(
     """Write what a finished training leaves, but for its checkpoints."""
     row = find_experiment("tiny").vary(name, **{"fit__epochs": 3, "fit__warmup_epochs": 1, **changes})
     recipe = {group: to_dict(getattr(row, group)) for group in GROUPS}
-    contract = {"signal": recipe["signal"], "net": recipe["net"], "classes": list(classes)}
+    contract = {"frontend": recipe["frontend"], "net": recipe["net"], "classes": list(classes)}
     told = {"experiment": name, "recipe": recipe, "contract": contract, "fold": fold, "sources": sources or {}}
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(
@@ -418,9 +418,9 @@ class TestDiffers:
         ]
 
     def test_signals_go_by_their_names_where_they_have_one(self, tmp_path):
-        table = two(tmp_path, make_answers(0.3), signal=FRONTENDS["WIDE_256"])
+        table = two(tmp_path, make_answers(0.3), frontend=FRONTENDS["WIDE_256"])
         assert table["differs"][1] == "signal: TINY_128 -> WIDE_256"
-        own = compare.describe_difference({"signal": to_dict(FRONTENDS["TINY_128"])}, {"signal": {"n_mels": 32}})
+        own = compare.describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
         assert own.startswith("signal.sample_rate: 32000 -> not there; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):

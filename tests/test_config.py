@@ -4,19 +4,20 @@ import dataclasses
 
 import pytest
 
-from bcsed.config.contract import FRONTENDS, WIDE_384, Contract, Frontend, Net, with_later
+from bcsed.config.contract import FRONTENDS, WIDE_384, Contract, Frontend, Net
 from bcsed.config.recipe import Augment, Data, Fit
 from bcsed.config.strict import from_dict, read_value, to_dict
+from bcsed.config.versions import upgrade
 from bcsed.errors import ConfigError
 
-HEADED = Contract(signal=Frontend(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
+HEADED = Contract(frontend=Frontend(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
 VALUES = [
     Frontend(),
     Net(),
     Data(),
     Augment(),
     Fit(),
-    Contract(signal=Frontend(), net=Net(), classes=("a", "b")),
+    Contract(frontend=Frontend(), net=Net(), classes=("a", "b")),
     HEADED,
 ]
 
@@ -27,7 +28,7 @@ def test_json_round_trip(value):
 
 
 def test_presets_have_the_pictures_they_are_named_for():
-    shapes = {name: (signal.picture, signal.window_s) for name, signal in FRONTENDS.items()}
+    shapes = {name: (frontend.image_shape, frontend.window_s) for name, frontend in FRONTENDS.items()}
     assert shapes == {
         "WIDE_384": ((384, 384), 12.0),
         "WIDE_256": ((256, 256), 12.0),
@@ -43,8 +44,8 @@ def test_unknown_and_missing_keys_are_errors():
     del values["pool"]
     with pytest.raises(ConfigError, match="Net lacks pool"):
         from_dict(Net, values)
-    with pytest.raises(ConfigError, match=r"contract\.signal lacks"):
-        from_dict(Contract, {"signal": {}, "net": to_dict(Net()), "classes": ["a"], "groups": []}, "contract")
+    with pytest.raises(ConfigError, match=r"contract\.frontend lacks"):
+        from_dict(Contract, {"frontend": {}, "net": to_dict(Net()), "classes": ["a"], "groups": []}, "contract")
 
 
 @pytest.mark.parametrize(
@@ -73,10 +74,10 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Fit(lr_start=1.0), "0 < lr_start <= lr"),
         (lambda: Fit(dropout=(0.1, 0.2)), "three probabilities"),
         (lambda: Fit(lr=float("nan")), "Fit.lr must be float"),
-        (lambda: Contract(signal=Frontend(), net=Net(), classes=("a", "a")), "names a more than once"),
-        (lambda: Contract(signal=Frontend(), net=Net(), classes=()), "at least one class"),
+        (lambda: Contract(frontend=Frontend(), net=Net(), classes=("a", "a")), "names a more than once"),
+        (lambda: Contract(frontend=Frontend(), net=Net(), classes=()), "at least one class"),
         (lambda: Net(heads="two"), "heads must be one of one, taxon, frequency; got 'two'"),
-        (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'one', yet there are 2 groups"),
+        (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'shared', yet there are 2 groups"),
         (lambda: dataclasses.replace(HEADED, groups=()), "group of each of the 3 classes, got 0"),
         (lambda: dataclasses.replace(HEADED, groups=(0, 1)), "group of each of the 3 classes, got 2"),
         (lambda: dataclasses.replace(HEADED, groups=(0, 2, 2)), r"without a gap, got \[0, 2\]"),
@@ -96,13 +97,13 @@ def _other(value):
 
 
 def test_every_field_of_the_contract_changes_the_fingerprint():
-    base = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    base = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     seen = {base.fingerprint}
     changes = {"sample_rate": 44_100, "n_fft": 4096, "hop_length": 400, "n_mels": 128, "fmin_hz": 50.0}
     changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "folds": 1, "channels": "mono", "top_db": 60.0}
     assert set(changes) == {field.name for field in dataclasses.fields(Frontend)}
     for name, value in changes.items():
-        seen.add(dataclasses.replace(base, signal=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
+        seen.add(dataclasses.replace(base, frontend=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
     nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
     assert {*nets, "heads"} == {field.name for field in dataclasses.fields(Net)}
     for name, value in nets.items():
@@ -115,22 +116,22 @@ def test_every_field_of_the_contract_changes_the_fingerprint():
 
 def test_fields_that_came_later_leave_a_fingerprint_as_it_was():
     """Computed by bcsed 0.1.0, which knew of neither heads nor groups."""
-    old = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    old = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     assert old.fingerprint == "a7aa6ea42bb0ec7d"
 
 
 def test_an_earlier_contract_is_filled_with_what_was_always_done():
-    old = Contract(signal=WIDE_384, net=Net(), classes=("a", "b"))
+    old = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     values = to_dict(old)
     del values["groups"], values["net"]["heads"]
-    assert from_dict(Contract, with_later(values)) == old
+    assert from_dict(Contract, upgrade(values)) == old
     assert "heads" not in values["net"], "the argument was changed"
-    assert with_later(to_dict(HEADED)) == to_dict(HEADED)
+    assert upgrade(to_dict(HEADED)) == to_dict(HEADED)
 
 
 def test_whole_floats_and_ints_have_one_fingerprint():
-    first = Contract(signal=Frontend(fmin_hz=20), net=Net(), classes=("a",))
-    assert first.fingerprint == Contract(signal=Frontend(fmin_hz=20.0), net=Net(), classes=("a",)).fingerprint
+    first = Contract(frontend=Frontend(fmin_hz=20), net=Net(), classes=("a",))
+    assert first.fingerprint == Contract(frontend=Frontend(fmin_hz=20.0), net=Net(), classes=("a",)).fingerprint
 
 
 def test_values_from_the_command_line():

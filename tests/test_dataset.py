@@ -168,7 +168,7 @@ def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
     more = np.zeros((3, 3), np.float16)
     more[2, 1] = 1
     table = np.concatenate([values, more])[only]
-    return ExcerptSampler(land, file, start, start + 5, table, signal=TINY_128, data=Data(**data), pseudo=pseudo)
+    return ExcerptSampler(land, file, start, start + 5, table, frontend=TINY_128, data=Data(**data), pseudo=pseudo)
 
 
 def seconds(wave):
@@ -245,13 +245,14 @@ def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
     places = source(land)
     np.testing.assert_allclose(places.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
     drawn = [
-        seconds(places.draw(Injection(draw="maxima"), -1, np.random.default_rng(seed)).wave)[0] for seed in range(300)
+        seconds(places.draw(Injection(draw="confidence"), -1, np.random.default_rng(seed)).wave)[0]
+        for seed in range(300)
     ]
     assert abs(drawn.count("a") / 300 - 1.65 / 2.65) < 0.08
 
 
 def test_unlabelled_recordings_are_drawn_alike(land):
-    places = online_labels(land, 3, signal=TINY_128, data=Data())
+    places = online_labels(land, 3, frontend=TINY_128, data=Data())
     found = [seconds(places.draw(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
     assert 70 < [name for name, _ in found].count("a") < 130
     assert len(set().union(*(heard for name, heard in found if name == "a"))) > 55

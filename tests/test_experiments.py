@@ -28,15 +28,15 @@ def test_the_table_has_the_rows_of_the_post_mortem():
         175: "resnest14d",
         177: "tf_efficientnet_b0",
     }
-    small = {n for n in numbers if rows[f"exp-{n}"].signal == WIDE_256}
+    small = {n for n in numbers if rows[f"exp-{n}"].frontend == WIDE_256}
     assert small == {39, 94, 95, 133}
-    assert rows["exp-167"].hidden == ".765 / .820"
-    assert all(rows[f"exp-{n}"].hidden and rows[f"exp-{n}"].public for n in numbers)
+    assert rows["exp-167"].private_lb == ".765 / .820"
+    assert all(rows[f"exp-{n}"].private_lb and rows[f"exp-{n}"].public_lb for n in numbers)
 
 
 def test_the_straight_repeat_differs_in_the_signal_alone():
     rows = [find_experiment(f"repeat-{name}") for name in ("w384", "w256", "s256")]
-    assert [row.signal for row in rows] == [WIDE_384, WIDE_256, SHORT_256]
+    assert [row.frontend for row in rows] == [WIDE_384, WIDE_256, SHORT_256]
     for row in rows[1:]:
         assert all(key.startswith("signal.") for key in difference(rows[0], row))
 

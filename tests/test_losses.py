@@ -26,13 +26,13 @@ def test_bce_equals_torch():
 @pytest.mark.parametrize("kind", ["prob", "logit"])
 def test_an_element_counts_as_much_as_its_weight(loss, two_way, kind):
     fit = Fit(loss=loss, two_way=two_way)
-    when = torch.rand(2, 4, 3) - 0.5
+    attention = torch.rand(2, 4, 3) - 0.5
     target = torch.tensor([[1.0, 0.3, 0.0], [0.0, 1.0, 0.8]])
 
     def gradient(weight):
-        what = torch.linspace(-2, 2, 24).reshape(2, 4, 3).requires_grad_()
-        criterion(what, when, target, weight, fit=fit, kind=kind).backward()
-        return what.grad
+        logits = torch.linspace(-2, 2, 24).reshape(2, 4, 3).requires_grad_()
+        criterion(logits, attention, target, weight, fit=fit, kind=kind).backward()
+        return logits.grad
 
     full, weight = gradient(torch.ones(2, 3)), torch.ones(2, 3)
     weight[0, 1], weight[1, 2] = 0.0, 0.6
@@ -43,18 +43,18 @@ def test_an_element_counts_as_much_as_its_weight(loss, two_way, kind):
 
 
 def test_two_way_gives_attention_and_frames_a_gradient():
-    what, when = (torch.randn(2, 4, 3, requires_grad=True) for _ in range(2))
-    criterion(what, when, torch.ones(2, 3), torch.ones(2, 3), fit=Fit(), kind="prob").backward()
-    assert when.grad.abs().sum() > 0
-    assert what.grad.abs().sum() > 0
+    logits, attention = (torch.randn(2, 4, 3, requires_grad=True) for _ in range(2))
+    criterion(logits, attention, torch.ones(2, 3), torch.ones(2, 3), fit=Fit(), kind="prob").backward()
+    assert attention.grad.abs().sum() > 0
+    assert logits.grad.abs().sum() > 0
 
 
 def test_certain_answers_stay_finite():
-    what = torch.tensor([[[80.0, -80.0]]]).requires_grad_()
-    loss = criterion(what, torch.zeros(1, 1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), fit=Fit(), kind="prob")
+    logits = torch.tensor([[[80.0, -80.0]]]).requires_grad_()
+    loss = criterion(logits, torch.zeros(1, 1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), fit=Fit(), kind="prob")
     loss.backward()
     assert loss.isfinite()
-    assert what.grad.isfinite().all()
+    assert logits.grad.isfinite().all()
 
 
 def test_cross_entropy_equals_torch():
@@ -92,8 +92,8 @@ def test_a_pseudolabel_of_weight_w_contributes_w_times_its_loss(loss, weight):
     fit, target = Fit(loss=loss, two_way=False), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 
     def lost(weights):
-        what = torch.linspace(-2, 2, 24).reshape(3, 4, 2).double()
-        return criterion(what, torch.zeros(3, 4, 2), target, weights, fit=fit, kind="prob")
+        logits = torch.linspace(-2, 2, 24).reshape(3, 4, 2).double()
+        return criterion(logits, torch.zeros(3, 4, 2), target, weights, fit=fit, kind="prob")
 
     def at(value):
         weights = torch.ones(3, 2)

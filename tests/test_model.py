@@ -34,16 +34,16 @@ def test_delta_equals_librosa(rng):
     np.testing.assert_allclose(delta(torch.from_numpy(x)[None])[0].numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("signal", FRONTENDS.values(), ids=FRONTENDS)
-def test_picture_spans_zero_to_one_per_item(signal):
-    db = torch.randn(3, signal.n_mels, signal.n_frames) * 20 - 40
+@pytest.mark.parametrize("frontend", FRONTENDS.values(), ids=FRONTENDS)
+def test_picture_spans_zero_to_one_per_item(frontend):
+    db = torch.randn(3, frontend.n_mels, frontend.n_frames) * 20 - 40
     db[1] += 50  # a loud neighbour
-    picture = ToImage(signal)(db)
-    assert picture.shape == (3, 3, *signal.picture)
+    picture = ToImage(frontend)(db)
+    assert picture.shape == (3, 3, *frontend.image_shape)
     flat = picture[:, 0].flatten(1)
     assert torch.equal(flat.amin(1), torch.zeros(3))
     torch.testing.assert_close(flat.amax(1), torch.ones(3))
-    assert torch.equal(ToImage(signal)(db[:1])[0], picture[0])
+    assert torch.equal(ToImage(frontend)(db[:1])[0], picture[0])
 
 
 @pytest.mark.parametrize("level", [-100.0, 0.0, 30.0])
@@ -69,26 +69,26 @@ def test_slopes_are_taken_before_the_fold():
 
 
 def test_pool_of_equal_attention_is_the_mean():
-    what, when = torch.randn(2, 6, 4), torch.zeros(2, 6, 4)
-    torch.testing.assert_close(pool(what, when, "prob"), what.sigmoid().mean(1))
-    torch.testing.assert_close(pool(what, when, "logit"), what.mean(1).sigmoid())
+    logits, attention = torch.randn(2, 6, 4), torch.zeros(2, 6, 4)
+    torch.testing.assert_close(pool(logits, attention, "prob"), logits.sigmoid().mean(1))
+    torch.testing.assert_close(pool(logits, attention, "logit"), logits.mean(1).sigmoid())
 
 
 @pytest.mark.parametrize("kind", ["prob", "logit"])
 def test_pool_ignores_steps_of_no_weight(kind):
-    what, when = torch.randn(2, 6, 4), torch.rand(2, 6, 4)
+    logits, attention = torch.randn(2, 6, 4), torch.rand(2, 6, 4)
     weight = torch.tensor([[1, 1, 1, 0, 0, 0]]).expand(2, 6)
-    torch.testing.assert_close(pool(what, when, kind, weight), pool(what[:, :3], when[:, :3], kind))
+    torch.testing.assert_close(pool(logits, attention, kind, weight), pool(logits[:, :3], attention[:, :3], kind))
 
 
 def test_pool_weighs_a_step_by_its_overlap():
-    what, when = torch.randn(1, 2, 3), torch.zeros(1, 2, 3)
-    expected = (3 * what[:, 0].sigmoid() + what[:, 1].sigmoid()) / 4
-    torch.testing.assert_close(pool(what, when, "prob", torch.tensor([[3, 1]])), expected)
+    logits, attention = torch.randn(1, 2, 3), torch.zeros(1, 2, 3)
+    expected = (3 * logits[:, 0].sigmoid() + logits[:, 1].sigmoid()) / 4
+    torch.testing.assert_close(pool(logits, attention, "prob", torch.tensor([[3, 1]])), expected)
 
 
 @pytest.mark.parametrize(
-    ("name", "signal", "steps"),
+    ("name", "frontend", "steps"),
     [
         ("tf_efficientnet_b0.ns_jft_in1k", WIDE_384, 24),
         ("eca_nfnet_l0", TINY_128, 8),
@@ -98,12 +98,12 @@ def test_pool_weighs_a_step_by_its_overlap():
     ],
 )
 @pytest.mark.parametrize("freq_pool", ["mean", "gem"])
-def test_backbones_answer_in_steps(name, signal, steps, freq_pool):
-    network = SedNet(signal, Net(backbone=name, freq_pool=freq_pool), 5).eval()
+def test_backbones_answer_in_steps(name, frontend, steps, freq_pool):
+    network = SedNet(frontend, Net(backbone=name, freq_pool=freq_pool), 5).eval()
     with torch.inference_mode():
-        what, when = network(torch.randn(2, signal.n_mels, signal.n_frames) * 10)
-    assert what.shape == when.shape == (2, steps, 5)
-    assert when.abs().max() < 1
+        logits, attention = network(torch.randn(2, frontend.n_mels, frontend.n_frames) * 10)
+    assert logits.shape == attention.shape == (2, steps, 5)
+    assert attention.abs().max() < 1
 
 
 def test_dropout_acts_in_training_alone(rng):
@@ -123,16 +123,16 @@ def test_heads_answer_for_their_own_classes_in_the_order_of_the_classes():
     groups = (2, 0, 1, 0, 2)
     net = Net(backbone="mobilenetv3_small_050", heads="frequency")
     network = SedNet(TINY_128, net, 5, groups=groups).eval()
-    assert [head.when.out_channels for head in network.heads] == [2, 1, 2]
+    assert [head.attention.out_channels for head in network.heads] == [2, 1, 2]
     db = torch.randn(2, 64, 256) * 15 - 30
     with torch.inference_mode():
-        what, when = network(db)
+        logits, attention = network(db)
         x = network.features(network.pooled(db).transpose(1, 2))
         alone = [head(x) for head in network.heads]
     for k, group in enumerate(groups):
         place = groups[:k].count(group)
-        assert torch.equal(what[..., k], alone[group][0][..., place])
-        assert torch.equal(when[..., k], alone[group][1][..., place])
+        assert torch.equal(logits[..., k], alone[group][0][..., place])
+        assert torch.equal(attention[..., k], alone[group][1][..., place])
 
 
 def test_one_head_is_a_head_over_all_classes():
@@ -147,7 +147,7 @@ def test_one_head_is_a_head_over_all_classes():
 
 
 def test_groups_that_nobody_asked_for():
-    with pytest.raises(ConfigError, match="heads is 'one', yet there are 2 groups"):
+    with pytest.raises(ConfigError, match="heads is 'shared', yet there are 2 groups"):
         SedNet(TINY_128, TINY_NET, 3, groups=(0, 1, 1))
     with pytest.raises(ConfigError, match="group of each of the 3 classes, got 0"):
         SedNet(TINY_128, Net(backbone="mobilenetv3_small_050", heads="taxon"), 3)

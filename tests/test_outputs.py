@@ -40,7 +40,7 @@ def other(tiny, network, tmp_path_factory):
         what.weight.data, what.bias.data = what.weight.data[[2, 0]] * 1.5, what.bias.data[[2, 0]] + 0.4
         when.weight.data, when.bias.data = when.weight.data[[2, 0]], when.bias.data[[2, 0]]
     changed.n_classes = 2
-    contract = Contract(signal=tiny.contract.signal, net=tiny.contract.net, classes=("c", "a"))
+    contract = Contract(frontend=tiny.contract.frontend, net=tiny.contract.net, classes=("c", "a"))
     folder = tmp_path_factory.mktemp("other") / "bundle"
     return export(changed, folder, contract=contract, priors=np.full(2, 0.3, "float32"))
 
@@ -77,17 +77,17 @@ def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
 
 def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):
     path = [recordings / "long.wav"]
-    looks = [predict.predict([tiny], path, shifts_s=[s]).scores for s in (0.0, 1.5, -1.5)]
+    views = [predict.predict([tiny], path, shifts_s=[s]).scores for s in (0.0, 1.5, -1.5)]
     mean = predict.predict([tiny], path, shifts_s=[0, 1.5, -1.5]).scores
-    np.testing.assert_allclose(mean, sum(looks) / 3, atol=1e-6)
-    assert not np.allclose(looks[0], looks[1])
+    np.testing.assert_allclose(mean, sum(views) / 3, atol=1e-6)
+    assert not np.allclose(views[0], views[1])
     # The oracle's rows still report their own loudness, each at its own place.
     plain, shifted = (predict.predict([oracle], path, shifts_s=s).scores["loud"] for s in ([0.0], [1.0]))
     np.testing.assert_allclose(shifted.iloc[1:-1], plain.iloc[1:-1], atol=0.08)
     with pytest.raises(ConfigError, match=r"windows of 8 s can be shifted by at most 1.5 s .* got 2"):
         predict.predict([tiny], path, shifts_s=[2.0])
     with pytest.raises(ConfigError, match="a shift of 1 s goes with centred windows"):
-        predict.predict([tiny], path, cut=SLIDING, shifts_s=[1.0])
+        predict.predict([tiny], path, windowing=SLIDING, shifts_s=[1.0])
 
 
 def test_steps_are_applied_recording_by_recording(tiny, recordings, tmp_path):
@@ -108,7 +108,7 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
     shutil.copytree(recordings, folder / "site")
     (folder / "site" / "empty.wav").touch()
     wanted = OutputOptions(formats=FORMATS, detection=detections.DetectionSettings(threshold=0.12))
-    result = predict.predict([oracle], [folder], cut=SLIDING, out=tmp_path / "out", wanted=wanted)
+    result = predict.predict([oracle], [folder], windowing=SLIDING, out=tmp_path / "out", wanted=wanted)
     out, table = tmp_path / "out", result.scores
     np.testing.assert_allclose(read_table(out / "submission.csv"), table, atol=1e-7)
     wide = pd.read_parquet(out / "scores.parquet")
@@ -163,7 +163,7 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
 
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", block_rows)
     out = tmp_path / "out"
-    predict.predict([oracle], [recordings], cut=SLIDING, out=out, wanted=OutputOptions(formats=("frames",)))
+    predict.predict([oracle], [recordings], windowing=SLIDING, out=out, wanted=OutputOptions(formats=("frames",)))
     frames = frames_of(out)
     for name, n in (("long", 60), ("odd", 24), ("short", 8), ("blip", 1)):
         path = recordings / f"{name}.wav"
@@ -179,13 +179,13 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
     with pytest.raises(ConfigError, match="only with sliding windows"):
         predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames)
     with pytest.raises(ConfigError, match="a mean of ranks has none"):
-        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING, mean="rank")
+        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING, mean="rank")
     with pytest.raises(ConfigError, match="frames are written to an output folder"):
-        predict.predict([oracle], [recordings], wanted=frames, cut=SLIDING)
-    signal = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
-    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
+        predict.predict([oracle], [recordings], wanted=frames, windowing=SLIDING)
+    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
+    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
     with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
-        predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, cut=SLIDING)
+        predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING)
     with pytest.raises(ConfigError, match=r"formats are submission, .* got 'kml'"):
         OutputOptions(formats=("kml",))
 
@@ -193,8 +193,8 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
 def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
     from bcsed.audio import decode as audio
 
-    signal = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
-    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), signal)
+    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
+    quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
     calls, original = [], read_there
     monkeypatch.setattr(audio, "read_there", lambda *a: calls.append(1) or original(*a))
     both = predict.predict([oracle, quick], [recordings / "long.wav"]).scores
@@ -230,7 +230,7 @@ def test_precision_is_a_choice_and_recorded(tiny, recordings, tmp_path, capsys):
     assert "bf16 moves the probe's logits by up to" in said
     assert "macro ROC-AUC 1.0000 to" in said
     with pytest.raises(ConfigError, match="one of f32, bf16; got 'int8'"):
-        bundle.compile_graph(bundle.read_graph(tiny), tiny.contract.signal, precision="int8")
+        bundle.compile_graph(bundle.read_graph(tiny), tiny.contract.frontend, precision="int8")
 
 
 def test_check_says_what_goes_together(tiny, recordings, capsys):

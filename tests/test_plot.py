@@ -310,9 +310,9 @@ class TestHeard:
         assert [text.get_text() for text in made.texts] == ["nothing found"]
 
     def test_attention_lies_along_time(self):
-        what = np.full((4, 1), -9.0, np.float32)
-        what[2] = 9.0
-        made = plot.attention(what, np.zeros_like(what), ("a",), 0.5, start_s=10.0)
+        logits = np.full((4, 1), -9.0, np.float32)
+        logits[2] = 9.0
+        made = plot.attention(logits, np.zeros_like(logits), ("a",), 0.5, start_s=10.0)
         values, edges, _ = made.patches[0].get_data()
         assert edges.tolist() == [10, 10.5, 11, 11.5, 12]
         assert values.argmin() == 2  # downwards is up: the first lane is on top

@@ -51,11 +51,11 @@ def loudness(path) -> np.ndarray:
     "cut", [Windowing(), SLIDING, Windowing(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
 )
 @pytest.mark.parametrize("name", ["long", "odd", "short", "blip"])
-def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, cut):
+def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, windowing):
     """Steps of TINY_128 last 1 s and begin on whole seconds only where windows do: rows are compared with
     the mean of the seconds that they hold, and centred windows begin half a second off at most."""
     path = recordings / f"{name}.wav"
-    table = score(oracle, [path], cut=cut).scores
+    table = score(oracle, [path], windowing=windowing).scores
     wave_s = read_info(path).duration_s
     truth = 1 / (1 + np.exp(-loudness(path)))
     assert len(table) == int(np.ceil(wave_s / 5))
@@ -65,7 +65,7 @@ def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, reco
         lengths = np.minimum(1, wave_s - 5 * place - np.arange(len(inside)))
         expected = np.average(inside, weights=lengths)
         # A centred window's steps straddle seconds; each still belongs to the row by its overlap.
-        slack = 1e-5 if cut.windows == "sliding" else 0.08
+        slack = 1e-5 if windowing.windows == "sliding" else 0.08
         assert abs(table["loud"].iloc[place] - expected) < slack, (place, expected)
         assert table["quiet"].iloc[place] < 1
 
@@ -77,18 +77,18 @@ def test_oracle_rows_of_a_stair_are_a_stair(oracle, oracle_logit, tmp_path):
     wave = np.concatenate([10 ** (db / 20) * rng.standard_normal(5 * RATE) for db in levels]).astype("float32")
     soundfile.write(tmp_path / "stair.wav", wave, RATE, subtype="FLOAT")
     for member in (oracle, oracle_logit):
-        for cut in (Windowing(), SLIDING):
-            table = score(member, [tmp_path / "stair.wav"], cut=cut).scores
+        for windowing in (Windowing(), SLIDING):
+            table = score(member, [tmp_path / "stair.wav"], windowing=windowing).scores
             assert np.array_equal(np.argsort(table["loud"].to_numpy()), np.argsort(levels))
 
 
 @pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
-def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng, cut):
+def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng, windowing):
     wave = (0.01 * rng.standard_normal(60 * RATE)).astype("float32")
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
     wave[32 * RATE : 33 * RATE] += 0.5 * rng.standard_normal(RATE).astype("float32")
     soundfile.write(tmp_path / "b.wav", wave, RATE, subtype="FLOAT")
-    before, after = (score(oracle, [tmp_path / f"{x}.wav"], cut=cut).scores.to_numpy() for x in "ab")
+    before, after = (score(oracle, [tmp_path / f"{x}.wav"], windowing=windowing).scores.to_numpy() for x in "ab")
     changed = np.flatnonzero((before != after).any(1))
     assert changed.tolist() == [6]
 
@@ -105,12 +105,12 @@ def test_isolation_rows_depend_on_their_recording_alone(tiny, recordings):
 
 
 def test_blocks_do_not_show(tiny, recordings, monkeypatch):
-    whole = score(tiny, [recordings / "long.wav"], cut=SLIDING).scores
+    whole = score(tiny, [recordings / "long.wav"], windowing=SLIDING).scores
     centred = score(tiny, [recordings / "long.wav"]).scores
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", 5)
     # Pooling fewer rows at a time may round the last bit of a sum differently.
     np.testing.assert_allclose(score(tiny, [recordings / "long.wav"]).scores, centred, atol=1e-6)
-    np.testing.assert_allclose(score(tiny, [recordings / "long.wav"], cut=SLIDING).scores, whole, atol=1e-6)
+    np.testing.assert_allclose(score(tiny, [recordings / "long.wav"], windowing=SLIDING).scores, whole, atol=1e-6)
 
 
 def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, network, recordings, tmp_path):
@@ -118,7 +118,7 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
 
     # A copy: adding and subtracting again would leave the shared network rounded.
     shifted = copy.deepcopy(network)
-    shifted.heads[0].what[-1].bias.data += 1.0
+    shifted.heads[0].logits[-1].bias.data += 1.0
     other = export(shifted, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32"))
     path = [recordings / "odd.wav"]
     first, second = score(tiny, path).scores, score(other, path).scores
@@ -136,8 +136,8 @@ def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
         answers = {}
 
         def take(place):
-            def done(what, when):
-                answers[place] = (what.copy(), when.copy())
+            def done(logits, attention):
+                answers[place] = (logits.copy(), attention.copy())
 
             return done
 
@@ -191,10 +191,10 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
         def flush(self, *given):
             return self.ask(super().flush, *given)
 
-        def ask(self, what, *given):
+        def ask(self, logits, *given):
             self.asked = True
             try:
-                return what(*given)
+                return logits(*given)
             finally:
                 self.asked = False
 
@@ -212,7 +212,7 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
     for one in made:
         expected, _ = score_recording(read_info(one.path), alone, Windowing())
         # Batches of other sizes round sums differently.
-        np.testing.assert_allclose(one.part.looks["0-centred"], expected, atol=1e-6)
+        np.testing.assert_allclose(one.part.views["0-centred"], expected, atol=1e-6)
 
 
 def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
@@ -344,11 +344,11 @@ def test_no_flipped_bit_of_a_part_goes_unseen(tmp_path, rng):
         damaged = bytearray(whole)
         damaged[place] ^= 16
         file.write_bytes(damaged)
-        assert not FolderStore(tmp_path / "out", {}).looks("key"), place
+        assert not FolderStore(tmp_path / "out", {}).views("key"), place
         assert not file.exists()
     file.write_bytes(whole)
     np.testing.assert_array_equal(
-        FolderStore(tmp_path / "out", {}).get("key").looks["0-centred"], part.looks["0-centred"]
+        FolderStore(tmp_path / "out", {}).get("key").views["0-centred"], part.views["0-centred"]
     )
 
 
@@ -378,7 +378,7 @@ def test_a_changed_recording_is_scored_again(tiny, tmp_path, rng):
 def test_another_runs_folder_is_refused(tiny, oracle, recordings, tmp_path):
     score(tiny, [recordings / "blip.wav"], out=tmp_path / "out")
     with pytest.raises(DataError, match="scores of another run: its windows is 'centred', now it is 'sliding'"):
-        score(tiny, [recordings], out=tmp_path / "out", cut=SLIDING)
+        score(tiny, [recordings], out=tmp_path / "out", windowing=SLIDING)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").touch()
     with pytest.raises(DataError, match="holds other things"):
@@ -436,7 +436,7 @@ def test_parts_stay_in_memory_as_far_as_there_is_room(tmp_path, rng, monkeypatch
         folder.put([(key, part)])
         assert len(folder._held) <= 3
     for key in ("09", "00", "01", "02", "03", "09"):
-        np.testing.assert_array_equal(folder.get(key).looks["0-centred"], parts[key].looks["0-centred"])
+        np.testing.assert_array_equal(folder.get(key).views["0-centred"], parts[key].views["0-centred"])
         assert len(folder._held) <= 3
     assert folder._n_held == sum(values["0-centred"].nbytes for values in folder._held.values())
     gone = next(file for file in (tmp_path / "out" / "parts").iterdir() if file not in folder._held)

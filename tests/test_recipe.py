@@ -34,9 +34,9 @@ def loop_of(land25, tmp_path):
 
     def make(experiment):
         ready = train.prepare_data(experiment, data, fold=None, pseudolabels=table)
-        contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
+        contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
         torch.manual_seed(0)
-        network = SedNet(experiment.signal, experiment.net, len(ready.classes))
+        network = SedNet(experiment.frontend, experiment.net, len(ready.classes))
         alone = Distributed(0, 1, torch.device("cpu"))
         return Loop(experiment, contract, ready, network, alone, Options(out=tmp_path, jobs=1))
 
@@ -62,11 +62,11 @@ def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight)
     def gradient(w):
         loop = loop_of(TAUGHT.vary("x", data__pseudo_loss_weight=w, fit__loss=loss, data__secondary_target=None))
         batch, brought = heard(loop)
-        what = torch.linspace(-1, 1, 6 * 4 * 3).reshape(6, 4, 3).requires_grad_()
-        when = torch.zeros_like(what)
-        criterion(what, when, brought.targets, brought.weights, fit=loop.fit, kind="prob").backward()
+        logits = torch.linspace(-1, 1, 6 * 4 * 3).reshape(6, 4, 3).requires_grad_()
+        attention = torch.zeros_like(logits)
+        criterion(logits, attention, brought.targets, brought.weights, fit=loop.fit, kind="prob").backward()
         only = (brought.targets > 0) & (batch.targets == 0)
-        return what.grad, only, brought
+        return logits.grad, only, brought
 
     full, only, _ = gradient(1.0)
     part, _, brought = gradient(weight)
@@ -117,7 +117,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
     with pytest.raises(ConfigError, match="more than the whole batch"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="no window of a class can stand in"):
-        TAUGHT.vary("x", data__pseudo_source="in_situ", pseudo__mode="substitute")
+        TAUGHT.vary("x", data__pseudo_source="online", pseudo__mode="substitute")
     with pytest.raises(DataError, match=r"has no labelled soundscapes, which data__soundscapes=split"):
         train.prepare_data(SMALL.vary("x", data__soundscapes="split"), data)
 
@@ -254,7 +254,7 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
     data, _ = land25
     experiment = SMALL.vary(
         "x",
-        data__pseudo_source="in_situ",
+        data__pseudo_source="online",
         data__in_situ_weight=(0.0, 1.0),
         data__in_situ_floor=0.3,
         data__pseudo_loss_weight=0.5,
@@ -263,8 +263,8 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
         fit__epochs=3,
     )
     ready = train.prepare_data(experiment, data, fold=None)
-    contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
-    network = SedNet(experiment.signal, experiment.net, 3)
+    contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
+    network = SedNet(experiment.frontend, experiment.net, 3)
     loop = Loop(experiment, contract, ready, network, Distributed(0, 1, torch.device("cpu")), Options(out=tmp_path))
     batch, first = heard(loop)
     # Nothing yet: the weight of the first epoch is 0.

@@ -230,12 +230,12 @@ class TestHeard:
     )
     def test_each_step_answers_for_its_own_time(self, oracle, recordings, name, block):
         """The oracle reports loudness, so what it says of a step is the mean of the picture there."""
-        signal = oracle.contract.signal
+        frontend = oracle.contract.frontend
         found = read_info(recordings / f"{name}.wav")
         made = heard.score_excerpt(from_bundles([oracle]), found, 5, block)
-        per = signal.n_frames // oracle.steps
-        hop_s = signal.hop_length / signal.sample_rate
-        whole = heard.spectrogram_excerpt(found, signal, 5, (0, heard.n_rows(found, 5)))
+        per = frontend.n_frames // oracle.steps
+        hop_s = frontend.hop_length / frontend.sample_rate
+        whole = heard.spectrogram_excerpt(found, frontend, 5, (0, heard.n_rows(found, 5)))
         assert made.first_frame == block[0] * 160
         np.testing.assert_array_equal(made.db, whole.db[:, block[0] * 160 : block[0] * 160 + made.db.shape[1]])
         assert len(made.what) >= 1

@@ -192,7 +192,7 @@ def test_the_winners_powers():
     plan = rounds.find_plan("noisy-student")
     assert [each.power for each in plan.rounds] == [1.0, 1.0, 1.54, 1.82, 1.67]
     last = plan.student(5, "noisy-2025-s0")
-    assert (last.pseudo.mode, last.pseudo.share, last.pseudo.draw) == ("mix", 1.0, "maxima")
+    assert (last.pseudo.mode, last.pseudo.share, last.pseudo.draw) == ("mix", 1.0, "confidence")
     assert (last.fit.loss, last.data.pseudo_soft, last.fit.drop_path) == ("ce", True, (0.15,))
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from bcsed.errors import DataError
 from bcsed.scores.table import (
+    atomic_write,
     broadcast_recordings,
     check_table,
     make_table,
     read_table,
-    atomic_write,
     row_ids,
     write_submission,
 )

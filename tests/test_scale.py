@@ -236,19 +236,19 @@ def blocks_of(monkeypatch, n: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
-def test_a_long_recording_in_blocks_has_the_rows_of_its_parts(tiny, tmp_path, monkeypatch, cut):
+def test_a_long_recording_in_blocks_has_the_rows_of_its_parts(tiny, tmp_path, monkeypatch, windowing):
     """Rows of a whole recording equal those of pieces of it, cut at row boundaries with the context that they hear."""
     rng = np.random.default_rng(3)
     wave = (0.1 * rng.standard_normal(150 * RATE) * np.repeat(rng.uniform(0.1, 1, 150), RATE)).astype("float32")
     soundfile.write(tmp_path / "day.wav", wave, RATE, subtype="FLOAT")
     blocks_of(monkeypatch, 4)
-    whole = predict.predict([tiny], [tmp_path / "day.wav"], cut=cut).scores.to_numpy()
+    whole = predict.predict([tiny], [tmp_path / "day.wav"], windowing=windowing).scores.to_numpy()
     blocks_of(monkeypatch, 120)
     for first in range(0, 30, 6):
         # Two rows of context; of sliding windows' grid, which is the recording's own, whole strides.
         begin, end = max(0, first - 4), min(30, first + 6 + 4)
         soundfile.write(tmp_path / "piece.wav", wave[5 * begin * RATE : 5 * end * RATE], RATE, subtype="FLOAT")
-        piece = predict.predict([tiny], [tmp_path / "piece.wav"], cut=cut).scores.to_numpy()
+        piece = predict.predict([tiny], [tmp_path / "piece.wav"], windowing=windowing).scores.to_numpy()
         np.testing.assert_allclose(piece[first - begin : first - begin + 6], whole[first : first + 6], atol=2e-6)
 
 

@@ -13,21 +13,23 @@ from bcsed.audio.spectrogram import LogMel, mel_bands
 from bcsed.config.contract import FRONTENDS
 
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
-MELS = {name: LogMel(signal) for name, signal in FRONTENDS.items()}
-WHOLE = {name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // signal.hop_length)) for name, signal in FRONTENDS.items()}
+MELS = {name: LogMel(frontend) for name, frontend in FRONTENDS.items()}
+WHOLE = {
+    name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // frontend.hop_length)) for name, frontend in FRONTENDS.items()
+}
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_equals_librosa(name):
-    signal = FRONTENDS[name]
+    frontend = FRONTENDS[name]
     power = librosa.feature.melspectrogram(
         y=WAVE,
-        sr=signal.sample_rate,
-        n_fft=signal.n_fft,
-        hop_length=signal.hop_length,
-        n_mels=signal.n_mels,
-        fmin=signal.fmin_hz,
-        fmax=signal.fmax_hz,
+        sr=frontend.sample_rate,
+        n_fft=frontend.n_fft,
+        hop_length=frontend.hop_length,
+        n_mels=frontend.n_mels,
+        fmin=frontend.fmin_hz,
+        fmax=frontend.fmax_hz,
         center=True,
         pad_mode="constant",
     )
@@ -86,15 +88,15 @@ def test_the_probe_still_sounds_as_it_did():
 @pytest.mark.parametrize("fmin_hz", [0, 20, 1000, 2500])
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_mel_bands_are_librosas(name, fmin_hz):
-    signal = dataclasses.replace(FRONTENDS[name], fmin_hz=fmin_hz)
+    frontend = dataclasses.replace(FRONTENDS[name], fmin_hz=fmin_hz)
     theirs = librosa.filters.mel(
-        sr=signal.sample_rate,
-        n_fft=signal.n_fft,
-        n_mels=signal.n_mels,
-        fmin=signal.fmin_hz,
-        fmax=signal.fmax_hz,
+        sr=frontend.sample_rate,
+        n_fft=frontend.n_fft,
+        n_mels=frontend.n_mels,
+        fmin=frontend.fmin_hz,
+        fmax=frontend.fmax_hz,
         htk=False,
         norm="slaney",
         dtype=np.float32,
     )
-    np.testing.assert_array_equal(mel_bands(signal), theirs)
+    np.testing.assert_array_equal(mel_bands(frontend), theirs)

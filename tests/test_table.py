@@ -61,4 +61,4 @@ def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path
     scores = predict.predict([sealed], recordings).scores
     assert scores.shape == (4, 3)
     assert np.isfinite(scores.to_numpy()).all()
-    assert sealed.contract.signal.sample_rate == RATE
+    assert sealed.contract.frontend.sample_rate == RATE

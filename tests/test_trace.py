@@ -43,11 +43,11 @@ def ours(tiny, sound):
 def lively(ours):
     """The same, as if the network answered each step otherwise."""
     rng, facts = np.random.default_rng(6), ours.facts
-    what = rng.normal(0, 2, ours.arrays["what"].shape).astype(np.float32)
-    when = rng.uniform(-1, 1, what.shape).astype(np.float32)
+    logits = rng.normal(0, 2, ours.arrays["logits"].shape).astype(np.float32)
+    attention = rng.uniform(-1, 1, logits.shape).astype(np.float32)
     plan = Windowing().plan(facts["n_samples"], TINY_128, facts["steps"], tuple(facts["block"]))
-    rows = pool_rows(what, when, plan, "prob")
-    return trace.Trace(arrays={**ours.arrays, "what": what, "when": when, "rows": rows}, facts=facts)
+    rows = pool_rows(logits, attention, plan, "prob")
+    return trace.Trace(arrays={**ours.arrays, "logits": logits, "attention": attention, "rows": rows}, facts=facts)
 
 
 def beside(ours, **arrays):
@@ -71,14 +71,14 @@ class TestStages:
         assert shapes["samples"] == (31 * RATE,)
         assert shapes["windows"] == (7, 64, 256)
         assert shapes["picture"] == (7, 3, 128, 128)
-        assert shapes["what"] == shapes["when"] == (7, tiny.steps, 3)
+        assert shapes["logits"] == shapes["attention"] == (7, tiny.steps, 3)
 
     @pytest.mark.parametrize(
         "cut", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
     )
-    def test_a_part_of_a_recording_is_that_part(self, tiny, sound, cut):
-        scores = predict([tiny], [sound], jobs=0, cut=cut).scores
-        part = trace.trace(tiny, sound, cut=cut, first_row=3, n_rows=2)
+    def test_a_part_of_a_recording_is_that_part(self, tiny, sound, windowing):
+        scores = predict([tiny], [sound], jobs=0, windowing=windowing).scores
+        part = trace.trace(tiny, sound, windowing=windowing, first_row=3, n_rows=2)
         np.testing.assert_allclose(part.arrays["rows"], scores.to_numpy()[3:5], atol=1e-6)
         assert part.facts["ids"] == list(scores.index[3:5])
 
@@ -239,17 +239,17 @@ class TestCauses:
         ],
     )
     def test_of_answers(self, lively, change, cause):
-        found = beside(lively, what=change(lively.arrays["what"]))
-        assert found.first.name == "what"
+        found = beside(lively, logits=change(lively.arrays["logits"]))
+        assert found.first.name == "logits"
         assert re.search(cause, found.first.cause), found.first.cause
 
     def test_of_rows(self, lively):
-        what, when, rows = (lively.arrays[stage] for stage in ("what", "when", "rows"))
-        sigmoid = 1 / (1 + np.exp(-what.astype(np.float64)))
-        share = np.exp(when) / np.exp(when).sum(1, keepdims=True)
+        logits, attention, rows = (lively.arrays[stage] for stage in ("logits", "attention", "rows"))
+        sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        share = np.exp(attention) / np.exp(attention).sum(1, keepdims=True)
         for changed, cause in (
             ((share * sigmoid).sum(1), "each row is its whole window's answer"),
-            (1 / (1 + np.exp(-(share * what).sum(1))), "pooled as logit"),
+            (1 / (1 + np.exp(-(share * logits).sum(1))), "pooled as logit"),
             (sigmoid.max(1), "its maximum"),
             (sigmoid.mean(1), "without the attention"),
             (np.repeat(rows[:1], 7, 0), "one answer to all rows"),
@@ -276,7 +276,7 @@ class TestCompare:
             ("db", (10, 320), r"at 10.00 s, 619 Hz"),
             ("windows", (2, 10, 16), r"at \d+\.\d\d s, 619 Hz \(window 3, which begins at"),
             ("picture", (2, 1, 74, 16), r"619 Hz, channel 1 \(window 3"),
-            ("what", (2, 3, 1), r"class 'b' \(window 3"),
+            ("logits", (2, 3, 1), r"class 'b' \(window 3"),
             ("rows", (2, 1), "at row 'sound_15', class 'b'"),
         ):
             changed = ours.arrays[stage].copy()
@@ -296,9 +296,9 @@ class TestCompare:
 
     def test_a_bundle_with_other_weights(self, ours, oracle, sound):
         other = trace.trace(oracle, sound)
-        assert trace.compare(ours, other).first.name == "what"
+        assert trace.compare(ours, other).first.name == "logits"
         changed = trace.Trace(
-            arrays={**ours.arrays, "what": noise(ours.arrays["what"])}, facts={**ours.facts, "sha256": "another"}
+            arrays={**ours.arrays, "logits": noise(ours.arrays["logits"])}, facts={**ours.facts, "sha256": "another"}
         )
         assert trace.compare(ours, changed).first.cause == "the weights are others'"
 

@@ -225,6 +225,6 @@ def test_every_field_of_the_recipe_is_read():
     code = "\n".join(
         p.read_text() for p in package.rglob("*.py") if "config" not in p.parts and p.name != "experiments.py"
     )
-    for group in ("signal", "net", "data", "augment", "fit"):
+    for group in ("frontend", "net", "data", "augment", "fit"):
         for field in dataclasses.fields(getattr(SMALL, group)):
             assert f".{field.name}" in code, f"{group}.{field.name} is read nowhere"

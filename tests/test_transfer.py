@@ -24,14 +24,14 @@ from bcsed.models.network import SedNet
 from bcsed.models.pretrained import load_pretrained
 
 NET = Net(backbone="mobilenetv3_small_050")
-CONTRACT = Contract(signal=TINY_128, net=NET, classes=("a", "b", "c"))
-MONO = dataclasses.replace(CONTRACT, signal=dataclasses.replace(TINY_128, channels="mono"))
+CONTRACT = Contract(frontend=TINY_128, net=NET, classes=("a", "b", "c"))
+MONO = dataclasses.replace(CONTRACT, frontend=dataclasses.replace(TINY_128, channels="mono"))
 HEADED = dataclasses.replace(CONTRACT, net=dataclasses.replace(NET, heads="taxon"), groups=(0, 1, 0))
 BODY = ("norm.", "backbone.", "features.")
 
 
 def fresh(contract: Contract = CONTRACT) -> SedNet:
-    return SedNet(contract.signal, contract.net, len(contract.classes), groups=contract.groups)
+    return SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
 
 
 def write_run(
@@ -323,7 +323,7 @@ def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
 
 
 def test_a_difference_that_no_shape_shows_is_reported(run):
-    wide = dataclasses.replace(CONTRACT, signal=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
+    wide = dataclasses.replace(CONTRACT, frontend=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
     report = load_pretrained(fresh(wide), run, contract=wide)
     assert report.fits
     assert "differs: signal.fmax_hz 14000.0 there, 15000.0 here" in str(report)
@@ -403,7 +403,7 @@ def test_paths_at_which_nothing_is(tmp_path, run):
         ("{", "is damaged: it does not say"),
         ("{}", "is damaged: it does not say"),
         ('{"contract": [1]}', "is damaged: it does not say"),
-        ('{"contract": {"signal": {}}}', "run.json: contract lacks net, classes"),
+        ('{"contract": {"frontend": {}}}', "run.json: contract lacks net, classes"),
     ],
 )
 def test_a_run_whose_description_is_damaged(run, text, sentence):

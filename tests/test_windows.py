@@ -21,8 +21,8 @@ durations = st.one_of(st.integers(1, 32_000 * 30), st.integers(32_000 * 30, 32_0
     st.sampled_from([2, 5, 7]),
 )
 def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s):
-    signal, steps = FRONTENDS[name], STEPS[name]
-    chosen = plan_windows(n_samples, signal, steps, row_s, kind=kind)
+    frontend, steps = FRONTENDS[name], STEPS[name]
+    chosen = plan_windows(n_samples, frontend, steps, row_s, kind=kind)
     total = count_rows(n_samples, 32_000, row_s)
     assert chosen.index.shape == chosen.weight.shape
     assert len(chosen.weight) == total == -(-n_samples // (row_s * 32_000))
@@ -30,22 +30,22 @@ def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s)
     lengths = [min((row + 1) * row_s * 32_000, n_samples) - row * row_s * 32_000 for row in range(total)]
     assert chosen.weight.sum(1).tolist() == lengths
     assert (chosen.starts >= 0).all()
-    n_frames = -(-n_samples // signal.hop_length)
+    n_frames = -(-n_samples // frontend.hop_length)
     if kind == "centred":
         assert len(chosen.starts) == total
-        assert (chosen.starts <= max(0, n_frames - signal.n_frames)).all()
+        assert (chosen.starts <= max(0, n_frames - frontend.n_frames)).all()
     else:
-        last = chosen.starts[-1] + signal.n_frames
-        assert n_frames <= last < max(n_frames, signal.n_frames) + signal.n_frames // steps
+        last = chosen.starts[-1] + frontend.n_frames
+        assert n_frames <= last < max(n_frames, frontend.n_frames) + frontend.n_frames // steps
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(FRONTENDS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30))
 def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, size):
     """Cutting a recording into blocks of rows changes neither windows nor weights."""
-    signal, steps = FRONTENDS[name], STEPS[name]
-    whole = plan_windows(n_samples, signal, steps, 5, kind=kind)
-    step = signal.n_frames // steps
+    frontend, steps = FRONTENDS[name], STEPS[name]
+    whole = plan_windows(n_samples, frontend, steps, 5, kind=kind)
+    step = frontend.n_frames // steps
 
     def used(chosen, row):
         """Return {(place on the time line, windows that answer there): weight} of one row."""
@@ -60,7 +60,7 @@ def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, siz
     total = count_rows(n_samples, 32_000, 5)
     for first in range(0, total, size):
         last = min(first + size, total)
-        block = plan_windows(n_samples, signal, steps, 5, kind=kind, first_row=first, last_row=last)
+        block = plan_windows(n_samples, frontend, steps, 5, kind=kind, first_row=first, last_row=last)
         for row in range(first, last, 3):
             assert used(block, row - first) == used(whole, row)
 

@@ -33,18 +33,18 @@ class LogMel(torch.nn.Module):
 
     Parameters
     ----------
-    signal : Signal
+    signal : Frontend
         Sample rate, FFT and hop length, and mel bands.
     """
 
     window: torch.Tensor
     mel: torch.Tensor
 
-    def __init__(self, signal: Frontend) -> None:
+    def __init__(self, frontend: Frontend) -> None:
         super().__init__()
-        self.n_fft, self.hop_length = signal.n_fft, signal.hop_length
-        self.register_buffer("window", torch.hann_window(signal.n_fft, periodic=True), persistent=False)
-        mel = mel_bands(signal)
+        self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
+        self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)
+        mel = mel_bands(frontend)
         # Bins outside every band are not computed further.
         used = np.flatnonzero(mel.any(axis=0))
         self.first_bin, self.last_bin = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
@@ -123,17 +123,17 @@ class LogMel(torch.nn.Module):
         return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
 
 
-def mel_bands(signal: Frontend) -> npt.NDArray[np.float32]:
+def mel_bands(frontend: Frontend) -> npt.NDArray[np.float32]:
     """Return the weights of a signal's mel bands, shape (F, n_fft / 2 + 1).
 
     Equals ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox: linear below
     1 kHz, logarithmic above, bands of equal area) to the last bit. Importing librosa for it would cost scoring
     120 MB and a second.
     """
-    low, high = (_mel(np.array(hz, np.float64)) for hz in (signal.fmin_hz, signal.fmax_hz))
-    mels = np.linspace(low, high, signal.n_mels + 2)
+    low, high = (_mel(np.array(hz, np.float64)) for hz in (frontend.fmin_hz, frontend.fmax_hz))
+    mels = np.linspace(low, high, frontend.n_mels + 2)
     edges = np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL)))
-    bins = np.fft.rfftfreq(signal.n_fft, 1.0 / signal.sample_rate)
+    bins = np.fft.rfftfreq(frontend.n_fft, 1.0 / frontend.sample_rate)
     ramps, width = edges[:, None] - bins, np.diff(edges)[:, None]
     mel: npt.NDArray[np.float32] = np.maximum(0, np.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:])).astype(
         "f4"

@@ -60,7 +60,7 @@ def count_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
 
 def plan_windows(
     n_samples: int,
-    signal: Frontend,
+    frontend: Frontend,
     steps: int,
     row_s: int,
     *,
@@ -76,7 +76,7 @@ def plan_windows(
     ----------
     n_samples : int
         Length of the recording at the signal's sample rate.
-    signal : Signal
+    signal : Frontend
     steps : int
         Steps in which the network answers a window; divides ``signal.n_frames``.
     row_s : int
@@ -103,56 +103,56 @@ def plan_windows(
         raise ConfigError(f"a stride of {stride_s:g} s goes with sliding windows; centred ones have none.")
     if kind == "sliding" and shift_s:
         raise ConfigError(f"a shift of {shift_s:g} s goes with centred windows; sliding ones overlap already.")
-    last_row = count_rows(n_samples, signal.sample_rate, row_s) if last_row is None else last_row
+    last_row = count_rows(n_samples, frontend.sample_rate, row_s) if last_row is None else last_row
     rows = np.arange(first_row, last_row)
-    per_step = signal.n_frames // steps
-    row_samples = row_s * signal.sample_rate
-    n_frames = -(-n_samples // signal.hop_length)
+    per_step = frontend.n_frames // steps
+    row_samples = row_s * frontend.sample_rate
+    n_frames = -(-n_samples // frontend.hop_length)
     if kind == "centred":
-        starts = _centred(rows, row_samples, n_frames, signal, _shift(signal, row_s, shift_s))
+        starts = _centred(rows, row_samples, n_frames, frontend, _shift(frontend, row_s, shift_s))
         cell = np.arange(starts.size * steps).reshape(-1, steps)
         first_frame = starts[:, None] + np.arange(steps) * per_step
         candidates = cell
     else:
-        stride = _stride(signal, per_step, stride_s)
-        grid = _sliding(rows, row_samples, n_samples, n_frames, signal, per_step, stride)
+        stride = _stride(frontend, per_step, stride_s)
+        grid = _sliding(rows, row_samples, n_samples, n_frames, frontend, per_step, stride)
         starts, first_cell, n_cells = grid
         cell = starts[:, None] // per_step + np.arange(steps) - first_cell
         first_frame = (first_cell + np.arange(n_cells))[None] * per_step
         candidates = np.broadcast_to(np.arange(n_cells), (rows.size, n_cells))
-    overlap = _overlap(first_frame, per_step, rows, row_samples, n_samples, signal.hop_length)
+    overlap = _overlap(first_frame, per_step, rows, row_samples, n_samples, frontend.hop_length)
     index, weight = _touching(candidates, overlap)
     return WindowPlan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
-def _shift(signal: Frontend, row_s: int, shift_s: float) -> int:
+def _shift(frontend: Frontend, row_s: int, shift_s: float) -> int:
     """Return a shift in frames."""
-    room_s = max(0.0, (signal.window_s - row_s) / 2)
+    room_s = max(0.0, (frontend.window_s - row_s) / 2)
     if not abs(shift_s) <= room_s:
         raise ConfigError(
-            f"windows of {signal.window_s:g} s can be shifted by at most {room_s:g} s without missing part of a row "
+            f"windows of {frontend.window_s:g} s can be shifted by at most {room_s:g} s without missing part of a row "
             f"of {row_s} s; got {shift_s:g}."
         )
-    return round(shift_s * signal.sample_rate / signal.hop_length)
+    return round(shift_s * frontend.sample_rate / frontend.hop_length)
 
 
 def _centred(
-    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, signal: Frontend, shift: int
+    rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, frontend: Frontend, shift: int
 ) -> npt.NDArray[np.int64]:
     # Twice the row's middle in samples stays an integer; half a frame up rounds to the nearest.
     twice_middle = (2 * rows + 1) * row_samples
-    middle = (twice_middle + signal.hop_length) // (2 * signal.hop_length)
-    return np.clip(middle - signal.n_frames // 2 + shift, 0, max(0, n_frames - signal.n_frames))
+    middle = (twice_middle + frontend.hop_length) // (2 * frontend.hop_length)
+    return np.clip(middle - frontend.n_frames // 2 + shift, 0, max(0, n_frames - frontend.n_frames))
 
 
-def _stride(signal: Frontend, per_step: int, stride_s: float | None) -> int:
+def _stride(frontend: Frontend, per_step: int, stride_s: float | None) -> int:
     """Return the stride in frames, a whole number of steps, so that windows share one grid of cells."""
-    wanted = signal.window_s / 2 if stride_s is None else stride_s
-    if not 0 < wanted <= signal.window_s:
+    wanted = frontend.window_s / 2 if stride_s is None else stride_s
+    if not 0 < wanted <= frontend.window_s:
         raise ConfigError(
-            f"the stride of sliding windows must be in (0, {signal.window_s:g}] s, the window's length; got {wanted:g}."
+            f"the stride of sliding windows must be in (0, {frontend.window_s:g}] s, the window's length; got {wanted:g}."
         )
-    step_s = per_step * signal.hop_length / signal.sample_rate
+    step_s = per_step * frontend.hop_length / frontend.sample_rate
     return max(1, math.floor(wanted / step_s + 0.5)) * per_step
 
 
@@ -161,20 +161,20 @@ def _sliding(
     row_samples: int,
     n_samples: int,
     n_frames: int,
-    signal: Frontend,
+    frontend: Frontend,
     per_step: int,
     stride: int,
 ) -> tuple[npt.NDArray[np.int64], int, int]:
     """Return the starts of the windows that touch the rows, the first cell and the number of cells."""
     # The last window ends on the first grid line at or after the recording's end.
-    final = max(0, -(-(n_frames - signal.n_frames) // per_step) * per_step)
+    final = max(0, -(-(n_frames - frontend.n_frames) // per_step) * per_step)
     starts = np.minimum(np.arange(0, final + stride, stride), final)
     starts = np.unique(starts)
-    begin = rows[0] * row_samples // signal.hop_length
-    end = -(-min((rows[-1] + 1) * row_samples, n_samples) // signal.hop_length)
-    touching = starts[(starts < end) & (starts + signal.n_frames > begin)]
+    begin = rows[0] * row_samples // frontend.hop_length
+    end = -(-min((rows[-1] + 1) * row_samples, n_samples) // frontend.hop_length)
+    touching = starts[(starts < end) & (starts + frontend.n_frames > begin)]
     first_cell = int(touching[0]) // per_step
-    n_cells = (int(touching[-1]) + signal.n_frames) // per_step - first_cell
+    n_cells = (int(touching[-1]) + frontend.n_frames) // per_step - first_cell
     return touching, first_cell, n_cells
 
 

@@ -50,9 +50,9 @@ def trace(options: argparse.Namespace) -> int:
 
     against = None if options.against is None else tracing.read(options.against)
     tolerances = _tolerances(options.tolerance)
-    cut = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    windowing = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
     made = tracing.trace(
-        load(options.bundle), options.recording, cut=cut, first_row=options.first_row, n_rows=options.n_rows
+        load(options.bundle), options.recording, windowing=windowing, first_row=options.first_row, n_rows=options.n_rows
     )
     tracing.write(made, options.out)
     print(made.table().to_string(index=False, float_format="%.4g"))

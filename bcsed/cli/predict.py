@@ -91,7 +91,7 @@ def predict(options: argparse.Namespace) -> int:
             weights=options.weights,
             mean=options.mean,
             out=options.out,
-            cut=Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
+            windowing=Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
             shifts_s=options.shifts_s,
             steps=postprocess.parse_stages(options.post),
             taxa=taxa,

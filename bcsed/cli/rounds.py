@@ -24,7 +24,7 @@ def pseudolabel(options: argparse.Namespace) -> int:
     from ..train.pseudolabels.api import make_pseudolabels
 
     chosen = selection(options)
-    cut = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
+    windowing = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
     with Bar("pseudolabel") as bar:
         table = make_pseudolabels(
             [load(path) for path in options.bundles],
@@ -32,7 +32,7 @@ def pseudolabel(options: argparse.Namespace) -> int:
             options.out,
             selection=chosen,
             weights=options.weights,
-            cut=cut,
+            windowing=windowing,
             jobs=options.jobs,
             progress=lambda done, total: bar.step("recordings", done, total, ""),
         )

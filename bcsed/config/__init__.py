@@ -1,8 +1,8 @@
 """Frozen values that say what the network hears, what it is, and how it learns.
 
-**Contract** (`Signal`, `Net`, the class list): whatever changes a value that the network receives or
+**Contract** (`Frontend`, `Net`, the class list): whatever changes a value that the network receives or
 returns. It has one `fingerprint`, is stored with the weights, and prediction refuses a contradiction.
-**Recipe** (`Data`, `Augment`, `Inject`, `Fit`): how the weights came about. It is recorded, and not needed to run.
+**Recipe** (`Data`, `Augment`, `Injection`, `Fit`): how the weights came about. It is recorded, and not needed to run.
 
 All of them are checked when made, in the user's units, and travel as strict JSON: `from_dict` takes
 exactly the known keys.

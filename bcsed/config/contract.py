@@ -8,15 +8,13 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import ConfigError
 from .strict import at_least, check_types, multiple, nearest, one_of, to_dict
+from .versions import first_names
 
 # A CNN of the timm kind halves its picture five times.
 STRIDE = 32
-# What later versions added to the contract, by its place there, and what was always done before.
-_LATER: Mapping[tuple[str, ...], Any] = types.MappingProxyType({("groups",): (), ("net", "heads"): "one"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class Frontend:
         Edges of the lowest and highest band.
     n_frames : int
         Frames of one window; ``n_frames * hop_length / sample_rate`` seconds.
-    folds : int
+    time_folds : int
         Into how many equal parts the frames are cut and stacked, first on top; 1 is no fold.
     channels : {'deltas', 'repeat', 'mono'}
         Picture channels: (x, Δ, ΔΔ) along time, three equal ones, or one.
@@ -53,13 +51,13 @@ class Frontend:
     fmin_hz: float = 20.0
     fmax_hz: float = 14_000.0
     n_frames: int = 768
-    folds: int = 2
+    time_folds: int = 2
     channels: str = "deltas"
     top_db: float = 80.0
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "folds"):
+        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "time_folds"):
             at_least(self, name, 1)
         one_of(self, "channels", ("deltas", "repeat", "mono"))
         if self.n_fft % 2:
@@ -76,12 +74,12 @@ class Frontend:
             )
         if not 0 < self.top_db <= 200:
             raise ConfigError(f"top_db must be in (0, 200] dB, got {self.top_db:g}.")
-        multiple(self, "n_frames", STRIDE * self.folds)
-        if self.n_mels * self.folds % STRIDE:
-            step = STRIDE // math.gcd(STRIDE, self.folds)
+        multiple(self, "n_frames", STRIDE * self.time_folds)
+        if self.n_mels * self.time_folds % STRIDE:
+            step = STRIDE // math.gcd(STRIDE, self.time_folds)
             raise ConfigError(
-                f"n_mels times folds is the picture's height and must be a multiple of {STRIDE}, got "
-                f"{self.n_mels} x {self.folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
+                f"n_mels times time_folds is the picture's height and must be a multiple of {STRIDE}, got "
+                f"{self.n_mels} x {self.time_folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
             )
 
     @property
@@ -95,9 +93,9 @@ class Frontend:
         return (self.n_frames - 1) * self.hop_length + self.n_fft
 
     @property
-    def picture(self) -> tuple[int, int]:
+    def image_shape(self) -> tuple[int, int]:
         """Height and width of the folded picture, in pixels."""
-        return self.n_mels * self.folds, self.n_frames // self.folds
+        return self.n_mels * self.time_folds, self.n_frames // self.time_folds
 
     @property
     def n_channels(self) -> int:
@@ -126,7 +124,7 @@ class Net:
         A clip's answer: Σ when·σ(what), or σ(Σ when·what).
     freq_pool : {'mean', 'gem'}
         How the frequency axis of the feature map is reduced; GeM has a learned exponent.
-    heads : {'one', 'taxon', 'frequency'}
+    heads : {'shared', 'taxon', 'frequency'}
         One pair of heads for all classes, or one for each group of them: the taxa, or bands of how many
         clips a class has. Which class is in which group, the contract says.
     """
@@ -134,7 +132,7 @@ class Net:
     backbone: str = "tf_efficientnet_b0.ns_jft_in1k"
     pool: str = "prob"
     freq_pool: str = "mean"
-    heads: str = "one"
+    heads: str = "shared"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -142,7 +140,7 @@ class Net:
             raise ConfigError("backbone is empty; name a timm CNN such as 'tf_efficientnet_b0.ns_jft_in1k'.")
         one_of(self, "pool", ("prob", "logit"))
         one_of(self, "freq_pool", ("mean", "gem"))
-        one_of(self, "heads", ("one", "taxon", "frequency"))
+        one_of(self, "heads", ("shared", "taxon", "frequency"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +149,7 @@ class Contract:
 
     Parameters
     ----------
-    signal : Signal
+    signal : Frontend
     net : Net
     classes : tuple of str
         Names of the K columns of the answer, in order.
@@ -159,7 +157,7 @@ class Contract:
         The head group of each class, numbered from 0, see `bcsed.data.head_groups`; empty where one head answers all.
     """
 
-    signal: Frontend
+    frontend: Frontend
     net: Net
     classes: tuple[str, ...]
     groups: tuple[int, ...] = ()
@@ -175,19 +173,12 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change whenever a value of the contract does.
+        """16 hexadecimal digits that change whenever a value of the contract changes.
 
-        A field that came with a later version counts only where it differs from what was always done, so
-        that a network keeps its fingerprint from version to version.
+        Taken over the first version's names, without later fields that have their default value, so that a
+        network keeps its fingerprint from version to version.
         """
-        values = to_dict(self)
-        for (*parents, name), always in _LATER.items():
-            place = values
-            for parent in parents:
-                place = place[parent]
-            if place[name] == _plain(always):
-                del place[name]
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(first_names(to_dict(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -206,13 +197,13 @@ def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
     Raises
     ------
     ConfigError
-        If there are groups though `heads` is 'one', not K of them though it is not, or their numbers are not
+        If there are groups though `heads` is 'shared', not K of them though it is not, or their numbers are not
         0, 1, ... without a gap.
     """
-    if heads == "one":
+    if heads == "shared":
         if groups:
             raise ConfigError(
-                f"heads is 'one', yet there are {len(set(groups))} groups of classes; leave groups empty, or set "
+                f"heads is 'shared', yet there are {len(set(groups))} groups of classes; leave groups empty, or set "
                 "net__heads to 'taxon' or 'frequency'."
             )
         return
@@ -223,30 +214,3 @@ def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
         )
     if set(groups) != set(range(len(set(groups)))):
         raise ConfigError(f"groups must be numbered 0, 1, ... without a gap, got {sorted(set(groups))}.")
-
-
-def with_later(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill an earlier version's contract, in plain JSON types, with the fields that came later.
-
-    Each is set to what was always done before it could be chosen; what is there already stays.
-
-    Examples
-    --------
-    >>> with_later({"net": {"pool": "prob"}})
-    {'net': {'pool': 'prob', 'heads': 'one'}, 'groups': []}
-    """
-    filled: dict[str, Any] = {
-        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
-    }
-    for (*parents, name), always in _LATER.items():
-        place: Any = filled
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        # What is no object here is refused by whoever reads the contract.
-        if isinstance(place, dict):
-            place.setdefault(name, _plain(always))
-    return filled
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -18,7 +18,7 @@ def describe_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     Parameters
     ----------
     first, second : mapping
-        As `Compared.settings`, or groups of settings.
+        As `ComparedRun.settings`, or groups of settings.
 
     Examples
     --------
@@ -29,8 +29,8 @@ def describe_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     keys = [key for key in dict.fromkeys((*left, *right)) if left.get(key, _LACKING) != right.get(key, _LACKING)]
     presets = _preset(left), _preset(right)
     if all(presets) and presets[0] != presets[1]:
-        keys = ["signal", *(key for key in keys if not key.startswith("signal."))]
-        left, right = {**left, "signal": presets[0]}, {**right, "signal": presets[1]}
+        keys = ["frontend", *(key for key in keys if not key.startswith("signal."))]
+        left, right = {**left, "frontend": presets[0]}, {**right, "frontend": presets[1]}
     return "; ".join(f"{key}: {_spell(key, left)} -> {_spell(key, right)}" for key in keys)
 
 

@@ -1,7 +1,7 @@
 """The table of experiments: a name and what it changes.
 
-The numbered rows repeat the table of the BirdCLEF+ 2025 post-mortem that bcsed grew from; `hidden` and
-`public` are its author's leaderboard scores, kept beside what is rebuilt here for comparison.
+The numbered rows repeat the table of the BirdCLEF+ 2025 post-mortem that bcsed grew from; `private_lb` and
+`public_lb` are its author's leaderboard scores, kept beside what is rebuilt here for comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Fronte
 from .recipe import Augment, Data, Fit, Injection
 from .strict import read_value, to_dict
 
-GROUPS = ("signal", "net", "data", "augment", "pseudo", "labelled", "fit")
+GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Experiment:
         What the command line calls it.
     signal, net, data, augment, fit
         Groups of settings, see `bcsed.config`.
-    pseudo, labelled : Inject
+    pseudo, labelled : Injection
         How excerpts of pseudolabelled and of labelled soundscapes enter a batch.
     hidden, public : str
         Leaderboard scores of the original, '' where there are none.
@@ -38,15 +38,15 @@ class Experiment:
     """
 
     name: str
-    signal: Frontend = WIDE_384
+    frontend: Frontend = WIDE_384
     net: Net = field(default_factory=Net)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     pseudo: Injection = field(default_factory=Injection)
     labelled: Injection = field(default_factory=Injection)
     fit: Fit = field(default_factory=Fit)
-    hidden: str = ""
-    public: str = ""
+    private_lb: str = ""
+    public_lb: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Experiment:
                 f"pseudo__share {self.pseudo.share:g} and labelled__share {self.labelled.share:g} are more than the "
                 "whole batch; a sample takes one excerpt at most."
             )
-        if self.data.pseudo_source == "in_situ" and self.pseudo.mode == "substitute":
+        if self.data.pseudo_source == "online" and self.pseudo.mode == "substitute":
             raise ConfigError(
                 "in-situ labels are not known before the excerpt is drawn, so no window of a class can stand in for "
                 "a sample: set pseudo__mode to background or mix."
@@ -76,7 +76,7 @@ class Experiment:
         >>> Experiment(name="a").vary("b", net__backbone="regnety_008", fit__epochs=3).fit.epochs
         3
         """
-        own: dict[str, Any] = {"name": name, "hidden": "", "public": "", "note": ""}
+        own: dict[str, Any] = {"name": name, "private_lb": "", "public_lb": "", "note": ""}
         nested: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
             group, _, leaf = key.partition("__")
@@ -112,14 +112,14 @@ _BASE = Experiment(
     name="exp-93",
     data=Data(label_target=0.8),
     pseudo=_BACKGROUNDS,
-    hidden=".843",
-    public=".844",
+    private_lb=".843",
+    public_lb=".844",
     note="26 min; pseudolabelled backgrounds, label_target .8",
 )
 _REPEAT = Experiment(name="repeat-w384", note="straight repeat: 12 s, hop 500, 384 px")
 _TINY = Experiment(
     name="tiny",
-    signal=TINY_128,
+    frontend=TINY_128,
     net=Net(backbone="resnet10t"),
     data=Data(pad="repeat"),
     augment=Augment(sumix_draw=(0, 1)),
@@ -130,9 +130,9 @@ _TINY = Experiment(
 # Every clip half and half with soft labels, soundscapes drawn by what is in them, twenty seconds at a time.
 _NOISY = _BASE.vary(
     "noisy-2025",
-    signal=Frontend(n_frames=1280),
+    frontend=Frontend(n_frames=1280),
     data=Data(pseudo_soft=True, pad="repeat"),
-    pseudo=Injection(share=1.0, mode="mix", level="rms", draw="maxima"),
+    pseudo=Injection(share=1.0, mode="mix", level="rms", draw="confidence"),
     augment__mix="mixup",
     fit=Fit(loss="ce", two_way=False, drop_path=(0.15,), epochs=27, warmup_epochs=2, cycle_epochs=5),
     note="the 2025 winner's student: 20 s, soft labels mixed half and half",
@@ -141,54 +141,56 @@ _NOISY = _BASE.vary(
 TABLE: tuple[Experiment, ...] = (
     _BASE.vary(
         "exp-39",
-        signal=WIDE_256,
+        frontend=WIDE_256,
         data__label_target=1.0,
         pseudo=Injection(),
-        hidden=".770",
-        public=".798",
+        private_lb=".770",
+        public_lb=".798",
         note="13 min; no backgrounds; made the pseudolabels of all below",
     ),
     _BASE,
     _BASE.vary(
         "exp-94",
-        signal=WIDE_256,
+        frontend=WIDE_256,
         net__backbone="eca_nfnet_l0",
-        hidden=".850",
-        public=".836",
+        private_lb=".850",
+        public_lb=".836",
         note="very slow",
     ),
-    _BASE.vary("exp-95", signal=WIDE_256, net__backbone=_B.format(3), hidden=".850", public=".806", note="B3, 256 px"),
-    _BASE.vary("exp-96", net__backbone=_B.format(3), hidden=".866", public=".840", note="B3, 384 px"),
-    _BASE.vary("exp-97", net__backbone="resnest26d", hidden=".861", public=".838", note="55 min"),
-    _BASE.vary("exp-98", net__backbone=_B.format(2), hidden=".871", public=".842", note="other data"),
-    _BASE.vary("exp-99", net__backbone="regnety_008", hidden=".844", public=".824", note="45 min"),
-    _BASE.vary("exp-102", net__backbone=_B.format(1), hidden=".858", public=".816", note="29 min"),
-    _BASE.vary("exp-109", hidden=".857", public=".822", note="last good one; as exp-93"),
+    _BASE.vary(
+        "exp-95", frontend=WIDE_256, net__backbone=_B.format(3), private_lb=".850", public_lb=".806", note="B3, 256 px"
+    ),
+    _BASE.vary("exp-96", net__backbone=_B.format(3), private_lb=".866", public_lb=".840", note="B3, 384 px"),
+    _BASE.vary("exp-97", net__backbone="resnest26d", private_lb=".861", public_lb=".838", note="55 min"),
+    _BASE.vary("exp-98", net__backbone=_B.format(2), private_lb=".871", public_lb=".842", note="other data"),
+    _BASE.vary("exp-99", net__backbone="regnety_008", private_lb=".844", public_lb=".824", note="45 min"),
+    _BASE.vary("exp-102", net__backbone=_B.format(1), private_lb=".858", public_lb=".816", note="29 min"),
+    _BASE.vary("exp-109", private_lb=".857", public_lb=".822", note="last good one; as exp-93"),
     _BASE.vary(
         "exp-133",
-        signal=WIDE_256,
+        frontend=WIDE_256,
         data__pseudo_loss_weight=0.6,
-        hidden=".833",
-        public=".823",
+        private_lb=".833",
+        public_lb=".823",
         note="pseudolabels at weight .6 in the loss",
     ),
     _BASE.vary(
         "exp-167",
-        hidden=".765 / .820",
-        public=".742 / .802",
+        private_lb=".765 / .820",
+        public_lb=".742 / .802",
         note="as exp-93 on another table: at most 800 rows a class; newer / old inference code",
     ),
-    _BASE.vary("exp-175", net__backbone="resnest14d", hidden=".852", public=".813", note="44 min"),
+    _BASE.vary("exp-175", net__backbone="resnest14d", private_lb=".852", public_lb=".813", note="44 min"),
     _BASE.vary(
         "exp-177",
         data__pseudo_loss_weight=0.1,
-        hidden=".846",
-        public=".823",
+        private_lb=".846",
+        public_lb=".823",
         note="pseudolabels at weight .1 in the loss",
     ),
-    _REPEAT.vary("repeat-w256", signal=WIDE_256, note="straight repeat: 12 s, hop 750, 256 px"),
+    _REPEAT.vary("repeat-w256", frontend=WIDE_256, note="straight repeat: 12 s, hop 750, 256 px"),
     _REPEAT,
-    _REPEAT.vary("repeat-s256", signal=SHORT_256, note="straight repeat: 8 s, hop 500, 256 px"),
+    _REPEAT.vary("repeat-s256", frontend=SHORT_256, note="straight repeat: 8 s, hop 500, 256 px"),
     _NOISY,
     _NOISY.vary(
         "auc-2026",
@@ -203,8 +205,8 @@ TABLE: tuple[Experiment, ...] = (
     ),
     _NOISY.vary(
         "in-situ",
-        signal=WIDE_384,
-        data__pseudo_source="in_situ",
+        frontend=WIDE_384,
+        data__pseudo_source="online",
         pseudo=Injection(share=0.25, level="rms"),
         augment__mix="sumix",
         fit=Fit(),
@@ -217,9 +219,9 @@ _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
     "repeat": (
         "repeat-w384",
         {
-            "repeat-w384": {"signal": WIDE_384},
-            "repeat-w256": {"signal": WIDE_256},
-            "repeat-s256": {"signal": SHORT_256},
+            "repeat-w384": {"frontend": WIDE_384},
+            "repeat-w256": {"frontend": WIDE_256},
+            "repeat-s256": {"frontend": SHORT_256},
         },
     ),
     "labels": (
@@ -318,9 +320,9 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"a change takes group__field=value, got {text!r}.")
-        if key == "signal" and value not in FRONTENDS:
+        if key == "frontend" and value not in FRONTENDS:
             raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(FRONTENDS)}.")
-        changes[key] = FRONTENDS[value] if key == "signal" else read_value(value)
+        changes[key] = FRONTENDS[value] if key == "frontend" else read_value(value)
     return changes
 
 
@@ -333,13 +335,13 @@ def difference(first: Experiment, second: Experiment) -> dict[str, tuple[Any, An
     return found
 
 
-def frontend_name(signal: Frontend) -> str:
+def frontend_name(frontend: Frontend) -> str:
     """Return the preset's name of a signal, or its measures where it is none."""
     for name, preset in FRONTENDS.items():
-        if preset == signal:
+        if preset == frontend:
             return name
-    height, width = signal.picture
-    return f"{height}x{width}/{signal.window_s:g}s"
+    height, width = frontend.image_shape
+    return f"{height}x{width}/{frontend.window_s:g}s"
 
 
 def describe() -> list[dict[str, str]]:
@@ -348,10 +350,10 @@ def describe() -> list[dict[str, str]]:
         {
             "name": row.name,
             "backbone": row.net.backbone,
-            "signal": frontend_name(row.signal),
+            "frontend": frontend_name(row.frontend),
             "start": "timm's weights" if row.fit.pretrained else "random",
-            "hidden": row.hidden,
-            "public": row.public,
+            "private_lb": row.private_lb,
+            "public_lb": row.public_lb,
             "note": row.note,
         }
         for row in TABLE

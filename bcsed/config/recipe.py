@@ -29,7 +29,7 @@ class Data:
         Whether a pseudolabel keeps its probability, or counts as present.
     pseudo_loss_weight : float in [0, 1]
         What an element counts *in the loss* that is positive by a pseudolabel and by nothing else.
-    pseudo_source : {'table', 'in_situ'}
+    pseudo_source : {'table', 'online'}
         Pseudolabels made before the training, or by the network in training as it goes.
     in_situ_floor : float in [0, 1)
         Scores of the network in training below it count as 0.
@@ -41,7 +41,7 @@ class Data:
         sites, and no other recording of these sites is learned from), or all for training.
     soundscape_repeats : int
         How often an epoch holds each labelled row that is for training; 0 leaves them to the injector.
-    sampling : {'plain', 'sqrt', 'balanced'}
+    sampling : {'uniform', 'sqrt', 'balanced'}
         An epoch holds each clip once, or draws clips (with replacement) so that a class comes in proportion
         to the root of its count, or every class equally often.
     max_per_class : int
@@ -66,7 +66,7 @@ class Data:
     in_situ_weight: tuple[float, ...] = (0.0, 1.0)
     soundscapes: str = "validate"
     soundscape_repeats: int = 1
-    sampling: str = "plain"
+    sampling: str = "uniform"
     max_per_class: int = 0
     n_folds: int = 5
     group_by: str = "recording"
@@ -77,9 +77,9 @@ class Data:
         one_of(self, "crop", ("random", "first", "centre", "marked"))
         one_of(self, "pad", ("zeros", "repeat"))
         one_of(self, "group_by", ("recording", "author"))
-        one_of(self, "pseudo_source", ("table", "in_situ"))
+        one_of(self, "pseudo_source", ("table", "online"))
         one_of(self, "soundscapes", ("validate", "split", "train"))
-        one_of(self, "sampling", ("plain", "sqrt", "balanced"))
+        one_of(self, "sampling", ("uniform", "sqrt", "balanced"))
         for name in ("label_target", "pseudo_target"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in (0, 1], got {getattr(self, name):g}.")
@@ -183,7 +183,7 @@ class Injection:
         Excerpts as they are, or brought to the sample's root mean square first.
     excerpt : {'whole', 'pairs'}
         One run as long as the window, or two of half its length from different places, joined.
-    draw : {'rows', 'maxima'}
+    draw : {'rows', 'confidence'}
         Any row that has a label, all equally likely; or a soundscape in proportion to the sum of its classes'
         highest labels, and any place in it.
     cap : float > 0 or None
@@ -204,7 +204,7 @@ class Injection:
         one_of(self, "mode", ("background", "mix", "substitute"))
         one_of(self, "level", ("raw", "rms"))
         one_of(self, "excerpt", ("whole", "pairs"))
-        one_of(self, "draw", ("rows", "maxima"))
+        one_of(self, "draw", ("rows", "confidence"))
         if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
             raise ConfigError(f"gain must be (lowest, highest), both above 0, got {self.gain}.")
         if self.cap is not None and not self.cap > 0:

@@ -27,7 +27,7 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     Parameters
     ----------
     kind : type
-        `Signal`, `Net`, `Data`, `Augment`, `Fit`, `Contract`, or an `Experiment`.
+        `Frontend`, `Net`, `Data`, `Augment`, `Fit`, `Contract`, or an `Experiment`.
     values : mapping
         One entry per field.
     where : str

@@ -201,7 +201,7 @@ def pseudolabel(
             out,
             selection=selection,
             weights=weights,
-            cut=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
+            windowing=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
             jobs=jobs,
             progress=_until(3600.0 * hours - process_age_s(), say),
         )

@@ -142,7 +142,7 @@ def submit(
         steps=postprocess.parse_stages(steps),
         taxa=read_taxa(data, year),
         out=working / "scores",
-        cut=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
+        windowing=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
         row_id=year.row_id,
         sample_submission=template,
         submission=False,

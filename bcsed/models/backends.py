@@ -73,11 +73,11 @@ class OpenVinoBackend:
         import openvino
 
         self.contract, self.steps = bundle.contract, bundle.steps
-        signal = bundle.contract.signal
-        self.batch = 2 if signal.n_mels * signal.n_frames <= PAIRED else 1
+        frontend = bundle.contract.frontend
+        self.batch = 2 if frontend.n_mels * frontend.n_frames <= PAIRED else 1
         compiled = compile_graph(
             read_graph(bundle),
-            signal,
+            frontend,
             threads=threads,
             precision=precision,
             cache=cache,
@@ -121,9 +121,9 @@ class OpenVinoBackend:
 
 
 def _hand_over(request: Any, done: Sequence[OnResult]) -> None:
-    what, when = (request.get_output_tensor(place).data for place in (0, 1))
+    logits, attention = (request.get_output_tensor(place).data for place in (0, 1))
     for place, each in enumerate(done):
-        each(what[place], when[place])
+        each(logits[place], attention[place])
 
 
 class TorchBackend:
@@ -164,7 +164,7 @@ class TorchBackend:
         if not self._windows:
             return
         with torch.inference_mode():
-            what, when = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
+            logits, attention = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
         for place, done in enumerate(self._done):
-            done(what[place].cpu().numpy(), when[place].cpu().numpy())
+            done(logits[place].cpu().numpy(), attention[place].cpu().numpy())
         self._windows, self._done = [], []

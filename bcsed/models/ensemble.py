@@ -25,7 +25,7 @@ class Ensemble:
 
     Parameters
     ----------
-    members : tuple of Listener
+    members : tuple of Backend
         Each answers some or all of the classes, in whatever order.
     weights : tuple of float
         Positive; they need not sum to 1. A member that does not answer a class does not count in its mean.
@@ -48,9 +48,9 @@ class Ensemble:
         object.__setattr__(self, "classes", full_classes(contracts, self.classes or None))
 
     @property
-    def signals(self) -> tuple[Frontend, ...]:
+    def frontends(self) -> tuple[Frontend, ...]:
         """What is heard, each signal once: members of one signal share its picture."""
-        return tuple(dict.fromkeys(member.contract.signal for member in self.members))
+        return tuple(dict.fromkeys(member.contract.frontend for member in self.members))
 
     @cached_property
     def places(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -72,11 +72,11 @@ class Ensemble:
         ndarray of float32, shape (R, K)
             NaN where no member answered a class.
         """
-        looks = np.bincount([member for member, _ in answers], minlength=len(self.members))
+        views = np.bincount([member for member, _ in answers], minlength=len(self.members))
         total = np.zeros((len(answers[0][1]), len(self.classes)))
         weight = np.zeros(len(self.classes))
         for member, values in answers:
-            share = self.weights[member] / looks[member]
+            share = self.weights[member] / views[member]
             total[:, self.places[member]] += share * _scaled(values, self.mean)
             weight[self.places[member]] += share
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -35,27 +35,27 @@ def to_graph(network: SedNet, contract: Contract) -> Any:
 
     was_training = network.training
     network.eval()
-    signal = contract.signal
-    example = torch.zeros(2, signal.n_mels, signal.n_frames, device=next(network.parameters()).device)
+    frontend = contract.frontend
+    example = torch.zeros(2, frontend.n_mels, frontend.n_frames, device=next(network.parameters()).device)
     with torch.no_grad():
         program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("B", min=1)},))
         graph = openvino.convert_model(program)
     network.train(was_training)
-    graph.reshape({0: [-1, signal.n_mels, signal.n_frames]})
+    graph.reshape({0: [-1, frontend.n_mels, frontend.n_frames]})
     graph.inputs[0].get_tensor().set_names({"db"})
-    for output, name in zip(graph.outputs, ("what", "when"), strict=True):
+    for output, name in zip(graph.outputs, ("logits", "attention"), strict=True):
         output.get_tensor().set_names({name})
     return graph
 
 
 def parity(network: SedNet, graph: Any, contract: Contract) -> float:
     """Return the largest difference between torch's and OpenVINO's answers to the probe, in logits."""
-    db, _ = probe_picture(contract.signal)
+    db, _ = probe_picture(contract.frontend)
     network = network.eval()
     device = next(network.parameters()).device
     with torch.no_grad():
         torch_answers = [x[0].cpu().numpy() for x in network(torch.from_numpy(db)[None].to(device))]
-    graph_answers = compile_graph(graph, contract.signal)(db[None])
+    graph_answers = compile_graph(graph, contract.frontend)(db[None])
     return max(float(np.abs(mine - graph_answers[place][0]).max()) for place, mine in enumerate(torch_answers))
 
 

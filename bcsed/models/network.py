@@ -48,9 +48,9 @@ class ToImage(nn.Module):
     an all-zero picture.
     """
 
-    def __init__(self, signal: Frontend) -> None:
+    def __init__(self, frontend: Frontend) -> None:
         super().__init__()
-        self.folds, self.channels, self.top_db = signal.folds, signal.channels, signal.top_db
+        self.folds, self.channels, self.top_db = frontend.time_folds, frontend.channels, frontend.top_db
 
     def forward(self, db: torch.Tensor) -> torch.Tensor:
         """(B, F, T) dB -> (B, C, F*folds, T/folds)."""
@@ -100,19 +100,19 @@ class Head(nn.Module):
     n_classes : int
         Classes of the group.
     dropout : float
-        Between the two layers of `what`.
+        Between the two layers of `logits`.
     """
 
     def __init__(self, n_features: int, n_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         C = n_features
-        self.when = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
-        self.what = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(C // 2, n_classes))
+        self.attention = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
+        self.logits = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(C // 2, n_classes))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, t, C) -> logits and attention scores, (B, t, classes of the group) each."""
-        when = torch.tanh(self.when(x.transpose(1, 2))).transpose(1, 2)
-        return self.what(x), when
+        attention = torch.tanh(self.attention(x.transpose(1, 2))).transpose(1, 2)
+        return self.logits(x), attention
 
 
 class SedNet(nn.Module):
@@ -120,7 +120,7 @@ class SedNet(nn.Module):
 
     Parameters
     ----------
-    signal : Signal
+    signal : Frontend
     net : Net
     n_classes : int
         K.
@@ -150,7 +150,7 @@ class SedNet(nn.Module):
 
     def __init__(
         self,
-        signal: Frontend,
+        frontend: Frontend,
         net: Net,
         n_classes: int,
         *,
@@ -161,17 +161,17 @@ class SedNet(nn.Module):
     ) -> None:
         super().__init__()
         check_groups(groups, net.heads, n_classes)
-        self.folds = signal.folds
-        self.picture = ToImage(signal)
+        self.folds = frontend.time_folds
+        self.picture = ToImage(frontend)
         # Learns the picture's statistics; ImageNet's would be those of photographs.
-        self.norm = nn.BatchNorm2d(signal.n_channels)
-        self.backbone = backbone.build(net.backbone, signal.n_channels, pretrained=pretrained, drop_path=drop_path)
-        C, height, width = backbone.feature_shape(self.backbone, signal.n_channels, signal.picture)
+        self.norm = nn.BatchNorm2d(frontend.n_channels)
+        self.backbone = backbone.build(net.backbone, frontend.n_channels, pretrained=pretrained, drop_path=drop_path)
+        C, height, width = backbone.feature_shape(self.backbone, frontend.n_channels, frontend.image_shape)
         self.steps, self.n_features = width * self.folds, C
-        if height % self.folds or signal.n_frames % self.steps:
+        if height % self.folds or frontend.n_frames % self.steps:
             raise ConfigError(
                 f"{net.backbone} makes a map of {height}x{width}, which {self.folds} folds and "
-                f"{signal.n_frames} frames do not divide evenly; choose another backbone or fold."
+                f"{frontend.n_frames} frames do not divide evenly; choose another backbone or fold."
             )
         self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
         self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
@@ -207,26 +207,42 @@ class SedNet(nn.Module):
         return pooled
 
     def answer(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return `what` and `when` of `forward`, (B, t, K) each, from pooled features (B, C, t)."""
+        """Return `logits` and `attention` of `forward`, (B, t, K) each, from pooled features (B, C, t)."""
         x = self.features(pooled.transpose(1, 2))  # (B, t, C)
         answers = [head(x) for head in self.heads]
         if len(answers) == 1:
-            what, when = answers[0]
+            logits, attention = answers[0]
         else:
-            what, when = (torch.cat(parts, 2)[..., self.places] for parts in zip(*answers, strict=True))
-        return what.float(), when.float()
+            logits, attention = (torch.cat(parts, 2)[..., self.places] for parts in zip(*answers, strict=True))
+        return logits.float(), attention.float()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take up a state, an earlier version's too; otherwise as in ``torch.nn.Module``."""
         return super().load_state_dict(modern_names(state_dict), strict, assign)
 
 
+# Prefixes of tensor names in earlier versions, and today's.
+_OLD_PREFIXES = (("what.", "heads.0.logits."), ("when.", "heads.0.attention."))
+
+
 def modern_names(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state under today's names: ``what`` and ``when`` were the network's own before there were heads."""
-    return {f"heads.0.{name}" if name.startswith(("what.", "when.")) else name: value for name, value in state.items()}
+    """Return a state dict of any version under today's tensor names."""
+    renamed = {}
+    for name, value in state.items():
+        for old, new in _OLD_PREFIXES:
+            if name.startswith(old):
+                name = new + name.removeprefix(old)
+        group, _, rest = name.partition(".")
+        if group == "heads":
+            number, _, leaf = rest.partition(".")
+            leaf = leaf.replace("what.", "logits.", 1) if leaf.startswith("what.") else leaf
+            leaf = leaf.replace("when.", "attention.", 1) if leaf.startswith("when.") else leaf
+            name = f"heads.{number}.{leaf}"
+        renamed[name] = value
+    return renamed
 
 
-def pool(what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
+def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Pool the answers of some steps into one probability per class.
 
     The same function serves the loss, validation, labelling and submission.
@@ -236,7 +252,7 @@ def pool(what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor
     what, when : Tensor of float32, shape (B, t, K)
         The network's answers.
     kind : {'prob', 'logit'}
-        Σ a·σ(what), or σ(Σ a·what), with ``a`` the softmax of `when` over the steps.
+        Σ a·σ(what), or σ(Σ a·what), with ``a`` the softmax of `attention` over the steps.
     weight : Tensor, shape (B, t), optional
         How much of each step belongs to the answer, for example its overlap with a row; at least one
         positive. Equal by default.
@@ -246,10 +262,10 @@ def pool(what: torch.Tensor, when: torch.Tensor, kind: str, weight: torch.Tensor
     Tensor of float32, shape (B, K)
         Probabilities.
     """
-    share = when.exp()  # scores lie in (-1, 1): no overflow, no maximum to subtract
+    share = attention.exp()  # scores lie in (-1, 1): no overflow, no maximum to subtract
     if weight is not None:
         share = share * weight[..., None].to(share.dtype)
     share = share / share.sum(1, keepdim=True)
     if kind == "prob":
-        return (share * what.sigmoid()).sum(1)
-    return (share * what).sum(1).sigmoid()
+        return (share * logits.sigmoid()).sum(1)
+    return (share * logits).sum(1).sigmoid()

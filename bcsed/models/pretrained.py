@@ -72,7 +72,7 @@ class LoadReport:
         """Return what did not fit, a phrase each."""
         shapes = [f"{name} {there} there and {here} here" for name, there, here in self.wrong_shape]
         told = (("missing there", self.missing), ("unknown here", self.unused), ("of another shape", shapes))
-        return [f"{_tensors(len(names))} {what} ({_first(names)})" for what, names in told if names]
+        return [f"{_tensors(len(names))} {logits} ({_first(names)})" for logits, names in told if names]
 
     def summary(self) -> str:
         """Return the report in a few lines."""
@@ -262,7 +262,7 @@ def _why_fresh_heads(source: WeightSource, state: Mapping[str, torch.Tensor], co
 def _differences(there: Contract, here: Contract) -> list[str]:
     """Name the settings of signal and network that differ; classes are the heads' affair."""
     found = []
-    for group in ("signal", "net"):
+    for group in ("frontend", "net"):
         left, right = (to_dict(getattr(contract, group)) for contract in (there, here))
         found += [f"{group}.{key} {left[key]} there, {right[key]} here" for key in right if left[key] != right[key]]
     return found

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from ..config.contract import Contract, with_later
+from ..config.contract import Contract
 from ..config.strict import from_dict
+from ..config.versions import upgrade
 from ..errors import ConfigError, DataError
 from ..files import read_errors
 from . import bundle
@@ -91,7 +92,7 @@ def _run(folder: Path, checkpoint: str) -> WeightSource:
     if not file.is_file():
         raise ConfigError(f"{folder} has no checkpoint yet (neither {BEST} nor {LAST}); train it first.")
     try:
-        told = with_later(json.loads((folder / RUN).read_text(encoding="utf-8"))["contract"])
+        told = upgrade(json.loads((folder / RUN).read_text(encoding="utf-8"))["contract"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder / RUN} is damaged: it does not say what the run's network is.") from error
     contract = from_dict(Contract, told, f"{folder / RUN}: contract")

@@ -21,7 +21,7 @@ _CLOSE = 0.08
 
 def spectrogram(
     picture: Array,
-    signal: Frontend,
+    frontend: Frontend,
     ax: Any = None,
     *,
     first_frame: int = 0,
@@ -35,13 +35,13 @@ def spectrogram(
     ----------
     picture : ndarray, shape (F, T)
         dB, as from `bcsed.audio.spectrogram.LogMel`.
-    signal : Signal
+    signal : Frontend
         What it was computed with.
     ax : Axes, optional
     first_frame : int
         The frame of the recording at which the picture begins.
     top_db : float, optional
-        How far below its maximum the colours reach; `signal.top_db` by default, as the network hears it.
+        How far below its maximum the colours reach; `frontend.top_db` by default, as the network hears it.
     colorbar : bool
         Whether to say beside it what the colours are.
     title : str
@@ -53,13 +53,13 @@ def spectrogram(
     import librosa
 
     ax = axes(ax, 9.0, 3.4)
-    reach = signal.top_db if top_db is None else top_db
+    reach = frontend.top_db if top_db is None else top_db
     high = float(picture.max())
-    hop_s = signal.hop_length / signal.sample_rate
+    hop_s = frontend.hop_length / frontend.sample_rate
     # Frames stand for the hop around their centre; bands are equally far apart in mel.
     begin = (first_frame - 0.5) * hop_s
-    low_mel, high_mel = librosa.hz_to_mel([signal.fmin_hz, signal.fmax_hz])
-    half = (high_mel - low_mel) / (signal.n_mels + 1) / 2
+    low_mel, high_mel = librosa.hz_to_mel([frontend.fmin_hz, frontend.fmax_hz])
+    half = (high_mel - low_mel) / (frontend.n_mels + 1) / 2
     image = ax.imshow(
         picture,
         origin="lower",
@@ -139,8 +139,8 @@ def detections(
 
 
 def attention(
-    what: Array,
-    when: Array,
+    logits: Array,
+    attention: Array,
     classes: Sequence[str],
     step_s: float,
     ax: Any = None,
@@ -171,13 +171,13 @@ def attention(
     Returns
     -------
     Axes
-        Without a legend, see `detections`. A lane is 0 at its bottom and 1 at its top: the probability of `what` is
+        Without a legend, see `detections`. A lane is 0 at its bottom and 1 at its top: the probability of `logits` is
         filled, ``(when + 1) / 2`` is a line.
     """
     ax = axes(ax, 9.0, 1.4 + 0.4 * len(classes))
-    edges = start_s + step_s * np.arange(len(what) + 1)
-    probability = 1.0 / (1.0 + np.exp(-np.asarray(what, np.float64)))
-    listens = (np.asarray(when, np.float64) + 1.0) / 2.0
+    edges = start_s + step_s * np.arange(len(logits) + 1)
+    probability = 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+    listens = (np.asarray(attention, np.float64) + 1.0) / 2.0
     for lane in range(len(classes)):
         bottom = lane + 0.4
         fill = {"baseline": bottom, "fill": True, "color": "C0", "alpha": 0.7, "linewidth": 0}

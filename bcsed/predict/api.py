@@ -42,7 +42,7 @@ def predict(
     weights: Sequence[float] | None = None,
     mean: str = "prob",
     out: str | Path | None = None,
-    cut: Windowing | None = None,
+    windowing: Windowing | None = None,
     shifts_s: Sequence[float] = (0.0,),
     steps: Sequence[postprocess.Stage] = (),
     taxa: Mapping[str, str] | None = None,
@@ -77,11 +77,11 @@ def predict(
     out : str or Path, optional
         A folder for what is `wanted`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished recording
         is kept there, and the same call goes on where a killed one ended.
-    cut : Rows, optional
+    cut : Windowing, optional
         Rows of 5 s from centred windows by default.
     shifts_s : sequence of float
         Centred windows are looked at once for each, that many seconds later, and averaged.
-    steps : sequence of Step
+    steps : sequence of Stage
         Post-processing, see `bcsed.scores.postprocess`, in this order.
     taxa : mapping of str to str, optional
         The taxonomic class of each class, for steps that differ by it.
@@ -91,7 +91,7 @@ def predict(
         The competition's template: its columns, in its order, are what is written.
     submission : bool
         Whether `out` gets what is `wanted`; the finished recordings are kept there in any case.
-    wanted : Wanted, optional
+    wanted : OutputOptions, optional
         The files to write, ``submission.csv`` by default.
     on_error : {'report', 'fill'}
         What becomes of a recording that cannot be read: no rows, or rows of class priors. Both are listed.
@@ -120,28 +120,28 @@ def predict(
         If the call makes no sense, bundles disagree, or `out` holds another run.
     """
     started = time.monotonic()
-    cut, wanted, workers = cut or Windowing(), wanted or OutputOptions(), workers or Workers()
-    _check_call(on_error, jobs, cut, shard, precision, budget, workers, out)
+    windowing, wanted, workers = windowing or Windowing(), wanted or OutputOptions(), workers or Workers()
+    _check_call(on_error, jobs, windowing, shard, precision, budget, workers, out)
     paths = find_recordings(recordings)
     template = None if sample_submission is None else [str(n) for n in read_table(sample_submission).columns]
     settings_of: dict[str, Any] = {"mean": mean, "classes": template, "precision": precision, "cache": cache}
     ensemble = from_bundles(bundles, weights, **settings_of, threads=threads_each(workers))
-    looks = make_views(ensemble, cut, shifts_s)
-    _try_plan(ensemble, looks)
+    views = make_views(ensemble, windowing, shifts_s)
+    _try_plan(ensemble, views)
     _check_thresholds(wanted, ensemble.classes)
     keeps_frames = submission and "frames" in wanted.formats
     if keeps_frames:
-        check_frames(ensemble, cut)
+        check_frames(ensemble, windowing)
         if out is None or budget is not None:
             raise ConfigError("frames are written to an output folder, and not within a budget.")
-    settings = _settings(bundles, cut, shifts_s, precision, frames=keeps_frames)
+    settings = _settings(bundles, windowing, shifts_s, precision, frames=keeps_frames)
     store = FolderStore(as_path(out), settings) if out is not None else MemoryStore()
     named = describe_recordings(paths)
     size = shard or max(1, -(-len(named) // MOST_PARTS))
     drive = PredictionRun(
         ensemble,
         named,
-        looks,
+        views,
         store,
         shard=size,
         jobs=jobs,
@@ -149,7 +149,7 @@ def predict(
         progress=progress,
         say=say or _log.info,
     )
-    n_resumed = sum({look.name for look in looks} <= set(store.looks(one.key)) for one in named)
+    n_resumed = sum({view.name for view in views} <= set(store.views(one.key)) for one in named)
     fill = class_priors(bundles, ensemble) if on_error == "fill" or budget is not None else None
     table = ScoreAssembler(drive, template or ensemble.classes, row_id, tuple(steps), taxa or {}, fill, fill_s)
     finish = ResultWriter(
@@ -171,7 +171,7 @@ def predict(
 def _check_call(
     on_error: str,
     jobs: int,
-    cut: Windowing,
+    windowing: Windowing,
     shard: int | None,
     precision: str,
     budget: Budget | None,
@@ -182,8 +182,8 @@ def _check_call(
         raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}.")
     if jobs < 0:
         raise ConfigError(f"jobs must be at least 0, got {jobs}.")
-    if cut.row_s < 1:
-        raise ConfigError(f"a row must last at least 1 s, got {cut.row_s}.")
+    if windowing.row_s < 1:
+        raise ConfigError(f"a row must last at least 1 s, got {windowing.row_s}.")
     if shard is not None and shard < 1:
         raise ConfigError(f"a shard must hold at least 1 recording, got {shard}.")
     if precision not in PRECISIONS:
@@ -200,23 +200,23 @@ def _check_thresholds(wanted: OutputOptions, classes: Sequence[str]) -> None:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
 
 
-def _try_plan(ensemble: Ensemble, looks: Sequence[View]) -> None:
+def _try_plan(ensemble: Ensemble, views: Sequence[View]) -> None:
     """Let a stride or a shift that does not fit fail before the first recording is decoded."""
-    for look in looks:
-        member = ensemble.members[look.place]
-        signal = member.contract.signal
-        look.cut.plan(signal.sample_rate, signal, member.steps, (0, 1), look.shift_s)
+    for view in views:
+        member = ensemble.members[view.place]
+        frontend = member.contract.frontend
+        view.windowing.plan(frontend.sample_rate, frontend, member.steps, (0, 1), view.shift_s)
 
 
 def _settings(
-    bundles: Sequence[Bundle], cut: Windowing, shifts_s: Sequence[float], precision: str, *, frames: bool
+    bundles: Sequence[Bundle], windowing: Windowing, shifts_s: Sequence[float], precision: str, *, frames: bool
 ) -> Mapping[str, Any]:
     """Everything that changes what is kept of a recording; means and post-processing are made of that."""
     return {
         "bundles": [[bundle.contract.fingerprint, bundle.sha256] for bundle in bundles],
-        "row_s": cut.row_s,
-        "windows": cut.windows,
-        "stride_s": cut.stride_s,
+        "row_s": windowing.row_s,
+        "windows": windowing.windows,
+        "stride_s": windowing.stride_s,
         "shifts_s": list(shifts_s),
         "precision": precision,
         "frames": frames,
@@ -234,8 +234,8 @@ def _shards(
     frames: bool,
 ) -> list[Shard]:
     """Cut what is not scored yet into shards."""
-    names = {look.name for look in drive.wanted}
-    rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.looks(one.key))]
+    names = {view.name for view in drive.wanted}
+    rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.views(one.key))]
     assert isinstance(drive.store, FolderStore)
     hashable = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in options.items()}
     return [
@@ -243,7 +243,7 @@ def _shards(
             recordings=tuple(rest[first : first + size]),
             bundles=tuple((str(bundle.path.absolute()), bundle.sha256) for bundle in bundles),
             ensemble=hashable,
-            looks=tuple(drive.wanted),
+            views=tuple(drive.wanted),
             folder=drive.store.folder.absolute(),
             settings=settings,
             jobs=jobs,

@@ -49,7 +49,7 @@ class ScoreAssembler:
 
     Parameters
     ----------
-    drive : Drive
+    drive : PredictionRun
     order : sequence of str
         Columns.
     row_id : str
@@ -100,7 +100,7 @@ class ScoreAssembler:
 
     @property
     def _row_s(self) -> int:
-        return self.drive.wanted[0].cut.row_s
+        return self.drive.wanted[0].windowing.row_s
 
     def part(self, one: Recording, heard: Collection[int]) -> StoredScores | None:
         """Return what is kept of a recording, if any of these members has answered it."""
@@ -109,11 +109,11 @@ class ScoreAssembler:
 
     def _own(self, part: StoredScores, place: int) -> Array:
         """Return the mean of a member's looks at a recording."""
-        answers = np.stack([part.looks[name] for name in self.drive.looks_at(part, place)])
+        answers = np.stack([part.views[name] for name in self.drive.looks_at(part, place)])
         return np.asarray(answers.mean(axis=0, dtype=np.float64), np.float32)
 
     def _answers(self, part: StoredScores, heard: Collection[int]) -> list[tuple[int, Array]]:
-        return [(place, part.looks[name]) for place in heard for name in self.drive.looks_at(part, place)]
+        return [(place, part.views[name]) for place in heard for name in self.drive.looks_at(part, place)]
 
     def _ranked(self, heard: Collection[int]) -> list[Array]:
         """Return each recording's rows after a mean of ranks, for which all rows are needed at once."""
@@ -122,17 +122,17 @@ class ScoreAssembler:
             return []
         ensemble = self.drive.ensemble
         ends = np.cumsum([part.n_rows for part in parts])
-        looks: list[tuple[int, Array]] = []
+        views: list[tuple[int, Array]] = []
         for place in heard:
             # A recording that had fewer of a member's looks than another counts by their mean.
-            looks.append((place, np.concatenate([self._own(part, place) for part in parts])))
-        return np.split(ensemble.combine(looks), ends[:-1])
+            views.append((place, np.concatenate([self._own(part, place) for part in parts])))
+        return np.split(ensemble.combine(views), ends[:-1])
 
     def _filled(self, one: Recording) -> RecordingScores | None:
         """Return rows for a recording that was not scored, if there are to be any."""
         if self.fill is None:
             return None
-        rate = self.drive.ensemble.signals[0].sample_rate
+        rate = self.drive.ensemble.frontends[0].sample_rate
         try:
             n_samples = read_info(one.path).length(rate)
         except (DataError, OSError):

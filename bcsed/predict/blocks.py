@@ -45,12 +45,12 @@ class Windowing:
     stride_s: float | None = None
 
     def plan(
-        self, n_samples: int, signal: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
+        self, n_samples: int, frontend: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
     ) -> WindowPlan:
         """Plan a block of rows of a recording of `n_samples`."""
         return plan_windows(
             n_samples,
-            signal,
+            frontend,
             steps,
             self.row_s,
             kind=self.windows,
@@ -69,26 +69,26 @@ class View:
     ----------
     place : int
         The member's place in its ensemble.
-    cut : Rows
+    cut : Windowing
     shift_s : float
         How much later its windows lie.
     """
 
     place: int
-    cut: Windowing
+    windowing: Windowing
     shift_s: float = 0.0
 
     @property
     def name(self) -> str:
         """What its answers are called on disk, such as ``0-centred`` or ``1-centred+1.5``."""
-        stride = "" if self.cut.stride_s is None else f"-{self.cut.stride_s:g}"
-        return f"{self.place}-{self.cut.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
+        stride = "" if self.windowing.stride_s is None else f"-{self.windowing.stride_s:g}"
+        return f"{self.place}-{self.windowing.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
 
 
-def make_views(ensemble: Ensemble, cut: Windowing, shifts_s: Sequence[float] = (0.0,)) -> tuple[View, ...]:
+def make_views(ensemble: Ensemble, windowing: Windowing, shifts_s: Sequence[float] = (0.0,)) -> tuple[View, ...]:
     """Return the looks that score a recording: every member at every shift."""
     return tuple(
-        View(place=place, cut=cut, shift_s=shift_s)
+        View(place=place, windowing=windowing, shift_s=shift_s)
         for place in range(len(ensemble.members))
         for shift_s in dict.fromkeys(shifts_s)
     )
@@ -109,7 +109,7 @@ class BlockSpectrograms:
     ----------
     plans : tuple of Plan
         One per look.
-    views : dict
+    by_frontend : dict
         Signal -> (first frame, dB picture of shape (F, frames)).
     notes : tuple of str
         What was wrong with the recording although it could be read.
@@ -121,7 +121,7 @@ class BlockSpectrograms:
     """
 
     plans: tuple[WindowPlan, ...]
-    views: dict[Frontend, tuple[int, Array]]
+    by_frontend: dict[Frontend, tuple[int, Array]]
     notes: tuple[str, ...]
     silent: bool
     n_rows: int
@@ -130,7 +130,7 @@ class BlockSpectrograms:
 def compute_spectrograms(
     found: AudioInfo,
     ensemble: Ensemble,
-    looks: Sequence[View],
+    views: Sequence[View],
     block: tuple[int, int],
     mels: dict[Frontend, LogMel],
     reader: AudioReader | None = None,
@@ -142,21 +142,21 @@ def compute_spectrograms(
     DataError
         If the recording cannot be decoded.
     """
-    members = [ensemble.members[look.place] for look in looks]
-    signals = [member.contract.signal for member in members]
+    members = [ensemble.members[view.place] for view in views]
+    frontends = [member.contract.frontend for member in members]
     plans = tuple(
-        look.cut.plan(found.length(signal.sample_rate), signal, member.steps, block, look.shift_s)
-        for look, member, signal in zip(looks, members, signals, strict=True)
+        view.windowing.plan(found.length(frontend.sample_rate), frontend, member.steps, block, view.shift_s)
+        for view, member, frontend in zip(views, members, frontends, strict=True)
     )
     spans = {
-        signal: _span(signal, [p for p, s in zip(plans, signals, strict=True) if s == signal])
-        for signal in dict.fromkeys(signals)
+        frontend: _span(frontend, [p for p, s in zip(plans, frontends, strict=True) if s == frontend])
+        for frontend in dict.fromkeys(frontends)
     }
-    views: dict[Frontend, tuple[int, Array]] = {}
+    by_frontend: dict[Frontend, tuple[int, Array]] = {}
     waves: dict[int, tuple[int, Array]] = {}
     notes, silent, there = dict[str, None](), True, block[1] - block[0]
-    for signal, (first, last) in spans.items():
-        rate = signal.sample_rate
+    for frontend, (first, last) in spans.items():
+        rate = frontend.sample_rate
         if rate not in waves:
             # One decoding per sample rate serves every signal of that rate.
             reach = [mels[s].reach(*spans[s]) for s in spans if s.sample_rate == rate]
@@ -166,17 +166,17 @@ def compute_spectrograms(
             silent &= not wave.any()
             notes.update(dict.fromkeys(told))
             if n_there < len(wave):
-                there = min(there, max(0, count_rows(begin + n_there, rate, looks[0].cut.row_s) - block[0]))
+                there = min(there, max(0, count_rows(begin + n_there, rate, views[0].windowing.row_s) - block[0]))
         begin, wave = waves[rate]
         with torch.inference_mode():
-            views[signal] = first, mels[signal].picture(wave, first, last, begin).numpy()
-    return BlockSpectrograms(plans, views, tuple(notes), silent, there)
+            by_frontend[frontend] = first, mels[frontend].picture(wave, first, last, begin).numpy()
+    return BlockSpectrograms(plans, by_frontend, tuple(notes), silent, there)
 
 
-def _span(signal: Frontend, plans: list[WindowPlan]) -> tuple[int, int]:
+def _span(frontend: Frontend, plans: list[WindowPlan]) -> tuple[int, int]:
     """Return the half-open run of frames that some plans look at."""
     first = min(int(p.starts.min()) for p in plans)
-    return first, max(int(p.starts.max()) for p in plans) + signal.n_frames
+    return first, max(int(p.starts.max()) for p in plans) + frontend.n_frames
 
 
 @dataclass
@@ -203,9 +203,9 @@ class PendingBlock:
     def slot(self, member: int, window: int) -> OnResult:
         """Return the function that takes one window's answer."""
 
-        def done(what: Array, when: Array) -> None:
+        def done(logits: Array, attention: Array) -> None:
             whats, whens = self.answers[member]
-            whats[window], whens[window] = what, when
+            whats[window], whens[window] = logits, attention
             with self.lock:
                 self.left -= 1
                 if self.left == 0:
@@ -216,35 +216,35 @@ class PendingBlock:
     @property
     def n_windows(self) -> int:
         """Windows of the block, of all looks."""
-        return sum(len(what) for what, _ in self.answers)
+        return sum(len(logits) for logits, _ in self.answers)
 
 
-def submit_block(pictures: BlockSpectrograms, ensemble: Ensemble, looks: Sequence[View]) -> PendingBlock:
+def submit_block(pictures: BlockSpectrograms, ensemble: Ensemble, views: Sequence[View]) -> PendingBlock:
     """Hand every window of a block to every member that looks at it."""
-    members = [ensemble.members[look.place] for look in looks]
+    members = [ensemble.members[view.place] for view in views]
     shapes = [(len(p.starts), m.steps, len(m.contract.classes)) for p, m in zip(pictures.plans, members, strict=True)]
     collector = PendingBlock(
         [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in shapes], sum(s[0] for s in shapes)
     )
-    for place, (look, member, chosen) in enumerate(zip(looks, members, pictures.plans, strict=True)):
-        first, db = pictures.views[member.contract.signal]
+    for place, (view, member, chosen) in enumerate(zip(views, members, pictures.plans, strict=True)):
+        first, db = pictures.by_frontend[member.contract.frontend]
         for window, start in enumerate(chosen.starts - first):
-            cut = db[:, start : start + member.contract.signal.n_frames]
-            collector.last[look.place] = member.submit(cut, collector.slot(place, window))
+            windowing = db[:, start : start + member.contract.frontend.n_frames]
+            collector.last[view.place] = member.submit(windowing, collector.slot(place, window))
     return collector
 
 
 def pool_block(
-    collector: PendingBlock, pictures: BlockSpectrograms, ensemble: Ensemble, looks: Sequence[View]
+    collector: PendingBlock, pictures: BlockSpectrograms, ensemble: Ensemble, views: Sequence[View]
 ) -> tuple[Array, ...]:
     """Pool a finished block into rows: each look's probabilities, (rows of the block, K of its member)."""
     return tuple(
-        pool_rows(what, when, chosen, ensemble.members[look.place].contract.net.pool)
-        for (what, when), chosen, look in zip(collector.answers, pictures.plans, looks, strict=True)
+        pool_rows(logits, attention, chosen, ensemble.members[view.place].contract.net.pool)
+        for (logits, attention), chosen, view in zip(collector.answers, pictures.plans, views, strict=True)
     )
 
 
-def pool_rows(what: Array, when: Array, chosen: WindowPlan, kind: str) -> Array:
+def pool_rows(logits: Array, attention: Array, chosen: WindowPlan, kind: str) -> Array:
     """Turn the answers to a plan's windows into probabilities of its rows.
 
     Parameters
@@ -257,9 +257,9 @@ def pool_rows(what: Array, when: Array, chosen: WindowPlan, kind: str) -> Array:
     -------
     ndarray of float32, shape (R, K)
     """
-    K = what.shape[-1]
+    K = logits.shape[-1]
     cells = chosen.cell.reshape(-1)
-    whats, whens = what.reshape(-1, K), when.reshape(-1, K)
+    whats, whens = logits.reshape(-1, K), attention.reshape(-1, K)
     if chosen.n_cells < len(cells):
         whats = _average(whats, cells, chosen.n_cells, as_probability=kind == "prob")
         whens = _average(whens, cells, chosen.n_cells, as_probability=False)
@@ -291,16 +291,16 @@ def score_recording(
     found: AudioInfo, ensemble: Ensemble, rows: Windowing, mels: dict[Frontend, LogMel] | None = None
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and what was wrong with it."""
-    mels = mels or {signal: LogMel(signal) for signal in ensemble.signals}
-    looks = make_views(ensemble, rows)
+    mels = mels or {frontend: LogMel(frontend) for frontend in ensemble.frontends}
+    views = make_views(ensemble, rows)
     scored, notes = [], dict[str, None]()
-    for block in blocks(found, ensemble.signals[0].sample_rate, rows.row_s):
-        pictures = compute_spectrograms(found, ensemble, looks, block, mels)
-        collector = submit_block(pictures, ensemble, looks)
+    for block in blocks(found, ensemble.frontends[0].sample_rate, rows.row_s):
+        pictures = compute_spectrograms(found, ensemble, views, block, mels)
+        collector = submit_block(pictures, ensemble, views)
         for member in ensemble.members:
             member.finish()
-        answers = pool_block(collector, pictures, ensemble, looks)
-        scored.append(ensemble.combine([(look.place, a) for look, a in zip(looks, answers, strict=True)]))
+        answers = pool_block(collector, pictures, ensemble, views)
+        scored.append(ensemble.combine([(view.place, a) for view, a in zip(views, answers, strict=True)]))
         scored[-1] = scored[-1][: pictures.n_rows]
         notes.update(dict.fromkeys(pictures.notes))
         if pictures.n_rows < block[1] - block[0]:

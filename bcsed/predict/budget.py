@@ -105,9 +105,9 @@ class CostModel:
     picture_s: float
     factor: float = 1.0
 
-    def of(self, looks: Sequence[View], ensemble: Ensemble, seconds: float) -> float:
+    def of(self, views: Sequence[View], ensemble: Ensemble, seconds: float) -> float:
         """Foretell a pass of some looks over so many seconds of audio."""
-        network = sum(self.window_s[look.place] * windows_per_s(look, ensemble) for look in looks)
+        network = sum(self.window_s[view.place] * windows_per_s(view, ensemble) for view in views)
         return seconds * self.factor * (network + self.picture_s)
 
     def learn(self, told_s: float, took_s: float) -> None:
@@ -116,12 +116,12 @@ class CostModel:
             self.factor *= took_s / told_s
 
 
-def windows_per_s(look: View, ensemble: Ensemble) -> float:
+def windows_per_s(view: View, ensemble: Ensemble) -> float:
     """Return the windows that a look takes per second of audio."""
-    if look.cut.windows == "centred":
-        return 1 / look.cut.row_s
-    window_s = ensemble.members[look.place].contract.signal.window_s
-    return 1 / (look.cut.stride_s or window_s / 2)
+    if view.windowing.windows == "centred":
+        return 1 / view.windowing.row_s
+    window_s = ensemble.members[view.place].contract.frontend.window_s
+    return 1 / (view.windowing.stride_s or window_s / 2)
 
 
 def measure(ensemble: Ensemble, found: AudioInfo | None, row_s: int, jobs: int) -> CostModel:
@@ -129,12 +129,12 @@ def measure(ensemble: Ensemble, found: AudioInfo | None, row_s: int, jobs: int) 
     window_s = {member: _time(member) for member in dict.fromkeys(ensemble.members)}
     picture_s = 0.0
     if found is not None:
-        rate = ensemble.signals[0].sample_rate
-        looks = [View(place=place, cut=Windowing(row_s=row_s)) for place in range(len(ensemble.members))]
+        rate = ensemble.frontends[0].sample_rate
+        views = [View(place=place, windowing=Windowing(row_s=row_s)) for place in range(len(ensemble.members))]
         block = next(blocks(found, rate, row_s))
-        mels = {signal: LogMel(signal) for signal in ensemble.signals}
+        mels = {frontend: LogMel(frontend) for frontend in ensemble.frontends}
         began = time.perf_counter()
-        compute_spectrograms(found, ensemble, looks, block, mels)
+        compute_spectrograms(found, ensemble, views, block, mels)
         took = time.perf_counter() - began
         picture_s = took / ((block[1] - block[0]) * row_s) / max(1, min(jobs, os.cpu_count() or 1))
     return CostModel([window_s[member] for member in ensemble.members], picture_s)
@@ -142,8 +142,8 @@ def measure(ensemble: Ensemble, found: AudioInfo | None, row_s: int, jobs: int) 
 
 def _time(member: Backend, n: int = 4) -> float:
     """Return the seconds that one of a member's windows takes among others."""
-    signal = member.contract.signal
-    window = np.full((signal.n_mels, signal.n_frames), -80.0, np.float32)
+    frontend = member.contract.frontend
+    window = np.full((frontend.n_mels, frontend.n_frames), -80.0, np.float32)
     took = 0.0
     # The first call also takes what first calls take.
     for times in (2, n):
@@ -155,14 +155,14 @@ def _time(member: Backend, n: int = 4) -> float:
     return took
 
 
-def _unheard(what: Array, when: Array) -> None:
+def _unheard(logits: Array, attention: Array) -> None:
     """Take an answer that only its time is wanted of."""
 
 
 def cheapest_view(place: int, ensemble: Ensemble, row_s: int) -> View:
     """Return a member's cheapest look that answers every row: windows that do not overlap."""
-    window_s = ensemble.members[place].contract.signal.window_s
-    return View(place=place, cut=Windowing(row_s=row_s, windows="sliding", stride_s=window_s))
+    window_s = ensemble.members[place].contract.frontend.window_s
+    return View(place=place, windowing=Windowing(row_s=row_s, windows="sliding", stride_s=window_s))
 
 
 @dataclass
@@ -172,7 +172,7 @@ class RefinementPlanner:
     Parameters
     ----------
     ensemble : Ensemble
-    wanted : sequence of Look
+    wanted : sequence of View
         What was asked for: every member, at every shift.
     """
 
@@ -181,10 +181,10 @@ class RefinementPlanner:
 
     def first(self, costs: CostModel) -> View:
         """Return the cheapest look that answers every row, by a member that answers every class if there is one."""
-        row_s, n_members = self.wanted[0].cut.row_s, len(self.ensemble.members)
+        row_s, n_members = self.wanted[0].windowing.row_s, len(self.ensemble.members)
         tried = [cheapest_view(place, self.ensemble, row_s) for place in range(n_members)] + list(self.wanted)
-        full = [look for look in tried if len(self.ensemble.places[look.place]) == len(self.ensemble.classes)]
-        return min(full or tried, key=lambda look: costs.of([look], self.ensemble, 1.0))
+        full = [view for view in tried if len(self.ensemble.places[view.place]) == len(self.ensemble.classes)]
+        return min(full or tried, key=lambda view: costs.of([view], self.ensemble, 1.0))
 
     def next(
         self, had: Mapping[View, bool], heard: Collection[int], costs: CostModel, seconds: float, left_s: float
@@ -193,7 +193,7 @@ class RefinementPlanner:
 
         Parameters
         ----------
-        had : mapping of Look to bool
+        had : mapping of View to bool
             Looks that were tried: whether every recording had it.
         heard : collection of int
             Members that have answered every recording.
@@ -203,35 +203,35 @@ class RefinementPlanner:
         left_s : float
             Of the budget.
         """
-        rest = [look for look in self.wanted if look not in had]
+        rest = [view for view in self.wanted if view not in had]
         if rest and costs.of(rest, self.ensemble, seconds) < LIKELY * left_s:
             return rest
-        row_s = self.wanted[0].cut.row_s
+        row_s = self.wanted[0].windowing.row_s
         new = [
             cheapest_view(place, self.ensemble, row_s)
             for place in range(len(self.ensemble.members))
             if place not in heard
         ]
-        tried = [look for look in dict.fromkeys((*rest, *new)) if look not in had]
-        cost = {look: costs.of([look], self.ensemble, seconds) for look in tried}
-        for look in sorted(tried, key=lambda look: -self._gain(look, heard) / cost[look]):
+        tried = [view for view in dict.fromkeys((*rest, *new)) if view not in had]
+        cost = {view: costs.of([view], self.ensemble, seconds) for view in tried}
+        for view in sorted(tried, key=lambda view: -self._gain(view, heard) / cost[view]):
             # A closer look by a member that counts is of use wherever it was had, so it need not end.
-            if look.place in heard or cost[look] < LIKELY * left_s:
-                return [look] if left_s > 0 else []
+            if view.place in heard or cost[view] < LIKELY * left_s:
+                return [view] if left_s > 0 else []
         return []
 
-    def _gain(self, look: View, heard: Collection[int]) -> float:
-        weight = self.ensemble.weights[look.place] / statistics.fmean(self.ensemble.weights)
-        if look.place not in heard:
+    def _gain(self, view: View, heard: Collection[int]) -> float:
+        weight = self.ensemble.weights[view.place] / statistics.fmean(self.ensemble.weights)
+        if view.place not in heard:
             gain = GAIN_MEMBER * weight / max(1, len(heard))
-            return gain if look in self.wanted else gain - GAIN_CUT / 2
-        return (GAIN_SHIFT if look.shift_s else GAIN_CUT) * weight
+            return gain if view in self.wanted else gain - GAIN_CUT / 2
+        return (GAIN_SHIFT if view.shift_s else GAIN_CUT) * weight
 
     def left_out(self, had: Mapping[View, bool], heard: Collection[int]) -> list[str]:
         """Say what the table lacks of what was asked for."""
         told = []
         for place in range(len(self.ensemble.members)):
-            lacking = [look.name for look in self.wanted if look.place == place and not had.get(look)]
+            lacking = [view.name for view in self.wanted if view.place == place and not had.get(view)]
             if place not in heard:
                 told.append(f"member {place + 1} was left out: there was no time for it on every recording")
             elif lacking:

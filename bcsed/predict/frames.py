@@ -42,11 +42,11 @@ class Frames:
 def step_s(ensemble: Ensemble, place: int) -> Fraction:
     """Return how long a member's steps are, in seconds."""
     member = ensemble.members[place]
-    signal = member.contract.signal
-    return Fraction(signal.n_frames // member.steps * signal.hop_length, signal.sample_rate)
+    frontend = member.contract.frontend
+    return Fraction(frontend.n_frames // member.steps * frontend.hop_length, frontend.sample_rate)
 
 
-def check_frames(ensemble: Ensemble, cut: Windowing) -> None:
+def check_frames(ensemble: Ensemble, windowing: Windowing) -> None:
     """Refuse what has no common line of time.
 
     Raises
@@ -54,7 +54,7 @@ def check_frames(ensemble: Ensemble, cut: Windowing) -> None:
     ConfigError
         If windows are not sliding, members' steps differ, or the mean is one of ranks.
     """
-    if cut.windows != "sliding":
+    if windowing.windows != "sliding":
         raise ConfigError("frames lie on the recording's own line of time only with sliding windows; use those.")
     lengths = {step_s(ensemble, place) for place in range(len(ensemble.members))}
     if len(lengths) > 1:
@@ -68,24 +68,24 @@ def frame_block(
     collector: PendingBlock,
     pictures: BlockSpectrograms,
     ensemble: Ensemble,
-    looks: Sequence[View],
+    views: Sequence[View],
     found: AudioInfo,
     block: tuple[int, int],
 ) -> Frames:
     """Return the frames that begin in a block's rows, averaged over windows and members."""
-    answers, first, length = [], 0, step_s(ensemble, looks[0].place)
-    for (what, _), chosen, look in zip(collector.answers, pictures.plans, looks, strict=True):
-        signal = ensemble.members[look.place].contract.signal
+    answers, first, length = [], 0, step_s(ensemble, views[0].place)
+    for (logits, _), chosen, view in zip(collector.answers, pictures.plans, views, strict=True):
+        frontend = ensemble.members[view.place].contract.frontend
         # Twelve hours are 1.4e9 samples: whole numbers, never sums of seconds.
-        step = int(length * signal.sample_rate)
-        row = look.cut.row_s * signal.sample_rate
-        end = min(found.length(signal.sample_rate), (block[0] + pictures.n_rows) * row)
+        step = int(length * frontend.sample_rate)
+        row = view.windowing.row_s * frontend.sample_rate
+        end = min(found.length(frontend.sample_rate), (block[0] + pictures.n_rows) * row)
         first, last = -(-block[0] * row // step), -(-end // step)
-        begin = int(chosen.starts[0]) // (signal.n_frames // ensemble.members[look.place].steps)
-        probability = 1.0 / (1.0 + np.exp(-what.reshape(-1, what.shape[-1]).astype(np.float64)))
-        total = np.zeros((chosen.n_cells, what.shape[-1]))
+        begin = int(chosen.starts[0]) // (frontend.n_frames // ensemble.members[view.place].steps)
+        probability = 1.0 / (1.0 + np.exp(-logits.reshape(-1, logits.shape[-1]).astype(np.float64)))
+        total = np.zeros((chosen.n_cells, logits.shape[-1]))
         cells = chosen.cell.reshape(-1)
         np.add.at(total, cells, probability)
         mean = total / np.maximum(np.bincount(cells, minlength=chosen.n_cells), 1)[:, None]
-        answers.append((look.place, mean[first - begin : last - begin].astype(np.float32)))
+        answers.append((view.place, mean[first - begin : last - begin].astype(np.float32)))
     return Frames(first, length, ensemble.combine(answers))

@@ -37,7 +37,7 @@ class OutputOptions:
         ``submission`` (``submission.csv``), ``scores`` (``scores.parquet``, a column per class), detections as
         ``raven``, ``audacity``, ``csv`` and ``parquet``, ``members`` (each member's own scores, and their rank
         correlations), ``frames`` (the network's steps of time, as Parquet parts).
-    detection : Detection
+    detection : DetectionSettings
         When a score is a detection.
     names : mapping of str to Name, optional
         Scientific and common names, see `bcsed.scores.detections.read_taxonomy`.
@@ -58,11 +58,11 @@ def write(
     folder: Path,
     wanted: OutputOptions,
     template: Sequence[str] | None,
-    look: Callable[[RecordingScores], None],
+    view: Callable[[RecordingScores], None],
 ) -> int:
     """Write what is wanted of a run, holding one recording at a time; return the number of rows.
 
-    `look` is shown each recording too, so that nothing has to be read twice.
+    `view` is shown each recording too, so that nothing has to be read twice.
 
     Raises
     ------
@@ -70,9 +70,9 @@ def write(
         If a submission would repeat one answer over a recording's rows, or the disk refuses.
     """
     n_rows, constant = 0, set[str]()
-    row_s = table.drive.wanted[0].cut.row_s
+    row_s = table.drive.wanted[0].windowing.row_s
     with ExitStack() as stack:
-        adds: list[Callable[[RecordingScores], None]] = [look]
+        adds: list[Callable[[RecordingScores], None]] = [view]
         if "submission" in wanted.formats:
             add_rows = stack.enter_context(open_submission(folder / SUBMISSION, template, constant=constant))
             adds.append(lambda scored: add_rows(scored.table))
@@ -81,8 +81,8 @@ def write(
             adds.append(lambda scored: add_wide(scored.recording, scored.table, row_s))
         lines = [name for name in dict.fromkeys(wanted.formats) if name in detections.FORMATS]
         if lines:
-            signals = table.drive.ensemble.signals
-            band = {"fmin_hz": min(s.fmin_hz for s in signals), "fmax_hz": max(s.fmax_hz for s in signals)}
+            frontends = table.drive.ensemble.frontends
+            band = {"fmin_hz": min(s.fmin_hz for s in frontends), "fmax_hz": max(s.fmax_hz for s in frontends)}
             add_lines = stack.enter_context(detections.write(folder, lines, names=wanted.names, **band))
             adds.append(lambda scored: _detect(scored, add_lines, wanted.detection, row_s))
         for scored in table:

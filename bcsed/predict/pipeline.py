@@ -44,7 +44,7 @@ class ScoringPipeline:
     Parameters
     ----------
     ensemble : Ensemble
-    looks : sequence of Look
+    looks : sequence of View
     jobs : int
         Threads that decode and compute pictures; 0 does everything in the calling thread.
     frames : bool
@@ -54,16 +54,16 @@ class ScoringPipeline:
     """
 
     ensemble: Ensemble
-    looks: Sequence[View]
+    views: Sequence[View]
     jobs: int = 2
     frames: bool = False
     stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
-        signals = {self.ensemble.members[look.place].contract.signal for look in self.looks}
-        self._mels = {signal: LogMel(signal) for signal in signals}
+        frontends = {self.ensemble.members[view.place].contract.frontend for view in self.views}
+        self._mels = {frontend: LogMel(frontend) for frontend in frontends}
         # Windows that keep every member busy.
-        self._ahead = max(self.ensemble.members[look.place].ahead for look in self.looks)
+        self._ahead = max(self.ensemble.members[view.place].ahead for view in self.views)
 
     def score(self, paths: Sequence[Path]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
@@ -82,7 +82,7 @@ class ScoringPipeline:
                             compute_spectrograms,
                             item.found,
                             self.ensemble,
-                            self.looks,
+                            self.views,
                             item.block,
                             self._mels,
                             item.gathered.reader,
@@ -99,7 +99,7 @@ class ScoringPipeline:
                     yield self._finish(item)
 
     def _blocks(self, paths: Sequence[Path]) -> Iterator[BlockTask]:
-        rate, row_s = self.ensemble.signals[0].sample_rate, self.looks[0].cut.row_s
+        rate, row_s = self.ensemble.frontends[0].sample_rate, self.views[0].windowing.row_s
         for path in paths:
             try:
                 found, key = read_info(path), recording_key(path)
@@ -130,7 +130,7 @@ class ScoringPipeline:
                 except DataError as error:
                     item.gathered.failure = str(error)
                     continue
-                item.collector = submit_block(item.drawn, self.ensemble, self.looks)
+                item.collector = submit_block(item.drawn, self.ensemble, self.views)
             n_windows += item.collector.n_windows
 
     def _close(self, item: BlockTask) -> None:
@@ -141,10 +141,10 @@ class ScoringPipeline:
         self._await(item.collector)
         if gathered.over:
             return
-        answers = pool_block(item.collector, drawn, self.ensemble, self.looks)
+        answers = pool_block(item.collector, drawn, self.ensemble, self.views)
         gathered.scores.append([answer[: drawn.n_rows] for answer in answers])
         if self.frames:
-            made = frame_block(item.collector, drawn, self.ensemble, self.looks, item.found, item.block)
+            made = frame_block(item.collector, drawn, self.ensemble, self.views, item.found, item.block)
             gathered.frames.append(made)
         gathered.notes.update(dict.fromkeys(drawn.notes))
         gathered.silent &= drawn.silent
@@ -159,17 +159,17 @@ class ScoringPipeline:
             failure = f"{item.path}: the file holds a header but no samples."
         if failure:
             return RecordingOutcome(item.path, failure=failure)
-        looks = {
-            look.name: np.concatenate([block[place] for block in gathered.scores])
-            for place, look in enumerate(self.looks)
+        views = {
+            view.name: np.concatenate([block[place] for block in gathered.scores])
+            for place, view in enumerate(self.views)
         }
         notes = (*gathered.notes, *(("holds nothing but digital silence",) if gathered.silent else ()))
         frames = Frames.joined(gathered.frames) if self.frames else None
-        part = StoredScores(looks, notes, gathered.silent)
+        part = StoredScores(views, notes, gathered.silent)
         if item.found is not None:
             rate, n_samples = item.found.sample_rate, item.found.n_samples
             if gathered.ended:
-                n_samples = min(n_samples, part.n_rows * self.looks[0].cut.row_s * rate)
+                n_samples = min(n_samples, part.n_rows * self.views[0].windowing.row_s * rate)
             part = replace(part, n_samples=n_samples, sample_rate=rate)
         return RecordingOutcome(item.path, item.key, part, frames)
 

@@ -116,14 +116,14 @@ class ResultWriter:
         nothing = len(problems) == len(drive.recordings)
         if isinstance(store, FolderStore):
             outputs.write_problems(store.folder, problems, told)
-        look = CheckBuffer(self.table.order)
+        view = CheckBuffer(self.table.order)
         if isinstance(store, FolderStore) and self.wanted.formats and not nothing:
-            n_rows = outputs.write(self.table, store.folder, self.wanted, self.template, look.add)
+            n_rows = outputs.write(self.table, store.folder, self.wanted, self.template, view.add)
             if "members" in self.wanted.formats:
                 matrix = outputs.write_members(self.table, store.folder, [b.name for b in self.bundles])
         elif not nothing:
             for scored in self.table:
-                look.add(scored)
+                view.add(scored)
         result = Result(
             failures=problems,
             notes=told,
@@ -133,7 +133,7 @@ class ResultWriter:
             n_rows=n_rows,
             silent=tuple(silent),
             left_out=tuple(left_out),
-            findings=look.found(silent),
+            findings=view.found(silent),
             spearman=matrix,
             seconds=time.monotonic() - self.started,
             table=self.table,

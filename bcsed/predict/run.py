@@ -61,7 +61,7 @@ class PredictionRun:
     ----------
     ensemble : Ensemble
     recordings : sequence of Recording
-    wanted : sequence of Look
+    wanted : sequence of View
     store : Memory or Folder
     shard : int
         Recordings that are written together.
@@ -91,13 +91,13 @@ class PredictionRun:
         """Give the recordings the looks that there is time for; return what was left out."""
         infos = self._headers()
         seconds = sum(found.duration_s for found in infos)
-        row_s = self.wanted[0].cut.row_s
+        row_s = self.wanted[0].windowing.row_s
         costs = measure(self.ensemble, infos[0] if infos else None, row_s, self.jobs)
         plan = RefinementPlanner(self.ensemble, self.wanted)
         first = plan.first(costs)
         # A run that goes on has some already.
-        had = {look: True for look in self.wanted if self._everywhere(look)}
-        rest = [look for look in self.wanted if look not in had]
+        had = {view: True for view in self.wanted if self._everywhere(view)}
+        rest = [view for view in self.wanted if view not in had]
         whole = costs.of(rest, self.ensemble, seconds)
         self.say(
             f"{budget.left():.0f} s are left for {seconds / 60:.0f} min of audio; all that was asked for would take "
@@ -109,8 +109,8 @@ class PredictionRun:
             lacking = [one for one in self.recordings if not self._answered(one, first.place)]
             share = seconds * len(lacking) / max(1, len(self.recordings))
             self._timed([first], lacking, budget, costs, share, had)
-        while looks := plan.next(had, self.heard(), costs, seconds, budget.left()):
-            self._timed(looks, self.recordings, budget, costs, seconds, had)
+        while views := plan.next(had, self.heard(), costs, seconds, budget.left()):
+            self._timed(views, self.recordings, budget, costs, seconds, had)
         return plan.left_out(had, self.heard())
 
     def heard(self) -> list[int]:
@@ -132,13 +132,13 @@ class PredictionRun:
 
     def looks_at(self, part: StoredScores, place: int) -> list[str]:
         """Return the looks of a member that count for a recording: those asked for, or else the cheap one."""
-        asked = [look.name for look in self.wanted if look.place == place and look.name in part.looks]
-        spare = cheapest_view(place, self.ensemble, self.wanted[0].cut.row_s).name
-        return asked or [name for name in (spare,) if name in part.looks]
+        asked = [view.name for view in self.wanted if view.place == place and view.name in part.views]
+        spare = cheapest_view(place, self.ensemble, self.wanted[0].windowing.row_s).name
+        return asked or [name for name in (spare,) if name in part.views]
 
     def run(
         self,
-        looks: Sequence[View],
+        views: Sequence[View],
         recordings: Sequence[Recording],
         stop: Callable[[], bool] = lambda: False,
         done: Callable[[int], None] | None = None,
@@ -146,7 +146,7 @@ class PredictionRun:
         """Give some recordings the looks that they lack."""
         groups: dict[tuple[View, ...], list[Recording]] = {}
         for one in recordings:
-            lacking = tuple(look for look in looks if look.name not in self.store.looks(one.key))
+            lacking = tuple(view for view in views if view.name not in self.store.views(one.key))
             if lacking and one.path not in self.failures:
                 groups.setdefault(lacking, []).append(one)
         total, n_done = len(recordings), len(recordings) - sum(map(len, groups.values()))
@@ -183,7 +183,7 @@ class PredictionRun:
 
     def _timed(
         self,
-        looks: Sequence[View],
+        views: Sequence[View],
         recordings: Sequence[Recording],
         budget: Budget,
         costs: CostModel,
@@ -192,7 +192,7 @@ class PredictionRun:
         retreat: View | None = None,
     ) -> None:
         """Run a pass while there is time, and learn its pace."""
-        told_s, began, n_done = costs.of(looks, self.ensemble, seconds), time.monotonic(), 0
+        told_s, began, n_done = costs.of(views, self.ensemble, seconds), time.monotonic(), 0
         spare_s = costs.of([retreat], self.ensemble, seconds) if retreat is not None else 0.0
 
         def done(n: int) -> None:
@@ -208,13 +208,13 @@ class PredictionRun:
             late = told_s * slower * rest > left_s and 1.5 * spare_s * slower * rest > left_s
             return left_s <= 0 or late
 
-        self.run(looks, recordings, stop, done)
+        self.run(views, recordings, stop, done)
         share = n_done / max(1, len(recordings))
         took_s = time.monotonic() - began
         costs.learn(told_s * share, took_s)
-        for look in looks:
-            had[look] = self._everywhere(look)
-        names, complete = [look.name for look in looks], all(had[look] for look in looks)
+        for view in views:
+            had[view] = self._everywhere(view)
+        names, complete = [view.name for view in views], all(had[view] for view in views)
         self.passes.append(
             {
                 "looks": names,
@@ -241,15 +241,15 @@ class PredictionRun:
     def _readable(self) -> Iterable[Recording]:
         return (one for one in self.recordings if one.path not in self.failures)
 
-    def _everywhere(self, look: View) -> bool:
-        return all(look.name in self.store.looks(one.key) for one in self._readable())
+    def _everywhere(self, view: View) -> bool:
+        return all(view.name in self.store.views(one.key) for one in self._readable())
 
     def _heard(self, place: int) -> bool:
         return all(self._answered(one, place) for one in self._readable())
 
     def _answered(self, one: Recording, place: int) -> bool:
-        names: Collection[str] = self.store.looks(one.key)
-        row_s = self.wanted[0].cut.row_s
-        return any(look.name in names for look in self.wanted if look.place == place) or (
+        names: Collection[str] = self.store.views(one.key)
+        row_s = self.wanted[0].windowing.row_s
+        return any(view.name in names for view in self.wanted if view.place == place) or (
             cheapest_view(place, self.ensemble, row_s).name in names
         )

@@ -49,7 +49,7 @@ class StoredScores:
         Hz, as stored.
     """
 
-    looks: Mapping[str, Array]
+    views: Mapping[str, Array]
     notes: tuple[str, ...] = ()
     silent: bool = False
     n_samples: int = 0
@@ -58,14 +58,14 @@ class StoredScores:
     @property
     def n_rows(self) -> int:
         """Rows of the recording."""
-        return len(next(iter(self.looks.values())))
+        return len(next(iter(self.views.values())))
 
     def joined(self, other: StoredScores | None) -> StoredScores:
         """Return both parts' looks as one."""
         if other is None:
             return self
         notes = dict.fromkeys((*other.notes, *self.notes))
-        return replace(self, looks={**other.looks, **self.looks}, notes=tuple(notes))
+        return replace(self, views={**other.views, **self.views}, notes=tuple(notes))
 
 
 def recording_key(path: Path) -> str:
@@ -80,10 +80,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self._parts: dict[str, StoredScores] = {}
 
-    def looks(self, key: str) -> Collection[str]:
+    def views(self, key: str) -> Collection[str]:
         """Return the looks that a recording has had."""
         part = self._parts.get(key)
-        return part.looks if part is not None else ()
+        return part.views if part is not None else ()
 
     def told(self, key: str) -> tuple[tuple[str, ...], bool]:
         """Return the notes on a finished recording, and whether it is silent."""
@@ -142,7 +142,7 @@ class FolderStore:
         with atomic_write(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps({"settings": self.settings, **values}, indent=1) + "\n", encoding="utf-8")
 
-    def looks(self, key: str) -> Collection[str]:
+    def views(self, key: str) -> Collection[str]:
         """Return the looks that a recording has had."""
         return self._index.get(key, ())
 
@@ -157,18 +157,18 @@ class FolderStore:
             found = self._index.get(key)
             if not found:
                 return None
-            looks = {
+            views = {
                 name: self._values(file)[name][offset : offset + n_rows]
                 for name, (file, offset, n_rows) in found.items()
             }
-            return StoredScores(looks, **self._told[key])
+            return StoredScores(views, **self._told[key])
 
     def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
         """Write finished recordings, of the same looks each, as one part."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = list(finished[0][1].looks)
+        names = list(finished[0][1].views)
         about = [
             {
                 "key": key,
@@ -186,7 +186,7 @@ class FolderStore:
             "row": pa.array(np.concatenate(rows)),
         }
         values = {
-            name: np.concatenate([part.looks[name] for _, part in finished]).astype(np.float32, copy=False)
+            name: np.concatenate([part.views[name] for _, part in finished]).astype(np.float32, copy=False)
             for name in names
         }
         for name, given in values.items():
@@ -227,8 +227,8 @@ class FolderStore:
     def _note(self, file: Path, told: Mapping[str, Any]) -> None:
         offset = 0
         for one in told["recordings"]:
-            looks = self._index.setdefault(one["key"], {})
-            looks.update(dict.fromkeys(told["looks"], (file, offset, one["rows"])))
+            views = self._index.setdefault(one["key"], {})
+            views.update(dict.fromkeys(told["looks"], (file, offset, one["rows"])))
             self._told[one["key"]] = {
                 "notes": tuple(one["notes"]),
                 **{name: one[name] for name in ("silent", "n_samples", "sample_rate")},

@@ -71,7 +71,7 @@ class Shard:
         Path of each, and the SHA-256 of its graph's weights.
     ensemble : mapping
         Further arguments of `bcsed.models.ensemble.from_bundles`.
-    looks : tuple of Look
+    looks : tuple of View
     folder : Path
     settings : mapping
         Of the run.
@@ -84,7 +84,7 @@ class Shard:
     recordings: tuple[Recording, ...]
     bundles: tuple[tuple[str, str], ...]
     ensemble: Mapping[str, Any]
-    looks: tuple[View, ...]
+    views: tuple[View, ...]
     folder: Path
     settings: Mapping[str, Any]
     jobs: int
@@ -126,7 +126,7 @@ def score_shard(shard: Shard) -> tuple[int, list[tuple[str, str]]]:
     drive = PredictionRun(
         ensemble,
         shard.recordings,
-        shard.looks,
+        shard.views,
         store,
         shard=len(shard.recordings),
         jobs=shard.jobs,

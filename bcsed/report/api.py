@@ -153,13 +153,13 @@ def _scored(compared: ComparedRun, around: ReportContext) -> Evaluation | None:
 
 def _bundle(path: Path) -> Section:
     sealed: Bundle = bundles.load(path)
-    signal, told = sealed.contract.signal, sealed.provenance
+    frontend, told = sealed.contract.frontend, sealed.provenance
     facts = [
         ("experiment", str(told.get("experiment", ""))),
         ("backbone", sealed.contract.net.backbone),
         ("classes", str(len(sealed.contract.classes))),
-        ("window", f"{signal.window_s:g} s in {sealed.steps} steps"),
-        ("mel bands", f"{signal.n_mels}, {signal.fmin_hz:g} to {signal.fmax_hz:g} Hz"),
+        ("window", f"{frontend.window_s:g} s in {sealed.steps} steps"),
+        ("mel bands", f"{frontend.n_mels}, {frontend.fmin_hz:g} to {frontend.fmax_hz:g} Hz"),
         ("fingerprint", sealed.contract.fingerprint),
         ("SHA-256 of its weights", sealed.sha256),
         *(

@@ -49,15 +49,17 @@ class Excerpt:
     first_frame: int
     step_s: float = 0.0
     first_s: float = 0.0
-    what: Array
-    when: Array
+    logits: Array
+    attention: Array
     rows: Array
 
     def of(self, classes: Sequence[str], wanted: Sequence[str]) -> Excerpt:
         """Return the columns of some classes, bound by name."""
         place = {name: k for k, name in enumerate(classes)}
         columns = [place[name] for name in wanted]
-        return replace(self, what=self.what[:, columns], when=self.when[:, columns], rows=self.rows[:, columns])
+        return replace(
+            self, logits=self.logits[:, columns], attention=self.attention[:, columns], rows=self.rows[:, columns]
+        )
 
 
 def part_of(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
@@ -74,7 +76,7 @@ def score_excerpt(ensemble: Ensemble, found: AudioInfo, row_s: int, block: tuple
     ----------
     ensemble : Ensemble
         Its first member is heard.
-    found : audio.Info
+    found : audio.AudioInfo
     row_s : int
     block : tuple of 2 int
         Half-open run of rows.
@@ -86,36 +88,36 @@ def score_excerpt(ensemble: Ensemble, found: AudioInfo, row_s: int, block: tuple
     """
     member = ensemble.members[0]
     alone = Ensemble((member,), (1.0,))
-    signal = member.contract.signal
-    cut = Windowing(row_s=row_s, windows="sliding", stride_s=signal.window_s)
-    looks = make_views(alone, cut)
-    pictures = compute_spectrograms(found, alone, looks, block, {signal: LogMel(signal)})
-    collector = submit_block(pictures, alone, looks)
+    frontend = member.contract.frontend
+    windowing = Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s)
+    views = make_views(alone, windowing)
+    pictures = compute_spectrograms(found, alone, views, block, {frontend: LogMel(frontend)})
+    collector = submit_block(pictures, alone, views)
     member.finish()
-    plan, (what, when) = pictures.plans[0], collector.answers[0]
+    plan, (logits, attention) = pictures.plans[0], collector.answers[0]
     cells = np.arange(plan.n_cells)
     # The last window may lie over the one before: a step is answered by the later of the two.
     answer_of = np.zeros(plan.n_cells, np.int64)
     answer_of[plan.cell.reshape(-1)] = np.arange(plan.cell.size)
-    what, when = (values.reshape(-1, values.shape[-1])[answer_of[cells]] for values in (what, when))
-    step_s = signal.window_s / member.steps
-    first_step = int(plan.starts[0]) // (signal.n_frames // member.steps)
-    begin, end = _frames(found, signal, row_s, block)
-    first_frame, db = pictures.views[signal]
+    logits, attention = (values.reshape(-1, values.shape[-1])[answer_of[cells]] for values in (logits, attention))
+    step_s = frontend.window_s / member.steps
+    first_step = int(plan.starts[0]) // (frontend.n_frames // member.steps)
+    begin, end = _frames(found, frontend, row_s, block)
+    first_frame, db = pictures.by_frontend[frontend]
     last = max(begin + 1, min(end, first_frame + db.shape[1]))
-    inside = _inside(first_step + cells, step_s, begin, last, signal)
+    inside = _inside(first_step + cells, step_s, begin, last, frontend)
     return Excerpt(
         db=db[:, begin - first_frame : last - first_frame],
         first_frame=begin,
         step_s=step_s,
         first_s=(first_step + int(inside[0])) * step_s,
-        what=what[inside],
-        when=when[inside],
-        rows=pool_block(collector, pictures, alone, looks)[0],
+        logits=logits[inside],
+        attention=attention[inside],
+        rows=pool_block(collector, pictures, alone, views)[0],
     )
 
 
-def spectrogram_excerpt(found: AudioInfo, signal: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
+def spectrogram_excerpt(found: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
     """Return only the picture of some rows, where there is no network to ask.
 
     Raises
@@ -123,14 +125,14 @@ def spectrogram_excerpt(found: AudioInfo, signal: Frontend, row_s: int, block: t
     DataError
         If the recording cannot be decoded.
     """
-    begin, end = _frames(found, signal, row_s, block)
-    mel = LogMel(signal)
+    begin, end = _frames(found, frontend, row_s, block)
+    mel = LogMel(frontend)
     first, last = mel.reach(begin, end)
-    wave, _ = read_audio(found, signal.sample_rate, max(0, first), last)
+    wave, _ = read_audio(found, frontend.sample_rate, max(0, first), last)
     with torch.inference_mode():
         db = mel.picture(wave, begin, end, max(0, first)).numpy()
     nothing = np.empty((0, 0), np.float32)
-    return Excerpt(db=db, first_frame=begin, what=nothing, when=nothing, rows=nothing)
+    return Excerpt(db=db, first_frame=begin, logits=nothing, attention=nothing, rows=nothing)
 
 
 def n_rows(found: AudioInfo, row_s: int) -> int:
@@ -165,19 +167,19 @@ def ogg(found: AudioInfo, start_s: float, end_s: float) -> str:
     return f"data:audio/ogg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _frames(found: AudioInfo, signal: Frontend, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
+def _frames(found: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
     """Return the half-open run of frames of some rows, to the recording's end at most."""
-    row = row_s * signal.sample_rate
-    end = min(block[1] * row, found.length(signal.sample_rate))
-    begin = block[0] * row // signal.hop_length
-    return begin, max(begin + 1, -(-end // signal.hop_length))
+    row = row_s * frontend.sample_rate
+    end = min(block[1] * row, found.length(frontend.sample_rate))
+    begin = block[0] * row // frontend.hop_length
+    return begin, max(begin + 1, -(-end // frontend.hop_length))
 
 
 def _inside(
-    steps: npt.NDArray[np.int64], step_s: float, begin: int, end: int, signal: Frontend
+    steps: npt.NDArray[np.int64], step_s: float, begin: int, end: int, frontend: Frontend
 ) -> npt.NDArray[np.int64]:
     """Return the places of the steps that begin within some frames; one at least."""
-    hop_s = signal.hop_length / signal.sample_rate
+    hop_s = frontend.hop_length / frontend.sample_rate
     at = steps * step_s
     inside = np.flatnonzero((at >= begin * hop_s - 1e-9) & (at < end * hop_s - 1e-9))
     return inside if len(inside) else np.array([0])

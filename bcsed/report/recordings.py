@@ -91,7 +91,7 @@ class Viewer:
     ensemble : Ensemble, optional
         The network to ask for its attention; it answers all of `classes`, in whatever order.
     row_s : int
-    detection : Detection
+    detection : DetectionSettings
     n_shown : int
         Recordings from either end.
     progress : callable
@@ -106,9 +106,9 @@ class Viewer:
     progress: Callable[[str], None] = lambda _: None
 
     @property
-    def signal(self) -> Frontend:
+    def frontend(self) -> Frontend:
         """What pictures are drawn with."""
-        return WIDE_384 if self.ensemble is None else self.ensemble.members[0].contract.signal
+        return WIDE_384 if self.ensemble is None else self.ensemble.members[0].contract.frontend
 
     def section(self, recordings: Sequence[Recording], told: Sequence[str] = ()) -> Section:
         """Return the section of recordings: a table of all, and the worst and the best to look at."""
@@ -159,7 +159,7 @@ class Viewer:
 
     def _heard(self, found: AudioInfo, block: tuple[int, int]) -> Excerpt:
         if self.ensemble is None:
-            return spectrogram_excerpt(found, self.signal, self.row_s, block)
+            return spectrogram_excerpt(found, self.frontend, self.row_s, block)
         answered = self.ensemble.members[0].contract.classes
         return score_excerpt(self.ensemble, found, self.row_s, block).of(answered, self.classes)
 
@@ -214,7 +214,7 @@ def _stack(
 ) -> Figure:
     """Draw spectrogram, detections and attention over one line of time."""
     lanes = _lanes(heard, lines, truth, viewer.classes)
-    listened = bool(len(heard.what)) and bool(lanes)
+    listened = bool(len(heard.logits)) and bool(lanes)
     heights = [2.4, 0.6 + 0.22 * max(1, len(lanes)), *([0.5 + 0.36 * len(lanes)] if listened else [])]
     made = new_figure(11.0, 1.1 + sum(heights))
     grid = made.subplots(len(heights), 2, height_ratios=heights, width_ratios=(1, 0.014), squeeze=False)
@@ -224,10 +224,10 @@ def _stack(
     called = {name: viewer.names[name].common or name for name in lanes if name in viewer.names}
     plot.spectrogram(
         heard.db,
-        viewer.signal,
+        viewer.frontend,
         panels[0],
         first_frame=heard.first_frame,
-        top_db=_reach(heard.db, viewer.signal),
+        top_db=_reach(heard.db, viewer.frontend),
         colorbar=False,
     )
     made.colorbar(panels[0].images[-1], cax=grid[0][1], format="%+2.0f dB")
@@ -235,7 +235,7 @@ def _stack(
     plot.detections(lines, panels[1], truth=truth, classes=lanes, names=called, title=title)
     if listened:
         places = [viewer.classes.index(name) for name in lanes]
-        answers = (heard.what[:, places], heard.when[:, places])
+        answers = (heard.logits[:, places], heard.attention[:, places])
         plot.attention(*answers, lanes, heard.step_s, panels[2], start_s=heard.first_s, names=called)
     for panel in panels:
         panel.set_xlim(*at_s)
@@ -254,9 +254,9 @@ def _stack(
     )
 
 
-def _reach(db: npt.NDArray[np.float32], signal: Frontend) -> float:
+def _reach(db: npt.NDArray[np.float32], frontend: Frontend) -> float:
     """Return how far below its maximum a picture's colours reach: to its quietest parts, so that calls stand out."""
-    return float(np.clip(db.max() - np.percentile(db, 2), 20.0, signal.top_db))
+    return float(np.clip(db.max() - np.percentile(db, 2), 20.0, frontend.top_db))
 
 
 def _lanes(heard: Excerpt, lines: pd.DataFrame, truth: pd.DataFrame | None, classes: Sequence[str]) -> list[str]:

@@ -74,10 +74,10 @@ def section(compared: ComparedRun, around: ReportContext, scored: Evaluation | N
 
     Parameters
     ----------
-    compared : Compared
+    compared : ComparedRun
         The run.
     around : Around
-    scored : Answers, optional
+    scored : Evaluation, optional
         What it answered on other labelled soundscapes, instead of what it held out.
     """
     answers = scored if scored is not None else compared.answers
@@ -102,8 +102,8 @@ def answered(compared: ComparedRun, answers: Evaluation, around: ReportContext, 
 
     Parameters
     ----------
-    compared : Compared
-    answers : Answers
+    compared : ComparedRun
+    answers : Evaluation
     around : Around
     given : bool
         Whether the recordings are those of `around`, and none of the run's data.
@@ -124,8 +124,8 @@ def answered(compared: ComparedRun, answers: Evaluation, around: ReportContext, 
 
 def _facts(compared: ComparedRun) -> list[tuple[str, str]]:
     told = json.loads((compared.path / RUN).read_text(encoding="utf-8"))
-    signal = compared.contract["signal"]
-    seconds = signal["n_frames"] * signal["hop_length"] / signal["sample_rate"]
+    frontend = compared.contract["frontend"]
+    seconds = frontend["n_frames"] * frontend["hop_length"] / frontend["sample_rate"]
     facts = [
         ("experiment", compared.experiment),
         ("backbone", str(compared.contract["net"]["backbone"])),
@@ -133,7 +133,10 @@ def _facts(compared: ComparedRun) -> list[tuple[str, str]]:
         ("data", str(told.get("data", ""))),
         ("clips", str(told.get("n_clips", ""))),
         ("classes", str(len(compared.classes))),
-        ("window", f"{seconds:g} s, {signal['n_mels']} mel bands, {signal['fmin_hz']:g} to {signal['fmax_hz']:g} Hz"),
+        (
+            "window",
+            f"{seconds:g} s, {frontend['n_mels']} mel bands, {frontend['fmin_hz']:g} to {frontend['fmax_hz']:g} Hz",
+        ),
         ("held-out fold", "none" if compared.fold is None else str(compared.fold)),
         ("seed", str(compared.seed)),
         ("epochs", f"{compared.epochs} in {compared.seconds:.0f} s"),

@@ -166,7 +166,7 @@ def _label(plan: Plan, number: int, data: Path, out: Path, say: Say, progress: P
         path,
         selection=each.selection(),
         weights=[weight for _, weight in members],
-        cut=Windowing(row_s=year.row_s, windows=each.windows, stride_s=each.stride_s),
+        windowing=Windowing(row_s=year.row_s, windows=each.windows, stride_s=each.stride_s),
         progress=lambda done, total: progress(f"label {number}", done, total),
     )
 

@@ -40,7 +40,7 @@ class Round:
     thresholds : tuple of str
         Exceptions, as ``class=threshold``.
     windows, stride_s
-        How teachers look at a recording, see `bcsed.predict.Rows`.
+        How teachers look at a recording, see `bcsed.predict.Windowing`.
     injection, share, cap, draw
         The fields ``pseudo__mode``, ``share``, ``cap`` and ``draw`` of every student; None leaves them.
     epochs : int or None

@@ -43,7 +43,7 @@ def ablate(
     table : DataFrame
         The scores without any step: *all* rows of each recording, for a step looks at neighbours that may have
         no label.
-    steps : sequence of Step
+    steps : sequence of Stage
         Each kind at most once.
     taxa : mapping of str to str, optional
         The taxonomic class of each class, where a step asks for it.

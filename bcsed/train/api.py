@@ -112,7 +112,9 @@ def train(
             jobs=jobs,
             cache_gb=cache_gb / 2,
         )
-        contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes, groups=ready.groups)
+        contract = Contract(
+            frontend=experiment.frontend, net=experiment.net, classes=ready.classes, groups=ready.groups
+        )
         description = describe_run(
             experiment,
             contract,
@@ -153,7 +155,7 @@ def _network(
     """Build the network with its first weights; a run that goes on brings its own."""
     fresh = state is None
     network = SedNet(
-        contract.signal,
+        contract.frontend,
         contract.net,
         len(contract.classes),
         groups=contract.groups,

@@ -188,7 +188,7 @@ class Injector:
 
     Parameters
     ----------
-    inject : Inject
+    inject : Injection
         Its `mode`, `gain`, `level` and `cap`; which excerpts come, and into which samples, is drawn before.
     union : bool
         Join labels as t + s * (1 - t), as in-situ pseudolabels are, rather than by maximum.

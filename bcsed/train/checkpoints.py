@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 
 from .._version import __version__
-from ..config.contract import Contract, with_later
+from ..config.contract import Contract
 from ..config.experiments import GROUPS, Experiment
 from ..config.strict import from_dict, to_dict
+from ..config.versions import upgrade
 from ..errors import ConfigError, DataError
 from ..files import atomic_write, is_occupied, read_errors
 from ..models.network import SedNet
@@ -172,8 +173,8 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> Trained:
     if not file.is_file():
         raise DataError(f"{run} has no checkpoint {file.name} yet; train it first.")
     told, state = _read_json(run / RUN), load_state(file)
-    contract = from_dict(Contract, with_later(told["contract"]), f"{run / RUN}: contract")
-    network = SedNet(contract.signal, contract.net, len(contract.classes), groups=contract.groups)
+    contract = from_dict(Contract, upgrade(told["contract"]), f"{run / RUN}: contract")
+    network = SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
     network.load_state_dict(state["model"])
     provenance = {
         "experiment": told["experiment"],

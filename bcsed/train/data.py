@@ -42,7 +42,7 @@ class TrainingData:
     classes : tuple of str
     groups : tuple of int
         The head group of each class; empty for one head.
-    recordings : list of audio.Info
+    recordings : list of audio.AudioInfo
         One per clip.
     names, originals : list of str
         Each clip's name in the label file, and the recording that it was cut from.
@@ -57,10 +57,10 @@ class TrainingData:
         Rows to learn from, rare classes repeated, rows of labelled soundscapes from N on; and rows held out.
     labelled : Source or None
         Labelled soundscapes to learn from.
-    injectors : tuple of (Source, Inject)
+    injectors : tuple of (Source, Injection)
         Where excerpts come from, and how they enter.
     teacher : Embeddings or None
-    soundscapes : list of audio.Info
+    soundscapes : list of audio.AudioInfo
         Recordings with labelled rows, for validation.
     row_truth : DataFrame
         Their labels, by row id.
@@ -135,7 +135,7 @@ def prepare_data(
     land = split_soundscapes(data, year, classes, experiment.data, fold)
     labelled = labelled_source(land, data, year, classes, experiment, cache_gb)
     injected, told = injectors(land, labelled, data, year, classes, experiment, pseudolabels, cache_gb)
-    embeddings = read_embeddings(teacher, list(table["filename"]), experiment.signal) if teacher else None
+    embeddings = read_embeddings(teacher, list(table["filename"]), experiment.frontend) if teacher else None
     if embeddings is not None and teacher is not None:
         level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
         _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))

@@ -56,9 +56,9 @@ class Student(torch.nn.Module):
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, F, T) dB -> what and when, (B, t, K) each, and an embedding (B, D)."""
         pooled = self.network.pooled(db)
-        what, when = self.network.answer(pooled)
+        logits, attention = self.network.answer(pooled)
         told = pooled.float().mean(2)
-        return what, when, told[:, :0] if self.project is None else self.project(told)
+        return logits, attention, told[:, :0] if self.project is None else self.project(told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,14 @@ class Loop:
         self.experiment, self.contract, self.ready, self.fit = experiment, contract, ready, experiment.fit
         self.processes, self.options, self.out = processes, options, options.out
         self.device, self.network = processes.device, network
-        clips = ClipReader(ready.recordings, experiment.signal, experiment.data, options.cache_gb, ready.marks)
+        clips = ClipReader(ready.recordings, experiment.frontend, experiment.data, options.cache_gb, ready.marks)
         self.feed = BatchInputs(
             clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher
         )
-        in_situ = experiment.data.pseudo_source == "in_situ"
-        self.injectors = [Injector(inject, union=in_situ and source.pseudo) for source, inject in ready.injectors]
-        self.labels_itself = [in_situ and source.pseudo for source, _ in ready.injectors]
-        self.mel = LogMel(experiment.signal).to(self.device)
+        online = experiment.data.pseudo_source == "online"
+        self.injectors = [Injector(inject, union=online and source.pseudo) for source, inject in ready.injectors]
+        self.labels_itself = [online and source.pseudo for source, _ in ready.injectors]
+        self.mel = LogMel(experiment.frontend).to(self.device)
         self.student = Student(network, ready.teacher.size if ready.teacher else 0).to(self.device)
         self.trained: torch.nn.Module = self.student
         if processes.size > 1:
@@ -137,7 +137,7 @@ class Loop:
         saved = time.monotonic()
         while self.epoch < self.fit.epochs and not self._out_of_time():
             began = time.monotonic()
-            mix = from_config(self.experiment.augment, self.experiment.signal.top_db, self.epoch)
+            mix = from_config(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             feed = batches(
                 self.feed,
                 self._order(self.epoch),
@@ -194,8 +194,8 @@ class Loop:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
-            what, when, embedding = self.trained(db)
-        loss = criterion(what, when, heard.targets, heard.weights, fit=self.fit, kind=self.contract.net.pool)
+            logits, attention, embedding = self.trained(db)
+        loss = criterion(logits, attention, heard.targets, heard.weights, fit=self.fit, kind=self.contract.net.pool)
         if self.fit.distil_weight:
             loss = loss + self.fit.distil_weight * cosine_distance(embedding, heard.vectors)
         value = self.processes.mean(loss)
@@ -239,9 +239,9 @@ class Loop:
         was_training = network.training
         network.eval()
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
-            what, when = network(self.mel(excerpts.waves))
+            logits, attention = network(self.mel(excerpts.waves))
         network.train(was_training)
-        p = pool(what.float(), when.float(), self.contract.net.pool)
+        p = pool(logits.float(), attention.float(), self.contract.net.pool)
         targets = torch.where(p < settings.in_situ_floor, torch.zeros_like(p), weight * p)
         weights = torch.where(targets > 0, settings.pseudo_loss_weight, 1.0)
         return excerpts._replace(targets=targets, weights=weights)

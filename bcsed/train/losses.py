@@ -77,8 +77,8 @@ def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tor
 
 
 def criterion(
-    what: torch.Tensor,
-    when: torch.Tensor,
+    logits: torch.Tensor,
+    attention: torch.Tensor,
     target: torch.Tensor,
     weight: torch.Tensor,
     *,
@@ -103,10 +103,10 @@ def criterion(
     Tensor, shape ()
         The loss of the clip answer, plus that of the time-mean of the frame logits if `two_way`.
     """
-    what, when = what.float(), when.float()
-    answers = [pool(what, when, kind)]
+    logits, attention = logits.float(), attention.float()
+    answers = [pool(logits, attention, kind)]
     if fit.two_way:
-        answers.append(what.mean(1).sigmoid())
+        answers.append(logits.mean(1).sigmoid())
     return torch.stack([_loss(p, target, weight, fit) for p in answers]).sum()
 
 

@@ -35,7 +35,7 @@ class SoundscapeSplit:
 
     Parameters
     ----------
-    valid : list of audio.Info
+    valid : list of audio.AudioInfo
         Labelled recordings that are held out.
     truth : DataFrame
         Their labels, by row id.
@@ -137,7 +137,7 @@ def labelled_source(
         land.train["start_s"].to_numpy(np.int64),
         land.train["end_s"].to_numpy(np.int64),
         values,
-        signal=experiment.signal,
+        frontend=experiment.frontend,
         data=experiment.data,
         pseudo=False,
         cache_gb=cache_gb,
@@ -163,7 +163,7 @@ def injectors(
         if pseudolabels is not None:
             source, told["pseudolabels"] = _table(land, data, year, classes, experiment, pseudolabels, cache_gb)
         else:
-            source, told["in_situ"] = _unlabelled(land, data, year, classes, experiment, cache_gb)
+            source, told["online"] = _unlabelled(land, data, year, classes, experiment, cache_gb)
         found.append((source, experiment.pseudo))
     return tuple(found), told
 
@@ -205,7 +205,7 @@ def _table(
         table.start_s[kept],
         table.end_s[kept],
         values[kept],
-        signal=experiment.signal,
+        frontend=experiment.frontend,
         data=experiment.data,
         pseudo=True,
         cache_gb=cache_gb,
@@ -234,7 +234,7 @@ def _unlabelled(
         _log.warning("%d of %d soundscapes in %s cannot be read and are left out", len(failures), len(infos), folder)
     if not heard:
         raise DataError(f"{folder} holds no recording that may be learned from.")
-    source = online_labels(heard, len(classes), signal=experiment.signal, data=experiment.data, cache_gb=cache_gb)
+    source = online_labels(heard, len(classes), frontend=experiment.frontend, data=experiment.data, cache_gb=cache_gb)
     return source, {"recordings": len(heard)}
 
 

@@ -55,7 +55,7 @@ def validate_clips(
     jobs: int,
 ) -> Evaluation:
     """Answer the first window of each held-out clip; `ids` and `files` name all N clips."""
-    mel = LogMel(contract.signal).to(device)
+    mel = LogMel(contract.frontend).to(device)
     scores = []
     feed = batches(
         BatchInputs(clips, truth, truth),
@@ -69,8 +69,8 @@ def validate_clips(
     )
     with torch.inference_mode():
         for batch in feed:
-            what, when = network(mel(batch.waves.to(device)))
-            scores.append(pool(what, when, contract.net.pool).cpu().numpy())
+            logits, attention = network(mel(batch.waves.to(device)))
+            scores.append(pool(logits, attention, contract.net.pool).cpu().numpy())
     return Evaluation(
         kind="clips",
         ids=tuple(ids[row] for row in chosen),

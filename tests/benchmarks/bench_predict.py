@@ -77,7 +77,7 @@ def prepare(folder: Path, n: int) -> None:
     for place in range(n):
         (folder / "recordings" / f"r{place:04}.ogg").symlink_to(folder / f"minute{place % 4}.ogg")
     net = Net()
-    contract = Contract(signal=WIDE_384, net=net, classes=tuple(f"class{k:03}" for k in range(206)))
+    contract = Contract(frontend=WIDE_384, net=net, classes=tuple(f"class{k:03}" for k in range(206)))
     for seed in range(3):
         torch.manual_seed(seed)
         network = SedNet(WIDE_384, net, 206)
@@ -98,7 +98,7 @@ def bare(bundles: list, windows: np.ndarray, n: int) -> np.ndarray:
 
     queues = []
     for one in bundles:
-        queues.append(openvino.AsyncInferQueue(compile_graph(read_graph(one), one.contract.signal), 4))
+        queues.append(openvino.AsyncInferQueue(compile_graph(read_graph(one), one.contract.frontend), 4))
         queues[-1].start_async([windows[0][None]])
         queues[-1].wait_all()
     began = clock()
@@ -148,7 +148,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
             if len(members) == 1:
                 network_s.append(network[0] / len(chosen))
                 began = clock()
-                predict.predict(members, chosen, jobs=options.jobs, cut=sliding)
+                predict.predict(members, chosen, jobs=options.jobs, windowing=sliding)
                 faster.append(took / (clock() - began - compiled))
             print(
                 f"{len(members)} members, run {repeat + 1}: bare {network[0]:.2f} s ({network[1]:.2f} s of processor), "

@@ -48,7 +48,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as name:
         loop = prepare(Path(name), experiment, options, device)
-        mix = from_config(experiment.augment, experiment.signal.top_db, 0)
+        mix = from_config(experiment.augment, experiment.frontend.top_db, 0)
         first = next(feed_of(loop, options, 0))
         with torch.no_grad():
             ready = loop.mel(first.waves.to(device))
@@ -107,8 +107,8 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         skipped={},
         year=BIRDCLEF_2025,
     )
-    contract = Contract(signal=experiment.signal, net=experiment.net, classes=ready.classes)
-    network = SedNet(experiment.signal, experiment.net, K, dropout=experiment.fit.dropout)
+    contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
+    network = SedNet(experiment.frontend, experiment.net, K, dropout=experiment.fit.dropout)
     network = network.to(device, memory_format=torch.channels_last)
     how = Options(out=folder, jobs=options.jobs, cache_gb=options.cache_gb)
     return Loop(experiment, contract, ready, network, Distributed(0, 1, device), how)
@@ -126,7 +126,7 @@ def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: n
         start,
         start + 5,
         values,
-        signal=experiment.signal,
+        frontend=experiment.frontend,
         data=experiment.data,
         pseudo=True,
         cache_gb=options.cache_gb,

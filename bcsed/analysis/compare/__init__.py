@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-Whatever is compared is a `Compared`: a run's folder or a bundle, and its *answers*, what it gave on labelled
+Whatever is compared is a `ComparedRun`: a run's folder or a bundle, and its *answers*, what it gave on labelled
 data that it did not learn from. Runs that differ only in their seed and in their fold are one *variant*, and
 one line of the `table`.
 

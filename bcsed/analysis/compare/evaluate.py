@@ -31,7 +31,7 @@ def evaluate_on_soundscapes(
     truth_csv: str | Path,
     *,
     keep: str | Path | None = None,
-    cut: predict.Windowing | None = None,
+    windowing: predict.Windowing | None = None,
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -39,7 +39,7 @@ def evaluate_on_soundscapes(
 
     Parameters
     ----------
-    compared : Compared
+    compared : ComparedRun
         Its checkpoint is exported into ``compare-bundle``, once; a bundle is used as it is.
     recordings : sequence of str or Path
         Files and folders; only recordings that the truth names are heard. That no training saw them, not
@@ -49,7 +49,7 @@ def evaluate_on_soundscapes(
     keep : str or Path, optional
         Where the bundle and the answers are kept, so that repeating costs nothing: the run's folder by
         default. A bundle is sealed, so without this nothing is kept of it.
-    cut : Rows, optional
+    cut : Windowing, optional
         Rows of 5 s from centred windows by default.
     jobs : int
         Threads that decode.
@@ -67,7 +67,7 @@ def evaluate_on_soundscapes(
     ConfigError, BundleError, DataError
         If the truth is none or of other classes, a row of it cannot be scored, or a file cannot be written.
     """
-    cut = cut or predict.Windowing()
+    windowing = windowing or predict.Windowing()
     truth_csv = Path(truth_csv)
     truth = read_truth(truth_csv, compared.classes)
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
@@ -78,12 +78,12 @@ def evaluate_on_soundscapes(
     folder = Path(keep) if keep is not None else compared.path if is_run else None
     file = None
     if folder is not None:
-        digits = _digits(compared, paths, truth_csv, cut)
+        digits = _digits(compared, paths, truth_csv, windowing)
         file = folder / ANSWERS.format(f"{truth_csv.stem}-{digits}")
         if file.is_file():
             return read_evaluation(file)
     sealed = _sealed(compared, folder / SEALED) if is_run and folder is not None else bundle.load(compared.path)
-    result = predict.predict([sealed], paths, cut=cut, jobs=jobs, progress=progress)
+    result = predict.predict([sealed], paths, windowing=windowing, jobs=jobs, progress=progress)
     answers = _paired(truth, result, truth_csv)
     if file is not None:
         write_evaluation(file, answers)
@@ -108,12 +108,12 @@ def _stems(row_ids: Iterable[object]) -> list[str]:
     return [str(name).rsplit("_", 1)[0] for name in row_ids]
 
 
-def _digits(compared: ComparedRun, paths: Sequence[Path], truth_csv: Path, cut: predict.Windowing) -> str:
+def _digits(compared: ComparedRun, paths: Sequence[Path], truth_csv: Path, windowing: predict.Windowing) -> str:
     """Return 12 hexadecimal digits of all that the answers depend on."""
     checkpoint = _checkpoint(compared)
     weights = sha256(checkpoint) if checkpoint else str(read_manifest(compared.path)["files"].get(GRAPH_WEIGHTS))
     heard = [f"{path.name} {path.stat().st_size}" for path in sorted(paths)]
-    parts = [__version__, sha256(truth_csv), weights, json.dumps(compared.contract), repr(cut), *heard]
+    parts = [__version__, sha256(truth_csv), weights, json.dumps(compared.contract), repr(windowing), *heard]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

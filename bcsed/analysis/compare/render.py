@@ -49,7 +49,7 @@ def write_table(
         As from `bcsed.analysis.compare.table`.
     out : str or Path
         A folder; these files in it are replaced.
-    compared : sequence of Compared, optional
+    compared : sequence of ComparedRun, optional
         What the table was made of. With it, the validation of runs over their epochs is drawn too, as
         ``curves.png``.
     by_name : bool

@@ -45,7 +45,7 @@ class ComparedRun:
     checkpoint : {'best', 'last'}
     history : DataFrame
         One line per epoch, as in ``metrics.csv``; empty for a bundle.
-    answers : Answers, optional
+    answers : Evaluation, optional
         On held-out data; None where nothing was held out, and for a bundle.
     """
 
@@ -88,7 +88,7 @@ class ComparedRun:
     def settings(self) -> dict[str, Any]:
         """All that makes this training another than its neighbour, but for seed and fold: ``group.field``."""
         # The groups of the heads follow from net.heads and the classes, and counts from the sources and the fold.
-        rest = {key: value for key, value in self.contract.items() if key not in ("signal", "net", "groups")}
+        rest = {key: value for key, value in self.contract.items() if key not in ("frontend", "net", "groups")}
         origin = {key: value for key, value in _flatten(self.origin).items() if not isinstance(value, int)}
         flat = _flatten({**self.recipe, **rest, **origin})
         return {key: value for key, value in flat.items() if key != _SEED}

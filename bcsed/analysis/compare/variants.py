@@ -31,7 +31,7 @@ def compare_variants(
 
     Parameters
     ----------
-    compared : sequence of Compared
+    compared : sequence of ComparedRun
         The variant of the first is what the others are compared with.
     n_draws : int
         Draws of the bootstrap.

@@ -38,7 +38,7 @@ class AlignedTables:
     ----------
     first, second : ndarray of float64, shape (R, K)
         Finite throughout; no rows where there is none in which both hold numbers.
-    where : Places
+    where : RowIds
         Of the rows, in time order within each recording.
     number : ndarray of int64, shape (R,)
         The row's place in its recording, from 0.

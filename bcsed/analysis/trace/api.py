@@ -29,7 +29,7 @@ def trace(
     bundle: Bundle,
     recording: str | Path,
     *,
-    cut: Windowing | None = None,
+    windowing: Windowing | None = None,
     first_row: int = 0,
     n_rows: int = N_ROWS,
 ) -> Trace:
@@ -39,7 +39,7 @@ def trace(
     ----------
     bundle : Bundle
     recording : str or Path
-    cut : Rows, optional
+    cut : Windowing, optional
         As in `bcsed.predict.predict`.
     first_row, n_rows : int
         The rows to trace; at most so many, as the recording has.
@@ -51,28 +51,28 @@ def trace(
     DataError
         If it cannot be read.
     """
-    found, cut, signal = read_info(recording), cut or Windowing(), bundle.contract.signal
-    rate = signal.sample_rate
+    found, windowing, frontend = read_info(recording), windowing or Windowing(), bundle.contract.frontend
+    rate = frontend.sample_rate
     n_samples = found.length(rate)
-    total = count_rows(n_samples, rate, cut.row_s)
+    total = count_rows(n_samples, rate, windowing.row_s)
     if not 0 <= first_row < total or n_rows < 1:
         raise ConfigError(
             f"{found.path.name} has the rows 0 to {total - 1}; {n_rows} from {first_row} are none of them."
         )
     block = (first_row, min(first_row + n_rows, total))
-    ensemble, mel = from_bundles([bundle]), LogMel(signal)
-    looks = make_views(ensemble, cut)
-    pictures = compute_spectrograms(found, ensemble, looks, block, {signal: mel})
-    first, db = pictures.views[signal]
+    ensemble, mel = from_bundles([bundle]), LogMel(frontend)
+    views = make_views(ensemble, windowing)
+    pictures = compute_spectrograms(found, ensemble, views, block, {frontend: mel})
+    first, db = pictures.by_frontend[frontend]
     begin, end = mel.reach(first, first + db.shape[1])
     samples, _ = read_audio(found, rate, max(0, begin), end)
-    collector = submit_block(pictures, ensemble, looks)
+    collector = submit_block(pictures, ensemble, views)
     ensemble.members[0].finish()
     starts = pictures.plans[0].starts
-    windows = np.stack([db[:, start : start + signal.n_frames] for start in starts - first])
+    windows = np.stack([db[:, start : start + frontend.n_frames] for start in starts - first])
     with torch.inference_mode():
-        picture = ToImage(signal)(torch.from_numpy(windows)).numpy()
-    what, when = collector.answers[0]
+        picture = ToImage(frontend)(torch.from_numpy(windows)).numpy()
+    logits, attention = collector.answers[0]
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",
         "recording": found.path.name,
@@ -80,10 +80,10 @@ def trace(
         "fingerprint": bundle.contract.fingerprint,
         "sha256": bundle.sha256,
         "classes": list(bundle.contract.classes),
-        "signal": to_dict(signal),
+        "frontend": to_dict(frontend),
         "pool": bundle.contract.net.pool,
-        "rows": to_dict(cut),
-        "ids": row_ids(found.path.stem, pictures.n_rows, cut.row_s, first_row=block[0]),
+        "rows": to_dict(windowing),
+        "ids": row_ids(found.path.stem, pictures.n_rows, windowing.row_s, first_row=block[0]),
         "steps": bundle.steps,
         "n_samples": n_samples,
         "block": list(block),
@@ -97,8 +97,8 @@ def trace(
         "db": db,
         "windows": windows,
         "picture": picture,
-        "what": what,
-        "when": when,
-        "rows": pool_block(collector, pictures, ensemble, looks)[0][: pictures.n_rows],
+        "logits": logits,
+        "attention": attention,
+        "rows": pool_block(collector, pictures, ensemble, views)[0][: pictures.n_rows],
     }
     return Trace(arrays=arrays, facts=facts)

@@ -18,7 +18,7 @@ from .stages import STAGES, Array, Trace
 # What decoders, processors and libraries may differ by in float32, with room: samples; dB; share of the picture's
 # range; logits; attention; probability.
 TOLERANCES: Mapping[str, float] = types.MappingProxyType(
-    {"samples": 1e-4, "db": 0.05, "windows": 0.05, "picture": 1e-3, "what": 1e-2, "when": 1e-2, "rows": 1e-3}
+    {"samples": 1e-4, "db": 0.05, "windows": 0.05, "picture": 1e-3, "logits": 1e-2, "attention": 1e-2, "rows": 1e-3}
 )
 _CAUSES: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.MappingProxyType(
     {
@@ -26,8 +26,8 @@ _CAUSES: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.Mappi
         "db": heard.decibels,
         "windows": heard.decibels,
         "picture": seen.picture,
-        "what": answered.answers,
-        "when": answered.answers,
+        "logits": answered.answers,
+        "attention": answered.answers,
         "rows": answered.rows,
     }
 )

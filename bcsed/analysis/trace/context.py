@@ -34,22 +34,22 @@ class StageContext:
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of where things lie, from whichever side knows it."""
-        return {**self.theirs.facts, **self.ours.facts} if "signal" in self.ours.facts else {**self.theirs.facts}
+        return {**self.theirs.facts, **self.ours.facts} if "frontend" in self.ours.facts else {**self.theirs.facts}
 
     @cached_property
-    def signal(self) -> Frontend | None:
+    def frontend(self) -> Frontend | None:
         """How audio becomes a picture, where a side says so."""
-        return Frontend(**self.facts["signal"]) if "signal" in self.facts else None
+        return Frontend(**self.facts["frontend"]) if "frontend" in self.facts else None
 
     @cached_property
     def band_hz(self) -> npt.NDArray[np.float64]:
         """The middle of each mel band in Hz; empty where the signal is not known."""
-        if self.signal is None:
+        if self.frontend is None:
             return np.empty(0)
         import librosa
 
-        signal = self.signal
-        edges = librosa.mel_frequencies(signal.n_mels + 2, fmin=signal.fmin_hz, fmax=signal.fmax_hz, htk=False)
+        frontend = self.frontend
+        edges = librosa.mel_frequencies(frontend.n_mels + 2, fmin=frontend.fmin_hz, fmax=frontend.fmax_hz, htk=False)
         return np.asarray(edges[1:-1], np.float64)
 
     def band(self, band: int) -> str:
@@ -58,9 +58,9 @@ class StageContext:
 
     def second(self, frame: float) -> str:
         """Say when a frame of the recording is."""
-        if self.signal is None:
+        if self.frontend is None:
             return f"frame {frame:g}"
-        return f"{frame * self.signal.hop_length / self.signal.sample_rate:.2f} s"
+        return f"{frame * self.frontend.hop_length / self.frontend.sample_rate:.2f} s"
 
     def window(self, window: int) -> str:
         """Say which window that is."""
@@ -78,24 +78,24 @@ class StageContext:
         at = [int(value) for value in index]
         starts = self.facts.get("starts", ())
         begin = starts[at[0]] if len(at) > 1 and at[0] < len(starts) else 0
-        signal = self.signal
+        frontend = self.frontend
         if self.stage == "samples":
-            if signal is None:
+            if frontend is None:
                 return f"sample {at[0]}"
-            return f"{(self.facts.get('first_sample', 0) + at[0]) / signal.sample_rate:.3f} s"
+            return f"{(self.facts.get('first_sample', 0) + at[0]) / frontend.sample_rate:.3f} s"
         if self.stage == "db":
             return f"{self.second(self.facts.get('first_frame', 0) + at[1])}, {self.band(at[0])}"
         if self.stage == "windows":
             return f"{self.second(begin + at[2])}, {self.band(at[1])} ({self.window(at[0])})"
         if self.stage == "picture":
-            if signal is None:
+            if frontend is None:
                 return f"window {at[0] + 1}, channel {at[1]}, row {at[2]}, column {at[3]}"
-            frame = begin + at[2] // signal.n_mels * (signal.n_frames // signal.folds) + at[3]
-            return f"{self.second(frame)}, {self.band(at[2] % signal.n_mels)}, channel {at[1]} ({self.window(at[0])})"
+            frame = begin + at[2] // frontend.n_mels * (frontend.n_frames // frontend.time_folds) + at[3]
+            return f"{self.second(frame)}, {self.band(at[2] % frontend.n_mels)}, channel {at[1]} ({self.window(at[0])})"
         if self.stage == "rows":
             ids = self.facts.get("ids", ())
             return f"row {ids[at[0]]!r}, {self.name(at[1])}" if at[0] < len(ids) else f"row {at[0]}, {self.name(at[1])}"
-        if signal is None or "steps" not in self.facts:
+        if frontend is None or "steps" not in self.facts:
             return f"window {at[0] + 1}, step {at[1]}, {self.name(at[2])}"
-        frame = begin + at[1] * signal.n_frames // self.facts["steps"]
+        frame = begin + at[1] * frontend.n_frames // self.facts["steps"]
         return f"{self.second(frame)}, {self.name(at[2])} ({self.window(at[0])})"

@@ -39,8 +39,8 @@ def samples(sides: StageContext, x: Array, y: Array) -> str:
         return told
     n = min(len(x), len(y))
     ratio = len(y) / len(x)
-    if sides.signal is not None and n and abs(ratio - 1) > 0.02:
-        rate = sides.signal.sample_rate * ratio
+    if sides.frontend is not None and n and abs(ratio - 1) > 0.02:
+        rate = sides.frontend.sample_rate * ratio
         return f"{len(y)} samples where {len(x)} belong: a sample rate of about {rate:,.0f} Hz, or another excerpt"
     x, y = x[:n].astype(np.float64), y[:n].astype(np.float64)
     return _gain(x, y) or _delay(x, y, sides) or _padding(x, y, sides) or _band_limit(x, y, sides)
@@ -73,7 +73,7 @@ def _delay(x: Floats, y: Floats, sides: StageContext) -> str:
     ours, theirs = (x[:-lag], y[lag:]) if lag > 0 else (x[-lag:], y[:lag])
     if _left(ours, theirs) > _LEFT:
         return ""
-    seconds = f" ({abs(lag) / sides.signal.sample_rate:.4f} s)" if sides.signal is not None else ""
+    seconds = f" ({abs(lag) / sides.frontend.sample_rate:.4f} s)" if sides.frontend is not None else ""
     return f"the wave comes {abs(lag)} samples{seconds} {'later' if lag > 0 else 'earlier'}"
 
 
@@ -81,7 +81,7 @@ def _padding(x: Floats, y: Floats, sides: StageContext) -> str:
     silent = (y == 0) & (x != 0)
     if silent.mean() < 0.01 or _left(x[~silent], y[~silent]) > _LEFT:
         return ""
-    rate = sides.signal.sample_rate if sides.signal is not None else 1
+    rate = sides.frontend.sample_rate if sides.frontend is not None else 1
     first = int(np.argmax(silent)) / rate
     return f"{silent.mean():.0%} of it is digital silence where the other hears sound, from {first:.2f} s on: padded"
 
@@ -96,9 +96,9 @@ def _band_limit(x: Floats, y: Floats, sides: StageContext) -> str:
     first = bands - int(np.argmax(~lost[::-1])) if not lost.all() else 0
     if not lost[-1] or first == 0 or _left(x, y) < 1e-6:
         return ""
-    nyquist = sides.signal.sample_rate / 2 if sides.signal is not None else 0.5
+    nyquist = sides.frontend.sample_rate / 2 if sides.frontend is not None else 0.5
     limit = first * nyquist / bands
-    if sides.signal is None:
+    if sides.frontend is None:
         return f"nothing is left above {limit:.2f} of the sample rate: resampled twice, or filtered"
     # The resampler's filter ends somewhat below half of the rate.
     rate = next((rate for rate in _RATES if 0.88 * rate <= 2 * limit <= 1.01 * rate), None)
@@ -131,9 +131,9 @@ def _shapes(sides: StageContext, x: Array, y: Array) -> str:
         told.append(f"{y.shape[-2]} mel bands instead of {x.shape[-2]}")
     if x.shape[-1] != y.shape[-1]:
         hop = ""
-        if sides.signal is not None and x.ndim == 2:
-            hop = f": a hop of about {sides.signal.hop_length * x.shape[-1] / y.shape[-1]:,.0f} samples instead of "
-            hop += f"{sides.signal.hop_length}"
+        if sides.frontend is not None and x.ndim == 2:
+            hop = f": a hop of about {sides.frontend.hop_length * x.shape[-1] / y.shape[-1]:,.0f} samples instead of "
+            hop += f"{sides.frontend.hop_length}"
         told.append(f"{y.shape[-1]} frames instead of {x.shape[-1]}{hop}")
     if x.ndim == 3 and x.shape[0] != y.shape[0]:
         told.append(f"{y.shape[0]} windows instead of {x.shape[0]}")
@@ -204,7 +204,7 @@ def _moved(sides: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
             continue
         ours, theirs = (x[..., :-shift], y[..., shift:]) if shift > 0 else (x[..., -shift:], y[..., :shift])
         if (np.abs(ours - theirs)[..., ::7] > 5 * tolerance).mean() < 0.02:
-            seconds = f" ({sides.second(abs(shift))})" if sides.signal is not None else ""
+            seconds = f" ({sides.second(abs(shift))})" if sides.frontend is not None else ""
             return f"the sound comes {abs(shift)} frames{seconds} {'later' if shift > 0 else 'earlier'}"
     return ""
 

@@ -27,7 +27,7 @@ def answers(sides: StageContext, x: Array, y: Array) -> str:
     if len(y) > 1 and (y == y[0]).all() and not (x == x[0]).all():
         return "all windows have the first one's answer"
     with np.errstate(over="ignore"):
-        if sides.stage == "what" and np.abs(1 / (1 + np.exp(-x)) - y).max() <= 1e-3:
+        if sides.stage == "logits" and np.abs(1 / (1 + np.exp(-x)) - y).max() <= 1e-3:
             return "these are probabilities where logits belong"
     return _order(sides, x, y) or _weights(sides, x, y)
 
@@ -68,25 +68,25 @@ def rows(sides: StageContext, x: Array, y: Array) -> str:
 
 def _pooled(sides: StageContext, y: Array) -> str:
     """Pool the same answers in other ways."""
-    what, when, facts = sides.ours.arrays.get("what"), sides.ours.arrays.get("when"), sides.ours.facts
-    if what is None or when is None or "n_samples" not in facts:
+    logits, attention, facts = sides.ours.arrays.get("logits"), sides.ours.arrays.get("attention"), sides.ours.facts
+    if logits is None or attention is None or "n_samples" not in facts:
         return ""
-    signal, kind = Frontend(**facts["signal"]), facts["pool"]
+    frontend, kind = Frontend(**facts["frontend"]), facts["pool"]
     other = "logit" if kind == "prob" else "prob"
-    chosen = Windowing(**facts["rows"]).plan(facts["n_samples"], signal, facts["steps"], tuple(facts["block"]))
-    flat = np.zeros_like(when)
+    chosen = Windowing(**facts["rows"]).plan(facts["n_samples"], frontend, facts["steps"], tuple(facts["block"]))
+    flat = np.zeros_like(attention)
     ways: list[tuple[str, Callable[[], Array]]] = [
-        (f"pooled as {other} instead of {kind}", lambda: pool_rows(what, when, chosen, other)),
-        ("the mean of the row's steps, without the attention", lambda: pool_rows(what, flat, chosen, kind)),
-        ("the mean of the row's logits, without the attention", lambda: pool_rows(what, flat, chosen, "logit")),
+        (f"pooled as {other} instead of {kind}", lambda: pool_rows(logits, attention, chosen, other)),
+        ("the mean of the row's steps, without the attention", lambda: pool_rows(logits, flat, chosen, kind)),
+        ("the mean of the row's logits, without the attention", lambda: pool_rows(logits, flat, chosen, "logit")),
     ]
-    if len(what) == len(y):
-        sigmoid = 1 / (1 + np.exp(-what.astype(np.float64)))
-        whole = _whole(len(what), what.shape[1])
+    if len(logits) == len(y):
+        sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        whole = _whole(len(logits), logits.shape[1])
         clip = "each row is its whole window's answer (the clip's), not its own frames'"
         ways += [
-            (clip, lambda: pool_rows(what, when, whole, kind)),
-            (clip + f", pooled as {other}", lambda: pool_rows(what, when, whole, other)),
+            (clip, lambda: pool_rows(logits, attention, whole, kind)),
+            (clip + f", pooled as {other}", lambda: pool_rows(logits, attention, whole, other)),
             (clip + ", the mean without the attention", lambda: sigmoid.mean(1)),
             (clip + ", its maximum", lambda: sigmoid.max(1)),
         ]

@@ -33,8 +33,8 @@ def picture(sides: StageContext, x: Array, y: Array) -> str:
 def _known(sides: StageContext, y: Array, differing: npt.NDArray[np.bool_]) -> str:
     """Try what others do with the dB windows."""
     windows = sides.ours.arrays.get("windows")
-    signal = sides.signal
-    if windows is None or signal is None or windows.shape[0] != len(y):
+    frontend = sides.frontend
+    if windows is None or frontend is None or windows.shape[0] != len(y):
         return ""
     db = torch.from_numpy(np.asarray(windows, np.float32))
     for told, made in _ways(sides, db):
@@ -49,19 +49,19 @@ def _span(y: Array) -> float:
 
 def _ways(sides: StageContext, db: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield common other ways from dB windows (W, F, T) to the picture, and what they are."""
-    signal = sides.signal
-    if signal is None:
+    frontend = sides.frontend
+    if frontend is None:
         return
     high, all_high = db.amax((1, 2), keepdim=True), db.amax()
 
     def channels(x: torch.Tensor) -> torch.Tensor:
-        if signal.channels == "mono":
-            return fold(x[:, None], signal.folds)
+        if frontend.channels == "mono":
+            return fold(x[:, None], frontend.time_folds)
         slope = delta(x)
-        stacked = (x, slope, delta(slope)) if signal.channels == "deltas" else (x, x, x)
-        return fold(torch.stack(stacked, 1), signal.folds)
+        stacked = (x, slope, delta(slope)) if frontend.channels == "deltas" else (x, x, x)
+        return fold(torch.stack(stacked, 1), frontend.time_folds)
 
-    floored, floored_all = torch.maximum(db, high - signal.top_db), torch.maximum(db, all_high - signal.top_db)
+    floored, floored_all = torch.maximum(db, high - frontend.top_db), torch.maximum(db, all_high - frontend.top_db)
 
     def scaled(x: torch.Tensor, *, whole: bool = False) -> torch.Tensor:
         low, top = (x.amin(), x.amax()) if whole else (x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True))
@@ -76,19 +76,19 @@ def _ways(sides: StageContext, db: torch.Tensor) -> Iterator[tuple[str, torch.Te
     low = floored.amin((1, 2), keepdim=True)
     for made in (floored, floored - low, floored - high, db, db - high):
         yield "normalisation was skipped: the values are still in dB", channels(made)
-    yield "normalised by 80 dB instead of the window's own range", channels((floored - high) / signal.top_db + 1)
+    yield "normalised by 80 dB instead of the window's own range", channels((floored - high) / frontend.top_db + 1)
     yield "scaled to 0 to 255 instead of 0 to 1", 255 * channels(scaled(floored))
     yield "there is no floor 80 dB below the maximum", channels(scaled(db))
     mean, deviation = floored.mean((1, 2), keepdim=True), floored.std((1, 2), keepdim=True)
     yield "scaled by mean and deviation instead of minimum and maximum", channels((floored - mean) / deviation)
-    folded = fold(scaled(floored)[:, None], signal.folds)[:, 0]
-    if signal.channels == "deltas":
+    folded = fold(scaled(floored)[:, None], frontend.time_folds)[:, 0]
+    if frontend.channels == "deltas":
         slope = delta(folded)
         late = torch.stack((folded, slope, delta(slope)), 1)
         yield "slopes were taken after the fold: there is an edge at the seam", late
         yield "three equal channels instead of slopes", torch.stack((folded, folded, folded), 1)
-    unfolded = ToImage(signal)(db)
-    yield "the halves of the fold are swapped", unfolded.roll(signal.n_mels, 2)
+    unfolded = ToImage(frontend)(db)
+    yield "the halves of the fold are swapped", unfolded.roll(frontend.n_mels, 2)
     yield "the picture stands on its head: low bands last", unfolded.flip(2)
 
 

@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 
 # In the order in which they are made, each with its number of axes.
 STAGES: Mapping[str, int] = types.MappingProxyType(
-    {"samples": 1, "db": 2, "windows": 3, "picture": 4, "what": 3, "when": 3, "rows": 2}
+    {"samples": 1, "db": 2, "windows": 3, "picture": 4, "logits": 3, "attention": 3, "rows": 2}
 )
 _FACTS = "facts"
 

@@ -201,7 +201,7 @@ def focal_clip(
 
     Parameters
     ----------
-    caller : Caller
+    caller : Species
         Whose recording it is.
     place : Place
         The noise behind it.
@@ -211,7 +211,7 @@ def focal_clip(
         Loudest frame of the song over the noise in the song's band, dB.
     rng : np.random.Generator
         The recording's own: the individual, its songs, their times.
-    others : sequence of Caller
+    others : sequence of Species
         Who else is heard, once each, up to 6 dB fainter.
 
     Returns
@@ -251,7 +251,7 @@ def soundscape(
 
     Parameters
     ----------
-    cast : sequence of Caller
+    cast : sequence of Species
         The species present; each is one individual, or sometimes two, with 2 to 4 songs in all.
     place : Place
         Its noise.

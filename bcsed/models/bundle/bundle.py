@@ -64,7 +64,7 @@ class Bundle:
         return self.path.resolve().name
 
 
-def probe_wave(signal: Frontend) -> npt.NDArray[np.float32]:
+def probe_wave(frontend: Frontend) -> npt.NDArray[np.float32]:
     """Return the closed-form sound that a bundle is checked with.
 
     A chirp through the whole band that fades over 100 dB, clicks at uneven distances, a steady tone, and
@@ -74,7 +74,7 @@ def probe_wave(signal: Frontend) -> npt.NDArray[np.float32]:
     -------
     ndarray of float32, shape (signal.clip_samples,)
     """
-    n, rate = signal.clip_samples, signal.sample_rate
+    n, rate = frontend.clip_samples, frontend.sample_rate
     time = np.arange(n) / rate
     length = n / rate
     sweep = np.sin(np.pi * (0.48 * rate) * time**2 / length)
@@ -84,7 +84,7 @@ def probe_wave(signal: Frontend) -> npt.NDArray[np.float32]:
     return wave.astype(np.float32)
 
 
-def probe_picture(signal: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def probe_picture(frontend: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the probe as today's code hears it: the dB window (F, T) and the picture (C, H, W)."""
     import torch
 
@@ -92,8 +92,8 @@ def probe_picture(signal: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArra
     from ..network import ToImage
 
     with torch.no_grad():
-        db = LogMel(signal)(torch.from_numpy(probe_wave(signal))[None])
-        return db[0].numpy(), ToImage(signal)(db)[0].numpy()
+        db = LogMel(frontend)(torch.from_numpy(probe_wave(frontend))[None])
+        return db[0].numpy(), ToImage(frontend)(db)[0].numpy()
 
 
 def require_new_folder(out: str | Path) -> Path:
@@ -122,7 +122,7 @@ def seal(
     out : str or Path
         A folder that does not exist yet, or is empty.
     graph : openvino.Model
-        Input (B, F, T) in dB; outputs `what` and `when`, (B, t, K) each.
+        Input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each.
     weights : mapping of str to Tensor, optional
         The network's state.
     contract, steps, priors, recipe, provenance
@@ -144,9 +144,9 @@ def seal(
     try:
         graph.set_rt_info(contract.fingerprint, ["bcsed", "fingerprint"])
         openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-        _, picture = probe_picture(contract.signal)
-        what, when = _answer(compile_graph(graph, contract.signal), contract.signal)
-        np.savez_compressed(folder / PROBE, picture=picture, what=what, when=when)
+        _, picture = probe_picture(contract.frontend)
+        logits, attention = _answer(compile_graph(graph, contract.frontend), contract.frontend)
+        np.savez_compressed(folder / PROBE, picture=picture, logits=logits, attention=attention)
         if weights is not None:
             from safetensors.torch import save_file
 
@@ -190,8 +190,8 @@ def load(path: str | Path) -> Bundle:
     contract = read_contract(path, manifest)
     check_files(path, manifest["files"])
     steps = manifest["steps"]
-    if not isinstance(steps, int) or steps < 1 or contract.signal.n_frames % steps:
-        raise BundleError(f"{path}: steps is {steps!r}, which does not divide {contract.signal.n_frames} frames.")
+    if not isinstance(steps, int) or steps < 1 or contract.frontend.n_frames % steps:
+        raise BundleError(f"{path}: steps is {steps!r}, which does not divide {contract.frontend.n_frames} frames.")
     priors = manifest["priors"]
     if (
         not isinstance(priors, list)
@@ -227,11 +227,11 @@ def check(bundle: Bundle) -> dict[str, float]:
     """
     probe = bundle.path / PROBE
     with read_errors(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
-        then = {name: stored[name] for name in ("picture", "what", "when")}
-    _, picture = probe_picture(bundle.contract.signal)
+        then = {name: stored[name] for name in ("picture", "logits", "attention")}
+    _, picture = probe_picture(bundle.contract.frontend)
     found = {"picture": _compare(bundle, "picture", then["picture"], picture, PICTURE_TOLERANCE)}
-    what, when = _answer(compile_graph(read_graph(bundle), bundle.contract.signal), bundle.contract.signal)
-    for name, now in (("what", what), ("when", when)):
+    logits, attention = _answer(compile_graph(read_graph(bundle), bundle.contract.frontend), bundle.contract.frontend)
+    for name, now in (("logits", logits), ("attention", attention)):
         found[name] = _compare(bundle, name, then[name], now, ANSWER_TOLERANCE)
     return found
 
@@ -244,8 +244,10 @@ def probe_difference(bundle: Bundle, precision: str) -> float:
     ConfigError
         If this CPU does not compute in it.
     """
-    signal, graph = bundle.contract.signal, read_graph(bundle)
-    (first, _), (second, _) = (_answer(compile_graph(graph, signal, precision=p), signal) for p in ("f32", precision))
+    frontend, graph = bundle.contract.frontend, read_graph(bundle)
+    (first, _), (second, _) = (
+        _answer(compile_graph(graph, frontend, precision=p), frontend) for p in ("f32", precision)
+    )
     return float(np.abs(first - second).max())
 
 
@@ -286,14 +288,14 @@ def _check_graph(bundle: Bundle) -> None:
         )
 
 
-def _answer(compiled: Any, signal: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    db, _ = probe_picture(signal)
+def _answer(compiled: Any, frontend: Frontend) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    db, _ = probe_picture(frontend)
     answer = compiled(db[None])
     return np.array(answer[0][0]), np.array(answer[1][0])
 
 
 def _compare(bundle: Bundle, stage: str, then: npt.NDArray[Any], now: npt.NDArray[Any], tolerance: float) -> float:
-    told = {"picture": "what the network sees", "what": "what the network answers", "when": "its attention"}
+    told = {"picture": "what the network sees", "logits": "what the network answers", "attention": "its attention"}
     if then.shape != now.shape:
         raise BundleError(
             f"{bundle.path}: {told[stage]} differs from the day of sealing: the probe's {stage} has shape "

@@ -28,7 +28,7 @@ def read_graph(bundle: Bundle) -> Any:
 
 def compile_graph(
     graph: Any,
-    signal: Frontend,
+    frontend: Frontend,
     *,
     threads: int | None = None,
     precision: str = "f32",
@@ -43,7 +43,7 @@ def compile_graph(
     Parameters
     ----------
     graph : openvino.Model
-    signal : Signal
+    signal : Frontend
     threads : int, optional
         Processor cores to use; all of them by default.
     precision : {'f32', 'bf16'}
@@ -65,7 +65,7 @@ def compile_graph(
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ConfigError("this CPU does not compute in bfloat16; use the precision f32.")
     graph = graph.clone()
-    graph.reshape({0: [batch, signal.n_mels, signal.n_frames]})
+    graph.reshape({0: [batch, frontend.n_mels, frontend.n_frames]})
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": precision,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
-from ...config.contract import Contract, with_later
+from ...config.contract import Contract
 from ...config.strict import from_dict
+from ...config.versions import upgrade
 from ...errors import BundleError, ConfigError
 
-# 1: one head answers all classes, and the contract does not speak of heads. 2: it does.
-SCHEMA = 2
-_READ = (1, 2)
+# 1: one head serves all classes. 2: the contract names the heads. 3: frontend, time_folds, logits, attention.
+SCHEMA = 3
+_READ = (1, 2, 3)
 GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE = "model.xml", "model.bin", "weights.safetensors", "probe.npz"
 MANIFEST = "bundle.json"
 _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
@@ -42,13 +43,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
     if unknown or missing:
-        what = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
-        raise BundleError(f"{file} {what}.")
+        logits = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
+        raise BundleError(f"{file} {logits}.")
     for key in ("recipe", "provenance", "files"):
         if not isinstance(manifest[key], dict):
             raise BundleError(f"{file}: {key} must be an object with named fields.")
     if manifest["schema"] < SCHEMA and isinstance(manifest["contract"], dict):
-        manifest["contract"] = with_later(manifest["contract"])
+        manifest["contract"] = upgrade(manifest["contract"])
     return manifest
 
 

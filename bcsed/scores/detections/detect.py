@@ -122,7 +122,7 @@ def detect(
         lines as all at once.
     recordings : iterable of Recording
         Those that the table has rows of; others have no detections.
-    detection : Detection, optional
+    detection : DetectionSettings, optional
         A score of at least .5, and neighbouring rows merged, by default.
     row_s : int
         Seconds of a row.

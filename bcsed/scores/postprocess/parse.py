@@ -21,7 +21,7 @@ def apply(table: pd.DataFrame, steps: Iterable[Stage], taxa: Mapping[str, str] |
     ----------
     table : DataFrame
         A score table, with all rows of each recording that it has.
-    steps : iterable of Step
+    steps : iterable of Stage
         Each kind at most once.
     taxa : mapping of str to str, optional
         The taxonomic class of each class; '' or absent where it is not known.

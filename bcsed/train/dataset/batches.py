@@ -28,14 +28,14 @@ class BatchInputs:
 
     Parameters
     ----------
-    clips : Clips
+    clips : ClipReader
         N recordings.
     targets, weights : ndarray of float32, shape (N, K)
     own : ndarray of int64, shape (N,), optional
         The class of each clip, for substitutes of the same class; -1 for none.
     labelled : Source, optional
         Labelled soundscapes: row ``N + j`` of an epoch is a window around its row j.
-    injectors : tuple of (Source, Inject)
+    injectors : tuple of (Source, Injection)
         Where excerpts come from, and how they enter.
     teacher : Embeddings, optional
         A teacher's embeddings of the clips.
@@ -58,7 +58,7 @@ class Batch:
     ----------
     step : int
         Its place in the epoch.
-    waves : Tensor of float32, shape (B, signal.clip_samples)
+    waves : Tensor of float32, shape (B, frontend.clip_samples)
     targets, weights : Tensor of float32, shape (B, K)
     vectors : Tensor of float32, shape (B, D)
         A teacher's embeddings; D is 0 without a teacher.
@@ -99,7 +99,7 @@ def epoch_order(
         Of the same length in every epoch.
     """
     rng = np.random.default_rng([seed, epoch, 1])
-    if data is None or own is None or (data.sampling == "plain" and not data.max_per_class):
+    if data is None or own is None or (data.sampling == "uniform" and not data.max_per_class):
         return rng.permutation(rows)
     clips, others = rows[rows < len(own)], rows[rows >= len(own)]
     if data.max_per_class:
@@ -111,7 +111,7 @@ def epoch_order(
         before = np.empty(len(order), np.int64)
         before[order] = np.arange(len(order)) - begins
         clips = shuffled[before < data.max_per_class]
-    if data.sampling != "plain":
+    if data.sampling != "uniform":
         _, inverse, counts = np.unique(own[clips], return_inverse=True, return_counts=True)
         chance = counts[inverse] ** (-1.0 if data.sampling == "balanced" else -0.5)
         clips = rng.choice(clips, len(clips), p=chance / chance.sum())
@@ -135,7 +135,7 @@ def batches(
 
     Parameters
     ----------
-    feed : Feed
+    feed : BatchInputs
     rows : ndarray of int64
         An epoch's rows; each is one clip.
     batch_size : int

@@ -37,8 +37,8 @@ class ClipReader:
 
     Parameters
     ----------
-    recordings : sequence of audio.Info
-    signal : Signal
+    recordings : sequence of audio.AudioInfo
+    signal : Frontend
     data : Data
         Its `pad` here; the crop is given with each clip.
     cache_gb : float
@@ -50,12 +50,12 @@ class ClipReader:
     def __init__(
         self,
         recordings: Sequence[AudioInfo],
-        signal: Frontend,
+        frontend: Frontend,
         data: Data,
         cache_gb: float = 0.0,
         marks: Sequence[tuple[float, ...]] | None = None,
     ) -> None:
-        self.recordings, self.signal, self.data = recordings, signal, data
+        self.recordings, self.frontend, self.data = recordings, frontend, data
         self.marks = marks
         self._left = int(cache_gb * 2**30)
         self._kept: dict[int, Wave] = {}
@@ -82,36 +82,36 @@ class ClipReader:
 
     def first_frame(self, place: int, crop: str, rng: np.random.Generator) -> int:
         """Return where a window begins, in frames; below 0 where the recording is shorter than the window."""
-        found, signal = self.recordings[place], self.signal
-        room = -(-found.length(signal.sample_rate) // signal.hop_length) - signal.n_frames
+        found, frontend = self.recordings[place], self.frontend
+        room = -(-found.length(frontend.sample_rate) // frontend.hop_length) - frontend.n_frames
         marks = self.marks[place] if self.marks is not None and crop == "marked" else ()
         if marks and room >= 0:
-            centre = marks[int(rng.integers(len(marks)))] * signal.sample_rate / signal.hop_length
-            return int(np.clip(round(centre) - signal.n_frames // 2, 0, room))
+            centre = marks[int(rng.integers(len(marks)))] * frontend.sample_rate / frontend.hop_length
+            return int(np.clip(round(centre) - frontend.n_frames // 2, 0, room))
         if crop in ("random", "marked"):
             return int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
         return 0 if crop == "first" else room // 2
 
     def window(self, place: int, first: int) -> Wave:
         """Return the samples that the window from frame `first` on sees, ``(signal.clip_samples,)``."""
-        signal = self.signal
-        begin = first * signal.hop_length - signal.n_fft // 2
-        return self.samples(place, begin, begin + signal.clip_samples)
+        frontend = self.frontend
+        begin = first * frontend.hop_length - frontend.n_fft // 2
+        return self.samples(place, begin, begin + frontend.clip_samples)
 
     def samples(self, place: int, begin: int, end: int) -> Wave:
         """Return samples `begin` to `end` of a recording; beyond its ends as `data.pad` says.
 
         A recording is repeated only if it is shorter than the window that is asked for.
         """
-        n = self.recordings[place].length(self.signal.sample_rate)
-        if self.data.pad == "repeat" and -(-n // self.signal.hop_length) < self.signal.n_frames:
+        n = self.recordings[place].length(self.frontend.sample_rate)
+        if self.data.pad == "repeat" and -(-n // self.frontend.hop_length) < self.frontend.n_frames:
             return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
         # A copy: what is kept must not be changed by whoever is given a part of it.
         return np.array(cut_excerpt(self._read(place, left, right), begin, end, left))
 
     def _read(self, place: int, start: int, stop: int) -> Wave:
-        found, rate = self.recordings[place], self.signal.sample_rate
+        found, rate = self.recordings[place], self.frontend.sample_rate
         kept = self._kept.get(place)
         if kept is not None:
             return kept[start:stop]
@@ -134,7 +134,7 @@ def read_headers(
 
     Returns
     -------
-    infos : list of audio.Info or None
+    infos : list of audio.AudioInfo or None
         None where a recording cannot be read.
     failures : dict
         Path -> why.

@@ -27,7 +27,7 @@ class Embeddings:
     start_s : ndarray of float, shape (M,)
         Where its window begins, in seconds.
     vectors : ndarray, shape (M, D)
-    signal : Signal
+    signal : Frontend
         What a training window is.
 
     Raises
@@ -42,7 +42,7 @@ class Embeddings:
         clips: npt.NDArray[np.str_],
         start_s: npt.NDArray[np.float64],
         vectors: npt.NDArray[np.floating],
-        signal: Frontend,
+        frontend: Frontend,
         *,
         where: str = "the embeddings",
     ) -> None:
@@ -51,7 +51,7 @@ class Embeddings:
         length = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
         self.vectors: Vectors = (vectors / np.maximum(length, 1e-12)).astype(np.float32)
         self.none: Vectors = np.zeros(vectors.shape[1], np.float32)
-        self._frame_s = signal.hop_length / signal.sample_rate
+        self._frame_s = frontend.hop_length / frontend.sample_rate
         order = np.lexsort((start_s, clips))
         self._start, self.vectors, clips = start_s[order], self.vectors[order], clips[order]
         known, first = np.unique(clips, return_index=True)
@@ -81,7 +81,7 @@ class Embeddings:
         return found
 
 
-def read_embeddings(path: str | Path, names: Sequence[str], signal: Frontend) -> Embeddings:
+def read_embeddings(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:
     """Read embeddings from a Parquet or npz file.
 
     Parquet has the columns ``clip`` (or ``filename``), ``start_s`` and ``vector`` (lists of equal length); npz the
@@ -98,7 +98,7 @@ def read_embeddings(path: str | Path, names: Sequence[str], signal: Frontend) ->
     with read_errors(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
         clips, start_s, vectors = _npz(path) if path.suffix == ".npz" else _parquet(path)
         # Arrays of other shapes or types are numpy's to refuse.
-        return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, signal, where=str(path))
+        return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, frontend, where=str(path))
 
 
 def _npz(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vectors]:

@@ -21,14 +21,14 @@ class ExcerptSampler:
 
     Parameters
     ----------
-    recordings : sequence of audio.Info
+    recordings : sequence of audio.AudioInfo
     file : ndarray of int64, shape (R,)
         The recording of each row.
     start_s, end_s : ndarray of int64, shape (R,)
         Where a row begins and ends, in seconds.
     values : ndarray, shape (R, K)
         Labels in [0, 1]: human ones 0 or 1, pseudolabels probabilities, 0 where not selected.
-    signal : Signal
+    signal : Frontend
     data : Data
         The label knobs.
     pseudo : bool
@@ -50,18 +50,18 @@ class ExcerptSampler:
         end_s: npt.NDArray[np.int64],
         values: npt.NDArray[np.floating],
         *,
-        signal: Frontend,
+        frontend: Frontend,
         data: Data,
         pseudo: bool,
         cache_gb: float = 0.0,
     ) -> None:
         if not len(file):
             raise DataError("no soundscape has a row that could be used.")
-        self.clips = ClipReader(recordings, signal, data, cache_gb)
-        self.signal, self.data, self.pseudo = signal, data, pseudo
+        self.clips = ClipReader(recordings, frontend, data, cache_gb)
+        self.frontend, self.data, self.pseudo = frontend, data, pseudo
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
-        self.begin, self.end = (np.asarray(x)[order] * signal.sample_rate for x in (start_s, end_s))
+        self.begin, self.end = (np.asarray(x)[order] * frontend.sample_rate for x in (start_s, end_s))
         # The rows of each recording are a run.
         self._first = np.searchsorted(self.file, np.arange(len(recordings) + 1))
         self._cumulated: dict[object, npt.NDArray[np.float64]] = {}
@@ -75,7 +75,7 @@ class ExcerptSampler:
 
         Parameters
         ----------
-        inject : Inject
+        inject : Injection
             Its `mode`, `excerpt` and `draw`.
         own : int
             The sample's class, which a pseudolabelled substitute must hold; -1 for any.
@@ -86,7 +86,7 @@ class ExcerptSampler:
         Clip or None
             None where no row holds the class.
         """
-        n = self.signal.clip_samples
+        n = self.frontend.clip_samples
         lengths = (n,) if inject.excerpt == "whole" else (n // 2, n - n // 2)
         waves, targets, weights = [], None, None
         for length in lengths:
@@ -104,7 +104,7 @@ class ExcerptSampler:
 
     def around(self, row: int, rng: np.random.Generator) -> Clip:
         """Return a window that holds a row, placed at random, with its labels."""
-        file, n = int(self.file[row]), self.signal.clip_samples
+        file, n = int(self.file[row]), self.frontend.clip_samples
         begin = self._begin(file, row, n, rng)
         return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), _NONE)
 
@@ -120,8 +120,8 @@ class ExcerptSampler:
         if inject.mode == "substitute" and self.pseudo and own >= 0:
             row = self._draw(("class", own), lambda: self.values[:, own].astype(np.float64), rng)
             return None if row is None else (int(self.file[row]), row)
-        if inject.draw == "maxima":
-            file = self._draw("maxima", self.maxima, rng)
+        if inject.draw == "confidence":
+            file = self._draw("confidence", self.maxima, rng)
             return None if file is None else (file, None)
         # Of pseudolabelled rows those that hold something; where a person heard nothing, there is nothing.
         row = self._draw("rows", lambda: (self.values > 0).any(1) if self.pseudo else np.ones(len(self)), rng)
@@ -137,17 +137,17 @@ class ExcerptSampler:
 
     def _begin(self, file: int, row: int | None, length: int, rng: np.random.Generator) -> int:
         """Draw where an excerpt begins: anywhere, or so that it holds a row or lies in it."""
-        signal = self.signal
-        n = self.clips.recordings[file].length(signal.sample_rate)
-        margin = signal.n_fft // 2
+        frontend = self.frontend
+        n = self.clips.recordings[file].length(frontend.sample_rate)
+        margin = frontend.n_fft // 2
         # An excerpt of the frame grid begins half a spectrum before its first frame.
         last = max(0, n - length + 2 * margin)
         low, high = 0, last
         if row is not None:
             edges = sorted((int(self.begin[row]), int(self.end[row]) - length + 2 * margin))
             low, high = (min(max(edge, 0), last) for edge in edges)
-        first = int(rng.integers(low, high, endpoint=True)) // signal.hop_length
-        return first * signal.hop_length - margin
+        first = int(rng.integers(low, high, endpoint=True)) // frontend.hop_length
+        return first * frontend.hop_length - margin
 
     def _labels(self, file: int, begin: int, end: int) -> Labels:
         """Return targets and weights of an excerpt: the maximum over the rows of which half is heard."""
@@ -171,9 +171,9 @@ class ExcerptSampler:
         return value.astype(np.float32), weight
 
     def _has_gap(self, overlap: npt.NDArray[np.int64], file: int, begin: int, end: int) -> bool:
-        n = self.clips.recordings[file].length(self.signal.sample_rate)
+        n = self.clips.recordings[file].length(self.frontend.sample_rate)
         inside = min(end, n) - max(begin, 0)
-        return bool(inside - overlap.clip(0).sum() > self.signal.sample_rate)
+        return bool(inside - overlap.clip(0).sum() > self.frontend.sample_rate)
 
 
 _NONE = np.zeros(0, np.float32)
@@ -194,12 +194,12 @@ def _join(
 
 
 def online_labels(
-    recordings: Sequence[AudioInfo], n_classes: int, *, signal: Frontend, data: Data, cache_gb: float = 0.0
+    recordings: Sequence[AudioInfo], n_classes: int, *, frontend: Frontend, data: Data, cache_gb: float = 0.0
 ) -> ExcerptSampler:
     """Return unlabelled recordings as a source: every place equally likely, labels left to the network."""
     file = np.arange(len(recordings))
     ends = np.array([max(1, int(found.duration_s)) for found in recordings])
     values = np.ones((len(recordings), n_classes), np.float16)
     return ExcerptSampler(
-        recordings, file, 0 * file, ends, values, signal=signal, data=data, pseudo=True, cache_gb=cache_gb
+        recordings, file, 0 * file, ends, values, frontend=frontend, data=data, pseudo=True, cache_gb=cache_gb
     )

@@ -27,7 +27,7 @@ def make_pseudolabels(
     *,
     selection: Selection | None = None,
     weights: Sequence[float] | None = None,
-    cut: Windowing | None = None,
+    windowing: Windowing | None = None,
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pseudolabels:
@@ -59,7 +59,7 @@ def make_pseudolabels(
         As `predict`; or if `out` is there already, nothing could be read, or a recording's rows are all
         identical.
     """
-    selection, out, cut = selection or Selection(), Path(out), cut or Windowing()
+    selection, out, windowing = selection or Selection(), Path(out), windowing or Windowing()
     if out.suffix != ".parquet":
         raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
     if out.exists():
@@ -71,7 +71,7 @@ def make_pseudolabels(
         recordings,
         weights=weights,
         out=answers_folder(out),
-        cut=cut,
+        windowing=windowing,
         submission=False,
         jobs=jobs,
         progress=progress,
@@ -89,11 +89,13 @@ def make_pseudolabels(
     filename = np.array([names[stem] for stem, _ in split], object)[heard]
     table = Pseudolabels(
         filename=filename,
-        start_s=ends - cut.row_s,
+        start_s=ends - windowing.row_s,
         end_s=ends,
         values=values,
         classes=classes,
-        provenance=_provenance(bundles, weights, selection, cut, result.n_recordings, result.n_failed, result.silent),
+        provenance=_provenance(
+            bundles, weights, selection, windowing, result.n_recordings, result.n_failed, result.silent
+        ),
     )
     write_pseudolabels(table, out)
     return table
@@ -121,7 +123,7 @@ def _provenance(
     bundles: Sequence[Bundle],
     weights: Sequence[float] | None,
     selection: Selection,
-    cut: Windowing,
+    windowing: Windowing,
     n_recordings: int,
     n_failed: int,
     silent: Sequence[str],
@@ -141,7 +143,7 @@ def _provenance(
             for bundle, weight in zip(bundles, given, strict=True)
         ],
         "selection": selection.describe(),
-        "rows": to_dict(cut),
+        "rows": to_dict(windowing),
         "n_recordings": n_recordings,
         "n_failed": n_failed,
         "silent": list(silent),
