@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from .errors import BcsedError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def as_path(path: str | Path) -> Path:
@@ -158,6 +159,8 @@ def _alive(part: Path) -> bool:
 
 def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Return a CSV file as text, refusing one that lacks a column that is needed."""
+    import pandas as pd  # imported here: the command line starts without it
+
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     try:

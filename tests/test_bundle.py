@@ -45,7 +45,7 @@ def test_torch_and_openvino_agree(tiny, network):
 def test_a_sealed_bundle_answers_as_it_did(tiny):
     assert bundle.load(tiny.path) == tiny
     assert max(bundle.check(tiny).values()) < 1e-5
-    assert set(bundle.read_weights(tiny)) >= {"norm.weight", "heads.0.when.weight"}
+    assert set(bundle.read_weights(tiny)) >= {"norm.weight", "heads.0.attention.weight"}
 
 
 def test_the_parts_of_a_bundle(tiny):
@@ -110,12 +110,12 @@ def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schema": 3}, "has schema 3; bcsed .* reads the schemas 1 and 2"),
+        ({"schema": 4}, "has schema 4; bcsed .* reads the schemas 1 and 2 and 3"),
         ({"schema": None}, "has schema None"),
         ({"extra": 1}, "unknown key 'extra'"),
         ({"steps": 7}, "steps is 7"),
         ({"priors": [0.1]}, "priors must be 3 shares"),
-        ({"contract": {}}, "contract lacks signal, net, classes, groups"),
+        ({"contract": {}}, "contract lacks frontend, net, classes, groups"),
         ({"files": {"../../etc/passwd": "0"}}, "lists '../../etc/passwd'; a bundle holds only"),
         ({"fingerprint": "0" * 16}, "sealed was 0000000000000000"),
     ],
@@ -157,10 +157,10 @@ def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
 
 def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
     picture = bundle.probe_picture(TINY_128)
-    monkeypatch.setattr(bundle, "probe_picture", lambda _: (picture[0], picture[1] + 1e-3))
+    monkeypatch.setattr("bcsed.models.bundle.bundle.probe_picture", lambda _: (picture[0], picture[1] + 1e-3))
     with pytest.raises(BundleError, match="what the network sees differs from the day of sealing"):
         bundle.check(tiny)
-    monkeypatch.setattr(bundle, "probe_picture", lambda _: (picture[0][::-1].copy(), picture[1]))
+    monkeypatch.setattr("bcsed.models.bundle.bundle.probe_picture", lambda _: (picture[0][::-1].copy(), picture[1]))
     with pytest.raises(BundleError, match="what the network answers differs"):
         bundle.check(tiny)
 
@@ -183,7 +183,10 @@ def test_the_second_schema_says_which_heads(copy, reseal):
 def test_weights_sealed_under_earlier_names_are_read_under_todays(copy, network, reseal):
     from safetensors.torch import load_file, save_file
 
-    old = {name.removeprefix("heads.0."): tensor for name, tensor in load_file(copy / "weights.safetensors").items()}
+    old = {
+        name.removeprefix("heads.0.").replace("logits", "what").replace("attention", "when"): tensor
+        for name, tensor in load_file(copy / "weights.safetensors").items()
+    }
     assert {"when.weight", "what.0.weight"} <= set(old)
     save_file(old, copy / "weights.safetensors")
     reseal(copy, lambda _: None)
@@ -218,7 +221,7 @@ def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
 def test_every_field_of_signal_alters_the_probe():
     base = Frontend(hop_length=1000, n_mels=64, n_frames=256)
     changes = {"sample_rate": 31_000, "n_fft": 1024, "hop_length": 900, "n_mels": 96, "fmin_hz": 60.0}
-    changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "folds": 1, "channels": "repeat", "top_db": 70.0}
+    changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "time_folds": 1, "channels": "repeat", "top_db": 70.0}
     assert set(changes) == set(to_dict(base))
     _, before = bundle.probe_picture(base)
     for name, value in changes.items():

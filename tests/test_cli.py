@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from test_train import SMALL
 
-from bcsed import cli, train
+from bcsed import train
 from bcsed.cli.app import main
 
 
@@ -56,7 +56,7 @@ MISTAKES = {
     "value out of range": (f"{TRAIN} --set frontend__n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
     "value of another type": (f"{TRAIN} --set data__crop=true", nothing, "Data.crop must be str, got True"),
     "set without a value": (f"{TRAIN} --set fit__epochs", nothing, "takes group__field=value"),
-    "unknown signal": (f"{TRAIN} --set signal=WIDE_512", nothing, "no signal 'WIDE_512'"),
+    "unknown signal": (f"{TRAIN} --set frontend=WIDE_512", nothing, "no frontend 'WIDE_512'"),
     "unknown backbone": (f"{TRAIN} --set net__backbone=resnet_b7 --fold none", nothing, "has no model 'resnet_b7'"),
     "fold out of range": (f"{TRAIN} --fold 9", nothing, "fold must be 0 to 4"),
     "no data": ("train tiny --data none --out new", nothing, "none"),
@@ -227,7 +227,7 @@ def test_the_table_and_its_differences(capsys):
     assert main(["experiments", "--diff", "exp-93", "exp-95"]) == 0
     told = capsys.readouterr().out
     assert "net.backbone" in told
-    assert "signal.hop_length" in told
+    assert "frontend.hop_length" in told
     assert main(["experiments", "--diff", "exp-93", "exp-109"]) == 0
     assert "are the same" in capsys.readouterr().out
 
@@ -242,6 +242,6 @@ def test_an_interruption_is_no_failure(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     interrupted.__name__ = "versions"
-    monkeypatch.setattr(cli, "versions", interrupted)
+    monkeypatch.setattr("bcsed.cli.app.versions", interrupted)
     assert main(["versions"]) == 130
     assert "what is finished is kept" in capsys.readouterr().err

@@ -419,9 +419,9 @@ class TestDiffers:
 
     def test_signals_go_by_their_names_where_they_have_one(self, tmp_path):
         table = two(tmp_path, make_answers(0.3), frontend=FRONTENDS["WIDE_256"])
-        assert table["differs"][1] == "signal: TINY_128 -> WIDE_256"
+        assert table["differs"][1] == "frontend: TINY_128 -> WIDE_256"
         own = compare.describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
-        assert own.startswith("signal.sample_rate: 32000 -> not there; ")
+        assert own.startswith("frontend.sample_rate: 32000 -> not there; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):
         table = two(tmp_path, make_answers(0.4), name="other")

@@ -58,8 +58,8 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Frontend(n_fft=2047), "must be even"),
         (lambda: Frontend(channels="rgb"), "deltas, repeat, mono"),
         (lambda: Frontend(top_db=0), r"\(0, 200\] dB"),
-        (lambda: Frontend(folds=0), "folds must be at least 1"),
-        (lambda: Frontend(sample_rate="32k"), r"Signal.sample_rate must be int, got '32k' \(str\)"),
+        (lambda: Frontend(time_folds=0), "time_folds must be at least 1"),
+        (lambda: Frontend(sample_rate="32k"), r"Frontend.sample_rate must be int, got '32k' \(str\)"),
         (lambda: Net(pool="max"), "pool must be one of prob, logit"),
         (lambda: Net(backbone=""), "name a timm CNN"),
         (lambda: Data(crop=True), r"Data.crop must be str, got True"),
@@ -76,7 +76,7 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Fit(lr=float("nan")), "Fit.lr must be float"),
         (lambda: Contract(frontend=Frontend(), net=Net(), classes=("a", "a")), "names a more than once"),
         (lambda: Contract(frontend=Frontend(), net=Net(), classes=()), "at least one class"),
-        (lambda: Net(heads="two"), "heads must be one of one, taxon, frequency; got 'two'"),
+        (lambda: Net(heads="two"), "heads must be one of shared, taxon, frequency; got 'two'"),
         (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'shared', yet there are 2 groups"),
         (lambda: dataclasses.replace(HEADED, groups=()), "group of each of the 3 classes, got 0"),
         (lambda: dataclasses.replace(HEADED, groups=(0, 1)), "group of each of the 3 classes, got 2"),
@@ -100,7 +100,7 @@ def test_every_field_of_the_contract_changes_the_fingerprint():
     base = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     seen = {base.fingerprint}
     changes = {"sample_rate": 44_100, "n_fft": 4096, "hop_length": 400, "n_mels": 128, "fmin_hz": 50.0}
-    changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "folds": 1, "channels": "mono", "top_db": 60.0}
+    changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "time_folds": 1, "channels": "mono", "top_db": 60.0}
     assert set(changes) == {field.name for field in dataclasses.fields(Frontend)}
     for name, value in changes.items():
         seen.add(dataclasses.replace(base, frontend=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)

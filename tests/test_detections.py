@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import detections
 from bcsed.scores.detections.detect import DetectionSettings, Recording, detect
+from bcsed.scores.detections.raven_audacity import RAVEN
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.table import make_table, row_ids
 
@@ -307,7 +308,7 @@ def test_no_detections_are_valid_files(tmp_path):
     for name in ("bcsed.selections.txt", "still.bcsed.selections.txt"):
         read = detections.read_raven(tmp_path / "raven" / name)
         assert len(read) == 0 and read["start_s"].dtype == np.float64
-        assert list(pd.read_csv(tmp_path / "raven" / name, sep="\t")) == list(detections.text.RAVEN)
+        assert list(pd.read_csv(tmp_path / "raven" / name, sep="\t")) == list(RAVEN)
     assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
     # Not even a recording.
     write_all(tmp_path / "nothing", recordings=())
@@ -364,7 +365,7 @@ def test_the_sequence_of_raven_is_exact_and_within_the_audio(tmp_path_factory, s
     with detections.write_raven(out, fmin_hz=20, fmax_hz=14_000) as add:
         for recording in recordings:
             add(recording, detect(table, recordings).query("name == @recording.name"))
-    kinds = {name: float for name in detections.text.RAVEN if "(" in name} | {"Species": str, "Begin Path": str}
+    kinds = {name: float for name in RAVEN if "(" in name} | {"Species": str, "Begin Path": str}
     combined = pd.read_csv(out / "bcsed.selections.txt", sep="\t", dtype=kinds)
     assert combined["Selection"].tolist() == list(range(1, len(combined) + 1))
     before = 0.0
@@ -423,7 +424,7 @@ def test_strange_names_do_not_break_the_formats(tmp_path):
 def test_many_detections_are_written_in_few_groups(tmp_path, monkeypatch):
     import pyarrow.parquet
 
-    monkeypatch.setattr(detections.longform, "_GROUP", 3)
+    monkeypatch.setattr("bcsed.scores.detections.tables._GROUP", 3)
     write_all(tmp_path, ["parquet"])
     pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.parquet"), expected())
     assert pyarrow.parquet.ParquetFile(tmp_path / "detections.parquet").num_row_groups == 2

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed.analysis import doctor
+from bcsed.analysis.doctor.api import names
 from bcsed.cli import diagnose as trust
 from bcsed.errors import DataError
 from bcsed.scores.checks.api import check, require_valid
@@ -421,6 +422,6 @@ def test_neither_torch_nor_a_network_is_needed():
 def test_names_tell_paths_apart(tmp_path):
     from pathlib import Path
 
-    assert doctor.names([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")
-    assert doctor.names([Path("x/a.csv"), Path("y/b.csv")]) == ("a.csv", "b.csv")
-    assert doctor.names([Path("a.csv"), Path("a.csv")]) == ("a.csv (1)", "a.csv (2)")
+    assert names([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")
+    assert names([Path("x/a.csv"), Path("y/b.csv")]) == ("a.csv", "b.csv")
+    assert names([Path("a.csv"), Path("a.csv")]) == ("a.csv (1)", "a.csv (2)")

@@ -38,7 +38,7 @@ def test_the_straight_repeat_differs_in_the_signal_alone():
     rows = [find_experiment(f"repeat-{name}") for name in ("w384", "w256", "s256")]
     assert [row.frontend for row in rows] == [WIDE_384, WIDE_256, SHORT_256]
     for row in rows[1:]:
-        assert all(key.startswith("signal.") for key in difference(rows[0], row))
+        assert all(key.startswith("frontend.") for key in difference(rows[0], row))
 
 
 def test_vary_refuses_what_does_not_exist():

@@ -22,7 +22,7 @@ from bcsed.config.experiments import find_experiment, parse_changes
 from bcsed.errors import ConfigError, DataError
 from bcsed.kaggle import datasets as packing
 from bcsed.kaggle import inputs, wheels, worker
-from bcsed.kaggle import submit as scoring
+from bcsed.kaggle import submission as scoring
 from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
 from bcsed.scores.table import make_table, read_table, row_ids

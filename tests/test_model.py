@@ -155,7 +155,10 @@ def test_groups_that_nobody_asked_for():
 
 def test_a_state_of_before_there_were_heads():
     network, other = SedNet(TINY_128, TINY_NET, 3).eval(), SedNet(TINY_128, TINY_NET, 3).eval()
-    old = {name.removeprefix("heads.0."): tensor for name, tensor in network.state_dict().items()}
+    old = {
+        name.removeprefix("heads.0.").replace("logits", "what").replace("attention", "when"): tensor
+        for name, tensor in network.state_dict().items()
+    }
     assert {"what.0.weight", "what.3.bias", "when.weight", "when.bias"} <= set(old)
     other.load_state_dict(old)
     db = torch.randn(1, 64, 256) * 15 - 30

@@ -36,7 +36,7 @@ def other(tiny, network, tmp_path_factory):
     changed = copy.deepcopy(network)
     last = changed.heads[0]
     with torch.no_grad():
-        what, when = last.what[-1], last.when
+        what, when = last.logits[-1], last.attention
         what.weight.data, what.bias.data = what.weight.data[[2, 0]] * 1.5, what.bias.data[[2, 0]] + 0.4
         when.weight.data, when.bias.data = when.weight.data[[2, 0]], when.bias.data[[2, 0]]
     changed.n_classes = 2
@@ -182,7 +182,7 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
         predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING, mean="rank")
     with pytest.raises(ConfigError, match="frames are written to an output folder"):
         predict.predict([oracle], [recordings], wanted=frames, windowing=SLIDING)
-    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, folds=2)
+    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, time_folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
     with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
         predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING)
@@ -191,12 +191,11 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
 
 
 def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
-    from bcsed.audio import decode as audio
 
-    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, folds=2)
+    frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, time_folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
     calls, original = [], read_there
-    monkeypatch.setattr(audio, "read_there", lambda *a: calls.append(1) or original(*a))
+    monkeypatch.setattr("bcsed.predict.blocks.read_there", lambda *a: calls.append(1) or original(*a))
     both = predict.predict([oracle, quick], [recordings / "long.wav"]).scores
     assert len(calls) == 1
     alone = [predict.predict([one], [recordings / "long.wav"]).scores for one in (oracle, quick)]

@@ -16,7 +16,6 @@ import pytest
 import soundfile
 
 from bcsed import predict
-from bcsed.audio import decode as audio
 from bcsed.audio.decode import load_audio, read_info, read_there
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
@@ -48,7 +47,7 @@ def loudness(path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "cut", [Windowing(), SLIDING, Windowing(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
+    "windowing", [Windowing(), SLIDING, Windowing(windows="sliding")], ids=["centred", "sliding-3", "sliding"]
 )
 @pytest.mark.parametrize("name", ["long", "odd", "short", "blip"])
 def test_oracle_every_row_reports_its_own_loudness_at_its_own_place(oracle, recordings, name, windowing):
@@ -82,7 +81,7 @@ def test_oracle_rows_of_a_stair_are_a_stair(oracle, oracle_logit, tmp_path):
             assert np.array_equal(np.argsort(table["loud"].to_numpy()), np.argsort(levels))
 
 
-@pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
+@pytest.mark.parametrize("windowing", [Windowing(), SLIDING], ids=["centred", "sliding"])
 def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng, windowing):
     wave = (0.01 * rng.standard_normal(60 * RATE)).astype("float32")
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
@@ -313,7 +312,9 @@ def test_a_killed_run_goes_on_without_scoring_anything_twice(tiny, recordings, t
     assert not (tmp_path / "out" / "submission.csv").exists()
     decoded = []
     original = read_there
-    monkeypatch.setattr(audio, "read_there", lambda found, *a: decoded.append(found.path.stem) or original(found, *a))
+    monkeypatch.setattr(
+        "bcsed.predict.blocks.read_there", lambda found, *a: decoded.append(found.path.stem) or original(found, *a)
+    )
     result = score(tiny, [recordings], out=tmp_path / "out")
     assert result.n_resumed >= 2
     assert len(decoded) == 4 - result.n_resumed

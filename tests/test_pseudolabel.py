@@ -136,7 +136,7 @@ def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_pa
         result.__dict__["scores"] = result.scores.groupby(stems, sort=False).transform("first")
         return result
 
-    monkeypatch.setattr(pseudolabel, "predict", broadcast)
+    monkeypatch.setattr("bcsed.train.pseudolabels.api.predict", broadcast)
     with pytest.raises(DataError, match=r"all rows of 3 of 4 recordings are identical, 'long' first.*one window"):
         pseudolabel.make_pseudolabels([oracle], [recordings], tmp_path / "pl.parquet")
     assert not (tmp_path / "pl.parquet").exists()

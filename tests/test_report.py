@@ -238,8 +238,8 @@ class TestHeard:
         whole = heard.spectrogram_excerpt(found, frontend, 5, (0, heard.n_rows(found, 5)))
         assert made.first_frame == block[0] * 160
         np.testing.assert_array_equal(made.db, whole.db[:, block[0] * 160 : block[0] * 160 + made.db.shape[1]])
-        assert len(made.what) >= 1
-        for step, answer in enumerate(made.what[:, 0]):
+        assert len(made.logits) >= 1
+        for step, answer in enumerate(made.logits[:, 0]):
             begin = round((made.first_s + step * made.step_s) / hop_s)
             if begin + per <= whole.db.shape[1]:
                 assert answer == pytest.approx(whole.db[:, begin : begin + per].mean() / 20, abs=1e-4)
@@ -317,10 +317,10 @@ class TestRecordings:
         found = read_info(recordings / "short.wav")
         made = heard.score_excerpt(from_bundles([oracle]), found, 5, (0, 2))
         turned = made.of(("loud", "quiet"), ("quiet",))
-        np.testing.assert_array_equal(turned.what, made.what[:, 1:])
+        np.testing.assert_array_equal(turned.logits, made.logits[:, 1:])
         np.testing.assert_array_equal(turned.rows, made.rows[:, 1:])
         viewer = Viewer(classes=("quiet", "loud"), ensemble=from_bundles([oracle]))
-        np.testing.assert_array_equal(viewer._heard(found, (0, 2)).what, made.what[:, ::-1])
+        np.testing.assert_array_equal(viewer._heard(found, (0, 2)).logits, made.logits[:, ::-1])
 
     def test_names_say_more_than_labels(self, recordings):
         truth = np.array([[1.0], [0], [0], [0], [0]], np.float32)

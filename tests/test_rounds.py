@@ -19,6 +19,7 @@ from bcsed.config.experiments import STUDIES
 from bcsed.data import synthetic as sample
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
+from bcsed.rounds.api import _members
 from bcsed.rounds.plan import Plan, Round
 from bcsed.train import pseudolabels as pseudolabel
 
@@ -94,8 +95,8 @@ def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
         raise AssertionError("finished work is repeated")
 
     for name in ("train", "export"):
-        monkeypatch.setattr(rounds, name, never)
-    monkeypatch.setattr(pseudolabel, "make", never)
+        monkeypatch.setattr(f"bcsed.rounds.api.{name}", never)
+    monkeypatch.setattr("bcsed.train.pseudolabels.make_pseudolabels", never)
     assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], out) == ledger
 
 
@@ -211,12 +212,12 @@ def test_a_base_takes_the_place_of_all_experiments():
 def test_members_and_their_weights(done):
     out, _ = done
     third = Round(experiments=("tiny",), teacher=("previous", "round-1/tiny-s0"), weights=(3.0, 1.0), share=0.5)
-    members = rounds._members(plan_of(TAUGHT, third, fold=0), 3, out)
+    members = _members(plan_of(TAUGHT, third, fold=0), 3, out)
     assert [weight for _, weight in members] == [1.5, 1.5, 1.0]
     assert [member.path.parent.name for member, _ in members] == ["tiny-s0", "tiny-s1", "tiny-s0"]
     path = str(out / "round-1" / "tiny-s0" / "bundle")
     elsewhere = plan_of(Round(experiments=("tiny",), teacher=(path,), share=0.5))
-    assert rounds._members(elsewhere, 2, out)[0][0].path == Path(path)
+    assert _members(elsewhere, 2, out)[0][0].path == Path(path)
 
 
 def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):

@@ -84,7 +84,7 @@ def test_other_means_and_steps_are_made_of_what_is_there(tiny, sixty, tmp_path, 
     paths = sorted(sixty.iterdir())[:4]
     predict.predict([tiny, tiny], paths, out=tmp_path / "out")
     expected = predict.predict([tiny, tiny], paths, mean="rank").scores
-    monkeypatch.setattr("bcsed.predict.pipeline.picture_block", None)
+    monkeypatch.setattr("bcsed.predict.pipeline.compute_spectrograms", None)
     result = predict.predict([tiny, tiny], paths, out=tmp_path / "out", mean="rank")
     assert result.n_resumed == 4
     np.testing.assert_array_equal(result.scores, expected)
@@ -95,14 +95,14 @@ def test_other_means_and_steps_are_made_of_what_is_there(tiny, sixty, tmp_path, 
 
 RUN = """
 import sys
-from bcsed import audio
 from bcsed.cli import main
-original = audio.read_there
+from bcsed.predict import blocks
+original = blocks.read_there
 def read(found, *args):
     with open(sys.argv[1], "a") as told:
         told.write(found.path.name + "\\n")
     return original(found, *args)
-audio.read_there = read
+blocks.read_there = read
 print("ready", flush=True)
 sys.exit(main(sys.argv[2:]))
 """
@@ -235,7 +235,7 @@ def blocks_of(monkeypatch, n: int) -> None:
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", n)
 
 
-@pytest.mark.parametrize("cut", [Windowing(), SLIDING], ids=["centred", "sliding"])
+@pytest.mark.parametrize("windowing", [Windowing(), SLIDING], ids=["centred", "sliding"])
 def test_a_long_recording_in_blocks_has_the_rows_of_its_parts(tiny, tmp_path, monkeypatch, windowing):
     """Rows of a whole recording equal those of pieces of it, cut at row boundaries with the context that they hear."""
     rng = np.random.default_rng(3)

@@ -74,7 +74,7 @@ class TestStages:
         assert shapes["logits"] == shapes["attention"] == (7, tiny.steps, 3)
 
     @pytest.mark.parametrize(
-        "cut", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
+        "windowing", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
     )
     def test_a_part_of_a_recording_is_that_part(self, tiny, sound, windowing):
         scores = predict([tiny], [sound], jobs=0, windowing=windowing).scores
@@ -109,7 +109,9 @@ class TestFiles:
         assert again.facts == ours.facts
         for stage, values in ours.arrays.items():
             np.testing.assert_array_equal(again.arrays[stage], values)
-        assert trace.compare(ours, again).verdict.endswith("agree in samples, db, windows, picture, what, when, rows.")
+        assert trace.compare(ours, again).verdict.endswith(
+            "agree in samples, db, windows, picture, logits, attention, rows."
+        )
 
     def test_any_npz_of_stages_is_a_trace(self, ours, tmp_path):
         np.savez(tmp_path / "t.npz", rows=ours.arrays["rows"], samples=ours.arrays["samples"])

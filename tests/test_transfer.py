@@ -42,7 +42,10 @@ def write_run(
     told, state = to_dict(contract), network.state_dict()
     if early:
         del told["groups"], told["net"]["heads"]
-        state = {key.removeprefix("heads.0."): value for key, value in state.items()}
+        state = {
+            key.removeprefix("heads.0.").replace("logits", "what").replace("attention", "when"): value
+            for key, value in state.items()
+        }
     (folder / "run.json").write_text(json.dumps({"contract": told, "experiment": "x"}))
     torch.save({"model": state, "epoch": 3, "metrics": {}}, folder / name)
     return folder
@@ -140,7 +143,7 @@ def test_wrapped_and_prefixed_states(tmp_path, network, wrapper):
     assert equal(made, network, BODY)
     assert report.fits
     # A bare file does not say which classes its heads answer.
-    assert not equal(made, network, ("heads.0.what.0",))
+    assert not equal(made, network, ("heads.0.logits.0",))
     assert "fresh heads: the source does not say which classes its heads answer" in str(report)
 
 
@@ -314,7 +317,7 @@ def test_weights_of_which_nothing_fits(tmp_path, allow_mismatch):
 
 def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"norm\.weight \(3,\) there and \(1,\) here.*signal.channels deltas there, mono"
+        ConfigError, match=r"norm\.weight \(3,\) there and \(1,\) here.*frontend.channels deltas there, mono"
     ):
         load_pretrained(fresh(MONO), run, contract=MONO)
     other = dataclasses.replace(CONTRACT, net=Net(backbone="resnet10t", freq_pool="gem"))
@@ -326,7 +329,7 @@ def test_a_difference_that_no_shape_shows_is_reported(run):
     wide = dataclasses.replace(CONTRACT, frontend=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
     report = load_pretrained(fresh(wide), run, contract=wide)
     assert report.fits
-    assert "differs: signal.fmax_hz 14000.0 there, 15000.0 here" in str(report)
+    assert "differs: frontend.fmax_hz 14000.0 there, 15000.0 here" in str(report)
 
 
 # ---- files that are no weights ---------------------------------------------------------------------------

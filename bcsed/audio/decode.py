@@ -218,9 +218,9 @@ def recording_names(paths: Sequence[Path]) -> list[str]:
 
     Examples
     --------
-    >>> names([Path("a/0001.wav"), Path("b/0001.wav"), Path("b/0002.wav")])
+    >>> recording_names([Path("a/0001.wav"), Path("b/0001.wav"), Path("b/0002.wav")])
     ['a/0001', 'b/0001', '0002']
-    >>> names([Path("a/0001.wav"), Path("a/0001.ogg")])
+    >>> recording_names([Path("a/0001.wav"), Path("a/0001.ogg")])
     ['0001.wav', '0001.ogg']
     """
     alike: dict[str, list[int]] = {}

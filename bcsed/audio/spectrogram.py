@@ -173,7 +173,7 @@ def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int
 
     Examples
     --------
-    >>> excerpt(np.ones(3, "float32"), -1, 4).tolist()
+    >>> cut_excerpt(np.ones(3, "float32"), -1, 4).tolist()
     [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     if offset <= begin and end <= offset + len(wave):

@@ -52,7 +52,7 @@ def count_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
 
     Examples
     --------
-    >>> n_rows(32_000 * 60, 32_000, 5), n_rows(3_200, 32_000, 5), n_rows(32_000 * 5 + 1, 32_000, 5)
+    >>> count_rows(32_000 * 60, 32_000, 5), count_rows(3_200, 32_000, 5), count_rows(32_000 * 5 + 1, 32_000, 5)
     (12, 1, 2)
     """
     return -(-n_samples // (row_s * sample_rate))

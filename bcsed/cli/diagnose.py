@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..scores.table import check_table, read_table
 
 # Evidence of two tables: so many classes and recordings are shown.
 _SHOWN = 5
@@ -82,6 +81,7 @@ def calibrate(options: argparse.Namespace) -> int:
     from ..scores.calibration import calibrate as run_calibration
     from ..scores.calibration import write_thresholds
     from ..scores.evaluation import read_truth
+    from ..scores.table import check_table, read_table
 
     scores = read_table(options.scores)
     check_table(scores, where=str(options.scores))

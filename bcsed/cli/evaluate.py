@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
-from ..scores.table import check_table, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +19,7 @@ def score(options: argparse.Namespace) -> int:
 
     from ..scores import metrics
     from ..scores.evaluation import read_truth
+    from ..scores.table import check_table
 
     scores, members, told = _scores(options)
     check_table(scores, where=str(options.scores))
@@ -72,6 +72,7 @@ def _scores(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, pd.Dat
     from pathlib import Path
 
     from ..scores import postprocess
+    from ..scores.table import read_table
 
     folder = Path(options.scores)
     if not folder.is_dir():

@@ -22,14 +22,14 @@ def describe_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
     Examples
     --------
-    >>> differs({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
+    >>> describe_difference({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
     'fit.lr: 0.001 -> 0.002'
     """
     left, right = _flatten(first), _flatten(second)
     keys = [key for key in dict.fromkeys((*left, *right)) if left.get(key, _LACKING) != right.get(key, _LACKING)]
     presets = _preset(left), _preset(right)
     if all(presets) and presets[0] != presets[1]:
-        keys = ["frontend", *(key for key in keys if not key.startswith("signal."))]
+        keys = ["frontend", *(key for key in keys if not key.startswith("frontend."))]
         left, right = {**left, "frontend": presets[0]}, {**right, "frontend": presets[1]}
     return "; ".join(f"{key}: {_spell(key, left)} -> {_spell(key, right)}" for key in keys)
 
@@ -45,7 +45,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _preset(settings: Mapping[str, Any]) -> str | None:
-    own = {key.removeprefix("signal."): value for key, value in settings.items() if key.startswith("signal.")}
+    own = {key.removeprefix("frontend."): value for key, value in settings.items() if key.startswith("frontend.")}
     return next((name for name, preset in FRONTENDS.items() if to_dict(preset) == own), None)
 
 

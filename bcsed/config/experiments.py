@@ -270,7 +270,7 @@ def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, .
 
     Examples
     --------
-    >>> [arm.augment.mix for arm in comparison("mix", find("tiny"))]
+    >>> [arm.augment.mix for arm in study_arms("mix", find_experiment("tiny"))]
     ['off', 'sumix', 'mixup', 'cutmix']
     """
     if name not in _ARMS:
@@ -308,11 +308,11 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If one is of another form, or names a signal that is no preset.
+        If one is of another form, or names a frontend that is no preset.
 
     Examples
     --------
-    >>> read_changes(["fit__epochs=3", "data__crop=first", "net__heads=taxon"])
+    >>> parse_changes(["fit__epochs=3", "data__crop=first", "net__heads=taxon"])
     {'fit__epochs': 3, 'data__crop': 'first', 'net__heads': 'taxon'}
     """
     changes: dict[str, Any] = {}
@@ -321,7 +321,7 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"a change takes group__field=value, got {text!r}.")
         if key == "frontend" and value not in FRONTENDS:
-            raise ConfigError(f"there is no signal {value!r}; presets are {', '.join(FRONTENDS)}.")
+            raise ConfigError(f"there is no frontend {value!r}; presets are {', '.join(FRONTENDS)}.")
         changes[key] = FRONTENDS[value] if key == "frontend" else read_value(value)
     return changes
 

@@ -137,9 +137,9 @@ def parse_recording_name(name: str | Path, competition: Competition) -> Recordin
 
     Examples
     --------
-    >>> parse_name("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026)
+    >>> parse_recording_name("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026)
     RecordingName(site='S22', time=datetime.datetime(2021, 12, 30, 22, 15))
-    >>> parse_name("soundscape_8358733.ogg", BIRDCLEF_2025)
+    >>> parse_recording_name("soundscape_8358733.ogg", BIRDCLEF_2025)
     RecordingName(site='', time=None)
     """
     match = re.fullmatch(competition.name_pattern, Path(name).stem)

@@ -33,7 +33,7 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
 
     Examples
     --------
-    >>> by_taxon(("cuckoo1", "frog1", "jay1"), {"cuckoo1": "Aves", "frog1": "Amphibia", "jay1": "Aves"})
+    >>> group_by_taxon(("cuckoo1", "frog1", "jay1"), {"cuckoo1": "Aves", "frog1": "Amphibia", "jay1": "Aves"})
     (0, 1, 0)
     """
     names = [taxa.get(name, "") for name in classes]
@@ -70,7 +70,7 @@ def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100
 
     Examples
     --------
-    >>> by_frequency(np.array([5, 400, 19, 100]))
+    >>> group_by_frequency(np.array([5, 400, 19, 100]))
     (0, 1, 0, 1)
     """
     if not len(edges) or any(right <= left for left, right in itertools.pairwise(edges)):

@@ -162,7 +162,7 @@ def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
 
     Examples
     --------
-    >>> site_folds(["S1", "S2", "S2", "S3"], 2)
+    >>> assign_site_folds(["S1", "S2", "S2", "S3"], 2)
     {'S2': 0, 'S1': 1, 'S3': 1}
     """
     counts = pd.Series(list(sites), dtype=object).value_counts()

@@ -11,7 +11,7 @@ from .datasets import dataset
 from .inputs import find_bundles, find_input, find_inputs, kaggle_root
 from .notebooks import kernel
 from .session import pseudolabel, train
-from .submit import Submission, submit, validate
+from .submission import Submission, submit, validate
 
 __all__ = [
     "Submission",

@@ -128,7 +128,7 @@ def find_threshold(known: npt.NDArray[Any], values: Floats, *, precision: float,
 
     Examples
     --------
-    >>> found = threshold_at(np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.4, 0.8, 0.9]), precision=1, support=2)
+    >>> found = find_threshold(np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.4, 0.8, 0.9]), precision=1, support=2)
     >>> found["threshold"], round(found["recall"], 2), found["n_found"]
     (0.8, 0.67, 2)
     """

@@ -16,7 +16,7 @@ def learning_rate(fit: Fit, progress: float) -> float:
     Examples
     --------
     >>> fit = Fit(lr=1e-3, lr_start=1e-4, warmup_epochs=2, cycle_epochs=8)
-    >>> [round(rate(fit, epoch), 6) for epoch in (0, 2, 6, 10, 18)]
+    >>> [round(learning_rate(fit, epoch), 6) for epoch in (0, 2, 6, 10, 18)]
     [0.0001, 0.001, 0.0005, 0.0005, 0.00025]
     """
     if progress < fit.warmup_epochs:

@@ -102,7 +102,7 @@ def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> 
 
     Examples
     --------
-    >>> foreign({"samples": [[0.0, 0.5, 0.0]]}, "my notebook").arrays["samples"].shape
+    >>> from_arrays({"samples": [[0.0, 0.5, 0.0]]}, "my notebook").arrays["samples"].shape
     (3,)
     """
     unknown = [stage for stage in stages if stage not in STAGES]

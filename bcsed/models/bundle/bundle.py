@@ -227,7 +227,9 @@ def check(bundle: Bundle) -> dict[str, float]:
     """
     probe = bundle.path / PROBE
     with read_errors(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
-        then = {name: stored[name] for name in ("picture", "logits", "attention")}
+        # Before schema 3 the network's outputs had other names.
+        names = {"picture": "picture", "logits": "what", "attention": "when"} if "what" in stored else {}
+        then = {name: stored[names.get(name, name)] for name in ("picture", "logits", "attention")}
     _, picture = probe_picture(bundle.contract.frontend)
     found = {"picture": _compare(bundle, "picture", then["picture"], picture, PICTURE_TOLERANCE)}
     logits, attention = _answer(compile_graph(read_graph(bundle), bundle.contract.frontend), bundle.contract.frontend)

@@ -39,7 +39,7 @@ def pluralize(n: int, noun: str) -> str:
 
     Examples
     --------
-    >>> counted(1, "class"), counted(2, "class"), counted(3, "row")
+    >>> pluralize(1, "class"), pluralize(2, "class"), pluralize(3, "row")
     ('1 class', '2 classes', '3 rows')
     """
     return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"

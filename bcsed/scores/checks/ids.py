@@ -45,7 +45,7 @@ def parse_row_ids(ids: Iterable[object]) -> RowIds:
 
     Examples
     --------
-    >>> found = places(["a_b_5", "a_b_10", "c"])
+    >>> found = parse_row_ids(["a_b_5", "a_b_10", "c"])
     >>> found.stems, found.recording.tolist(), found.end_s.tolist()
     (('a_b', 'c'), [0, 0, 1], [5, 10, -1])
     """

@@ -81,7 +81,7 @@ def parse_stages(texts: Iterable[str]) -> tuple[Stage, ...]:
 
     Examples
     --------
-    >>> read_steps(["top=3,0.5", "smooth=.1,.8,.1"])
+    >>> parse_stages(["top=3,0.5", "smooth=.1,.8,.1"])
     (TopRows(k=3, amount=0.5), Smooth(kernel=(0.1, 0.8, 0.1), of=()))
     """
     given: dict[str, str] = {}
