@@ -6,9 +6,11 @@ form (universal-pathlib's `UPath`); the extra ``bcsed[dask]`` brings it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,3 +185,66 @@ def shorten_list(names: Iterable[str], n: int = 5) -> str:
     names = list(names)
     rest = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(names[:n]) + rest if names else "nothing"
+
+
+def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises
+    ------
+    refused
+        If the file is missing, is not JSON, or does not hold an object.
+    """
+    if not path.is_file():
+        raise refused(f"{path}: there is no such file.")
+    with read_errors(path, "JSON", refused):
+        values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise refused(f"{path}: must hold a JSON object with named fields.")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_schema(
+    values: Mapping[str, Any],
+    path: Path,
+    known: Sequence[int],
+    refused: type[BcsedError] = DataError,
+    *,
+    unnumbered: int = 1,
+) -> int:
+    """Return the schema number of a file, refusing one that this version does not read.
+
+    Parameters
+    ----------
+    values : mapping
+        What the file holds; its key ``schema`` is the number.
+    path : Path
+    known : sequence of int
+        The numbers that can be read.
+    refused : type of BcsedError
+    unnumbered : int
+        The number of files that were written before schema numbers.
+    """
+    schema = values.get("schema", unnumbered)
+    if schema not in known:
+        readable = " and ".join(map(str, known))
+        raise refused(
+            f"{path}: has schema {schema!r}; this version of bcsed reads {readable}. Write the file again, or install "
+            "the version that wrote it."
+        )
+    return int(schema)
+
+
+def sha256(file: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from bcsed.config.contract import TINY_128, Contract, Frontend, Net
-from bcsed.models import bundle
+from bcsed.files import sha256
 from bcsed.models.export import export
 from bcsed.models.network import SedNet
 
@@ -147,7 +147,7 @@ def reseal():
     def act(folder: Path, change) -> None:
         def both(values):
             change(values)
-            values["files"] = {name: bundle.sha256(folder / name) for name in values["files"]}
+            values["files"] = {name: sha256(folder / name) for name in values["files"]}
 
         edit_json(folder / "bundle.json", both)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, is_occupied
+from ..files import atomic_write, is_occupied, sha256
 from ..models.bundle.bundle import load
-from ..models.bundle.manifest import MANIFEST, WEIGHTS, sha256
+from ..models.bundle.manifest import MANIFEST, WEIGHTS
 from .markers import Log
 from .wheels import build, gather
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
-from ..models.bundle.manifest import sha256
+from ..files import sha256
 from .markers import InputKind, Log
 
 ROOT_VARIABLE = "BCSED_KAGGLE_ROOT"

@@ -18,9 +18,9 @@ from ..config.contract import Contract
 from ..config.strict import from_dict
 from ..config.versions import upgrade
 from ..errors import ConfigError, DataError
-from ..files import read_errors
+from ..files import read_errors, sha256
 from . import bundle
-from .bundle.manifest import MANIFEST, WEIGHTS, sha256
+from .bundle.manifest import MANIFEST, WEIGHTS
 
 RUN, BEST, LAST = "run.json", "best.pt", "last.pt"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

@@ -21,7 +21,7 @@ from ..data.head_groups import group_by_frequency, group_by_taxon
 from ..data.label_files import read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
-from ..models.bundle.manifest import sha256
+from ..files import sha256
 from .dataset.clips import read_headers
 from .dataset.embeddings import Embeddings, read_embeddings
 from .dataset.excerpts import ExcerptSampler

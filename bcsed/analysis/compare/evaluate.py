@@ -15,8 +15,9 @@ from ... import predict
 from ..._version import __version__
 from ...audio.decode import find_recordings
 from ...errors import BundleError, DataError
+from ...files import sha256
 from ...models import bundle
-from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest, sha256
+from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...models.export import export
 from ...scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import ANSWERS, BEST, LAST, load_run

@@ -17,7 +17,7 @@ run code.
 from ...config.contract import Contract, Frontend
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import atomic_write, read_errors
+from ...files import atomic_write, read_errors, sha256
 from .bundle import (
     ANSWER_TOLERANCE,
     PICTURE_TOLERANCE,
@@ -32,18 +32,7 @@ from .bundle import (
     seal,
 )
 from .graph import PRECISIONS, compile_graph, read_graph
-from .manifest import (
-    GRAPH,
-    GRAPH_WEIGHTS,
-    MANIFEST,
-    PROBE,
-    SCHEMA,
-    WEIGHTS,
-    check_files,
-    read_contract,
-    read_manifest,
-    sha256,
-)
+from .manifest import GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS, check_files, read_contract, read_manifest
 
 __all__ = [
     "ANSWER_TOLERANCE",

@@ -17,12 +17,11 @@ from ..._version import __version__
 from ...config.contract import Contract, Frontend
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import atomic_write, read_errors
+from ...files import atomic_write, read_errors, sha256
 from .graph import PRECISIONS as PRECISIONS
 from .graph import compile_graph as compile_graph
 from .graph import read_graph as read_graph
 from .manifest import GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS, check_files, read_contract, read_manifest
-from .manifest import sha256 as sha256
 
 # The picture lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below,
 # any change of the signal far above.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from ...config.contract import Contract
 from ...config.strict import from_dict
 from ...config.versions import upgrade
 from ...errors import BundleError, ConfigError
+from ...files import sha256
 
 # 1: one head serves all classes. 2: the contract names the heads. 3: frontend, time_folds, logits, attention.
 SCHEMA = 3
@@ -87,12 +87,3 @@ def check_files(path: Path, files: Mapping[str, str]) -> None:
     for file in path.iterdir():
         if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
             raise BundleError(f"{path} holds {file.name}, which {MANIFEST} does not list.")
-
-
-def sha256(file: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...files import atomic_write, read_errors
-from ...models.bundle.manifest import sha256
+from ...files import atomic_write, read_errors, sha256
 from ...plot.figures import pseudolabel_counts
 from ...scores.table import broadcast_recordings
 
