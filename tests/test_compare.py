@@ -18,6 +18,7 @@ from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.scores import metrics
 from bcsed.scores.evaluation import Evaluation
+from bcsed.train import TrainOptions
 
 CLASSES = ("a", "b", "c")
 N_FILES, PER_FILE = 12, 6
@@ -499,7 +500,7 @@ SMALL = find_experiment("tiny").vary(
 def trained(year, tmp_path_factory):
     """Two seeds of a real, short training."""
     out = tmp_path_factory.mktemp("named")
-    return compare.train_grid([SMALL], year, out, seeds=(0, 1), fold=0, jobs=2)
+    return compare.train_grid([SMALL], year, out, seeds=(0, 1), fold=0)
 
 
 TRUTH = ["row_id,frog1,cuckoo1"] + [
@@ -614,15 +615,16 @@ class TestRunNamed:
         assert table["auc"][0] == pytest.approx(np.mean(told), abs=1e-5)
         assert table["scored_on"][0].endswith("held-out clips")
 
-    def test_what_is_finished_is_kept_and_what_is_begun_resumed(self, trained, year, tmp_path):
+    def test_what_is_finished_is_kept_and_what_is_begun_resumed(self, trained, year, tmp_path, monkeypatch):
         for folder in trained:
             shutil.copytree(folder, tmp_path / folder.name)
         (tmp_path / "small-s1" / "last.pt").unlink()
         calls, begun = [], []
 
-        def fake(experiment, data, out, **options):
-            calls.append((experiment.name, experiment.fit.seed, data, out.name, options))
-            return out
+        def fake(experiment, data, out, *, fold, resume, options, **_):
+            calls.append((experiment.name, experiment.fit.seed, data, out.name, fold, resume, options.jobs))
+
+        monkeypatch.setattr("bcsed.train.grid.train", fake)
 
         other = SMALL.vary("other", fit__lr=2e-3)
         folders = compare.train_grid(
@@ -631,29 +633,29 @@ class TestRunNamed:
             tmp_path,
             seeds=(0, 1),
             fold=0,
-            train=fake,
             begin=lambda *told: begun.append(told),
-            jobs=3,
+            options=TrainOptions(jobs=3),
         )
         assert [folder.name for folder in folders] == ["small-s0", "small-s1", "other-s0", "other-s1"]
         assert calls == [
-            ("small", 1, year, "small-s1", {"fold": 0, "resume": True, "jobs": 3}),
-            ("other", 0, year, "other-s0", {"fold": 0, "resume": False, "jobs": 3}),
-            ("other", 1, year, "other-s1", {"fold": 0, "resume": False, "jobs": 3}),
+            ("small", 1, year, "small-s1", 0, True, 3),
+            ("other", 0, year, "other-s0", 0, False, 3),
+            ("other", 1, year, "other-s1", 0, False, 3),
         ]
         assert begun[0] == (tmp_path / "small-s1", 2, 4)
 
-    def test_another_training_is_not_taken_for_this_one(self, trained, year):
+    def test_another_training_is_not_taken_for_this_one(self, trained, year, monkeypatch):
         out = trained[0].parent
 
         def never(*_, **__):
             raise AssertionError
 
+        monkeypatch.setattr("bcsed.train.grid.train", never)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fit\.lr: 0\.001 -> 0\.002\); name"):
-            compare.train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out, train=never)
+            compare.train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fold: 0 -> 2\)"):
-            compare.train_grid([SMALL], year, out, fold=2, train=never)
-        assert compare.train_grid([SMALL], year, out, train=never) == [out / "small-s0"]
+            compare.train_grid([SMALL], year, out, fold=2)
+        assert compare.train_grid([SMALL], year, out) == [out / "small-s0"]
 
     def test_refusals(self, year, tmp_path):
         with pytest.raises(ConfigError, match="there is nothing to train"):

@@ -535,7 +535,7 @@ def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
         learn(tree, said, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit__batch_size=3"])
     # The time is over when they have come together: neither waits for the other.
     shutil.rmtree(tree / "working" / "run", ignore_errors=True)
-    job = {"experiment": "tiny", "changes": changes, "jobs": 1, "resume": False, "stop_after_min": 0.0}
+    job = {"experiment": "tiny", "changes": changes, "resume": False, "options": {"jobs": 1, "stop_after_min": 0.0}}
     data = place(tree, layout, "competition", "birdclef-2025")
     worker.train_distributed(
         {**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, said.append
@@ -545,9 +545,9 @@ def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
 
 def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
     row = find_experiment("tiny").vary("t", **parse_changes(list(CHANGES)))
-    train.train(row, year, tmp_path / "run", jobs=1, stop_after_min=0.0)
+    train.train(row, year, tmp_path / "run", options=train.TrainOptions(stop_after_min=0.0))
     assert not train.finished(tmp_path / "run")
-    train.train(row, year, tmp_path / "run", jobs=1, resume=True, stop_after_min=60.0)
+    train.train(row, year, tmp_path / "run", resume=True, options=train.TrainOptions(stop_after_min=60.0))
     assert train.finished(tmp_path / "run")
 
 

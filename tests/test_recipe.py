@@ -21,11 +21,12 @@ from bcsed.models.network import SedNet
 from bcsed.train.augment import from_config
 from bcsed.train.dataset.batches import batches
 from bcsed.train.distributed import Distributed
-from bcsed.train.loop import Loop, Options
+from bcsed.train.loop import Loop
 from bcsed.train.losses import criterion
 from bcsed.train.soundscapes import site_of, split_soundscapes
 
 TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="off", fit__epochs=1)
+ALONE = Distributed(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -33,12 +34,11 @@ def loop_of(land25, tmp_path):
     data, table = land25
 
     def make(experiment):
-        ready = train.prepare_data(experiment, data, fold=None, pseudolabels=table)
+        ready = train.prepare_data(experiment, data, fold=None, inputs=train.TrainInputs(pseudolabels=table))
         contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
         torch.manual_seed(0)
         network = SedNet(experiment.frontend, experiment.net, len(ready.classes))
-        alone = Distributed(0, 1, torch.device("cpu"))
-        return Loop(experiment, contract, ready, network, alone, Options(out=tmp_path, jobs=1))
+        return Loop(experiment, contract, ready, network, ALONE, tmp_path, train.TrainOptions(jobs=1))
 
     return make
 
@@ -89,7 +89,7 @@ def test_targets_of_people_and_of_pseudolabels(loop_of):
 def test_pseudolabels_are_bound_by_name(land25):
     """The table's columns stand in another order than the classes."""
     data, table = land25
-    ready = train.prepare_data(TAUGHT, data, fold=None, pseudolabels=table)
+    ready = train.prepare_data(TAUGHT, data, fold=None, inputs=train.TrainInputs(pseudolabels=table))
     ((source, _),) = ready.injectors
     assert ready.classes == ("1139490", "cuckoo1", "frog1")
     expected = (np.arange(24) // 4 + np.arange(24) % 4) % 3
@@ -101,11 +101,11 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
     with pytest.raises(ConfigError, match=r"50% of its batches: give them as --pseudolabels FILE"):
         train.prepare_data(TAUGHT, data)
     with pytest.raises(ConfigError, match=r"small would not read .*pl\.parquet: --set pseudo__share"):
-        train.prepare_data(SMALL, data, pseudolabels=table)
+        train.prepare_data(SMALL, data, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
         train.prepare_data(SMALL.vary("x", fit__distil_weight=1.0), data)
     with pytest.raises(ConfigError, match="set fit__distil_weight above 0"):
-        train.prepare_data(SMALL, data, teacher=table)
+        train.prepare_data(SMALL, data, inputs=train.TrainInputs(teacher=table))
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
         empty = tmp_path / "data"
         import shutil
@@ -113,7 +113,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         shutil.copytree(year, empty)
         (empty / "train_soundscapes").mkdir()
         shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
-        train.prepare_data(TAUGHT, empty, pseudolabels=table)
+        train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match="more than the whole batch"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="no window of a class can stand in"):
@@ -131,7 +131,7 @@ def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
     )
     pseudolabel.write_pseudolabels(soft, tmp_path / "soft.parquet")
     with pytest.raises(DataError, match="would call every class present everywhere: set data__pseudo_soft=true"):
-        train.prepare_data(TAUGHT, data, pseudolabels=tmp_path / "soft.parquet")
+        train.prepare_data(TAUGHT, data, inputs=train.TrainInputs(pseudolabels=tmp_path / "soft.parquet"))
 
 
 def everything(land25, tmp_path):
@@ -153,7 +153,7 @@ def everything(land25, tmp_path):
         pseudo__mode="substitute",
         pseudo__cap=0.9,
     )
-    return experiment, data, {"pseudolabels": table, "teacher": tmp_path / "e.npz", "jobs": 2}
+    return experiment, data, train.TrainInputs(pseudolabels=table, teacher=tmp_path / "e.npz")
 
 
 class StopError(Exception):
@@ -169,13 +169,14 @@ def stop_at(step):
 
 
 def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_path):
-    experiment, data, files = everything(land25, tmp_path)
-    whole = train.train(experiment, data, tmp_path / "whole", **files)
+    experiment, data, inputs = everything(land25, tmp_path)
+    whole = train.train(experiment, data, tmp_path / "whole", inputs=inputs)
     for step in (2, 4):
         out = tmp_path / f"stopped-{step}"
         with pytest.raises(StopError):
-            train.train(experiment, data, out, checkpoint_min=0, progress=stop_at(step), **files)
-        train.train(experiment, data, out, resume=True, **files)
+            options = train.TrainOptions(checkpoint_min=0)
+            train.train(experiment, data, out, progress=stop_at(step), inputs=inputs, options=options)
+        train.train(experiment, data, out, resume=True, inputs=inputs)
         assert same(states(whole), states(out))
         assert (whole / "answers-best.npz").read_bytes() == (out / "answers-best.npz").read_bytes()
 
@@ -184,16 +185,16 @@ def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
     from bcsed.train import pseudolabels as pseudolabel
 
     data, table = land25
-    run = train.train(TAUGHT, data, tmp_path / "run", pseudolabels=table)
+    run = train.train(TAUGHT, data, tmp_path / "run", inputs=train.TrainInputs(pseudolabels=table))
     other = pseudolabel.read_pseudolabels(table)
     pseudolabel.write_pseudolabels(dataclasses.replace(other, values=other.values / 2), tmp_path / "other.parquet")
     with pytest.raises(DataError, match="cannot be resumed: its sources differs"):
-        train.train(TAUGHT, data, run, pseudolabels=tmp_path / "other.parquet", resume=True)
+        train.train(TAUGHT, data, run, inputs=train.TrainInputs(pseudolabels=tmp_path / "other.parquet"), resume=True)
 
 
 def test_what_is_kept_is_the_moving_average(land25, tmp_path):
-    experiment, data, files = everything(land25, tmp_path)
-    state = states(train.train(experiment, data, tmp_path / "run", **files))
+    experiment, data, inputs = everything(land25, tmp_path)
+    state = states(train.train(experiment, data, tmp_path / "run", inputs=inputs))
     name = "features.1.weight"
     assert not torch.equal(state["model"][name], state["raw"][f"network.{name}"])
     assert state["averaged"] == 2 * 2
@@ -242,7 +243,8 @@ def test_distillation_brings_the_student_to_its_teacher(land25, tmp_path):
     told = {}
     for weight in (0.001, 5.0):
         experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="off")
-        run = train.train(experiment, data, tmp_path / str(weight), fold=None, teacher=tmp_path / "e.npz")
+        inputs = train.TrainInputs(teacher=tmp_path / "e.npz")
+        run = train.train(experiment, data, tmp_path / str(weight), fold=None, inputs=inputs)
         table = pd.read_csv(run / "metrics.csv")["loss"] / weight
         told[weight] = table.iloc[-1] / table.iloc[0]
         sources = json.loads((run / "run.json").read_text())["sources"]
@@ -265,7 +267,7 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
     ready = train.prepare_data(experiment, data, fold=None)
     contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.frontend, experiment.net, 3)
-    loop = Loop(experiment, contract, ready, network, Distributed(0, 1, torch.device("cpu")), Options(out=tmp_path))
+    loop = Loop(experiment, contract, ready, network, ALONE, tmp_path, train.TrainOptions())
     batch, first = heard(loop)
     # Nothing yet: the weight of the first epoch is 0.
     assert torch.equal(first.targets, batch.targets)
@@ -313,14 +315,14 @@ def test_whole_sites_are_held_out(land26):
 def test_nothing_that_validates_is_pseudolabelled(land26, land25):
     _, table = land25
     split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
-    ready = train.prepare_data(split, land26, fold=0, pseudolabels=table)
+    ready = train.prepare_data(split, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
     held = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
     ((source, _),) = ready.injectors
     names = {found.path.name for found in source.clips.recordings}
     assert held == {"S01"}
     # Of the six, three are labelled, and the site of one more is held out.
     assert {site_of(name, ready.year) for name in names} == {"S04"}
-    ready = train.prepare_data(TAUGHT, land26, fold=0, pseudolabels=table)
+    ready = train.prepare_data(TAUGHT, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
     ((source, _),) = ready.injectors
     assert {site_of(found.path.name, ready.year) for found in source.clips.recordings} == {"S01", "S04"}
 
@@ -330,7 +332,8 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
     experiment = TAUGHT.vary(
         "x", data__soundscapes="split", data__n_folds=3, labelled__share=0.25, labelled__mode="substitute"
     )
-    run = train.train(experiment, land26, tmp_path / "run", fold=1, pseudolabels=table)
+    inputs = train.TrainInputs(pseudolabels=table)
+    run = train.train(experiment, land26, tmp_path / "run", fold=1, inputs=inputs)
     assert pd.read_csv(run / "metrics.csv")["row_classes"].tolist() == [3]
     with np.load(run / "answers-last.npz") as answers:
         assert str(answers["kind"]) == "rows"
@@ -339,7 +342,7 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
     told = json.loads((run / "run.json").read_text())["sources"]
     assert told["labelled_rows"] == 8
     with pytest.raises(DataError, match="none are for training: set data__soundscapes=split or train"):
-        train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, pseudolabels=table)
+        train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, inputs=inputs)
 
 
 def test_a_site_that_names_do_not_tell():
@@ -366,7 +369,7 @@ def test_labels_of_recordings_that_are_not_there(land26, tmp_path, caplog):
 def test_starting_from_an_earlier_run(year, tmp_path):
     first = train.train(SMALL.vary("x", fit__epochs=1), year, tmp_path / "first")
     still = SMALL.vary("x", fit__epochs=1, fit__lr=1e-6, fit__lr_start=1e-6)
-    second = train.train(still, year, tmp_path / "second", pretrained=first)
+    second = train.train(still, year, tmp_path / "second", inputs=train.TrainInputs(pretrained=first))
     assert "started from run first/best.pt: 255 tensors taken" in (second / "start.txt").read_text()
     start, end = (train.load_run(run, "last").network.state_dict()["features.1.weight"] for run in (first, second))
     torch.testing.assert_close(start, end, atol=1e-4, rtol=0)

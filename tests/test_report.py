@@ -119,7 +119,7 @@ def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -
 @pytest.fixture(scope="module")
 def run(year, tmp_path_factory):
     """A training of two epochs, whose data and weights are there."""
-    return train.train(SMALL, year, tmp_path_factory.mktemp("report") / "run", jobs=1)
+    return train.train(SMALL, year, tmp_path_factory.mktemp("report") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def done(land25, tmp_path_factory):
     """Two rounds, finished."""
     data, _ = land25
     out = tmp_path_factory.mktemp("rounds") / "out"
-    return out, rounds.run(plan_of(TAUGHT, fold=0), data, out, jobs=1)
+    return out, rounds.run(plan_of(TAUGHT, fold=0), data, out)
 
 
 def test_a_plan_leaves_its_rounds_and_a_ledger(done):
@@ -247,7 +247,7 @@ import json, sys
 sys.path.insert(0, {tests!r})
 from bcsed import rounds, train
 print("ready", flush=True)
-rounds.run(rounds.find({plan!r}), {data!r}, {out!r}, jobs=1, checkpoint_min=0)
+rounds.run(rounds.find_plan({plan!r}), {data!r}, {out!r}, options=train.TrainOptions(checkpoint_min=0))
 """
 
 

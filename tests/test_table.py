@@ -49,7 +49,8 @@ def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path
     # Two clips make one band of counts; how counts become bands has tests of its own.
     monkeypatch.setattr(groups, "by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))
     from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
-    run = train.train(experiment, data, tmp_path / "run", fold=None, pseudolabels=table if from_table else None, jobs=1)
+    inputs = train.TrainInputs(pseudolabels=table if from_table else None)
+    run = train.train(experiment, data, tmp_path / "run", fold=None, inputs=inputs)
     trained = train.load_run(run)
     assert np.isfinite(trained.provenance["metrics"]["loss"])
     sealed = export(

@@ -29,6 +29,7 @@ SMALL = find_experiment("tiny").vary(
     data__min_class_count=2,
     data__n_folds=3,
 )
+JOBS = train.TrainOptions(jobs=2)
 
 
 def states(run):
@@ -47,7 +48,7 @@ def same(first, second) -> bool:
 
 @pytest.fixture(scope="module")
 def run(year, tmp_path_factory):
-    return train.train(SMALL, year, tmp_path_factory.mktemp("train") / "run", jobs=2)
+    return train.train(SMALL, year, tmp_path_factory.mktemp("train") / "run", options=JOBS)
 
 
 def test_a_run_leaves_its_files(run):
@@ -86,12 +87,12 @@ def test_from_run_to_scores(run, year, tmp_path):
 
 
 def test_threads_and_cache_leave_no_trace(run, year, tmp_path):
-    other = train.train(SMALL, year, tmp_path / "other", jobs=1, cache_gb=0.0)
+    other = train.train(SMALL, year, tmp_path / "other", options=train.TrainOptions(jobs=1, cache_gb=0.0))
     assert same(states(run), states(other))
 
 
 def test_another_seed_is_another_training(run, year, tmp_path):
-    other = train.train(SMALL.vary("small", fit__seed=1), year, tmp_path / "other", jobs=2)
+    other = train.train(SMALL.vary("small", fit__seed=1), year, tmp_path / "other", options=JOBS)
     assert not same(states(run)["model"], states(other)["model"])
 
 
@@ -100,7 +101,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from test_train import SMALL
 from bcsed import train
-train.train(SMALL, {data!r}, {out!r}, jobs=2, checkpoint_min=0, resume={resume})
+options = train.TrainOptions(jobs=2, checkpoint_min=0)
+train.train(SMALL, {data!r}, {out!r}, resume={resume}, options=options)
 """
 
 
@@ -175,7 +177,7 @@ def test_an_unreadable_clip_stops_or_is_skipped(year, tmp_path):
         train.train(SMALL, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     quick = SMALL.vary("quick", fit__epochs=1)
-    train.train(quick, data, tmp_path / "run", on_error="skip")
+    train.train(quick, data, tmp_path / "run", options=train.TrainOptions(on_error="skip"))
     assert pd.read_csv(tmp_path / "run" / "skipped.csv")["recording"].str.endswith("XC2003.ogg").tolist() == [True]
 
 

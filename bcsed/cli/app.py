@@ -18,7 +18,7 @@ from .evaluate import score, score_options
 from .kaggle import kaggle, kaggle_options
 from .options import check_options, compare_options, predict_options, pseudolabel_options, rounds_options, train_options
 from .parse import experiment as read_experiment
-from .parse import training
+from .parse import training_inputs, training_options
 from .predict import check, predict
 from .progress import Bar, epoch_line
 from .report import report, report_options
@@ -75,7 +75,6 @@ def sample(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> int:
     """Print the table, or the difference of two of its rows."""
-
     if options.diff is not None:
         first, second = map(find_experiment, options.diff)
         differing = difference(first, second)
@@ -103,7 +102,8 @@ def train(options: argparse.Namespace) -> int:
             options.out,
             fold=options.fold,
             resume=options.resume,
-            **training(options),
+            inputs=training_inputs(options),
+            options=training_options(options),
             progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
             epoch_done=lambda values: bar.say(epoch_line(values, experiment.fit.epochs)),
         )

@@ -6,19 +6,19 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config.experiments import find_experiment, parse_changes
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ..config.experiments import Experiment
+    from ..train.options import TrainInputs, TrainOptions
     from ..train.pseudolabels.selection import Selection
 
 
 def experiment(options: argparse.Namespace) -> Experiment:
     """Return the row that was named, with what ``--set`` and ``--pretrained none`` change."""
-
     row = find_experiment(options.experiment)
     return row.vary(row.name, **parse_changes(changes(options)))
 
@@ -28,19 +28,24 @@ def changes(options: argparse.Namespace) -> list[str]:
     return [*options.set, *(["fit__pretrained=false"] if options.pretrained == "none" else [])]
 
 
-def training(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what a training is told beside its experiment, data and folder."""
-    return {
-        "pseudolabels": options.pseudolabels,
-        "teacher": options.teacher,
-        "pretrained": None if options.pretrained in (None, "none") else options.pretrained,
-        "key_map": key_map(options.key_map),
-        "allow_mismatch": options.allow_mismatch,
-        "device": options.device,
-        "jobs": options.jobs,
-        "cache_gb": options.cache_gb,
-        "on_error": options.on_error,
-    }
+def training_inputs(options: argparse.Namespace) -> TrainInputs:
+    """Return the files that a training reads besides the competition's data."""
+    from ..train.options import TrainInputs
+
+    return TrainInputs(
+        pseudolabels=options.pseudolabels,
+        teacher=options.teacher,
+        pretrained=None if options.pretrained in (None, "none") else options.pretrained,
+        key_map=key_map(options.key_map),
+        allow_mismatch=options.allow_mismatch,
+    )
+
+
+def training_options(options: argparse.Namespace) -> TrainOptions:
+    """Return how a training is run."""
+    from ..train.options import TrainOptions
+
+    return TrainOptions(device=options.device, jobs=options.jobs, cache_gb=options.cache_gb, on_error=options.on_error)
 
 
 def key_map(text: str | None) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
 from ..errors import ConfigError
-from .parse import changes, selection, training
+from .parse import changes, selection, training_inputs, training_options
 from .progress import Bar, epoch_line
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def rounds(options: argparse.Namespace) -> int:
             options.out,
             recordings=options.recordings,
             truth=options.truth,
-            device=options.device,
-            jobs=options.jobs,
-            cache_gb=options.cache_gb,
-            on_error=options.on_error,
+            options=training_options(options),
             say=bar.say,
             progress=lambda label, done, total: bar.step(label, done, total, ""),
         )
@@ -129,7 +126,8 @@ def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
         begin=lambda folder, number, total: bar.say(f"{folder.name}: training {number} of {total}"),
         epoch_done=lambda values: bar.say(epoch_line(values, arms[0].fit.epochs)),
         progress=lambda epoch, step, steps, loss: bar.step(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}"),
-        **training(options),
+        inputs=training_inputs(options),
+        options=training_options(options),
     )
 
 
@@ -156,10 +154,7 @@ def _plans(names: Sequence[str], options: argparse.Namespace, bar: Bar) -> list[
             plan,
             options.data,
             out,
-            device=options.device,
-            jobs=options.jobs,
-            cache_gb=options.cache_gb,
-            on_error=options.on_error,
+            options=training_options(options),
             say=bar.say,
             progress=lambda label, done, total: bar.step(label, done, total, ""),
         )

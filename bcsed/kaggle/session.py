@@ -97,6 +97,7 @@ def train(
     from ..predict.budget import process_age_s
     from ..train.api import train as run_training
     from ..train.checkpoints import finished
+    from ..train.options import TrainInputs, TrainOptions
 
     home = kaggle_root(root)
     row = _experiment(experiment, changes, pretrained)
@@ -112,20 +113,25 @@ def train(
     given: dict[str, Any] = {
         "fold": fold,
         "resume": going_on,
-        "pseudolabels": table and str(table),
-        "pretrained": start and str(start),
-        "jobs": jobs,
-        "cache_gb": cache_gb,
-        "stop_after_min": left_min,
     }
+    inputs: dict[str, Any] = {"pseudolabels": table and str(table), "pretrained": start and str(start)}
+    settings: dict[str, Any] = {"jobs": jobs, "cache_gb": cache_gb, "stop_after_min": left_min}
     if processes is None:
         processes = max(1, torch.cuda.device_count())
     if processes > 1:
         say(f"{processes} processes share every batch")
         told = {"experiment": row.name, "changes": _changes(changes, pretrained), "data": str(data), "out": str(out)}
-        train_distributed({**given, **told}, home / "working", processes, say)
+        train_distributed({**given, **told, "inputs": inputs, "options": settings}, home / "working", processes, say)
     else:
-        run_training(row, data, out, **given, epoch_done=lambda values: say(epoch_line(values, row.fit.epochs)))
+        run_training(
+            row,
+            data,
+            out,
+            **given,
+            inputs=TrainInputs(**inputs),
+            options=TrainOptions(**settings),
+            epoch_done=lambda values: say(epoch_line(values, row.fit.epochs)),
+        )
     if not finished(out):
         say(
             f"stopped after {process_age_s() / 3600:.1f} h of {hours:g}, before all {row.fit.epochs} epochs were done; "

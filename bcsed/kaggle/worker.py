@@ -28,7 +28,8 @@ def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, sa
     Parameters
     ----------
     job : mapping
-        Arguments of `bcsed.train.train`, plain values; the experiment as its name and ``changes``.
+        Arguments of `bcsed.train.train` as plain values: the experiment as its name and ``changes``, and the fields
+        of ``inputs`` and ``options``.
     folder : Path
         Where the job is written down for the processes.
     n_processes : int
@@ -62,14 +63,22 @@ def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, sa
 def main(path: str) -> int:
     """Train as one of the processes, as a job says."""
     from ..train.api import train
+    from ..train.options import TrainInputs, TrainOptions
     from .session import epoch_line
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     row = find_experiment(job.pop("experiment"))
     row = row.vary(row.name, **parse_changes(job.pop("changes")))
+    inputs, settings = TrainInputs(**job.pop("inputs", {})), TrainOptions(**job.pop("options", {}))
     first = os.environ.get("RANK", "0") == "0"
     try:
-        train(row, **job, epoch_done=lambda values: _tell(_MARK + epoch_line(values, row.fit.epochs)))
+        train(
+            row,
+            **job,
+            inputs=inputs,
+            options=settings,
+            epoch_done=lambda values: _tell(_MARK + epoch_line(values, row.fit.epochs)),
+        )
     except BcsedError as error:
         if first:
             _tell(_FAULT + str(error))

@@ -21,6 +21,7 @@ from ..scores import metrics
 from ..train import pseudolabels as pseudolabel
 from ..train.api import train
 from ..train.checkpoints import finished, load_run
+from ..train.options import TrainInputs, TrainOptions
 from ..train.pseudolabels.table import Pseudolabels
 from .plan import Plan
 
@@ -40,7 +41,7 @@ def run(
     truth: str | Path | None = None,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
-    **options: Any,
+    options: TrainOptions | None = None,
 ) -> list[dict[str, Any]]:
     """Run a plan, or what is left of it.
 
@@ -56,8 +57,8 @@ def run(
         the caller's to see that they are not among the soundscapes of `data`.
     say, progress : callable, optional
         Told what is done; and of the recordings labelled, with (label, done, in all).
-    **options
-        Passed on to `bcsed.train.train`: device, jobs, cache_gb, on_error.
+    options : TrainOptions, optional
+        How each student's training is run.
 
     Returns
     -------
@@ -194,7 +195,7 @@ def _student(
     folder: Path,
     taught: bool,
     say: Say,
-    options: Mapping[str, Any],
+    options: TrainOptions | None,
 ) -> Bundle:
     """Train and seal a student, or what is left of that."""
     run_folder, sealed = folder / name / "run", folder / name / "bundle"
@@ -210,9 +211,10 @@ def _student(
             run_folder,
             fold=plan.fold,
             resume=begun,
-            pseudolabels=folder / TABLE if taught else None,
-            pretrained=plan.rounds[number - 1].pretrained,
-            **options,
+            inputs=TrainInputs(
+                pseudolabels=folder / TABLE if taught else None, pretrained=plan.rounds[number - 1].pretrained
+            ),
+            options=options,
         )
     for left in sealed.parent.glob(f".{sealed.name}.*"):
         # What a kill during the sealing left behind.

@@ -4,6 +4,18 @@ from .api import train
 from .checkpoints import Trained, finished, load_run
 from .data import TrainingData, prepare_data
 from .distributed import Distributed
+from .options import TrainInputs, TrainOptions
 from .schedule import learning_rate
 
-__all__ = ["TrainingData", "Distributed", "Trained", "finished", "load_run", "prepare_data", "learning_rate", "train"]
+__all__ = [
+    "Distributed",
+    "TrainInputs",
+    "TrainOptions",
+    "Trained",
+    "TrainingData",
+    "finished",
+    "learning_rate",
+    "load_run",
+    "prepare_data",
+    "train",
+]

@@ -19,7 +19,8 @@ from ..models.pretrained import LoadReport, load_pretrained
 from .checkpoints import RUN, SKIPPED, START, describe_run, require_new_run, state_to_resume, write_json
 from .data import TrainingData, prepare_data
 from .distributed import join_processes
-from .loop import Loop, Options, Progress
+from .loop import Loop, Progress
+from .options import TrainInputs, TrainOptions
 
 
 def train(
@@ -29,17 +30,8 @@ def train(
     *,
     fold: int | None = 0,
     resume: bool = False,
-    pseudolabels: str | Path | None = None,
-    teacher: str | Path | None = None,
-    pretrained: str | Path | None = None,
-    key_map: Mapping[str, str] | None = None,
-    allow_mismatch: bool = False,
-    device: str | None = None,
-    jobs: int = 4,
-    cache_gb: float = 1.0,
-    checkpoint_min: float = 10.0,
-    stop_after_min: float | None = None,
-    on_error: str = "stop",
+    inputs: TrainInputs | None = None,
+    options: TrainOptions | None = None,
     progress: Progress | None = None,
     epoch_done: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Path:
@@ -58,30 +50,10 @@ def train(
         The fold that is held out; None learns from everything.
     resume : bool
         Go on with an interrupted run, bit for bit as if it had not been interrupted.
-    pseudolabels : str or Path, optional
-        A table of `bcsed.train.pseudolabels`, for an experiment that injects pseudolabelled soundscapes.
-    teacher : str or Path, optional
-        A teacher's embeddings of the clips, Parquet or npz, for an experiment that distils.
-    pretrained : str or Path, optional
-        Weights to start from instead of timm's or random ones: a run, a bundle, or a file, see
-        `bcsed.models.pretrained`.
-    key_map : mapping of str to str, optional
-        Prefixes of that file's tensor names to prefixes of the network's.
-    allow_mismatch : bool
-        Start even if tensors are missing, unused or of another shape; they are listed in ``start.txt``.
-    device : str, optional
-        ``cuda`` where there is a GPU, else ``cpu``.
-    jobs : int
-        Threads that decode.
-    cache_gb : float
-        Memory for decoded recordings.
-    checkpoint_min : float
-        Minutes between checkpoints; there is one after each epoch anyway.
-    stop_after_min : float, optional
-        Minutes from this call after which no step is begun: the run is left with a checkpoint, to be resumed, and
-        `finished` says whether it was done before.
-    on_error : {'stop', 'skip'}
-        What an unreadable training recording does.
+    inputs : TrainInputs, optional
+        Pseudolabels, a teacher's embeddings, initial weights.
+    options : TrainOptions, optional
+        Device, threads, memory, checkpoints and time limit; they do not change the weights.
     progress, epoch_done : callable, optional
         Told of each step, and of each epoch's metrics.
 
@@ -95,23 +67,14 @@ def train(
     ConfigError, DataError
         Before the first step, for everything that can be seen then; and if the loss becomes no number.
     """
-    out = Path(out)
-    stop_at = math.inf if stop_after_min is None else time.monotonic() + 60.0 * stop_after_min
-    with join_processes(device) as processes:
+    out, inputs, options = Path(out), inputs or TrainInputs(), options or TrainOptions()
+    stop_at = math.inf if options.stop_after_min is None else time.monotonic() + 60.0 * options.stop_after_min
+    with join_processes(options.device) as processes:
         processes.check(experiment.fit.batch_size)
         if processes.first:
             require_new_run(out, resume=resume)
             remove_partial_files(out)
-        ready = prepare_data(
-            experiment,
-            data,
-            fold=fold,
-            pseudolabels=pseudolabels,
-            teacher=teacher,
-            on_error=on_error,
-            jobs=jobs,
-            cache_gb=cache_gb / 2,
-        )
+        ready = prepare_data(experiment, data, fold=fold, inputs=inputs, options=options)
         contract = Contract(
             frontend=experiment.frontend, net=experiment.net, classes=ready.classes, groups=ready.groups
         )
@@ -120,7 +83,7 @@ def train(
             contract,
             fold=fold,
             data=Path(data),
-            start=_start(experiment, pretrained),
+            start=_start(experiment, inputs.pretrained),
             clips=ready.clips_sha256,
             n_clips=len(ready.recordings),
             priors=class_priors(ready.targets),
@@ -130,27 +93,19 @@ def train(
         place = processes.device
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.fit.seed)
-            network, report = _network(experiment, contract, state, pretrained, key_map, allow_mismatch)
+            network, report = _network(experiment, contract, state, inputs)
             if processes.first:
                 _begin(out, description, ready, report, resume=resume)
             # Channels last: convolutions train 1.2 to 1.5 times faster, on a CPU and in half precision.
             network = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            # With soundscapes, half of the memory is theirs.
-            own_gb = cache_gb / 2 if ready.injectors or ready.labelled else cache_gb
-            options = Options(out=out, jobs=jobs, cache_gb=own_gb, checkpoint_min=checkpoint_min, stop_at=stop_at)
-            loop = Loop(experiment, contract, ready, network, processes, options)
+            loop = Loop(experiment, contract, ready, network, processes, out, options, stop_at)
             loop.restore(state)
             loop.run(progress, epoch_done)
     return out
 
 
 def _network(
-    experiment: Experiment,
-    contract: Contract,
-    state: object,
-    pretrained: str | Path | None,
-    key_map: Mapping[str, str] | None,
-    allow_mismatch: bool,
+    experiment: Experiment, contract: Contract, state: object, inputs: TrainInputs
 ) -> tuple[SedNet, LoadReport | None]:
     """Build the network with its first weights; a run that goes on brings its own."""
     fresh = state is None
@@ -160,13 +115,17 @@ def _network(
         len(contract.classes),
         groups=contract.groups,
         dropout=experiment.fit.dropout,
-        pretrained=experiment.fit.pretrained and fresh and pretrained is None,
+        pretrained=experiment.fit.pretrained and fresh and inputs.pretrained is None,
         drop_path=experiment.fit.drop_path,
     )
-    if pretrained is None or not fresh:
+    if inputs.pretrained is None or not fresh:
         return network, None
     return network, load_pretrained(
-        network, pretrained, contract=contract, key_map=key_map, allow_mismatch=allow_mismatch
+        network,
+        inputs.pretrained,
+        contract=contract,
+        key_map=inputs.key_map,
+        allow_mismatch=inputs.allow_mismatch,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..files import sha256
 from .dataset.clips import read_headers
 from .dataset.embeddings import Embeddings, read_embeddings
 from .dataset.excerpts import ExcerptSampler
+from .options import TrainInputs, TrainOptions
 from .soundscapes import injectors, labelled_source, split_soundscapes
 
 _log = logging.getLogger(__name__)
@@ -101,12 +102,8 @@ def prepare_data(
     data: str | Path,
     *,
     fold: int | None = 0,
-    pseudolabels: str | Path | None = None,
-    teacher: str | Path | None = None,
-    on_error: str = "stop",
-    jobs: int = 4,
-    cache_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    inputs: TrainInputs | None = None,
+    options: TrainOptions | None = None,
 ) -> TrainingData:
     """Read labels and headers, and divide clips and soundscapes into those learned from and those held out.
 
@@ -117,15 +114,15 @@ def prepare_data(
         it is left out and listed), a file that the experiment needs is not given or one is given that it
         would not read, or nothing is left to learn from.
     """
-    if on_error not in ("stop", "skip"):
-        raise ConfigError(f"on_error must be stop or skip, got {on_error!r}.")
+    inputs, options = inputs or TrainInputs(), options or TrainOptions()
+    teacher, cache_gb = inputs.teacher, options.cache_gb / 2
     if fold is not None and not 0 <= fold < experiment.data.n_folds:
         raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
-    _check_files(experiment, pseudolabels, teacher)
+    _check_files(experiment, inputs.pseudolabels, teacher)
     data = Path(data)
     year = detect_competition(data)
     classes = read_class_list(data, year)
-    table, infos, skipped = _clips(data, year, classes, on_error, jobs, progress)
+    table, infos, skipped = _clips(data, year, classes, options)
     # Whoever holds nothing out needs no folds, however few clips there are.
     everything = np.full(len(table), NEVER_HELD_OUT)
     fold_of = everything if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
@@ -134,7 +131,7 @@ def prepare_data(
     own = np.array([column[name] for name in table["label"]], np.int64)
     land = split_soundscapes(data, year, classes, experiment.data, fold)
     labelled = labelled_source(land, data, year, classes, experiment, cache_gb)
-    injected, told = injectors(land, labelled, data, year, classes, experiment, pseudolabels, cache_gb)
+    injected, told = injectors(land, labelled, data, year, classes, experiment, inputs.pseudolabels, cache_gb)
     embeddings = read_embeddings(teacher, list(table["filename"]), experiment.frontend) if teacher else None
     if embeddings is not None and teacher is not None:
         level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
@@ -193,14 +190,12 @@ def _clips(
     data: Path,
     year: Competition,
     classes: Sequence[str],
-    on_error: str,
-    jobs: int,
-    progress: Callable[[int, int], None] | None,
+    options: TrainOptions,
 ) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str]]:
     """Return the clips that can be read, their headers, and why others cannot."""
     table = read_train(data, year, classes)
-    infos, failures = read_headers([str(path) for path in table["path"]], jobs=jobs, progress=progress)
-    if failures and on_error == "stop":
+    infos, failures = read_headers([str(path) for path in table["path"]], jobs=options.jobs)
+    if failures and options.on_error == "stop":
         first = next(iter(failures.values()))
         raise DataError(
             f"{len(failures)} of {len(table)} training recordings cannot be read, the first: {first} "

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..config.diff import describe_difference
 from ..config.experiments import GROUPS, Experiment
 from ..config.strict import to_dict
 from ..errors import ConfigError, DataError
-from .api import train as run_training
+from .api import train
 from .checkpoints import RUN, finished
+from .loop import Progress
+from .options import TrainInputs, TrainOptions
 
 
 def train_grid(
@@ -22,9 +23,11 @@ def train_grid(
     *,
     seeds: Sequence[int] = (0,),
     fold: int | None = 0,
-    train: Callable[..., Path] = run_training,
+    inputs: TrainInputs | None = None,
+    options: TrainOptions | None = None,
+    progress: Progress | None = None,
+    epoch_done: Callable[[Mapping[str, float]], None] | None = None,
     begin: Callable[[Path, int, int], None] | None = None,
-    **options: Any,
 ) -> list[Path]:
     """Train each experiment with each seed, in folders ``<experiment>-s<seed>``; what is finished is kept.
 
@@ -41,12 +44,10 @@ def train_grid(
         Each overrides ``fit.seed``.
     fold : int or None
         What is held out.
-    train : callable
-        Called like `bcsed.train.train`.
+    inputs, options, progress, epoch_done
+        See `bcsed.train.train`.
     begin : callable, optional
         Called before each training that is not finished with (folder, its number from 1, trainings in all).
-    **options
-        Passed on to `train`.
 
     Returns
     -------
@@ -77,7 +78,17 @@ def train_grid(
             continue
         if begin is not None:
             begin(folder, number, len(planned))
-        train(experiment, data, folder, fold=fold, resume=begun, **options)
+        train(
+            experiment,
+            data,
+            folder,
+            fold=fold,
+            resume=begun,
+            inputs=inputs,
+            options=options,
+            progress=progress,
+            epoch_done=epoch_done,
+        )
     return folders
 
 

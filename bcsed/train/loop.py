@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +29,7 @@ from .dataset.batches import Batch, BatchInputs, batches, epoch_order
 from .dataset.clips import ClipReader
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
+from .options import TrainOptions
 from .schedule import learning_rate
 from .validate import measure, validate_clips, validate_rows
 
@@ -61,28 +61,6 @@ class Student(torch.nn.Module):
         return logits, attention, told[:, :0] if self.project is None else self.project(told)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a training is run; none of it changes what is learned.
-
-    Parameters
-    ----------
-    out : Path
-    jobs : int
-        Threads that decode, of each process.
-    cache_gb : float
-    checkpoint_min : float
-    stop_at : float
-        Time of the monotonic clock after which no step is begun.
-    """
-
-    out: Path
-    jobs: int = 4
-    cache_gb: float = 1.0
-    checkpoint_min: float = 10.0
-    stop_at: float = math.inf
-
-
 class Loop:
     """The state of a training, and its loop."""
 
@@ -93,12 +71,16 @@ class Loop:
         ready: TrainingData,
         network: SedNet,
         processes: Distributed,
-        options: Options,
+        out: Path,
+        options: TrainOptions,
+        stop_at: float = math.inf,
     ) -> None:
         self.experiment, self.contract, self.ready, self.fit = experiment, contract, ready, experiment.fit
-        self.processes, self.options, self.out = processes, options, options.out
+        self.processes, self.out, self.options, self.stop_at = processes, out, options, stop_at
         self.device, self.network = processes.device, network
-        clips = ClipReader(ready.recordings, experiment.frontend, experiment.data, options.cache_gb, ready.marks)
+        # Soundscapes have the other half of the memory.
+        cache_gb = options.cache_gb / 2 if ready.injectors or ready.labelled else options.cache_gb
+        clips = ClipReader(ready.recordings, experiment.frontend, experiment.data, cache_gb, ready.marks)
         self.feed = BatchInputs(
             clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher
         )
@@ -172,9 +154,9 @@ class Loop:
 
     def _out_of_time(self) -> bool:
         """Say whether the time is over, in all processes at the same step: none may wait for one that has left."""
-        if self.options.stop_at == math.inf:
+        if self.stop_at == math.inf:
             return False
-        late = torch.tensor(float(time.monotonic() > self.options.stop_at), device=self.device)
+        late = torch.tensor(float(time.monotonic() > self.stop_at), device=self.device)
         return self.processes.mean(late) > 0
 
     def _order(self, epoch: int) -> Any:

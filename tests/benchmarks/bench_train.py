@@ -29,8 +29,9 @@ from bcsed.train.data import TrainingData
 from bcsed.train.dataset.batches import batches, epoch_order
 from bcsed.train.dataset.excerpts import ExcerptSampler
 from bcsed.train.distributed import Distributed
-from bcsed.train.loop import Loop, Options
+from bcsed.train.loop import Loop
 from bcsed.train.losses import criterion
+from bcsed.train.options import TrainOptions
 
 RATE = 32_000
 K = 206
@@ -110,8 +111,8 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
     contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.frontend, experiment.net, K, dropout=experiment.fit.dropout)
     network = network.to(device, memory_format=torch.channels_last)
-    how = Options(out=folder, jobs=options.jobs, cache_gb=options.cache_gb)
-    return Loop(experiment, contract, ready, network, Distributed(0, 1, device), how)
+    how = TrainOptions(jobs=options.jobs, cache_gb=options.cache_gb)
+    return Loop(experiment, contract, ready, network, Distributed(0, 1, device), folder, how)
 
 
 def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: np.random.Generator):

@@ -13,10 +13,10 @@ from .excerpts import ExcerptSampler
 
 __all__ = [
     "Batch",
+    "BatchInputs",
     "Clip",
     "ClipReader",
     "Embeddings",
-    "BatchInputs",
     "ExcerptSampler",
     "batches",
     "epoch_order",
