@@ -101,7 +101,7 @@ MISTAKES = {
     "no recordings": ("predict bundle --recordings empty --out new", nothing, "no recordings in this folder"),
     "a stride for centred windows": (f"{PREDICT} --stride-s 2", nothing, "goes with sliding windows"),
     "a stride beyond the window": (f"{PREDICT} --windows sliding --stride-s 99", nothing, "in (0, 8] s"),
-    "too many weights": (f"{PREDICT} --weights 1 2", nothing, "2 weights for 1 bundles"),
+    "too many weights": (f"{PREDICT} --weights 1 2", nothing, "2 weights for 1 members"),
     "rows of no length": (f"{PREDICT} --row-s 0", nothing, "at least 1 s"),
     "a negative number of threads": (f"{PREDICT} --jobs -1", nothing, "jobs must be at least 0"),
     "a taken output": (PREDICT.replace("new", "taken"), nothing, "holds other things"),

@@ -282,7 +282,7 @@ def test_members_that_do_not_fit():
         postprocess.combine({"a": a}, [0])
     with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'mean'"):
         postprocess.combine({"a": a}, kind="mean")
-    with pytest.raises(ConfigError, match=r"no member answers class 'owl' \(1 such classes\)"):
+    with pytest.raises(ConfigError, match=r"no member has class 'owl' \(1 such classes\)"):
         postprocess.combine({"a": a}, classes=["frog1", "owl"])
     with pytest.raises(DataError, match=r"members 'a' and 'b' do not have the same rows: 'a_15' is in one"):
         postprocess.combine({"a": a, "b": a.iloc[:2]})

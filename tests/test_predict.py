@@ -243,7 +243,7 @@ def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
 def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
     with pytest.raises(BundleError, match="bundles 1 and 2 do not answer the same classes: 'loud' is in only one"):
         score([tiny, oracle], [recordings])
-    with pytest.raises(ConfigError, match="2 weights for 1 bundles"):
+    with pytest.raises(ConfigError, match="2 weights for 1 members"):
         score(tiny, [recordings], weights=[1, 2])
     with pytest.raises(ConfigError, match="positive numbers"):
         score(tiny, [recordings], weights=[-1])

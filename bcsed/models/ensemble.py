@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..config.contract import Contract, Frontend
 from ..errors import BundleError, ConfigError
-from ..scores.postprocess.combine import MEANS, logits
+from ..scores.postprocess.combine import check_kind, check_weights, weighted_mean
 from .backends import Array as Array
 from .backends import Backend as Listener
 from .backends import OpenVinoBackend as GraphListener
@@ -41,8 +41,7 @@ class Ensemble:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mean not in MEANS:
-            raise ConfigError(f"the mean of an ensemble must be one of {', '.join(MEANS)}; got {self.mean!r}.")
+        check_kind(self.mean)
         contracts = [member.contract for member in self.members]
         check_weights(self.weights, len(self.members))
         object.__setattr__(self, "classes", full_classes(contracts, self.classes or None))
@@ -73,29 +72,8 @@ class Ensemble:
             NaN where no member answered a class.
         """
         views = np.bincount([member for member, _ in answers], minlength=len(self.members))
-        total = np.zeros((len(answers[0][1]), len(self.classes)))
-        weight = np.zeros(len(self.classes))
-        for member, values in answers:
-            share = self.weights[member] / views[member]
-            total[:, self.places[member]] += share * _scaled(values, self.mean)
-            weight[self.places[member]] += share
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = total / weight
-        if self.mean == "logit":
-            mean = 1.0 / (1.0 + np.exp(-mean))
-        return mean.astype(np.float32)
-
-
-def _scaled(values: Array, mean: str) -> npt.NDArray[np.float64]:
-    """Return answers on the scale on which they are averaged."""
-    wide = values.astype(np.float64)
-    if mean == "logit":
-        return logits(wide)
-    if mean == "rank":
-        from scipy.stats import rankdata
-
-        return np.asarray(rankdata(wide, axis=0) / max(1, len(wide)))
-    return wide
+        parts = [(values, self.places[member], self.weights[member] / views[member]) for member, values in answers]
+        return weighted_mean(parts, len(self.classes), self.mean).astype(np.float32)
 
 
 def from_bundles(
@@ -162,16 +140,3 @@ def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = 
             "trained on it."
         )
     return full
-
-
-def check_weights(weights: Sequence[float], n_members: int) -> None:
-    """Refuse weights that are not one positive number per member.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if len(weights) != n_members:
-        raise ConfigError(f"{len(weights)} weights for {n_members} bundles; give one each.")
-    if not all(np.isfinite(weight) and weight > 0 for weight in weights):
-        raise ConfigError(f"weights must be positive numbers, got {', '.join(f'{w:g}' for w in weights)}.")

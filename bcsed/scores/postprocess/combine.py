@@ -1,4 +1,4 @@
-"""Several tables of the same rows: their mean, and how alike they are."""
+"""The mean of several score tables, and the rank correlation between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..table import check_table, make_table
 
 Floats = npt.NDArray[np.float64]
 MEANS = ("prob", "logit", "rank")
-# Float32 next to 1 is 6e-8 below it; a score of exactly 0 or 1 must not outvote every other member.
+# The float32 below 1 is 1 - 6e-8. Clipping keeps a score of exactly 0 or 1 from outweighing all other members.
 LOGIT_EPS = 1e-7
 
 
@@ -24,12 +24,12 @@ def rank_columns(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame, shape (R, K)
-        All rows of a run: a percentile says nothing about a part of them.
+        All rows of a run: percentiles of a part are different numbers.
 
     Returns
     -------
     DataFrame, shape (R, K)
-        float32 in (0, 1]: mean rank / R, equal scores sharing theirs, as `scipy.stats.rankdata` / R.
+        float32 in (0, 1]: ``scipy.stats.rankdata / R``; equal scores share their mean rank.
     """
     ranked: pd.DataFrame = table.rank(pct=True).astype(np.float32)
     return ranked
@@ -41,21 +41,19 @@ def combine(
     kind: str = "prob",
     classes: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the weighted mean of members' scores.
+    """Return the weighted mean of the members' scores.
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        A score table for each member. All have the same rows; a member that lacks a class does not count in that
-        class's mean.
+        A score table per member, all with the same rows. A class's mean is over the members that have the class.
     weights : sequence of float, optional
-        One per member, positive; they need not sum to 1. Equal by default.
+        One positive weight per member; they need not sum to 1. Equal by default.
     kind : {'prob', 'logit', 'rank'}
-        Mean of probabilities; of logits (scores are held `LOGIT_EPS` away from 0 and 1), which listens more to
-        those that are sure; or of percentiles within the class over all rows (`rank_columns`), which listens
-        to order alone and needs all rows of the run at once.
+        Mean of probabilities; of logits (of scores clipped to `LOGIT_EPS`), which gives confident members more
+        influence; or of percentiles within the class (`rank_columns`), which needs all rows of the run.
     classes : sequence of str, optional
-        The columns, in this order; by default all classes as they first appear.
+        The columns, in this order; by default all classes in order of first appearance.
 
     Returns
     -------
@@ -65,38 +63,86 @@ def combine(
     Raises
     ------
     ConfigError
-        If there is no member, the kind is unknown, weights do not fit, or no member answers one of `classes`.
+        If there is no member, the kind is unknown, the weights do not fit, or a class is in no member.
     DataError
-        If members do not have the same rows, or a table is none (`bcsed.scores.table.check`).
+        If the members' rows differ, or a table is not a valid score table.
     """
-    if kind not in MEANS:
-        raise ConfigError(f"the mean of an ensemble is one of {', '.join(MEANS)}; got {kind!r}.")
+    check_kind(kind)
     members = _same_rows(tables)
     shares = tuple(weights) if weights is not None else (1.0,) * len(members)
-    if len(shares) != len(members):
-        raise ConfigError(f"{len(shares)} weights for {len(members)} members; give one each.")
-    if not all(0 < share < float("inf") for share in shares):
-        raise ConfigError(f"weights must be positive numbers, got {', '.join(f'{share:g}' for share in shares)}.")
-    answered = dict.fromkeys(str(name) for table in members.values() for name in table.columns)
-    names = list(answered if classes is None else classes)
-    unanswered = [name for name in names if name not in answered]
-    if unanswered:
-        raise ConfigError(f"no member answers class {unanswered[0]!r} ({len(unanswered)} such classes).")
-    place = {name: column for column, name in enumerate(names)}
-    index = next(iter(members.values())).index
-    total, counted = np.zeros((len(index), len(names))), np.zeros(len(names))
+    check_weights(shares, len(members))
+    known = dict.fromkeys(str(name) for table in members.values() for name in table.columns)
+    names = list(known if classes is None else classes)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ConfigError(f"no member has class {missing[0]!r} ({len(missing)} such classes).")
+    column_of = {name: column for column, name in enumerate(names)}
+    parts = []
     for share, table in zip(shares, members.values(), strict=True):
-        own = [name for name in map(str, table.columns) if name in place]
-        columns = [place[name] for name in own]
-        total[:, columns] += share * _before(table[own], kind)
-        counted[columns] += share
-    mean = total / counted
-    scores = np.clip(1 / (1 + np.exp(-mean)) if kind == "logit" else mean, 0, 1)
-    return make_table(list(index), names, scores.astype(np.float32))
+        common = [name for name in map(str, table.columns) if name in column_of]
+        parts.append((table[common].to_numpy(np.float64), np.array([column_of[name] for name in common], int), share))
+    scores = np.clip(weighted_mean(parts, len(names), kind), 0, 1)
+    return make_table(list(next(iter(members.values())).index), names, scores.astype(np.float32))
+
+
+def weighted_mean(
+    parts: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.integer], float]], n_classes: int, kind: str
+) -> Floats:
+    """Return the weighted mean of score arrays of the same rows.
+
+    Parameters
+    ----------
+    parts : sequence of (scores, columns, weight)
+        Probabilities of shape (R, k), the column of the result for each of the k classes, and a positive weight.
+    n_classes : int
+    kind : {'prob', 'logit', 'rank'}
+
+    Returns
+    -------
+    ndarray of float64, shape (R, n_classes)
+        NaN for a class that no part has.
+    """
+    total, weights = np.zeros((len(parts[0][0]), n_classes)), np.zeros(n_classes)
+    for scores, columns, weight in parts:
+        total[:, columns] += weight * _scale(scores.astype(np.float64), kind)
+        weights[columns] += weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: Floats = total / weights
+    if kind == "logit":
+        mean = 1.0 / (1.0 + np.exp(-mean))
+    return mean
+
+
+def _scale(scores: Floats, kind: str) -> Floats:
+    """Convert probabilities to the scale on which they are averaged."""
+    if kind == "rank":
+        return pd.DataFrame(scores).rank(pct=True).to_numpy(np.float64)
+    return logits(scores) if kind == "logit" else scores
+
+
+def logits(scores: Floats) -> Floats:
+    """Return the logits of scores clipped to [`LOGIT_EPS`, 1 - `LOGIT_EPS`]."""
+    clipped = np.clip(scores, LOGIT_EPS, 1 - LOGIT_EPS)
+    values: Floats = np.log(clipped) - np.log1p(-clipped)
+    return values
+
+
+def check_kind(kind: str) -> None:
+    """Raise ConfigError for an unknown kind of mean."""
+    if kind not in MEANS:
+        raise ConfigError(f"the mean of an ensemble must be one of {', '.join(MEANS)}; got {kind!r}.")
+
+
+def check_weights(weights: Sequence[float], n_members: int) -> None:
+    """Raise ConfigError unless there is one positive, finite weight per member."""
+    if len(weights) != n_members:
+        raise ConfigError(f"{len(weights)} weights for {n_members} members; give one weight per member.")
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise ConfigError(f"weights must be positive numbers, got {', '.join(f'{weight:g}' for weight in weights)}.")
 
 
 def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return how alike members order the rows.
+    """Return the rank correlation between members.
 
     Parameters
     ----------
@@ -106,8 +152,8 @@ def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame, shape (members, members)
-        The mean over classes of Spearman's rank correlation, 1 on the diagonal. A class counts where both members
-        answer it and neither gives all rows one score; NaN where there is no such class.
+        Spearman's correlation, mean over the classes that both members have and that are constant in neither; NaN
+        without such a class, 1 on the diagonal.
 
     Raises
     ------
@@ -120,38 +166,22 @@ def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     matrix: pd.DataFrame = pd.DataFrame(np.eye(len(ranked)), index=list(ranked), columns=list(ranked))
     for left, right in itertools.combinations(ranked, 2):
         common = ranked[left].columns.intersection(ranked[right].columns, sort=False)
-        each = ranked[left][common].corrwith(ranked[right][common])
-        matrix.loc[left, right] = matrix.loc[right, left] = each.mean() if len(common) else np.nan
+        by_class = ranked[left][common].corrwith(ranked[right][common])
+        matrix.loc[left, right] = matrix.loc[right, left] = by_class.mean() if len(common) else np.nan
     return matrix
 
 
 def _same_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return members with their rows in the order of the first."""
+    """Return the members with their rows in the order of the first."""
     if not tables:
         raise ConfigError("an ensemble needs at least one member.")
-    (first, table), *others = tables.items()
-    for name, other in tables.items():
-        check_table(other, where=f"member {name!r}")
-    for name, other in others:
-        differing = table.index.symmetric_difference(other.index)
+    first, index = next((name, table.index) for name, table in tables.items())
+    for name, table in tables.items():
+        check_table(table, where=f"member {name!r}")
+        differing = index.symmetric_difference(table.index)
         if len(differing):
             raise DataError(
                 f"members {first!r} and {name!r} do not have the same rows: {differing[0]!r} is in one of them only "
                 f"({len(differing)} such rows)."
             )
-    return {name: other.loc[table.index] for name, other in tables.items()}
-
-
-def _before(table: pd.DataFrame, kind: str) -> Floats:
-    """Return what is averaged, (R, K)."""
-    if kind == "rank":
-        return rank_columns(table).to_numpy(np.float64)
-    scores: Floats = table.to_numpy(np.float64)
-    return scores if kind == "prob" else logits(scores)
-
-
-def logits(scores: Floats) -> Floats:
-    """Return the logits of scores, which are held `LOGIT_EPS` away from 0 and 1."""
-    kept = np.clip(scores, LOGIT_EPS, 1 - LOGIT_EPS)
-    made: Floats = np.log(kept) - np.log1p(-kept)
-    return made
+    return {name: table.loc[index] for name, table in tables.items()}
