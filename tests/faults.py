@@ -107,12 +107,12 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
     clips: list[list[torch.Tensor]] = [[] for _ in classes]
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
         wave = load_audio(data / "train_audio" / str(clip.filename), FRONTEND.sample_rate)
-        picture = hear.picture(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
+        picture = hear.compute(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
         clips[classes.index(str(clip.primary_label))].append(picture)
     truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
     lands, told = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        lands.append(hear.picture(load_audio(path, FRONTEND.sample_rate), 0, 1920))
+        lands.append(hear.compute(load_audio(path, FRONTEND.sample_rate), 0, 1920))
         told.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
     network, old = Ear(len(classes)), Ear(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from bcsed import predict
 from bcsed.cli.app import main
 from bcsed.errors import ConfigError
-from bcsed.models.ensemble import Ensemble, GraphListener, from_bundles
+from bcsed.models.backends import OpenVinoBackend
+from bcsed.models.ensemble import Ensemble, from_bundles
 from bcsed.models.export import export
 from bcsed.predict import budget
 from bcsed.predict.assemble import ScoreAssembler
@@ -59,14 +60,14 @@ class Slow:
 
     def __init__(self, monkeypatch, seconds: float) -> None:
         self.seconds, self.n = seconds, 0
-        original = GraphListener.submit
+        original = OpenVinoBackend.submit
 
         def submit(listener, window, done):
             self.n += 1
             time.sleep(self.seconds)
             return original(listener, window, done)
 
-        monkeypatch.setattr(GraphListener, "submit", submit)
+        monkeypatch.setattr(OpenVinoBackend, "submit", submit)
 
 
 def from_now(seconds: float, **options) -> Budget:
@@ -177,9 +178,9 @@ def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_pat
 
 HANGS = """
 import sys, time
-from bcsed import ensemble
+from bcsed.models.backends import OpenVinoBackend
 from bcsed.cli import main
-original = ensemble.GraphListener.submit
+original = OpenVinoBackend.submit
 n = 0
 def submit(listener, window, done):
     global n
@@ -187,7 +188,7 @@ def submit(listener, window, done):
     if n > 6 + 17:
         time.sleep(1000)
     return original(listener, window, done)
-ensemble.GraphListener.submit = submit
+OpenVinoBackend.submit = submit
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -14,6 +14,7 @@ from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
 from bcsed.models import bundle
+from bcsed.models.bundle.probe import IMAGE_TOLERANCE
 from bcsed.models.export import export
 from bcsed.models.network import SedNet
 
@@ -50,7 +51,7 @@ def test_a_sealed_bundle_answers_as_it_did(tiny):
 
 def test_the_parts_of_a_bundle(tiny):
     names = sorted(path.name for path in tiny.path.iterdir())
-    assert names == ["bundle.json", "model.bin", "model.xml", "probe.npz", "weights.safetensors"]
+    assert names == ["README.md", "bundle.json", "model.bin", "model.xml", "probe.npz", "weights.safetensors"]
 
 
 def test_training_weights_may_stay_at_home(copy):
@@ -63,7 +64,7 @@ def test_training_weights_may_stay_at_home(copy):
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "probe.npz", "bundle.json"])
 def test_incomplete(copy, name):
     (copy / name).unlink()
-    with pytest.raises(BundleError, match=r"incomplete: it lacks|no bundle, or was not finished"):
+    with pytest.raises(BundleError, match=r"incomplete: .* is missing|is not a bundle, or its export was interrupted"):
         bundle.load(copy)
 
 
@@ -103,21 +104,21 @@ def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
     for name in ("model.xml", "model.bin"):
         shutil.copy(tmp_path / "other" / name, copy / name)
     reseal(copy, lambda _: None)
-    with pytest.raises(BundleError, match="the graph belongs to another bundle: it was made for contract"):
+    with pytest.raises(BundleError, match="the graph belongs to another bundle: its contract has fingerprint"):
         bundle.load(copy)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schema": 4}, "has schema 4; bcsed .* reads the schemas 1 and 2 and 3"),
+        ({"schema": 4}, "has schema 4; this version of bcsed reads 1 and 2 and 3"),
         ({"schema": None}, "has schema None"),
         ({"extra": 1}, "unknown key 'extra'"),
         ({"steps": 7}, "steps is 7"),
         ({"priors": [0.1]}, "priors must be 3 shares"),
         ({"contract": {}}, "contract lacks frontend, net, classes, groups"),
-        ({"files": {"../../etc/passwd": "0"}}, "lists '../../etc/passwd'; a bundle holds only"),
-        ({"fingerprint": "0" * 16}, "sealed was 0000000000000000"),
+        ({"files": {"../../etc/passwd": "0"}}, "lists '../../etc/passwd'; a bundle contains only"),
+        ({"fingerprint": "0" * 16}, "sealed one is 0000000000000000"),
     ],
 )
 def test_edited_manifests(copy, changes, sentence):
@@ -129,13 +130,13 @@ def test_edited_manifests(copy, changes, sentence):
 def test_manifests_that_are_none(copy):
     for text in ("{", "[]"):
         (copy / "bundle.json").write_text(text)
-        with pytest.raises(BundleError, match=r"not readable as JSON|must hold an object"):
+        with pytest.raises(BundleError, match=r"not readable as JSON|must hold a JSON object"):
             bundle.load(copy)
 
 
 def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
     (copy / "payload.pkl").write_bytes(b"x")
-    with pytest.raises(BundleError, match=r"holds payload.pkl, which bundle.json does not list"):
+    with pytest.raises(BundleError, match=r"contains payload.pkl, which bundle.json does not list"):
         bundle.load(copy)
     (copy / "payload.pkl").unlink()
     shutil.move(copy / "model.bin", tmp_path / "model.bin")
@@ -147,7 +148,7 @@ def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
 @pytest.mark.parametrize("spoil", [b"no zip", None])
 def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
     if spoil is None:
-        np.savez(copy / "probe.npz", picture=np.array([{}], dtype=object), logits=0, attention=0)
+        np.savez(copy / "probe.npz", image=np.array([{}], dtype=object), logits=0, attention=0)
     else:
         (copy / "probe.npz").write_bytes(spoil)
     reseal(copy, lambda _: None)
@@ -156,12 +157,12 @@ def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
 
 
 def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
-    picture = bundle.probe_picture(TINY_128)
-    monkeypatch.setattr("bcsed.models.bundle.bundle.probe_picture", lambda _: (picture[0], picture[1] + 1e-3))
-    with pytest.raises(BundleError, match="what the network sees differs from the day of sealing"):
+    picture = bundle.compute_probe(TINY_128)
+    monkeypatch.setattr("bcsed.models.bundle.probe.compute_probe", lambda _: (picture[0], picture[1] + 1e-3))
+    with pytest.raises(BundleError, match=r"input has changed since sealing: .* image differs"):
         bundle.check(tiny)
-    monkeypatch.setattr("bcsed.models.bundle.bundle.probe_picture", lambda _: (picture[0][::-1].copy(), picture[1]))
-    with pytest.raises(BundleError, match="what the network answers differs"):
+    monkeypatch.setattr("bcsed.models.bundle.probe.compute_probe", lambda _: (picture[0][::-1].copy(), picture[1]))
+    with pytest.raises(BundleError, match="output has changed since sealing"):
         bundle.check(tiny)
 
 
@@ -223,10 +224,10 @@ def test_every_field_of_signal_alters_the_probe():
     changes = {"sample_rate": 31_000, "n_fft": 1024, "hop_length": 900, "n_mels": 96, "fmin_hz": 60.0}
     changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "time_folds": 1, "channels": "repeat", "top_db": 70.0}
     assert set(changes) == set(to_dict(base))
-    _, before = bundle.probe_picture(base)
+    _, before = bundle.compute_probe(base)
     for name, value in changes.items():
-        _, after = bundle.probe_picture(dataclasses.replace(base, **{name: value}))
-        differs = after.shape != before.shape or np.abs(after - before).max() > 10 * bundle.PICTURE_TOLERANCE
+        _, after = bundle.compute_probe(dataclasses.replace(base, **{name: value}))
+        differs = after.shape != before.shape or np.abs(after - before).max() > 10 * IMAGE_TOLERANCE
         assert differs, name
 
 
@@ -235,9 +236,9 @@ def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monk
     priors = np.full(3, 0.2, "float32")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    with pytest.raises(BundleError, match="already there"):
+    with pytest.raises(BundleError, match="already exists"):
         export(network, tmp_path / "taken", contract=contract, priors=priors)
     monkeypatch.setattr("bcsed.models.export.parity", lambda *_: 0.5)
-    with pytest.raises(BundleError, match=r"0\.5 away from torch .* nothing was sealed"):
+    with pytest.raises(BundleError, match=r"differ from those of torch by 0\.5 .* nothing was sealed"):
         export(network, tmp_path / "new", contract=contract, priors=priors)
     assert not (tmp_path / "new").exists()

@@ -91,9 +91,9 @@ class TestRead:
         run = compare.read_run(make_run(tmp_path / "run", answers, fold=2, fit__seed=7))
         assert (run.name, run.experiment, run.fold, run.seed) == ("run", "tiny", 2, 7)
         assert (run.epochs, run.seconds, run.checkpoint, run.classes) == (3, 6.0, "last", CLASSES)
-        assert run.answers is not None
-        np.testing.assert_array_equal(run.answers.scores, answers.scores)
-        assert (run.answers.ids, run.answers.files, run.answers.kind) == (answers.ids, answers.files, "rows")
+        assert run.evaluation is not None
+        np.testing.assert_array_equal(run.evaluation.scores, answers.scores)
+        assert (run.evaluation.ids, run.evaluation.files, run.evaluation.kind) == (answers.ids, answers.files, "rows")
         assert run.settings["fit.lr"] == 1e-3
         assert "fit.seed" not in run.settings
 
@@ -102,7 +102,7 @@ class TestRead:
         compare.write_evaluation(folder / "answers-best.npz", make_answers(0.9))
         best, last = compare.read_run(folder), compare.read_run(folder, checkpoint="last")
         assert (best.checkpoint, last.checkpoint) == ("best", "last")
-        assert best.answers.scores.mean() > last.answers.scores.mean()
+        assert best.evaluation.scores.mean() > last.evaluation.scores.mean()
         with pytest.raises(ConfigError, match="checkpoint must be best or last, got 'first'"):
             compare.read_run(folder, checkpoint="first")
 
@@ -121,7 +121,7 @@ class TestRead:
 
     def test_nothing_was_held_out(self, tmp_path):
         run = compare.read_run(make_run(tmp_path / "run", None))
-        assert run.answers is None
+        assert run.evaluation is None
         with pytest.raises(DataError, match="has no answers to compare: nothing was held out of it; score it on"):
             compare.compare_variants([run])
 
@@ -574,7 +574,7 @@ class TestOnSoundscapes:
         run, truth = scored
         wanted = compare.read_evaluation(next(iter(run.glob("answers-truth-*.npz"))))
         sealed = compare.read_run(run / "compare-bundle")
-        assert (sealed.experiment, sealed.fold, sealed.seed, sealed.answers) == ("small", 0, 0, None)
+        assert (sealed.experiment, sealed.fold, sealed.seed, sealed.evaluation) == ("small", 0, 0, None)
         assert sealed.settings == compare.read_run(run).settings
         before = sorted(sealed.path.iterdir())
         found = compare.evaluate_on_soundscapes(sealed, [year / "test_soundscapes"], truth, keep=tmp_path / "kept")

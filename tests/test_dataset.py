@@ -31,7 +31,7 @@ def infos(tmp_path_factory):
 def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
     clips = ClipReader(infos, TINY_128, Data())
     mel = LogMel(TINY_128)
-    whole = mel.picture(load_audio(infos[0].path, RATE), 0, 480)
+    whole = mel.compute(load_audio(infos[0].path, RATE), 0, 480)
     starts = set()
     for seed in range(20):
         wave = clips.wave(0, "random", np.random.default_rng(seed))

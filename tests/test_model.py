@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_384, Frontend, Net
 from bcsed.errors import ConfigError
-from bcsed.models import backbone
-from bcsed.models.backbone import _stages
+from bcsed.models.backbone import _stages, build_backbone, feature_shape
 from bcsed.models.network import SedNet, ToImage, delta, fold, modern_names, pool, unfold
 
 
@@ -127,7 +126,7 @@ def test_heads_answer_for_their_own_classes_in_the_order_of_the_classes():
     db = torch.randn(2, 64, 256) * 15 - 30
     with torch.inference_mode():
         logits, attention = network(db)
-        x = network.features(network.pooled(db).transpose(1, 2))
+        x = network.features(network.encode(db).transpose(1, 2))
         alone = [head(x) for head in network.heads]
     for k, group in enumerate(groups):
         place = groups[:k].count(group)
@@ -140,9 +139,9 @@ def test_one_head_is_a_head_over_all_classes():
     assert len(network.heads) == 1
     db = torch.randn(2, 64, 256) * 15 - 30
     with torch.inference_mode():
-        pooled = network.pooled(db)
+        pooled = network.encode(db)
         assert pooled.shape == (2, network.n_features, network.steps)
-        for whole, parted in zip(network(db), network.answer(pooled), strict=True):
+        for whole, parted in zip(network(db), network.apply_heads(pooled), strict=True):
             assert torch.equal(whole, parted)
 
 
@@ -188,15 +187,15 @@ def rates(model: torch.nn.Module) -> list[list[float]]:
 @pytest.mark.parametrize(("name", "n_stages"), STAGES.items(), ids=STAGES)
 def test_drop_path_is_one_ramp_or_one_value_a_stage(name, n_stages):
     for none in ((), (0.0,)):
-        assert not any(map(any, rates(backbone.build(name, 3, drop_path=none))))
-    ramp = [rate for found in rates(backbone.build(name, 3, drop_path=(0.2,))) for rate in found]
+        assert not any(map(any, rates(build_backbone(name, 3, drop_path=none))))
+    ramp = [rate for found in rates(build_backbone(name, 3, drop_path=(0.2,))) for rate in found]
     assert ramp == sorted(ramp)
     assert ramp[0] == 0 < ramp[1] < ramp[-1] <= 0.2 + 1e-6
     wanted = [place / 10 for place in range(n_stages)]
-    by_stage = rates(backbone.build(name, 3, drop_path=wanted))
+    by_stage = rates(build_backbone(name, 3, drop_path=wanted))
     assert [set(found) for found in by_stage] == [{rate} for rate in wanted]
     with pytest.raises(ConfigError, match=rf"has {n_stages + 1} values, {name} has {n_stages} stages \("):
-        backbone.build(name, 3, drop_path=[0.1] * (n_stages + 1))
+        build_backbone(name, 3, drop_path=[0.1] * (n_stages + 1))
 
 
 @pytest.mark.parametrize(("drop_path", "acts"), [((0.0, 0.0, 0.0, 0.0), False), ((0.0, 0.9, 0.0, 0.9), True)])
@@ -222,29 +221,29 @@ def test_drop_path_acts_in_training_alone(drop_path, acts):
 @pytest.mark.parametrize("drop_path", [(0.1,), (0.1, 0.2)])
 def test_a_backbone_without_drop_path(drop_path):
     with pytest.raises(ConfigError, match="timm's densenet121 has no drop path; leave drop_path empty"):
-        backbone.build("densenet121", 3, drop_path=drop_path)
+        build_backbone("densenet121", 3, drop_path=drop_path)
     with pytest.raises(ConfigError, match=r"in \[0, 1\), got 1"):
-        backbone.build("resnet10t", 3, drop_path=(1.0,))
+        build_backbone("resnet10t", 3, drop_path=(1.0,))
 
 
 def test_unknown_and_unfit_backbones():
     with pytest.raises(ConfigError, match="has no model 'tf_efficientnet_b99'"):
         SedNet(TINY_128, Net(backbone="tf_efficientnet_b99"), 3)
     with pytest.raises(ConfigError, match="choose a CNN"):
-        backbone.feature_shape(backbone.build("swin_tiny_patch4_window7_224", 3), 3, (224, 448 // 2 * 1))
+        feature_shape(build_backbone("swin_tiny_patch4_window7_224", 3), 3, (224, 448 // 2 * 1))
 
 
 def test_weights_from_a_file(tmp_path):
     """A local file stands in for the hub; a missing one says how to get it."""
     from safetensors.torch import save_file
 
-    donor = backbone.build("mobilenetv3_small_050", 3)
+    donor = build_backbone("mobilenetv3_small_050", 3)
     state = {name: value.clone() for name, value in donor.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    made = backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "model.safetensors")
+    made = build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "model.safetensors")
     assert all(torch.equal(made.state_dict()[name], value) for name, value in state.items())
     with pytest.raises(ConfigError, match="--pretrained FILE, or start from random weights"):
-        backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "none.safetensors")
+        build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
-    with pytest.raises(ConfigError, match="could not be had"):
-        backbone.build("mobilenetv3_small_050", 3, pretrained=tmp_path / "text.safetensors")
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "text.safetensors")

@@ -61,7 +61,7 @@ def test_members_with_some_of_the_classes_are_scattered_by_name(tiny, other, rec
 def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other, recordings, tmp_path):
     template = tmp_path / "sample_submission.csv"
     template.write_text("row_id,a,b,c,d\nx_5,.3,.3,.3,.3\n")
-    with pytest.raises(BundleError, match=r"class 'd' is answered by no bundle \(1 of 4 classes\)"):
+    with pytest.raises(BundleError, match=r"no bundle has class 'd' \(1 of 4 classes"):
         predict.predict([tiny, other], [recordings], sample_submission=template)
     template.write_text("row_id,a,c\nx_5,.3,.3\n")
     with pytest.raises(BundleError, match="bundle 2 answers class 'b', which is not among the 2 classes asked for"):

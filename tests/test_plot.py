@@ -266,7 +266,7 @@ class TestHeard:
         t = np.arange(rate) / rate
         wave[2 * rate : 3 * rate] = np.sin(2 * np.pi * 2048 * t)
         with torch.inference_mode():
-            picture = LogMel(TINY_128).picture(wave, 32, 160).numpy()
+            picture = LogMel(TINY_128).compute(wave, 32, 160).numpy()
         made = plot.spectrogram(picture, TINY_128, first_frame=32)
         left, right, bottom, top = made.images[0].get_extent()
         band, frame = np.unravel_index(picture.argmax(), picture.shape)

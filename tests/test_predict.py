@@ -20,7 +20,8 @@ from bcsed.audio.decode import load_audio, read_info, read_there
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
-from bcsed.models.ensemble import Ensemble, GraphListener
+from bcsed.models.backends import OpenVinoBackend
+from bcsed.models.ensemble import Ensemble
 from bcsed.predict.blocks import Windowing
 from bcsed.predict.store import FolderStore, StoredScores
 from bcsed.scores.table import read_table, row_ids
@@ -129,7 +130,7 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
 def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
     """Windows go to the network in pairs; one without company is looked at twice, and nobody's answer changes."""
     windows = (rng.standard_normal((5, 64, 256)) * 15 - 40).astype("float32")
-    listener = GraphListener(tiny)
+    listener = OpenVinoBackend(tiny)
 
     def ask(places):
         answers = {}
@@ -155,16 +156,16 @@ def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
 
 def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeypatch):
     """A recording of one window costs one window: it goes to the network with the next recording's."""
-    from bcsed.models import backends as listener
+    from bcsed.models import backends
 
     paths = [tmp_path / f"clip{place}.wav" for place in range(9)]
     for path in paths:
         soundfile.write(path, (0.1 * rng.standard_normal(4 * RATE)).astype("float32"), RATE)
     alone = [score(tiny, [path]).scores for path in paths]
     sizes = []
-    original = listener._hand_over
+    original = backends._call_results
     monkeypatch.setattr(
-        listener, "_hand_over", lambda request, done: sizes.append(len(done)) or original(request, done)
+        backends, "_call_results", lambda request, done: sizes.append(len(done)) or original(request, done)
     )
     together = score(tiny, paths).scores
     assert sorted(sizes) == [1, 2, 2, 2, 2]
@@ -217,13 +218,13 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
 def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
     """OpenVINO keeps what it calls back: whatever leads from there to the network keeps its memory for good."""
     made = []
-    original = GraphListener.__init__
+    original = OpenVinoBackend.__init__
 
     def init(self, *args, **kwargs):
         original(self, *args, **kwargs)
         made.append(weakref.ref(self))
 
-    monkeypatch.setattr(GraphListener, "__init__", init)
+    monkeypatch.setattr(OpenVinoBackend, "__init__", init)
     scores = score(tiny, [recordings / "long.wav"]).scores
     gc.collect()
     assert len(scores) == 12
@@ -234,14 +235,14 @@ def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
     from bcsed.audio.spectrogram import LogMel
 
     calls = []
-    original = LogMel.picture
-    monkeypatch.setattr(LogMel, "picture", lambda self, *a: calls.append(1) or original(self, *a))
+    original = LogMel.compute
+    monkeypatch.setattr(LogMel, "compute", lambda self, *a: calls.append(1) or original(self, *a))
     score([tiny, tiny, tiny], [recordings / "short.wav"])
     assert len(calls) == 1
 
 
 def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
-    with pytest.raises(BundleError, match="bundles 1 and 2 do not answer the same classes: 'loud' is in only one"):
+    with pytest.raises(BundleError, match="bundles 1 and 2 do not have the same classes: 'loud' is in only one"):
         score([tiny, oracle], [recordings])
     with pytest.raises(ConfigError, match="2 weights for 1 members"):
         score(tiny, [recordings], weights=[1, 2])

@@ -15,7 +15,7 @@ from bcsed.config.contract import FRONTENDS
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
 MELS = {name: LogMel(frontend) for name, frontend in FRONTENDS.items()}
 WHOLE = {
-    name: MELS[name].picture(WAVE, 0, -(-len(WAVE) // frontend.hop_length)) for name, frontend in FRONTENDS.items()
+    name: MELS[name].compute(WAVE, 0, -(-len(WAVE) // frontend.hop_length)) for name, frontend in FRONTENDS.items()
 }
 
 
@@ -44,18 +44,18 @@ def test_a_windows_picture_is_the_slice_of_its_recordings(name, data):
     n_frames = WHOLE[name].shape[1]
     first = data.draw(st.integers(0, n_frames - 1))
     last = data.draw(st.integers(first + 1, n_frames))
-    assert torch.equal(MELS[name].picture(WAVE, first, last), WHOLE[name][:, first:last])
+    assert torch.equal(MELS[name].compute(WAVE, first, last), WHOLE[name][:, first:last])
 
 
 def test_a_part_of_the_recording_serves_as_well_as_the_whole():
     mel = MELS["TINY_128"]
     begin, end = mel.reach(100, 356)
-    part = mel.picture(WAVE[begin:end], 100, 356, offset=begin)
+    part = mel.compute(WAVE[begin:end], 100, 356, offset=begin)
     assert torch.equal(part, WHOLE["TINY_128"][:, 100:356])
 
 
 def test_beyond_the_ends_there_is_silence():
-    picture = MELS["TINY_128"].picture(WAVE, -10, 5)
+    picture = MELS["TINY_128"].compute(WAVE, -10, 5)
     assert (picture[:, :8] == -100).all()
     assert picture[:, 10:].min() > -100
 
@@ -77,9 +77,9 @@ def test_the_probe_still_sounds_as_it_did():
     """Should this fail, every network trained before would hear something else: see golden/make.py."""
     from pathlib import Path
 
-    from bcsed.models.bundle.bundle import probe_picture
+    from bcsed.models.bundle.probe import compute_probe
 
-    db, picture = probe_picture(FRONTENDS["TINY_128"])
+    db, picture = compute_probe(FRONTENDS["TINY_128"])
     with np.load(Path(__file__).parent / "golden" / "probe_tiny.npz") as golden:
         np.testing.assert_allclose(np.maximum(db, db.max() - 80)[:, ::4], golden["db"], atol=1e-2)
         np.testing.assert_allclose(picture[:, ::2, ::4], golden["picture"], atol=1e-4)

@@ -18,7 +18,7 @@ from bcsed import predict, train
 from bcsed.config.experiments import find_experiment
 from bcsed.config.recipe import Fit
 from bcsed.errors import ConfigError, DataError
-from bcsed.models.bundle.bundle import check
+from bcsed.models.bundle.probe import check
 from bcsed.models.export import export
 
 SMALL = find_experiment("tiny").vary(

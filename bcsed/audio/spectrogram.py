@@ -97,7 +97,7 @@ class LogMel(torch.nn.Module):
             out[:, begin : begin + BLOCK] = self._transform(block)[:, : n_frames - begin]
         return out
 
-    def picture(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> torch.Tensor:
+    def compute(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> torch.Tensor:
         """Return frames ``first`` to ``last`` of a recording.
 
         Parameters

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def check(options: argparse.Namespace) -> int:
     """Verify bundles and play each its probe; or show what another precision changes."""
-    from ..models.bundle.bundle import check as play
     from ..models.bundle.bundle import load
+    from ..models.bundle.probe import check as play
 
     if options.precision is None and (options.recordings or options.truth):
         raise ConfigError("recordings are listened to with --precision only; give it, or leave them out.")
@@ -44,7 +44,7 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
     """Say what a precision changes, in the probe's answers, or in recordings' rows and their score."""
     import numpy as np
 
-    from ..models.bundle.bundle import probe_difference
+    from ..models.bundle.probe import probe_difference
 
     told = f"{options.precision} moves the probe's logits by up to {probe_difference(loaded, options.precision):.2g}"
     if not options.recordings:

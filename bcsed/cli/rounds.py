@@ -93,7 +93,7 @@ def compare(options: argparse.Namespace) -> int:
                     jobs=options.jobs,
                     progress=_told(bar, found.name),
                 )
-                found = dataclasses.replace(found, answers=answers)
+                found = dataclasses.replace(found, evaluation=answers)
             compared.append(found)
     table = comparing.compare_variants(compared, by_name=options.by_name)
     print(comparing.format_table(table))

@@ -1,1 +1,1 @@
-"""Networks, bundles and what computes with them."""
+"""Networks, bundles, and the backends and ensembles that compute with them."""

@@ -1,4 +1,4 @@
-"""Picture -> feature map: any timm CNN by name, and where its first weights come from."""
+"""Build timm CNNs by name, with random or pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import ConfigError
 _log = logging.getLogger(__name__)
 
 
-def build(
+def build_backbone(
     name: str,
     in_channels: int,
     *,
@@ -29,20 +29,20 @@ def build(
     name : str
         As in ``timm.list_models()``, with or without the tag of its weights.
     in_channels : int
-        Channels of the picture; timm adapts the first convolution's weights to them.
+        Channels of the image; timm adapts the weights of the first convolution to them.
     pretrained : bool, str or Path
-        False for random weights, True for timm's own (cached or fetched), or a local file of them in
+        False for random weights, True for timm's own (cached or downloaded), or a local file of them in
         safetensors or PyTorch format.
     drop_path : sequence of float
-        Probabilities with which training leaves out a residual branch (stochastic depth, Huang et al. 2016).
-        None for none; one for timm's own ramp, from 0 at the first block towards it at the last; several for
-        one a stage, the same in all blocks of it. A block without a shortcut has no branch to leave out.
+        Probabilities of dropping a residual branch in training (stochastic depth, Huang et al. 2016). Empty for no
+        drop path; one value for timm's linear ramp from 0 at the first block; several for one value per stage.
+        Blocks without a shortcut are not affected.
 
     Raises
     ------
     ConfigError
-        If timm has no such model, the weights cannot be had, or the model has no drop path or another number
-        of stages.
+        If timm does not have the model, the weights are not available, or the model has no drop path or another
+        number of stages.
     """
     import timm
 
@@ -50,16 +50,16 @@ def build(
         close = ", ".join(timm.list_models(f"*{name.split('.')[0].split('_')[-1]}*")[:5])
         hint = f"; similar names are {close}" if close else ""
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{hint}.")
-    wrong = [rate for rate in drop_path if not 0 <= rate < 1]
-    if wrong:
-        raise ConfigError(f"drop_path must be probabilities in [0, 1), got {wrong[0]:g}.")
+    invalid = [rate for rate in drop_path if not 0 <= rate < 1]
+    if invalid:
+        raise ConfigError(f"drop_path must be probabilities in [0, 1), got {invalid[0]:g}.")
     options: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0, "global_pool": ""}
     if len(drop_path) == 1 and drop_path[0] > 0:
         options["drop_path_rate"] = drop_path[0]
     if not isinstance(pretrained, bool):
         path = Path(pretrained)
         if not path.is_file():
-            raise ConfigError(f"{path}: there is no such file of weights for {name}; {_way_out(name)}")
+            raise ConfigError(f"{path}: there is no such file of weights for {name}; {_weights_hint(name)}")
         options["pretrained_cfg_overlay"] = {"file": str(path)}
     model = _create(name, bool(pretrained), options)
     if any(drop_path) or len(drop_path) > 1:
@@ -67,55 +67,51 @@ def build(
         if not stages:
             raise ConfigError(_no_drop_path(name))
         if len(drop_path) > 1:
-            _drop_by_stage(name, stages, drop_path)
+            _set_drop_path(name, stages, drop_path)
     return model
 
 
-def feature_shape(backbone: torch.nn.Module, in_channels: int, picture: tuple[int, int]) -> tuple[int, int, int]:
-    """Return (C, f, t) of a backbone's feature map, found by showing it one picture.
+def feature_shape(backbone: torch.nn.Module, in_channels: int, image_shape: tuple[int, int]) -> tuple[int, int, int]:
+    """Return (C, f, t) of a backbone's feature map, computed from an image of zeros.
 
     Raises
     ------
     ConfigError
-        If it answers with anything but a map of channels by height by width.
+        If the output is not a map of channels by height by width.
     """
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():
-        shape = backbone.forward_features(torch.zeros(1, in_channels, *picture)).shape  # type: ignore[operator]
+        shape = backbone.forward_features(torch.zeros(1, in_channels, *image_shape)).shape  # type: ignore[operator]
     backbone.train(was_training)
-    # A CNN shrinks both axes alike; tokens or channels-last maps do not look like this.
-    if len(shape) != 4 or shape[2] * picture[1] != shape[3] * picture[0]:
+    # A CNN reduces both axes by the same factor; tokens and channels-last maps do not.
+    if len(shape) != 4 or shape[2] * image_shape[1] != shape[3] * image_shape[0]:
         raise ConfigError(
-            f"{type(backbone).__name__} answers a picture of {picture[0]}x{picture[1]} with shape "
-            f"{tuple(shape)}, not with a map of channels by height by width; choose a CNN."
+            f"{type(backbone).__name__} returns shape {tuple(shape)} for an image of {image_shape[0]}x{image_shape[1]} "
+            "pixels, not a map of channels by height by width; choose a CNN."
         )
     return int(shape[1]), int(shape[2]), int(shape[3])
 
 
 def _stages(model: torch.nn.Module) -> dict[str, list[torch.nn.Module]]:
-    """Return the blocks that can leave out their branch, by stage: layer1, blocks.0, stages.0, s1, ..."""
-    found: dict[str, list[torch.nn.Module]] = {}
+    """Return the blocks that support drop path, by stage: layer1, blocks.0, stages.0, s1, ..."""
+    stages: dict[str, list[torch.nn.Module]] = {}
     for name, block in model.named_modules():
-        # None or an identity where timm was told of no rate.
+        # Without a rate, timm sets it to None or an identity.
         if hasattr(block, "drop_path"):
-            found.setdefault(_stage(name), []).append(block)
-    return found
+            parts = name.split(".")
+            numbered = next((index for index, part in enumerate(parts) if part[-1:].isdigit()), len(parts))
+            stages.setdefault(".".join(parts[: numbered + 1]), []).append(block)
+    return stages
 
 
-def _stage(block: str) -> str:
-    parts = block.split(".")
-    numbered = next((place for place, part in enumerate(parts) if part[-1:].isdigit()), len(parts))
-    return ".".join(parts[: numbered + 1])
-
-
-def _drop_by_stage(name: str, stages: dict[str, list[torch.nn.Module]], rates: Sequence[float]) -> None:
+def _set_drop_path(name: str, stages: dict[str, list[torch.nn.Module]], rates: Sequence[float]) -> None:
     from timm.layers.drop import DropPath
 
     if len(rates) != len(stages):
         raise ConfigError(
             f"drop_path has {len(rates)} values, {name} has {len(stages)} stages ({', '.join(stages)}); give one "
-            "value a stage, or a single one for timm's ramp."
+            "value per stage, or a single one for timm's ramp."
         )
     for blocks, rate in zip(stages.values(), rates, strict=True):
         for block in blocks:
@@ -132,13 +128,13 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> torch.nn.Mo
         if "drop_path_rate" not in str(error):
             raise
         raise ConfigError(_no_drop_path(name)) from error
-    # timm fetches through a hub client whose errors derive from OSError, RuntimeError or ValueError,
-    # depending on what is missing: the network, the repository, the file, or a tensor in it.
+    # The errors of timm's hub client derive from OSError, RuntimeError or ValueError, depending on what is missing:
+    # the connection, the repository, the file, or a tensor in it.
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
         if not pretrained:
             raise
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"the weights of {name} could not be had ({reason}); {_way_out(name)}") from error
+        raise ConfigError(f"the weights of {name} could not be loaded ({reason}); {_weights_hint(name)}") from error
     _log.info("%s: %s", name, "pretrained weights" if pretrained else "random weights")
     return model
 
@@ -147,8 +143,8 @@ def _no_drop_path(name: str) -> str:
     return f"timm's {name} has no drop path; leave drop_path empty, or choose a residual backbone."
 
 
-def _way_out(name: str) -> str:
+def _weights_hint(name: str) -> str:
     return (
-        f"download model.safetensors of timm/{name} where there is a network and give it as "
+        f"download model.safetensors of timm/{name} on a computer with internet access and pass it as "
         "--pretrained FILE, or start from random weights with --pretrained none."
     )

@@ -1,4 +1,4 @@
-"""Whatever answers windows: a compiled graph, or a network in training."""
+"""Backends: compute windows with a compiled graph or with a torch network."""
 
 from __future__ import annotations
 
@@ -18,42 +18,40 @@ if TYPE_CHECKING:
     from .network import SedNet
 
 Array = npt.NDArray[np.float32]
-# Called with the answers to one window, what and when, (t, K) each; possibly from another thread. They are good
-# until it returns.
+# Called with the logits and attention (t, K) of one window, possibly from another thread. The arrays are valid only
+# until the callback returns.
 OnResult = Callable[[Array, Array], None]
 
-# Windows of at most so many values go to the network in pairs: the heads' weights, most of what is then read, are
-# read once for two. 128 x 320 cost 4 to 6 % less so; 192 x 768 cost 10 % more, and four together more than two.
+# Windows of at most this many values are computed in pairs: most of the memory traffic is then the heads' weights,
+# which are read once for both. 128 x 320 cost 4 to 6 % less; 192 x 768 cost 10 % more, and batches of four more than
+# pairs.
 PAIRED = 50_000
 
 
 class Backend(Protocol):
-    """Whatever answers windows: a compiled graph, or a network in training.
+    """Compute windows, now or later, and pass the outputs to callbacks.
 
-    Windows are numbered from 1 as they come. Some may be held back until there are more of them, of whatever
-    recording; who waits for a window's answer says so with `flush`.
+    Windows are numbered from 1 in order of submission. Some may wait until a batch is full, also for windows of other
+    recordings; call `flush` before waiting for a window.
     """
 
     contract: Contract
     steps: int
-    # Windows that it can be busy with at once.
-    ahead: int
+    # Windows that can be computed at once.
+    max_in_flight: int
 
-    def submit(self, window: Array, done: OnResult) -> int:
-        """Take a dB window (F, T), possibly a view, and call `done` with its answers, now or later.
-
-        Returns the window's number.
-        """
+    def submit(self, window: Array, on_result: OnResult) -> int:
+        """Accept a dB window (F, T), possibly a view of an array, and return its number."""
 
     def flush(self, number: int | None = None) -> None:
-        """Begin with windows that are held back, if that one is among them."""
+        """Start the waiting windows, if window `number` is among them or it is None."""
 
     def finish(self) -> None:
-        """Return when every window taken has been answered; raise what went wrong with one."""
+        """Return when every window has been computed; raise the error of a window that failed."""
 
 
 class OpenVinoBackend:
-    """A bundle's graph, answering windows asynchronously on the CPU; for use by one thread.
+    """Compute windows with a bundle's graph, asynchronously on the CPU; for use by one thread.
 
     Parameters
     ----------
@@ -75,44 +73,38 @@ class OpenVinoBackend:
         self.contract, self.steps = bundle.contract, bundle.steps
         frontend = bundle.contract.frontend
         self.batch = 2 if frontend.n_mels * frontend.n_frames <= PAIRED else 1
-        compiled = compile_graph(
-            read_graph(bundle),
-            frontend,
-            threads=threads,
-            precision=precision,
-            cache=cache,
-            batch=self.batch,
-        )
-        # Twice the streams, so that none waits while another's answer is being taken away.
+        graph = read_graph(bundle)
+        compiled = compile_graph(graph, frontend, threads=threads, precision=precision, cache=cache, batch=self.batch)
+        # Twice the streams, so that no stream waits while another's outputs are copied.
         n_requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino.AsyncInferQueue(compiled, n_requests)
-        self._queue.set_callback(_hand_over)
-        self.ahead = n_requests * self.batch
-
-        self._n_taken = 0
+        self._queue.set_callback(_call_results)
+        self.max_in_flight = n_requests * self.batch
+        self._n_submitted = 0
         self._windows: list[Array] = []
-        self._done: list[OnResult] = []
+        self._callbacks: list[OnResult] = []
 
-    def submit(self, window: Array, done: OnResult) -> int:
-        """Queue a window, if in pairs as soon as there is another; waits while all requests are busy."""
+    def submit(self, window: Array, on_result: OnResult) -> int:
+        """Queue a window when its batch is full; block while all requests are busy."""
         self._windows.append(window)
-        self._done.append(done)
-        self._n_taken += 1
+        self._callbacks.append(on_result)
+        self._n_submitted += 1
         if len(self._windows) == self.batch:
             self.flush()
-        return self._n_taken
+        return self._n_submitted
 
     def flush(self, number: int | None = None) -> None:
-        """Queue windows that wait for others, if that one is among them."""
-        if self._windows and (number is None or number > self._n_taken - len(self._windows)):
-            # The shape is fixed: a window without company is looked at twice.
-            lacking = self.batch - len(self._windows)
-            windows, done = self._windows + self._windows[-1:] * lacking, self._done
-            self._windows, self._done = [], []
-            # Waits for a request, which stays the first idle one until it is started: one thread starts them.
+        """Queue the waiting windows, if window `number` is among them or it is None."""
+        if self._windows and (number is None or number > self._n_submitted - len(self._windows)):
+            # The batch size is fixed: the last window fills up an incomplete batch.
+            windows = self._windows + self._windows[-1:] * (self.batch - len(self._windows))
+            callbacks = self._callbacks
+            self._windows, self._callbacks = [], []
+            # Blocks until a request is idle; it stays the first idle one until it is started, as only one thread
+            # starts requests.
             request = self._queue[self._queue.get_idle_request_id()]
             np.stack(windows, out=request.get_input_tensor().data)
-            self._queue.start_async(None, done)
+            self._queue.start_async(None, callbacks)
 
     def finish(self) -> None:
         """Wait for all queued windows."""
@@ -120,14 +112,14 @@ class OpenVinoBackend:
         self._queue.wait_all()
 
 
-def _hand_over(request: Any, done: Sequence[OnResult]) -> None:
-    logits, attention = (request.get_output_tensor(place).data for place in (0, 1))
-    for place, each in enumerate(done):
-        each(logits[place], attention[place])
+def _call_results(request: Any, callbacks: Sequence[OnResult]) -> None:
+    logits, attention = (request.get_output_tensor(index).data for index in (0, 1))
+    for index, on_result in enumerate(callbacks):
+        on_result(logits[index], attention[index])
 
 
 class TorchBackend:
-    """A network in training, answering windows in batches as they come.
+    """Compute windows in batches with a torch network.
 
     Parameters
     ----------
@@ -140,31 +132,31 @@ class TorchBackend:
 
     def __init__(self, network: SedNet, contract: Contract, device: torch.device, batch_size: int = 16) -> None:
         self.network, self.contract, self.device, self.batch_size = network, contract, device, batch_size
-        self.steps, self.ahead = network.steps, batch_size
-        self._n_taken = 0
+        self.steps, self.max_in_flight = network.steps, batch_size
+        self._n_submitted = 0
         self._windows: list[Array] = []
-        self._done: list[OnResult] = []
+        self._callbacks: list[OnResult] = []
 
-    def submit(self, window: Array, done: OnResult) -> int:
-        """Take a window; answer when a batch is full."""
-        self._n_taken += 1
+    def submit(self, window: Array, on_result: OnResult) -> int:
+        """Accept a window; compute when the batch is full."""
+        self._n_submitted += 1
         self._windows.append(window)
-        self._done.append(done)
+        self._callbacks.append(on_result)
         if len(self._windows) == self.batch_size:
             self.finish()
-        return self._n_taken
+        return self._n_submitted
 
     def flush(self, number: int | None = None) -> None:
-        """Answer the windows taken so far, if that one is among those that wait."""
-        if number is None or number > self._n_taken - len(self._windows):
+        """Compute the waiting windows, if window `number` is among them or it is None."""
+        if number is None or number > self._n_submitted - len(self._windows):
             self.finish()
 
     def finish(self) -> None:
-        """Answer the windows taken so far."""
+        """Compute the waiting windows."""
         if not self._windows:
             return
         with torch.inference_mode():
             logits, attention = self.network(torch.from_numpy(np.stack(self._windows)).to(self.device))
-        for place, done in enumerate(self._done):
-            done(logits[place].cpu().numpy(), attention[place].cpu().numpy())
-        self._windows, self._done = [], []
+        for index, on_result in enumerate(self._callbacks):
+            on_result(logits[index].cpu().numpy(), attention[index].cpu().numpy())
+        self._windows, self._callbacks = [], []

@@ -1,4 +1,4 @@
-"""Several networks that answer as one: members, weights, means; grouped by what they hear."""
+"""Ensembles: several networks whose scores are averaged."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ import numpy.typing as npt
 from ..config.contract import Contract, Frontend
 from ..errors import BundleError, ConfigError
 from ..scores.postprocess.combine import check_kind, check_weights, weighted_mean
-from .backends import Array as Array
-from .backends import Backend as Listener
-from .backends import OpenVinoBackend as GraphListener
+from .backends import Array, Backend, OpenVinoBackend
 from .bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members, how much each counts, and how their answers become one.
+    """Members, their weights, and the kind of mean over them.
 
     Parameters
     ----------
     members : tuple of Backend
-        Each answers some or all of the classes, in whatever order.
+        Each computes some or all of the classes, in any order.
     weights : tuple of float
-        Positive; they need not sum to 1. A member that does not answer a class does not count in its mean.
+        Positive; they need not sum to 1. The mean of a class is over the members that have it.
     mean : {'prob', 'logit', 'rank'}
-        Of what: probabilities; their logits; or each class's percentiles over all rows that are scored.
+        Mean of the probabilities, of their logits, or of each class's percentiles over all rows.
     classes : tuple of str
-        The K classes; those of the member that answers most by default.
+        The K classes; by default those of the member that has most.
     """
 
-    members: tuple[Listener, ...]
+    members: tuple[Backend, ...]
     weights: tuple[float, ...]
     mean: str = "prob"
     classes: tuple[str, ...] = ()
@@ -48,31 +46,31 @@ class Ensemble:
 
     @property
     def frontends(self) -> tuple[Frontend, ...]:
-        """What is heard, each signal once: members of one signal share its picture."""
+        """The members' front ends without repetition; members with equal ones share their spectrograms."""
         return tuple(dict.fromkeys(member.contract.frontend for member in self.members))
 
     @cached_property
-    def places(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """For each member, the column of each class that it answers."""
-        place = {name: k for k, name in enumerate(self.classes)}
-        return tuple(np.array([place[name] for name in m.contract.classes], np.int64) for m in self.members)
+    def columns(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each member, the column of the ensemble for each of its classes."""
+        column_of = {name: k for k, name in enumerate(self.classes)}
+        return tuple(np.array([column_of[name] for name in m.contract.classes], np.int64) for m in self.members)
 
-    def combine(self, answers: Sequence[tuple[int, Array]]) -> Array:
-        """Return the weighted mean of some members' answers to the same rows.
+    def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
+        """Return the weighted mean of some members' scores of the same rows.
 
         Parameters
         ----------
-        answers : sequence of (int, ndarray of shape (R, K of that member))
-            A member's place and its probabilities; a member that looked several times counts once in all. With
-            ``mean='rank'`` all rows of the run must be here.
+        scores : sequence of (int, ndarray of shape (R, K of that member))
+            A member's index and its probabilities; several views of a member share its weight. With ``mean='rank'``
+            all rows of the run must be given at once.
 
         Returns
         -------
         ndarray of float32, shape (R, K)
-            NaN where no member answered a class.
+            NaN where no member has the class.
         """
-        views = np.bincount([member for member, _ in answers], minlength=len(self.members))
-        parts = [(values, self.places[member], self.weights[member] / views[member]) for member, values in answers]
+        views = np.bincount([member for member, _ in scores], minlength=len(self.members))
+        parts = [(values, self.columns[member], self.weights[member] / views[member]) for member, values in scores]
         return weighted_mean(parts, len(self.classes), self.mean).astype(np.float32)
 
 
@@ -86,57 +84,61 @@ def from_bundles(
     precision: str = "f32",
     cache: str | Path | None = None,
 ) -> Ensemble:
-    """Compile bundles into an ensemble; equal weights by default."""
-    full = full_classes([bundle.contract for bundle in bundles], classes)
-    given = tuple(weights) if weights is not None else (1.0,) * len(bundles)
-    check_weights(given, len(bundles))
-    # One bundle named twice is compiled once: a listener holds no state between windows.
+    """Compile bundles into an ensemble; equal weights by default.
+
+    The other parameters are those of `Ensemble` and `bcsed.models.bundle.compile_graph`.
+    """
+    # Both are checked before the graphs are compiled, which takes long.
+    all_classes = full_classes([bundle.contract for bundle in bundles], classes)
+    shares = tuple(weights) if weights is not None else (1.0,) * len(bundles)
+    check_weights(shares, len(bundles))
+    # A bundle that is named twice is compiled once: a backend has no state between windows.
     compiled = {
-        bundle.path: GraphListener(bundle, threads=threads, precision=precision, cache=cache)
+        bundle.path: OpenVinoBackend(bundle, threads=threads, precision=precision, cache=cache)
         for bundle in {bundle.path: bundle for bundle in bundles}.values()
     }
-    return Ensemble(tuple(compiled[bundle.path] for bundle in bundles), given, mean, full)
+    return Ensemble(tuple(compiled[bundle.path] for bundle in bundles), shares, mean, all_classes)
 
 
 def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the classes that an ensemble answers.
+    """Return the classes of an ensemble.
 
     Parameters
     ----------
     contracts : sequence of Contract
         Of its members.
     classes : sequence of str, optional
-        The full list, such as a competition's. Without it, one member must answer every class that any does.
+        All classes, such as a competition's. Without it, one member must have every class that any member has.
 
     Raises
     ------
     ConfigError
         If there is no member.
     BundleError
-        If members disagree and no list is given, a member answers a class that is not in the list, or a
-        class of the list is answered by none.
+        If members disagree and no classes are given, a member has a class that is not among them, or no member has
+        one of them.
     """
     if not contracts:
         raise ConfigError("an ensemble needs at least one bundle.")
     widest = max(contracts, key=lambda contract: len(contract.classes))
-    full = tuple(classes) if classes is not None else widest.classes
-    for place, contract in enumerate(contracts, 1):
-        other = sorted(set(contract.classes) - set(full))
+    all_classes = tuple(classes) if classes is not None else widest.classes
+    for number, contract in enumerate(contracts, 1):
+        other = sorted(set(contract.classes) - set(all_classes))
         if other and classes is None:
             raise BundleError(
-                f"bundles {1 + contracts.index(widest)} and {place} do not answer the same classes: {other[0]!r} is in "
-                "only one of them; give the full list as a sample submission."
+                f"bundles {1 + contracts.index(widest)} and {number} do not have the same classes: {other[0]!r} is in "
+                "only one of them; give all classes as a sample submission."
             )
         if other:
             raise BundleError(
-                f"bundle {place} answers class {other[0]!r}, which is not among the {len(full)} classes asked for "
+                f"bundle {number} has class {other[0]!r}, which is not among the {len(all_classes)} requested classes "
                 f"({len(other)} such classes); it was trained for others."
             )
-    answered = {name for contract in contracts for name in contract.classes}
-    silent = [name for name in full if name not in answered]
-    if silent:
+    known = {name for contract in contracts for name in contract.classes}
+    missing = [name for name in all_classes if name not in known]
+    if missing:
         raise BundleError(
-            f"class {silent[0]!r} is answered by no bundle ({len(silent)} of {len(full)} classes); add one that was "
-            "trained on it."
+            f"no bundle has class {missing[0]!r} ({len(missing)} of {len(all_classes)} classes are missing); add one "
+            "that was trained on it."
         )
-    return full
+    return all_classes

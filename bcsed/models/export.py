@@ -1,4 +1,4 @@
-"""Network -> OpenVINO graph, sealed in a bundle."""
+"""Convert a network to an OpenVINO graph and seal it in a bundle."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import torch
 from .._version import __version__
 from ..config.contract import Contract
 from ..errors import BundleError
-from .bundle.bundle import Bundle, probe_picture, require_new_folder, seal
+from .bundle.bundle import Bundle
 from .bundle.graph import compile_graph
+from .bundle.probe import compute_probe, run_probe
+from .bundle.seal import require_new_folder, seal
 from .network import SedNet
 
-# Between torch and OpenVINO in float32, in logits: seen were 2e-8 to 2e-5.
+# Between torch and OpenVINO in float32, in logits: measured were 2e-8 to 2e-5.
 PARITY_TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
@@ -28,8 +30,8 @@ _log = logging.getLogger(__name__)
 def to_graph(network: SedNet, contract: Contract) -> Any:
     """Convert a network to an ``openvino.Model`` with a free batch axis.
 
-    The graph takes dB windows (B, F, T) as ``db`` and gives ``what`` and ``when``, (B, t, K) each: flooring,
-    scaling, slopes and fold are inside, so nobody can do them differently.
+    The graph computes ``logits`` and ``attention``, (B, t, K) each, from dB windows (B, F, T) named ``db``. Floor,
+    scaling, slopes and fold are part of it, so that every program computes them alike.
     """
     import openvino
 
@@ -49,14 +51,12 @@ def to_graph(network: SedNet, contract: Contract) -> Any:
 
 
 def parity(network: SedNet, graph: Any, contract: Contract) -> float:
-    """Return the largest difference between torch's and OpenVINO's answers to the probe, in logits."""
-    db, _ = probe_picture(contract.frontend)
-    network = network.eval()
-    device = next(network.parameters()).device
+    """Return the largest difference between the outputs of torch and OpenVINO for the probe."""
+    db = torch.from_numpy(compute_probe(contract.frontend)[0])[None].to(next(network.parameters()).device)
     with torch.no_grad():
-        torch_answers = [x[0].cpu().numpy() for x in network(torch.from_numpy(db)[None].to(device))]
-    graph_answers = compile_graph(graph, contract.frontend)(db[None])
-    return max(float(np.abs(mine - graph_answers[place][0]).max()) for place, mine in enumerate(torch_answers))
+        expected = [output[0].cpu().numpy() for output in network.eval()(db)]
+    outputs = run_probe(compile_graph(graph, contract.frontend), contract.frontend)
+    return max(float(np.abs(left - right).max()) for left, right in zip(expected, outputs, strict=True))
 
 
 def export(
@@ -69,7 +69,7 @@ def export(
     provenance: Mapping[str, Any] | None = None,
     with_weights: bool = True,
 ) -> Bundle:
-    """Convert a network, compare the graph's answers with the network's, and seal both.
+    """Convert a network to a graph, compare the outputs of both, and seal them in a bundle.
 
     Parameters
     ----------
@@ -82,30 +82,24 @@ def export(
     recipe, provenance : mapping
         Recorded.
     with_weights : bool
-        Whether the bundle can also be trained on.
+        Include the weights that further training needs.
 
     Raises
     ------
     BundleError
-        If graph and network disagree, or the bundle cannot be written.
+        If the outputs of graph and network differ, or the bundle cannot be written.
     """
+    import openvino
+
     require_new_folder(out)
     graph = to_graph(network, contract)
     difference = parity(network, graph, contract)
     if not difference <= PARITY_TOLERANCE:
         raise BundleError(
-            f"{out}: OpenVINO answers the probe {difference:.3g} away from torch (allowed "
+            f"{out}: the outputs of OpenVINO differ from those of torch by {difference:.3g} (allowed "
             f"{PARITY_TOLERANCE:g}); nothing was sealed."
         )
     _log.info("torch and OpenVINO agree to %.2g", difference)
-    import openvino
-
-    made = {
-        **dict(provenance or {}),
-        "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "torch_openvino_difference": difference,
-        "versions": {"bcsed": __version__, "torch": torch.__version__, "openvino": openvino.__version__},
-    }
     return seal(
         out,
         graph,
@@ -114,5 +108,10 @@ def export(
         steps=network.steps,
         priors=priors,
         recipe=recipe or {},
-        provenance=made,
+        provenance={
+            **(provenance or {}),
+            "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "torch_openvino_difference": difference,
+            "versions": {"bcsed": __version__, "torch": torch.__version__, "openvino": openvino.__version__},
+        },
     )

@@ -1,10 +1,11 @@
-"""dB window -> picture -> what and when: the network, and the one pooling of its answers.
+"""The network: dB window -> image -> logits and attention per time step; and the pooling of its outputs.
 
 Shapes: B windows, F mel bands, T frames, C channels, K classes; f and t after the backbone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from torch import nn
 
 from ..config.contract import Frontend, Net, check_groups
 from ..errors import ConfigError
-from . import backbone
+from .backbone import build_backbone, feature_shape
 
 
 def fold(x: torch.Tensor, folds: int) -> torch.Tensor:
-    """Cut the time axis into equal parts and stack them, first on top: (B, C, F, T) -> (B, C, F*n, T/n)."""
+    """Cut the time axis into equal parts and stack them, the first on top: (B, C, F, T) -> (B, C, F*n, T/n)."""
     B, C, F, T = x.shape
     return x.reshape(B, C, F, folds, T // folds).transpose(2, 3).reshape(B, C, F * folds, T // folds)
 
@@ -30,7 +31,7 @@ def unfold(x: torch.Tensor, folds: int) -> torch.Tensor:
 
 
 def delta(x: torch.Tensor) -> torch.Tensor:
-    """Slope along the last axis over 5 columns, edges replicated.
+    """Compute the slope along the last axis over 5 columns, with replicated edges.
 
     Equals ``librosa.feature.delta(x, width=5, mode='nearest')`` to rounding.
     """
@@ -42,10 +43,9 @@ def delta(x: torch.Tensor) -> torch.Tensor:
 
 
 class ToImage(nn.Module):
-    """dB window -> picture: floor, scale to [0, 1], slopes, fold. It learns nothing.
+    """Convert dB windows to images: floor, scale to [0, 1], slopes, fold. It has no parameters.
 
-    Statistics are those of each window alone, never of a batch. A window whose values are all equal gives
-    an all-zero picture.
+    Statistics are per window, never per batch. A window of equal values gives an all-zero image.
     """
 
     def __init__(self, frontend: Frontend) -> None:
@@ -57,7 +57,7 @@ class ToImage(nn.Module):
         high = db.amax((1, 2), keepdim=True)
         x = torch.maximum(db, high - self.top_db)
         low = x.amin((1, 2), keepdim=True)
-        # Where all values are equal the numerator is zero, whatever the denominator.
+        # Where all values are equal the numerator is zero, so the minimum denominator has no effect.
         x = (x - low) / (high - low).clamp_min(1e-6)
         if self.channels == "deltas":
             slope = delta(x)
@@ -66,12 +66,12 @@ class ToImage(nn.Module):
             x = torch.stack((x, x, x), 1)
         else:
             x = x[:, None]
-        # Slopes come before the fold: after it they would have an edge at the seam.
+        # Slopes are computed before the fold: after it they would have an edge at the seam.
         return fold(x, self.folds)
 
 
 class GeM(nn.Module):
-    """Generalised mean over frequency with a learned exponent (Radenović et al. 2018), 1 being the mean."""
+    """Generalised mean over frequency with a learned exponent (Radenović et al. 2018); exponent 1 is the mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,17 +91,7 @@ class FreqMean(nn.Module):
 
 
 class Head(nn.Module):
-    """What is heard at each step, and when to listen, for a group of classes.
-
-    Parameters
-    ----------
-    n_features : int
-        C.
-    n_classes : int
-        Classes of the group.
-    dropout : float
-        Between the two layers of `logits`.
-    """
+    """Logits and attention per time step for a group of classes; dropout is between the two layers of `logits`."""
 
     def __init__(self, n_features: int, n_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -116,37 +106,36 @@ class Head(nn.Module):
 
 
 class SedNet(nn.Module):
-    """A CNN over the folded picture, and two heads per time step: one pair for all classes, or one a group.
+    """A CNN over the folded image with logits and attention per time step, from one head or one per group of classes.
 
     Parameters
     ----------
-    signal : Frontend
+    frontend : Frontend
     net : Net
     n_classes : int
         K.
     groups : sequence of K int
-        The head group of each class, as in `Contract`; empty where one head answers all.
+        The head group of each class, as in `Contract`; empty for one head.
     dropout : three float
-        After the pooled features, before the heads, inside the class head.
-    pretrained : bool, str or Path
-    drop_path : sequence of float
-        See `bcsed.models.backbone.build`.
+        After the pooled features, before the heads, and inside each head.
+    pretrained, drop_path
+        See `bcsed.models.backbone.build_backbone`.
 
     Attributes
     ----------
     steps : int
-        t, in which a window is answered.
+        t, time steps per window.
     n_features : int
         C, channels of the pooled features.
 
     Raises
     ------
     ConfigError
-        If the backbone is unknown, no CNN, or its map cannot be unfolded into whole steps; if it has no such
-        drop path; or if the groups do not belong to the classes.
+        If the backbone is unknown or not a CNN, its feature map cannot be unfolded into time steps of equal length,
+        it does not support the drop path, or the groups do not fit the classes.
     """
 
-    places: torch.Tensor
+    class_order: torch.Tensor
 
     def __init__(
         self,
@@ -162,100 +151,85 @@ class SedNet(nn.Module):
         super().__init__()
         check_groups(groups, net.heads, n_classes)
         self.folds = frontend.time_folds
-        self.picture = ToImage(frontend)
-        # Learns the picture's statistics; ImageNet's would be those of photographs.
+        self.to_image = ToImage(frontend)
+        # Learns the statistics of the images; those of ImageNet describe photographs.
         self.norm = nn.BatchNorm2d(frontend.n_channels)
-        self.backbone = backbone.build(net.backbone, frontend.n_channels, pretrained=pretrained, drop_path=drop_path)
-        C, height, width = backbone.feature_shape(self.backbone, frontend.n_channels, frontend.image_shape)
+        self.backbone = build_backbone(net.backbone, frontend.n_channels, pretrained=pretrained, drop_path=drop_path)
+        C, height, width = feature_shape(self.backbone, frontend.n_channels, frontend.image_shape)
         self.steps, self.n_features = width * self.folds, C
         if height % self.folds or frontend.n_frames % self.steps:
             raise ConfigError(
-                f"{net.backbone} makes a map of {height}x{width}, which {self.folds} folds and "
-                f"{frontend.n_frames} frames do not divide evenly; choose another backbone or fold."
+                f"the feature map of {net.backbone} is {height}x{width}, which does not fit {self.folds} time folds "
+                f"and {frontend.n_frames} frames; choose another backbone or number of folds."
             )
         self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
         self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
         of_head = [[k for k in range(n_classes) if not groups or groups[k] == g] for g in sorted({0, *groups})]
         self.heads = nn.ModuleList(Head(C, len(members), dropout[2]) for members in of_head)
-        # Where in the heads' answers, side by side, each class stands; it follows from the contract.
-        places = torch.tensor([k for members in of_head for k in members]).argsort()
-        self.register_buffer("places", places, persistent=False)
+        # The column of each class in the concatenated outputs of the heads; it follows from the contract.
+        class_order = torch.tensor([k for members in of_head for k in members]).argsort()
+        self.register_buffer("class_order", class_order, persistent=False)
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answer windows of a dB picture, step by step.
-
-        Parameters
-        ----------
-        db : Tensor, shape (B, F, T)
+        """Compute the outputs of windows, shape (B, F, T) in dB.
 
         Returns
         -------
-        what : Tensor, shape (B, t, K)
-            Logits of the classes.
-        when : Tensor, shape (B, t, K)
-            Attention scores in (-1, 1), before the softmax over whichever steps are pooled.
+        logits : Tensor of float32, shape (B, t, K)
+        attention : Tensor of float32, shape (B, t, K)
+            Scores in (-1, 1), before the softmax over the time steps that are pooled.
         """
-        return self.answer(self.pooled(db))
+        return self.apply_heads(self.encode(db))
 
-    def pooled(self, db: torch.Tensor) -> torch.Tensor:
-        """Return what the backbone found at each step, its frequencies pooled: (B, F, T) dB -> (B, C, t)."""
+    def encode(self, db: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's features per time step, pooled over frequency: (B, F, T) dB -> (B, C, t)."""
         # Half precision has too few digits for dB differences along time.
         with torch.autocast(db.device.type, enabled=False):
-            picture = self.picture(db.float())
-        x = self.backbone.forward_features(self.norm(picture))  # type: ignore[operator]
+            image = self.to_image(db.float())
+        x = self.backbone.forward_features(self.norm(image))  # type: ignore[operator]
         pooled: torch.Tensor = self.freq_pool(unfold(x, self.folds))
         return pooled
 
-    def answer(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return `logits` and `attention` of `forward`, (B, t, K) each, from pooled features (B, C, t)."""
-        x = self.features(pooled.transpose(1, 2))  # (B, t, C)
-        answers = [head(x) for head in self.heads]
-        if len(answers) == 1:
-            logits, attention = answers[0]
+    def apply_heads(self, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `logits` and `attention` of `forward`, (B, t, K) each, from the features (B, C, t) of `encode`."""
+        x = self.features(encoded.transpose(1, 2))  # (B, t, C)
+        outputs = [head(x) for head in self.heads]
+        if len(outputs) == 1:
+            logits, attention = outputs[0]
         else:
-            logits, attention = (torch.cat(parts, 2)[..., self.places] for parts in zip(*answers, strict=True))
+            logits, attention = (torch.cat(parts, 2)[..., self.class_order] for parts in zip(*outputs, strict=True))
         return logits.float(), attention.float()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take up a state, an earlier version's too; otherwise as in ``torch.nn.Module``."""
+        """Load a state, also of an earlier version; otherwise as in ``torch.nn.Module``."""
         return super().load_state_dict(modern_names(state_dict), strict, assign)
 
 
-# Prefixes of tensor names in earlier versions, and today's.
-_OLD_PREFIXES = (("what.", "heads.0.logits."), ("when.", "heads.0.attention."))
-
-
 def modern_names(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict of any version under today's tensor names."""
-    renamed = {}
-    for name, value in state.items():
-        for old, new in _OLD_PREFIXES:
-            if name.startswith(old):
-                name = new + name.removeprefix(old)
-        group, _, rest = name.partition(".")
-        if group == "heads":
-            number, _, leaf = rest.partition(".")
-            leaf = leaf.replace("what.", "logits.", 1) if leaf.startswith("what.") else leaf
-            leaf = leaf.replace("when.", "attention.", 1) if leaf.startswith("when.") else leaf
-            name = f"heads.{number}.{leaf}"
-        renamed[name] = value
-    return renamed
+    """Rename the tensors of a state dict of any version to today's names."""
+    return {_modern_name(name): value for name, value in state.items()}
+
+
+def _modern_name(name: str) -> str:
+    if name.startswith(("what.", "when.")):
+        name = f"heads.0.{name}"
+    name = re.sub(r"^(heads\.\d+)\.what\.", r"\1.logits.", name)
+    return re.sub(r"^(heads\.\d+)\.when\.", r"\1.attention.", name)
 
 
 def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Pool the answers of some steps into one probability per class.
+    """Pool the outputs of some time steps into one probability per class.
 
-    The same function serves the loss, validation, labelling and submission.
+    Loss, validation, pseudolabelling and prediction all use this function.
 
     Parameters
     ----------
-    what, when : Tensor of float32, shape (B, t, K)
-        The network's answers.
+    logits, attention : Tensor of float32, shape (B, t, K)
+        The network's outputs.
     kind : {'prob', 'logit'}
-        Σ a·σ(what), or σ(Σ a·what), with ``a`` the softmax of `attention` over the steps.
+        Σ a·σ(logits), or σ(Σ a·logits), where ``a`` is the softmax of `attention` over the time steps.
     weight : Tensor, shape (B, t), optional
-        How much of each step belongs to the answer, for example its overlap with a row; at least one
-        positive. Equal by default.
+        Weight of each time step, for example its overlap with a row; at least one is positive. Equal by default.
 
     Returns
     -------

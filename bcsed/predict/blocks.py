@@ -169,7 +169,7 @@ def compute_spectrograms(
                 there = min(there, max(0, count_rows(begin + n_there, rate, views[0].windowing.row_s) - block[0]))
         begin, wave = waves[rate]
         with torch.inference_mode():
-            by_frontend[frontend] = first, mels[frontend].picture(wave, first, last, begin).numpy()
+            by_frontend[frontend] = first, mels[frontend].compute(wave, first, last, begin).numpy()
     return BlockSpectrograms(plans, by_frontend, tuple(notes), silent, there)
 
 

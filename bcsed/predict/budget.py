@@ -183,7 +183,7 @@ class RefinementPlanner:
         """Return the cheapest look that answers every row, by a member that answers every class if there is one."""
         row_s, n_members = self.wanted[0].windowing.row_s, len(self.ensemble.members)
         tried = [cheapest_view(place, self.ensemble, row_s) for place in range(n_members)] + list(self.wanted)
-        full = [view for view in tried if len(self.ensemble.places[view.place]) == len(self.ensemble.classes)]
+        full = [view for view in tried if len(self.ensemble.columns[view.place]) == len(self.ensemble.classes)]
         return min(full or tried, key=lambda view: costs.of([view], self.ensemble, 1.0))
 
     def next(
@@ -236,7 +236,7 @@ class RefinementPlanner:
                 told.append(f"member {place + 1} was left out: there was no time for it on every recording")
             elif lacking:
                 told.append(f"member {place + 1} looked less closely than asked: {', '.join(lacking)} not everywhere")
-        answered = {int(k) for place in heard for k in self.ensemble.places[place]}
+        answered = {int(k) for place in heard for k in self.ensemble.columns[place]}
         n_silent = len(self.ensemble.classes) - len(answered)
         if heard and n_silent:
             told.append(f"{n_silent} classes are answered by none of the members that count; their columns hold priors")

@@ -63,7 +63,7 @@ class ScoringPipeline:
         frontends = {self.ensemble.members[view.place].contract.frontend for view in self.views}
         self._mels = {frontend: LogMel(frontend) for frontend in frontends}
         # Windows that keep every member busy.
-        self._ahead = max(self.ensemble.members[view.place].ahead for view in self.views)
+        self._max_in_flight = max(self.ensemble.members[view.place].max_in_flight for view in self.views)
 
     def score(self, paths: Sequence[Path]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
@@ -114,13 +114,13 @@ class ScoringPipeline:
     def _room(self, waiting: deque[BlockTask]) -> bool:
         """Say whether another block is to be opened: short recordings come in greater numbers."""
         n_rows = sum(item.block[1] - item.block[0] for item in waiting if item.block is not None)
-        return len(waiting) < self.jobs + 2 or n_rows < 2 * self._ahead
+        return len(waiting) < self.jobs + 2 or n_rows < 2 * self._max_in_flight
 
     def _submit(self, waiting: deque[BlockTask]) -> None:
         """Queue the windows of two blocks or more, so that the network never waits for rows being pooled."""
         n_windows = 0
         for place, item in enumerate(waiting):
-            if place > 1 and n_windows >= self._ahead:
+            if place > 1 and n_windows >= self._max_in_flight:
                 return
             if item.pictures is None or item.gathered.over:
                 continue

@@ -126,7 +126,7 @@ def _sections(found: Sequence[ReportInput], around: ReportContext) -> list[Secti
         if one.kind == "run" or (one.kind == "bundle" and around.truth is not None and around.recordings):
             each = compare.read_run(one.path)
             scored = _scored(each, around)
-            compared.append(dataclasses.replace(each, answers=scored) if scored is not None else each)
+            compared.append(dataclasses.replace(each, evaluation=scored) if scored is not None else each)
             if one.kind == "run":
                 parts.append(runs.section(each, around, scored))
                 continue
@@ -140,7 +140,7 @@ def _sections(found: Sequence[ReportInput], around: ReportContext) -> list[Secti
             parts.append(labelled.section(one.path, around))
         else:
             parts.append(several.rounds(one.path))
-    trained = [one for one in compared if one.answers is not None or len(one.history)]
+    trained = [one for one in compared if one.evaluation is not None or len(one.history)]
     return [several.section(trained), *parts] if len(trained) > 1 else parts
 
 

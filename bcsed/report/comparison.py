@@ -19,10 +19,10 @@ from .page import Item, Section, Table, Text
 
 def section(compared: Sequence[ComparedRun]) -> Section:
     """Return the comparison of runs; those without answers cannot be in it, and are named."""
-    judged = [one for one in compared if one.answers is not None]
+    judged = [one for one in compared if one.evaluation is not None]
     made = Section("Comparison")
     for one in compared:
-        if one.answers is None:
+        if one.evaluation is None:
             made.items.append(
                 Text(f"{one.name} has no answers to compare; --recordings and --truth would give it some.")
             )

@@ -130,7 +130,7 @@ def spectrogram_excerpt(found: AudioInfo, frontend: Frontend, row_s: int, block:
     first, last = mel.reach(begin, end)
     wave, _ = read_audio(found, frontend.sample_rate, max(0, first), last)
     with torch.inference_mode():
-        db = mel.picture(wave, begin, end, max(0, first)).numpy()
+        db = mel.compute(wave, begin, end, max(0, first)).numpy()
     nothing = np.empty((0, 0), np.float32)
     return Excerpt(db=db, first_frame=begin, logits=nothing, attention=nothing, rows=nothing)
 

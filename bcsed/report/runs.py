@@ -80,7 +80,7 @@ def section(compared: ComparedRun, around: ReportContext, scored: Evaluation | N
     scored : Evaluation, optional
         What it answered on other labelled soundscapes, instead of what it held out.
     """
-    answers = scored if scored is not None else compared.answers
+    answers = scored if scored is not None else compared.evaluation
     found = Section(f"Training {compared.name}", [Facts(_facts(compared))])
     found.sections += [_learned(compared), _heard_data(compared, around)]
     if answers is None:

@@ -55,8 +55,8 @@ class Student(torch.nn.Module):
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, F, T) dB -> what and when, (B, t, K) each, and an embedding (B, D)."""
-        pooled = self.network.pooled(db)
-        logits, attention = self.network.answer(pooled)
+        pooled = self.network.encode(db)
+        logits, attention = self.network.apply_heads(pooled)
         told = pooled.float().mean(2)
         return logits, attention, told[:, :0] if self.project is None else self.project(told)
 

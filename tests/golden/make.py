@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from bcsed.config.contract import TINY_128
-from bcsed.models.bundle.bundle import probe_picture
+from bcsed.models.bundle.probe import compute_probe
 
 if __name__ == "__main__":
-    db, picture = probe_picture(TINY_128)
+    db, picture = compute_probe(TINY_128)
     np.savez_compressed(
         Path(__file__).with_name("probe_tiny.npz"),
         db=np.maximum(db, db.max() - 80)[:, ::4],

@@ -45,7 +45,7 @@ class ComparedRun:
     checkpoint : {'best', 'last'}
     history : DataFrame
         One line per epoch, as in ``metrics.csv``; empty for a bundle.
-    answers : Evaluation, optional
+    evaluation : Evaluation, optional
         On held-out data; None where nothing was held out, and for a bundle.
     """
 
@@ -57,7 +57,7 @@ class ComparedRun:
     fold: int | None
     checkpoint: str
     history: pd.DataFrame
-    answers: Evaluation | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def name(self) -> str:
@@ -130,10 +130,10 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
         fold=told["fold"],
         checkpoint=chosen,
         history=history,
-        answers=read_evaluation(file) if file.is_file() else None,
+        evaluation=read_evaluation(file) if file.is_file() else None,
     )
-    if found.answers is not None and set(found.answers.classes) != set(found.classes):
-        strange = sorted(set(found.answers.classes) ^ set(found.classes))
+    if found.evaluation is not None and set(found.evaluation.classes) != set(found.classes):
+        strange = sorted(set(found.evaluation.classes) ^ set(found.classes))
         raise DataError(
             f"{file} does not belong to this run: class {strange[0]!r} is in one of them only "
             f"({len(strange)} such classes); train the run again."

@@ -229,12 +229,12 @@ def _check(compared: Sequence[ComparedRun]) -> None:
 
 
 def _answers(one: ComparedRun) -> Evaluation:
-    if one.answers is None:
+    if one.evaluation is None:
         raise DataError(
             f"{one.path} has no answers to compare: nothing was held out of it; score it on labelled soundscapes "
             "with --recordings and --truth."
         )
-    return one.answers
+    return one.evaluation
 
 
 def _listed(values: Iterable[int | None]) -> str:

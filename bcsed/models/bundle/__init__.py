@@ -1,68 +1,36 @@
-"""The folder that proves itself: a network, what it was made to hear, and what it answered once.
+"""Bundles: the folder of a trained network, with its preprocessing and the means to verify both.
 
 ``model.xml``, ``model.bin``
-    OpenVINO graph, dB window -> what and when; its runtime info carries the contract's fingerprint.
+    OpenVINO graph, dB window -> logits and attention; its runtime info contains the contract's fingerprint.
 ``weights.safetensors``
     For further training; optional where a bundle only predicts.
 ``probe.npz``
-    The picture that this network saw of a closed-form sound at export, and its answers.
+    Image and outputs of a fixed sound, computed at export.
+``README.md``
+    Model card; optional.
 ``bundle.json``
     Contract, fingerprint, recipe, provenance, and the SHA-256 of every other file. Written last: a folder
-    without it is no bundle.
+    without it is not a bundle.
 
-Nothing in it is a pickle, and no name in it is followed outside the folder: a bundle from a stranger cannot
-run code.
+Loading a bundle from an untrusted source cannot run code: no file is a pickle, and no link out of the folder is
+followed. Schemas 1 to 3 can be read.
 """
 
-from ...config.contract import Contract, Frontend
-from ...config.strict import to_dict
-from ...errors import BundleError
-from ...files import atomic_write, read_errors, sha256
-from .bundle import (
-    ANSWER_TOLERANCE,
-    PICTURE_TOLERANCE,
-    Bundle,
-    check,
-    load,
-    probe_difference,
-    probe_picture,
-    probe_wave,
-    read_weights,
-    require_new_folder,
-    seal,
-)
+from .bundle import Bundle, load, read_weights
 from .graph import PRECISIONS, compile_graph, read_graph
-from .manifest import GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS, check_files, read_contract, read_manifest
+from .probe import check, compute_probe, probe_difference
+from .seal import require_new_folder, seal
 
 __all__ = [
-    "ANSWER_TOLERANCE",
-    "Bundle",
-    "BundleError",
-    "Contract",
-    "GRAPH",
-    "GRAPH_WEIGHTS",
-    "MANIFEST",
-    "PICTURE_TOLERANCE",
     "PRECISIONS",
-    "PROBE",
-    "SCHEMA",
-    "Frontend",
-    "WEIGHTS",
+    "Bundle",
     "check",
-    "check_files",
-    "require_new_folder",
     "compile_graph",
+    "compute_probe",
     "load",
     "probe_difference",
-    "probe_picture",
-    "probe_wave",
-    "read_contract",
     "read_graph",
-    "read_manifest",
     "read_weights",
-    "read_errors",
-    "atomic_write",
+    "require_new_folder",
     "seal",
-    "sha256",
-    "to_dict",
 ]

@@ -1,89 +1,81 @@
-"""What lies in a bundle's folder, and whether it is what was sealed."""
+"""The manifest of a bundle, and the verification of its files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._version import __version__
 from ...config.contract import Contract
 from ...config.strict import from_dict
 from ...config.versions import upgrade
 from ...errors import BundleError, ConfigError
-from ...files import sha256
+from ...files import check_schema, read_json, sha256
 
-# 1: one head serves all classes. 2: the contract names the heads. 3: frontend, time_folds, logits, attention.
+# 1: one head for all classes. 2: the contract names the heads. 3: today's names (frontend, time_folds, logits,
+# attention, image), and a model card.
 SCHEMA = 3
-_READ = (1, 2, 3)
-GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE = "model.xml", "model.bin", "weights.safetensors", "probe.npz"
+GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE, CARD = "model.xml", "model.bin", "weights.safetensors", "probe.npz", "README.md"
 MANIFEST = "bundle.json"
 _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
+# These may be removed after sealing: a submission does not need them.
+_OPTIONAL = (WEIGHTS, CARD)
 _KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return a manifest of a known schema, with its keys; an earlier schema's contract is filled up to today's."""
+    """Read the manifest of a bundle's folder; contract and recipe of earlier schemas are upgraded."""
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such folder.")
     file = path / MANIFEST
     if not file.is_file():
-        raise BundleError(f"{path} is no bundle, or was not finished: it has no {MANIFEST}.")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BundleError(f"{file} is not readable as JSON ({error}).") from error
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{file} must hold an object with named fields.")
-    if manifest.get("schema") not in _READ:
-        raise BundleError(
-            f"{file} has schema {manifest.get('schema')!r}; bcsed {__version__} reads the schemas "
-            f"{' and '.join(map(str, _READ))}."
-        )
-    unknown, missing = sorted(set(manifest) - set(_KEYS)), sorted(set(_KEYS) - set(manifest))
+        raise BundleError(f"{path} is not a bundle, or its export was interrupted: {MANIFEST} is missing.")
+    manifest = read_json(file, BundleError)
+    schema = check_schema(manifest, file, range(1, SCHEMA + 1), BundleError)
+    unknown, missing = sorted(set(manifest) - set(_KEYS)), [key for key in _KEYS if key not in manifest]
     if unknown or missing:
-        logits = f"has an unknown key {unknown[0]!r}" if unknown else f"lacks {', '.join(missing)}"
-        raise BundleError(f"{file} {logits}.")
+        raise BundleError(
+            f"{file}: " + (f"unknown key {unknown[0]!r}." if unknown else f"missing {', '.join(missing)}.")
+        )
     for key in ("recipe", "provenance", "files"):
         if not isinstance(manifest[key], dict):
             raise BundleError(f"{file}: {key} must be an object with named fields.")
-    if manifest["schema"] < SCHEMA and isinstance(manifest["contract"], dict):
+    if schema < SCHEMA and isinstance(manifest["contract"], dict):
         manifest["contract"] = upgrade(manifest["contract"])
+        manifest["recipe"] = upgrade(manifest["recipe"], fill=False)
     return manifest
 
 
 def read_contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
-    """Return the contract, if it is the one that was sealed."""
+    """Return the contract after comparing its fingerprint with the sealed one."""
     try:
         contract = from_dict(Contract, manifest["contract"], "contract")
     except ConfigError as error:
         raise BundleError(f"{path / MANIFEST}: {error}") from error
     if contract.fingerprint != manifest["fingerprint"]:
         raise BundleError(
-            f"{path}: signal, network or class order were edited after sealing: the contract's fingerprint "
-            f"is {contract.fingerprint}, sealed was {manifest['fingerprint']}."
+            f"{path}: front end, network or class order were edited after sealing: the contract's fingerprint "
+            f"is {contract.fingerprint}, the sealed one is {manifest['fingerprint']}."
         )
     return contract
 
 
 def check_files(path: Path, files: Mapping[str, str]) -> None:
-    """Refuse files that are missing, changed, unknown or links out of the folder."""
-    known = {*_REQUIRED, WEIGHTS}
-    strange = sorted(set(files) - known)
-    if strange:
-        raise BundleError(f"{path / MANIFEST} lists {strange[0]!r}; a bundle holds only {', '.join(sorted(known))}.")
+    """Refuse files that are missing, changed, unknown, or links out of the folder."""
+    known = {*_REQUIRED, *_OPTIONAL}
+    unknown = sorted(set(files) - known)
+    if unknown:
+        raise BundleError(f"{path / MANIFEST} lists {unknown[0]!r}; a bundle contains only {', '.join(sorted(known))}.")
     for name in dict.fromkeys((*_REQUIRED, *files)):
         file = path / name
         if name not in files or not file.is_file():
-            # A submission may leave the training weights at home.
-            if name == WEIGHTS:
+            if name in _OPTIONAL:
                 continue
-            raise BundleError(f"{path} is incomplete: it lacks {name}.")
+            raise BundleError(f"{path} is incomplete: {name} is missing.")
         if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
             raise BundleError(f"{path}: {name} is a link out of the bundle.")
         if sha256(file) != files[name]:
             raise BundleError(f"{path}: {name} was changed after sealing (its SHA-256 differs).")
     for file in path.iterdir():
         if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
-            raise BundleError(f"{path} holds {file.name}, which {MANIFEST} does not list.")
+            raise BundleError(f"{path} contains {file.name}, which {MANIFEST} does not list.")

@@ -1,0 +1,115 @@
+"""The probe: a fixed sound with its sealed image and outputs, to detect changed preprocessing or arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...config.contract import Frontend
+from ...errors import BundleError
+from ...files import read_errors
+from .bundle import Bundle
+from .graph import compile_graph, read_graph
+from .manifest import PROBE
+
+Array = npt.NDArray[np.float32]
+
+# The image lies in [0, 1]: this is .008 dB of an 80-dB window. Rounding on another CPU stays far below, any change
+# of the front end far above.
+IMAGE_TOLERANCE = 1e-4
+# Logits and attention scores; float32 kernels of different CPUs agree to about 1e-5.
+OUTPUT_TOLERANCE = 1e-3
+# The names of the arrays before schema 3.
+_OLD_NAMES = {"image": "picture", "logits": "what", "attention": "when"}
+_MEANING = {"image": "the network's input", "logits": "the network's output", "attention": "the network's attention"}
+
+
+def probe_wave(frontend: Frontend) -> Array:
+    """Compute the probe's sound in closed form.
+
+    A chirp through the whole band that fades over 100 dB, clicks at uneven distances, a steady tone, and one second
+    of silence.
+
+    Returns
+    -------
+    ndarray of float32, shape (frontend.clip_samples,)
+    """
+    n, rate = frontend.clip_samples, frontend.sample_rate
+    time = np.arange(n) / rate
+    length = n / rate
+    sweep = np.sin(np.pi * (0.48 * rate) * time**2 / length)
+    wave = 0.5 * sweep * 10 ** (-5.0 * time / length) + 0.05 * np.sin(2 * np.pi * 0.031 * rate * time)
+    wave[(np.cumsum(np.arange(9)) * n // 40) % n] += 0.9
+    wave[n - n // 3 : n - n // 3 + min(rate, n // 4)] = 0.0
+    return wave.astype(np.float32)
+
+
+def compute_probe(frontend: Frontend) -> tuple[Array, Array]:
+    """Compute the probe's dB window (F, T) and image (C, H, W) with today's code."""
+    import torch
+
+    from ...audio.spectrogram import LogMel
+    from ..network import ToImage
+
+    with torch.no_grad():
+        db = LogMel(frontend)(torch.from_numpy(probe_wave(frontend))[None])
+        return db[0].numpy(), ToImage(frontend)(db)[0].numpy()
+
+
+def run_probe(compiled: Any, frontend: Frontend) -> tuple[Array, Array]:
+    """Return a compiled graph's logits and attention (t, K) for the probe."""
+    outputs = compiled(compute_probe(frontend)[0][None])
+    return np.array(outputs[0][0]), np.array(outputs[1][0])
+
+
+def check(bundle: Bundle) -> dict[str, float]:
+    """Compute the probe with today's code and compare with the sealed arrays: first the image, then the outputs.
+
+    Returns
+    -------
+    dict
+        Largest difference of ``image``, ``logits`` and ``attention``.
+
+    Raises
+    ------
+    BundleError
+        With the name of the first stage that differs.
+    """
+    probe, frontend = bundle.path / PROBE, bundle.contract.frontend
+    with read_errors(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
+        sealed = {name: stored[old if old in stored else name] for name, old in _OLD_NAMES.items()}
+    differences = {"image": _compare(bundle, "image", sealed["image"], compute_probe(frontend)[1], IMAGE_TOLERANCE)}
+    outputs = run_probe(compile_graph(read_graph(bundle), frontend), frontend)
+    for name, output in zip(("logits", "attention"), outputs, strict=True):
+        differences[name] = _compare(bundle, name, sealed[name], output, OUTPUT_TOLERANCE)
+    return differences
+
+
+def probe_difference(bundle: Bundle, precision: str) -> float:
+    """Return the largest difference between the probe's logits in float32 and in another precision.
+
+    Raises
+    ------
+    ConfigError
+        If this CPU does not support the precision.
+    """
+    frontend, graph = bundle.contract.frontend, read_graph(bundle)
+    exact, other = (run_probe(compile_graph(graph, frontend, precision=p), frontend)[0] for p in ("f32", precision))
+    return float(np.abs(exact - other).max())
+
+
+def _compare(bundle: Bundle, name: str, sealed: npt.NDArray[Any], computed: Array, tolerance: float) -> float:
+    changed = f"{bundle.path}: {_MEANING[name]} has changed since sealing: the probe's {name}"
+    if sealed.shape != computed.shape:
+        raise BundleError(f"{changed} has shape {computed.shape}, sealed with {sealed.shape}.")
+    # Written so that a NaN on either side is a difference too.
+    difference = float(np.abs(sealed.astype(np.float64) - computed).max())
+    if not difference <= tolerance:
+        reason = "a different spectrogram than the one" if name == "image" else "different outputs than the one"
+        raise BundleError(
+            f"{changed} differs by up to {difference:.3g} (allowed {tolerance:g}); this installation computes {reason} "
+            "that created the bundle."
+        )
+    return difference
