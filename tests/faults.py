@@ -30,7 +30,7 @@ from bcsed.config.contract import TINY_128, Contract, Net
 from bcsed.data import synthetic as sample
 from bcsed.models.export import export
 from bcsed.models.network import ToImage, pool, unfold
-from bcsed.predict.api import predict
+from bcsed.predict.api import RunOptions, predict
 from bcsed.scores import metrics
 from bcsed.scores.table import make_table, read_table
 
@@ -96,7 +96,7 @@ def prepare(folder: Path) -> Lab:
         old=old,
         recordings=recordings,
         truth=read_table(data / "test_truth.csv"),
-        healthy=predict([sealed], recordings, jobs=0).scores,
+        healthy=predict([sealed], recordings, options=RunOptions(jobs=0)).scores,
     )
 
 

@@ -181,7 +181,7 @@ def mixed(recordings, tmp_path_factory):
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("jobs", [0, 3])
 def test_each_is_named_and_costs_the_others_nothing(tiny, good, mixed, tmp_path, jobs):
-    result = predict.predict([tiny], [mixed], out=tmp_path / "out", jobs=jobs)
+    result = predict.predict([tiny], [mixed], out=tmp_path / "out", options=predict.RunOptions(jobs=jobs))
     np.testing.assert_array_equal(result.scores.loc[good.index], good)
     assert np.isfinite(result.scores.to_numpy()).all()
     failures = {Path(path).name: reason for path, reason in result.failures[["recording", "reason"]].to_numpy()}

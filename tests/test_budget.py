@@ -71,7 +71,7 @@ class Slow:
 
 
 def from_now(seconds: float, **options) -> Budget:
-    return Budget(minutes=seconds / 60, from_s=process_age_s(), **options)
+    return Budget(minutes=seconds / 60, clock_start_s=process_age_s(), **options)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path
     slow.seconds *= slowdown
     allowed = from_now(0.4 * whole.seconds, reserve_s=0.05 * whole.seconds)
     began, said = time.monotonic(), []
-    result = predict.predict(trio, [minutes], windowing=SLIDING, budget=allowed, out=tmp_path / "out", say=said.append)
+    result = predict.predict(trio, [minutes], windowing=SLIDING, budget=allowed, out=tmp_path / "out", log=said.append)
     assert time.monotonic() - began < 0.4 * whole.seconds
     assert allowed.left() + allowed.reserve > 0
     assert list(result.scores.index) == list(whole.scores.index)
@@ -99,8 +99,8 @@ def test_two_fifths_of_the_time_are_enough_for_every_row(trio, minutes, tmp_path
 
 @pytest.mark.slow
 def test_with_time_enough_everything_is_had_and_the_answer_is_the_same(trio, minutes):
-    whole = predict.predict(trio, [minutes], windowing=SLIDING, weights=[1, 2, 3])
-    result = predict.predict(trio, [minutes], windowing=SLIDING, weights=[1, 2, 3], budget=from_now(600))
+    whole = predict.predict(from_bundles(trio, [1, 2, 3]), [minutes], windowing=SLIDING)
+    result = predict.predict(from_bundles(trio, [1, 2, 3]), [minutes], windowing=SLIDING, budget=from_now(600))
     assert result.left_out == ()
     np.testing.assert_array_equal(result.scores, whole.scores)
 
@@ -109,7 +109,7 @@ def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minut
     """Rows stay comparable; a closer look by a member that counts is used where it was had."""
     members = from_bundles(trio)
     named = describe_recordings(sorted(minutes.iterdir())[:3])
-    wanted = make_views(members, Windowing(), (0.0, 1.0))
+    wanted = make_views(members, Windowing(shifts_s=(0.0, 1.0)))
     store = MemoryStore()
 
     def answer(recording: int, view, value: float) -> None:
@@ -179,7 +179,7 @@ def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_pat
 HANGS = """
 import sys, time
 from bcsed.models.backends import OpenVinoBackend
-from bcsed.cli import main
+from bcsed.cli.app import main
 original = OpenVinoBackend.submit
 n = 0
 def submit(listener, window, done):
@@ -229,7 +229,7 @@ def test_the_plan_ends_and_never_begins_a_member_that_does_not_fit(tiny, costs, 
 
     n = len(costs)
     members = Ensemble(tuple(Silent() for _ in range(n)), (1.0,) * n)
-    wanted = make_views(members, Windowing(), shifts)
+    wanted = make_views(members, Windowing(shifts_s=shifts))
     told, plan = CostModel(costs, picture), RefinementPlanner(members, wanted)
     first = plan.first(told)
     assert told.of([first], members, 60) == min(told.of([cheapest_view(k, members, 5)], members, 60) for k in range(n))
@@ -254,7 +254,7 @@ def test_members_come_before_closer_looks_and_shifts(tiny):
         contract, steps = tiny.contract, tiny.steps
 
     members = Ensemble((Silent(), Silent()), (1.0, 1.0))
-    plan = RefinementPlanner(members, make_views(members, Windowing(), (0.0, 1.5)))
+    plan = RefinementPlanner(members, make_views(members, Windowing(shifts_s=(0.0, 1.5))))
     told, order, had, heard = CostModel([0.01, 0.01], 0.001), [], {cheapest_view(0, members, 5): True}, {0}
     # Never enough for all the rest at once.
     while views := plan.next(had, heard, told, 600.0, 1.9):
@@ -269,7 +269,7 @@ def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
     for options, sentence in (
         ({"minutes": 0}, "a positive number of minutes, got 0"),
         ({"minutes": float("nan")}, "a positive number of minutes"),
-        ({"minutes": 1, "spent_s": -1}, "already spent must be at least 0"),
+        ({"minutes": 1, "elapsed_s": -1}, "already spent must be at least 0"),
         ({"minutes": 1, "reserve_s": 60}, "below the budget"),
     ):
         with pytest.raises(ConfigError, match=sentence):
@@ -277,8 +277,9 @@ def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
     words = ["predict", str(tiny.path), "--recordings", str(recordings), "--out", str(tmp_path / "out")]
     assert main([*words, "--spent-min", "3"]) == 2
     assert "belongs to a budget" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="a budget is kept by one process"):
-        predict.predict([tiny], [recordings], out=tmp_path / "o", budget=from_now(9), workers=predict.Workers(n=2))
+    with pytest.raises(ConfigError, match="a budget needs a single process"):
+        options = predict.RunOptions(workers=predict.Workers(n=2))
+        predict.predict([tiny], [recordings], out=tmp_path / "o", budget=from_now(9), options=options)
 
 
 def test_time_counts_from_the_start_of_the_process():
@@ -286,5 +287,7 @@ def test_time_counts_from_the_start_of_the_process():
     began = time.monotonic()
     told = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 0.5 < told <= time.monotonic() - began + 0.1
-    assert Budget(minutes=1, spent_s=10, from_s=process_age_s(), reserve_s=0).left() == pytest.approx(50, abs=0.5)
+    assert Budget(minutes=1, elapsed_s=10, clock_start_s=process_age_s(), reserve_s=0).left() == pytest.approx(
+        50, abs=0.5
+    )
     assert budget.Budget(minutes=90).reserve == 120

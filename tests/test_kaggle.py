@@ -255,7 +255,7 @@ def test_the_submission_is_what_predict_answers(tree, layout, sealed, said):
 
     data = place(tree, layout, "competition", "birdclef-2025")
     paths = sorted((data / "train_soundscapes").iterdir())[:2]
-    answered = predict.predict([bundle.load(sealed)], paths, jobs=0).scores
+    answered = predict.predict([bundle.load(sealed)], paths, options=predict.RunOptions(jobs=0)).scores
     np.testing.assert_allclose(read_table(submission(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6)
 
 

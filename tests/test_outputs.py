@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def other(tiny, network, tmp_path_factory):
 @pytest.mark.parametrize("mean", ["prob", "logit", "rank"])
 def test_members_with_some_of_the_classes_are_scattered_by_name(tiny, other, recordings, mean):
     path = [recordings]
-    both = predict.predict([other, tiny], path, weights=[1, 3], mean=mean).scores
+    both = predict.predict(from_bundles([other, tiny], [1, 3], mean=mean), path).scores
     assert list(both.columns) == ["a", "b", "c"]
     tables = {"first": predict.predict([other], path).scores, "second": predict.predict([tiny], path).scores}
     expected = postprocess.combine(tables, [1, 3], kind=mean, classes=("a", "b", "c"))
@@ -62,12 +63,12 @@ def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other,
     template = tmp_path / "sample_submission.csv"
     template.write_text("row_id,a,b,c,d\nx_5,.3,.3,.3,.3\n")
     with pytest.raises(BundleError, match=r"no bundle has class 'd' \(1 of 4 classes"):
-        predict.predict([tiny, other], [recordings], sample_submission=template)
+        predict.predict([tiny, other], [recordings], output=OutputOptions(sample_submission=template))
     template.write_text("row_id,a,c\nx_5,.3,.3\n")
     with pytest.raises(BundleError, match="bundle 2 answers class 'b', which is not among the 2 classes asked for"):
-        predict.predict([other, tiny], [recordings], sample_submission=template)
+        predict.predict([other, tiny], [recordings], output=OutputOptions(sample_submission=template))
     with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'median'"):
-        predict.predict([tiny], [recordings], mean="median")
+        from_bundles([tiny], mean="median")
 
 
 def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
@@ -77,23 +78,25 @@ def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
 
 def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):
     path = [recordings / "long.wav"]
-    views = [predict.predict([tiny], path, shifts_s=[s]).scores for s in (0.0, 1.5, -1.5)]
-    mean = predict.predict([tiny], path, shifts_s=[0, 1.5, -1.5]).scores
+    views = [predict.predict([tiny], path, windowing=Windowing(shifts_s=(s,))).scores for s in (0.0, 1.5, -1.5)]
+    mean = predict.predict([tiny], path, windowing=Windowing(shifts_s=(0, 1.5, -1.5))).scores
     np.testing.assert_allclose(mean, sum(views) / 3, atol=1e-6)
     assert not np.allclose(views[0], views[1])
     # The oracle's rows still report their own loudness, each at its own place.
-    plain, shifted = (predict.predict([oracle], path, shifts_s=s).scores["loud"] for s in ([0.0], [1.0]))
+    plain, shifted = (
+        predict.predict([oracle], path, windowing=Windowing(shifts_s=(s,))).scores["loud"] for s in (0.0, 1.0)
+    )
     np.testing.assert_allclose(shifted.iloc[1:-1], plain.iloc[1:-1], atol=0.08)
     with pytest.raises(ConfigError, match=r"windows of 8 s can be shifted by at most 1.5 s .* got 2"):
-        predict.predict([tiny], path, shifts_s=[2.0])
+        predict.predict([tiny], path, windowing=Windowing(shifts_s=(2.0,)))
     with pytest.raises(ConfigError, match="a shift of 1 s goes with centred windows"):
-        predict.predict([tiny], path, windowing=SLIDING, shifts_s=[1.0])
+        predict.predict([tiny], path, windowing=replace(SLIDING, shifts_s=(1.0,)))
 
 
 def test_steps_are_applied_recording_by_recording(tiny, recordings, tmp_path):
     steps = postprocess.parse_stages(["smooth=.2,.6,.2", "top=2"])
     plain = predict.predict([tiny], [recordings]).scores
-    result = predict.predict([tiny], [recordings], steps=steps, out=tmp_path / "out")
+    result = predict.predict([tiny], [recordings], stages=steps, out=tmp_path / "out")
     np.testing.assert_array_equal(result.scores, postprocess.apply(plain, steps))
     told = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert postprocess.parse_stages(told["post_processing"]) == steps
@@ -107,8 +110,8 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(recordings, folder / "site")
     (folder / "site" / "empty.wav").touch()
-    wanted = OutputOptions(formats=FORMATS, detection=detections.DetectionSettings(threshold=0.12))
-    result = predict.predict([oracle], [folder], windowing=SLIDING, out=tmp_path / "out", wanted=wanted)
+    output = OutputOptions(formats=FORMATS, detection=detections.DetectionSettings(threshold=0.12))
+    result = predict.predict([oracle], [folder], windowing=SLIDING, out=tmp_path / "out", output=output)
     out, table = tmp_path / "out", result.scores
     np.testing.assert_allclose(read_table(out / "submission.csv"), table, atol=1e-7)
     wide = pd.read_parquet(out / "scores.parquet")
@@ -138,10 +141,10 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
 
 
 def test_no_detections_is_a_table_with_a_header(oracle, recordings, tmp_path):
-    wanted = OutputOptions(
+    output = OutputOptions(
         formats=("raven", "audacity", "csv", "parquet"), detection=detections.DetectionSettings(threshold=1.0)
     )
-    result = predict.predict([oracle], [recordings / "odd.wav"], out=tmp_path / "out", wanted=wanted)
+    result = predict.predict([oracle], [recordings / "odd.wav"], out=tmp_path / "out", output=output)
     assert result.n_failed == 0
     assert "label" in (tmp_path / "out" / "detections.csv").read_text().splitlines()[0]
     assert len(detections.read_detections(tmp_path / "out" / "detections.parquet")) == 0
@@ -163,7 +166,7 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
 
     monkeypatch.setattr("bcsed.predict.blocks.BLOCK_ROWS", block_rows)
     out = tmp_path / "out"
-    predict.predict([oracle], [recordings], windowing=SLIDING, out=out, wanted=OutputOptions(formats=("frames",)))
+    predict.predict([oracle], [recordings], windowing=SLIDING, out=out, output=OutputOptions(formats=("frames",)))
     frames = frames_of(out)
     for name, n in (("long", 60), ("odd", 24), ("short", 8), ("blip", 1)):
         path = recordings / f"{name}.wav"
@@ -177,15 +180,16 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
 def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, tmp_path):
     frames = OutputOptions(formats=("frames",))
     with pytest.raises(ConfigError, match="only with sliding windows"):
-        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames)
+        predict.predict([oracle], [recordings], out=tmp_path / "out", output=frames)
     with pytest.raises(ConfigError, match="a mean of ranks has none"):
-        predict.predict([oracle], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING, mean="rank")
+        ranks = from_bundles([oracle], mean="rank")
+        predict.predict(ranks, [recordings], out=tmp_path / "out", output=frames, windowing=SLIDING)
     with pytest.raises(ConfigError, match="frames are written to an output folder"):
-        predict.predict([oracle], [recordings], wanted=frames, windowing=SLIDING)
+        predict.predict([oracle], [recordings], output=frames, windowing=SLIDING)
     frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, time_folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
     with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
-        predict.predict([oracle, quick], [recordings], out=tmp_path / "out", wanted=frames, windowing=SLIDING)
+        predict.predict([oracle, quick], [recordings], out=tmp_path / "out", output=frames, windowing=SLIDING)
     with pytest.raises(ConfigError, match=r"formats are submission, .* got 'kml'"):
         OutputOptions(formats=("kml",))
 
@@ -271,9 +275,9 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_that_is_done(tiny, record
 
 
 def test_the_graph_cache_is_filled_and_used(tiny, recordings, tmp_path):
-    first = predict.predict([tiny], [recordings / "odd.wav"], cache=tmp_path / "cache").scores
+    first = predict.predict(from_bundles([tiny], cache=tmp_path / "cache"), [recordings / "odd.wav"]).scores
     assert list((tmp_path / "cache").iterdir())
-    second = predict.predict([tiny], [recordings / "odd.wav"], cache=tmp_path / "cache").scores
+    second = predict.predict(from_bundles([tiny], cache=tmp_path / "cache"), [recordings / "odd.wav"]).scores
     np.testing.assert_array_equal(first, second)
 
 

@@ -21,8 +21,10 @@ from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.models.backends import OpenVinoBackend
-from bcsed.models.ensemble import Ensemble
+from bcsed.models.ensemble import Ensemble, from_bundles
+from bcsed.predict.api import RunOptions
 from bcsed.predict.blocks import Windowing
+from bcsed.predict.outputs import OutputOptions
 from bcsed.predict.store import FolderStore, StoredScores
 from bcsed.scores.table import read_table, row_ids
 
@@ -31,7 +33,8 @@ SLIDING = Windowing(windows="sliding", stride_s=3.0)
 
 
 def score(bundles, recordings, **options):
-    return predict.predict(bundles if isinstance(bundles, list) else [bundles], recordings, **options)
+    models = bundles if isinstance(bundles, list | Ensemble) else [bundles]
+    return predict.predict(models, recordings, **options)
 
 
 def loudness(path) -> np.ndarray:
@@ -95,9 +98,9 @@ def test_locality_a_sound_changes_only_the_rows_it_touches(oracle, tmp_path, rng
 
 def test_isolation_rows_depend_on_their_recording_alone(tiny, recordings):
     paths = sorted(recordings.iterdir())
-    alone = {path.stem: score(tiny, [path], jobs=1).scores for path in paths}
+    alone = {path.stem: score(tiny, [path], options=RunOptions(jobs=1)).scores for path in paths}
     for order, jobs in ((paths, 0), (paths[::-1], 3), (paths[1:] + paths[:1], 1)):
-        result = score(tiny, order, jobs=jobs)
+        result = score(tiny, order, options=RunOptions(jobs=jobs))
         assert result.scores.index.str.rsplit("_", n=1).str[0].unique().tolist() == [p.stem for p in order]
         for stem, table in alone.items():
             mine = result.scores[result.scores.index.str.startswith(f"{stem}_")]
@@ -122,9 +125,9 @@ def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, ne
     other = export(shifted, tmp_path / "b", contract=tiny.contract, priors=np.full(3, 0.4, "float32"))
     path = [recordings / "odd.wav"]
     first, second = score(tiny, path).scores, score(other, path).scores
-    both = score([tiny, other], path, weights=[3, 1]).scores
+    both = score(from_bundles([tiny, other], [3, 1]), path).scores
     np.testing.assert_allclose(both, 0.75 * first + 0.25 * second, atol=1e-6)
-    np.testing.assert_allclose(score([other, tiny], path, weights=[1, 3]).scores, both, atol=1e-6)
+    np.testing.assert_allclose(score(from_bundles([other, tiny], [1, 3]), path).scores, both, atol=1e-6)
 
 
 def test_a_window_is_answered_alike_in_whatever_company(tiny, rng):
@@ -245,9 +248,9 @@ def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
     with pytest.raises(BundleError, match="bundles 1 and 2 do not have the same classes: 'loud' is in only one"):
         score([tiny, oracle], [recordings])
     with pytest.raises(ConfigError, match="2 weights for 1 members"):
-        score(tiny, [recordings], weights=[1, 2])
+        from_bundles([tiny], [1, 2])
     with pytest.raises(ConfigError, match="positive numbers"):
-        score(tiny, [recordings], weights=[-1])
+        from_bundles([tiny], [-1])
     with pytest.raises(ConfigError, match="at least one bundle"):
         score([], [recordings])
 
@@ -280,13 +283,13 @@ def test_bad_recordings_are_reported_and_cost_nobody_else(tiny, recordings, mixe
 
 
 def test_bad_recordings_are_filled_only_when_asked(tiny, mixed, tmp_path):
-    result = score(tiny, [mixed], out=tmp_path / "out", on_error="fill")
+    result = score(tiny, [mixed], out=tmp_path / "out", output=OutputOptions(on_error="fill"))
     filled = result.scores[result.scores.index.str.startswith("a-empty_")]
     assert filled.shape == (12, 3)
     assert np.allclose(filled, 0.2)
     assert (result.failures["status"] == "filled").sum() == result.n_failed == 3
     with pytest.raises(ConfigError, match="on_error must be one of report, fill"):
-        score(tiny, [mixed], on_error="noise")
+        OutputOptions(on_error="noise")
 
 
 def test_nan_is_scored_and_noted(tiny, tmp_path):
@@ -405,12 +408,14 @@ def test_equal_stems_are_told_apart_by_their_folders(tiny, recordings, tmp_path)
 def test_columns_follow_the_template(tiny, recordings, tmp_path):
     template = tmp_path / "sample_submission.csv"
     template.write_text("row_id,c,a,b\nx_5,.3,.3,.3\n")
-    result = score(tiny, [recordings / "blip.wav"], out=tmp_path / "out", sample_submission=template)
+    result = score(
+        tiny, [recordings / "blip.wav"], out=tmp_path / "out", output=OutputOptions(sample_submission=template)
+    )
     assert list(result.scores.columns) == ["c", "a", "b"]
     assert list(read_table(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
     template.write_text("row_id,c,a,x\nx_5,.3,.3,.3\n")
     with pytest.raises(BundleError, match="bundle 1 answers class 'b', which is not among the 3 classes asked for"):
-        score(tiny, [recordings], sample_submission=template)
+        score(tiny, [recordings], output=OutputOptions(sample_submission=template))
 
 
 def test_the_manifest_says_what_was_done(tiny, recordings, tmp_path):

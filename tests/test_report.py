@@ -126,8 +126,8 @@ def run(year, tmp_path_factory):
 def scores(tiny, recordings, tmp_path_factory):
     """What predict leaves of an ensemble."""
     out = tmp_path_factory.mktemp("report") / "scores"
-    wanted = OutputOptions(formats=("submission", "scores", "members"))
-    predict.predict([tiny, tiny], [recordings], weights=[2, 1], out=out, wanted=wanted)
+    output = OutputOptions(formats=("submission", "scores", "members"))
+    predict.predict(from_bundles([tiny, tiny], [2, 1]), [recordings], out=out, output=output)
     return out
 
 

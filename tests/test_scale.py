@@ -16,6 +16,8 @@ from conftest import RATE
 
 from bcsed import predict
 from bcsed.errors import ConfigError
+from bcsed.models.ensemble import from_bundles
+from bcsed.predict.api import RunOptions
 from bcsed.predict.blocks import Windowing
 from bcsed.predict.outputs import OutputOptions
 from bcsed.predict.workers import Workers
@@ -49,7 +51,7 @@ def test_workers_come_to_the_same_rows(tiny, sixty, single, tmp_path, workers):
     for path in [*sorted(sixty.iterdir())[:9], tmp_path / "empty.ogg"]:
         path.touch()
         (tmp_path / "in" / path.name).symlink_to(path)
-    options = {"out": tmp_path / "out", "workers": workers, "shard": 4}
+    options = {"out": tmp_path / "out", "options": RunOptions(workers=workers, shard=4)}
     result = predict.predict([tiny], [tmp_path / "in"], progress=lambda n, total: done.append((n, total)), **options)
     np.testing.assert_array_equal(result.scores, single.loc[result.scores.index])
     assert result.scores.index.str.rsplit("_", n=1).str[0].unique().tolist() == [f"r{k:02}" for k in range(9)]
@@ -64,7 +66,7 @@ def test_workers_come_to_the_same_rows(tiny, sixty, single, tmp_path, workers):
 def test_parts_hold_as_many_recordings_as_a_shard_and_are_named_after_them(tiny, sixty, single, tmp_path):
     few = sorted(sixty.iterdir())[:7]
     for out in ("a", "b"):
-        result = predict.predict([tiny], few, out=tmp_path / out, shard=3)
+        result = predict.predict([tiny], few, out=tmp_path / out, options=RunOptions(shard=3))
         np.testing.assert_array_equal(result.scores, single.loc[result.scores.index])
     parts = [{path.name: path.read_bytes() for path in (tmp_path / out / "parts").iterdir()} for out in "ab"]
     assert len(parts[0]) == 3
@@ -83,9 +85,9 @@ def test_a_run_grows_with_its_recordings(tiny, sixty, single, tmp_path):
 def test_other_means_and_steps_are_made_of_what_is_there(tiny, sixty, tmp_path, monkeypatch):
     paths = sorted(sixty.iterdir())[:4]
     predict.predict([tiny, tiny], paths, out=tmp_path / "out")
-    expected = predict.predict([tiny, tiny], paths, mean="rank").scores
+    expected = predict.predict(from_bundles([tiny, tiny], mean="rank"), paths).scores
     monkeypatch.setattr("bcsed.predict.pipeline.compute_spectrograms", None)
-    result = predict.predict([tiny, tiny], paths, out=tmp_path / "out", mean="rank")
+    result = predict.predict(from_bundles([tiny, tiny], mean="rank"), paths, out=tmp_path / "out")
     assert result.n_resumed == 4
     np.testing.assert_array_equal(result.scores, expected)
     # Ranks of 1 to n over n, in every column.
@@ -95,7 +97,7 @@ def test_other_means_and_steps_are_made_of_what_is_there(tiny, sixty, tmp_path, 
 
 RUN = """
 import sys
-from bcsed.cli import main
+from bcsed.cli.app import main
 from bcsed.predict import blocks
 original = blocks.read_there
 def read(found, *args):
@@ -176,7 +178,11 @@ def test_a_cluster_that_loses_a_worker_still_comes_to_the_same_rows(tiny, sixty,
                 processes[1].wait()
 
         result = predict.predict(
-            [tiny], [sixty], out=tmp_path / "out", workers=Workers(scheduler=address), shard=2, progress=halfway
+            [tiny],
+            [sixty],
+            out=tmp_path / "out",
+            options=RunOptions(workers=Workers(scheduler=address), shard=2),
+            progress=halfway,
         )
     finally:
         for process in processes:
@@ -191,14 +197,14 @@ def test_a_cluster_that_loses_a_worker_still_comes_to_the_same_rows(tiny, sixty,
 
 
 def test_workers_that_make_no_sense_are_refused(tiny, recordings, tmp_path, capsys):
-    with pytest.raises(ConfigError, match="workers write what they scored into the output folder"):
-        predict.predict([tiny], [recordings], workers=Workers(n=2))
+    with pytest.raises(ConfigError, match="workers write their scores into the output folder"):
+        predict.predict([tiny], [recordings], options=RunOptions(workers=Workers(n=2)))
     with pytest.raises(ConfigError, match="at least 1 worker, got 0"):
         Workers(n=0)
     with pytest.raises(ConfigError, match="threads, processes; got 'mpi'"):
         Workers(backend="mpi")
     with pytest.raises(ConfigError, match="at least 1 recording, got 0"):
-        predict.predict([tiny], [recordings], shard=0)
+        RunOptions(shard=0)
 
 
 @pytest.mark.slow
@@ -208,7 +214,7 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(tiny, recordings, tmp_
     monkeypatch.setattr("bcsed.predict.workers.PATIENCE_S", 1)
     workers = Workers(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
-        predict.predict([tiny], [recordings], out=tmp_path / "out", workers=workers)
+        predict.predict([tiny], [recordings], out=tmp_path / "out", options=RunOptions(workers=workers))
 
 
 def test_recordings_and_parts_may_lie_elsewhere(tiny, sixty, single, tmp_path):
@@ -221,7 +227,7 @@ def test_recordings_and_parts_may_lie_elsewhere(tiny, sixty, single, tmp_path):
     (there / "empty.ogg").write_bytes(b"")
     out = "memory://bcsed-scale/out"
     formats = OutputOptions(formats=("submission", "scores", "csv"))
-    result = predict.predict([tiny], ["memory://bcsed-scale/in"], out=out, wanted=formats)
+    result = predict.predict([tiny], ["memory://bcsed-scale/in"], out=out, output=formats)
     np.testing.assert_array_equal(result.scores, single.loc[result.scores.index])
     assert len(result.scores) and result.failures["status"].tolist() == ["failed"]
     made = {path.name for path in upath.UPath(out).iterdir()}
@@ -264,7 +270,7 @@ def test_memory_follows_neither_number_nor_length(tiny, tmp_path):
         for number in range(n):
             (folder / f"r{number:04}.ogg").symlink_to(tmp_path / "minute.ogg")
         code = (
-            "import sys\nfrom bcsed.cli import main\nassert main(sys.argv[1:]) == 0\n"
+            "import sys\nfrom bcsed.cli.app import main\nassert main(sys.argv[1:]) == 0\n"
             # Not ru_maxrss, which remembers the process that started this one.
             "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
         )

@@ -15,8 +15,10 @@ from bcsed.analysis import trace
 from bcsed.cli import diagnose as trust
 from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
-from bcsed.predict.api import predict
+from bcsed.predict.api import RunOptions, predict
 from bcsed.predict.blocks import Windowing, pool_rows
+
+IN_THREAD = RunOptions(jobs=0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def command(*words: object) -> int:
 class TestStages:
     def test_they_are_those_of_a_prediction(self, tiny, sound, ours):
         assert list(ours.arrays) == list(trace.STAGES)
-        scores = predict([tiny], [sound], jobs=0).scores
+        scores = predict([tiny], [sound], options=IN_THREAD).scores
         np.testing.assert_array_equal(ours.arrays["rows"], scores.to_numpy())
         assert ours.facts["ids"] == list(scores.index)
         shapes = {stage: values.shape for stage, values in ours.arrays.items()}
@@ -77,7 +79,7 @@ class TestStages:
         "windowing", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
     )
     def test_a_part_of_a_recording_is_that_part(self, tiny, sound, windowing):
-        scores = predict([tiny], [sound], jobs=0, windowing=windowing).scores
+        scores = predict([tiny], [sound], options=IN_THREAD, windowing=windowing).scores
         part = trace.trace(tiny, sound, windowing=windowing, first_row=3, n_rows=2)
         np.testing.assert_allclose(part.arrays["rows"], scores.to_numpy()[3:5], atol=1e-6)
         assert part.facts["ids"] == list(scores.index[3:5])
@@ -85,7 +87,9 @@ class TestStages:
     def test_all_kinds_of_recordings(self, tiny, recordings):
         for path in recordings.iterdir():
             made = trace.trace(tiny, path)
-            np.testing.assert_allclose(made.arrays["rows"], predict([tiny], [path], jobs=0).scores, atol=1e-6)
+            np.testing.assert_allclose(
+                made.arrays["rows"], predict([tiny], [path], options=IN_THREAD).scores, atol=1e-6
+            )
             assert trace.compare(made, made).first is None
 
     def test_the_line_of_each_stage(self, ours):

@@ -82,7 +82,11 @@ def test_from_run_to_scores(run, year, tmp_path):
     check(bundle)
     assert bundle.contract.classes == ("1139490", "cuckoo1", "frog1")
     assert bundle.recipe["fit"]["epochs"] == 2
-    result = predict.predict([bundle], [year / "test_soundscapes"], sample_submission=year / "sample_submission.csv")
+    result = predict.predict(
+        [bundle],
+        [year / "test_soundscapes"],
+        output=predict.OutputOptions(sample_submission=year / "sample_submission.csv"),
+    )
     assert result.scores.shape == (12, 3)
 
 

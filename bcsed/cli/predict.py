@@ -49,12 +49,16 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
     told = f"{options.precision} moves the probe's logits by up to {probe_difference(loaded, options.precision):.2g}"
     if not options.recordings:
         return told
+    from ..models.ensemble import from_bundles
+    from ..predict.api import RunOptions
     from ..predict.api import predict as run_prediction
     from ..scores import metrics
     from ..scores.evaluation import read_truth
 
     tables = [
-        run_prediction([loaded], options.recordings, precision=precision, jobs=options.jobs).scores
+        run_prediction(
+            from_bundles([loaded], precision=precision), options.recordings, options=RunOptions(jobs=options.jobs)
+        ).scores
         for precision in ("f32", options.precision)
     ]
     moved = np.abs(tables[0].to_numpy(np.float64) - tables[1].to_numpy(np.float64))
@@ -72,6 +76,8 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
 def predict(options: argparse.Namespace) -> int:
     """Score recordings."""
     from ..models.bundle.bundle import load
+    from ..models.ensemble import from_bundles
+    from ..predict.api import RunOptions
     from ..predict.api import predict as run_prediction
     from ..predict.blocks import Windowing
     from ..predict.budget import Budget
@@ -81,31 +87,36 @@ def predict(options: argparse.Namespace) -> int:
     names, taxa = _taxonomy(options)
     budget = None
     if options.budget_min is not None:
-        budget = Budget(minutes=options.budget_min, spent_s=60 * options.spent_min, end_process=True)
+        budget = Budget(minutes=options.budget_min, elapsed_s=60 * options.spent_min, end_process=True)
     elif options.spent_min:
         raise ConfigError("--spent-min belongs to a budget; give --budget-min, or leave it out.")
+    output = _output(options, names, taxa)
+    windowing = Windowing(
+        row_s=options.row_s, windows=options.windows, stride_s=options.stride_s, shifts_s=options.shifts_s
+    )
     with Bar("predict") as bar:
         result = run_prediction(
-            [load(path) for path in options.bundles],
+            from_bundles(
+                [load(path) for path in options.bundles],
+                options.weights,
+                mean=options.mean,
+                classes=output.template_columns(),
+                precision=options.precision,
+                cache=options.graph_cache,
+            ),
             options.recordings,
-            weights=options.weights,
-            mean=options.mean,
             out=options.out,
-            windowing=Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s),
-            shifts_s=options.shifts_s,
-            steps=postprocess.parse_stages(options.post),
-            taxa=taxa,
-            sample_submission=options.sample_submission,
-            wanted=_wanted(options, names),
-            on_error=options.on_error,
+            windowing=windowing,
+            stages=postprocess.parse_stages(options.post),
+            output=output,
+            options=RunOptions(
+                jobs=options.jobs,
+                workers=Workers(n=options.workers, backend=options.backend, scheduler=options.scheduler),
+                shard=options.shard,
+            ),
             budget=budget,
-            precision=options.precision,
-            jobs=options.jobs,
-            workers=Workers(n=options.workers, backend=options.backend, scheduler=options.scheduler),
-            shard=options.shard,
-            cache=options.graph_cache,
             progress=lambda done, total: bar.step("recordings", done, total, ""),
-            say=bar.say,
+            log=bar.say,
         )
     return _tell(result, options.out)
 
@@ -129,7 +140,7 @@ def _tell(result: Result, out: str) -> int:
     return 0 if not result.n_failed else 3 if result.n_scored else 4
 
 
-def _wanted(options: argparse.Namespace, names: Any) -> OutputOptions:
+def _output(options: argparse.Namespace, names: Any, taxa: dict[str, str]) -> OutputOptions:
     from ..predict.outputs import OutputOptions
     from ..scores.detections.detect import DetectionSettings
     from ..scores.detections.write import FORMATS
@@ -149,7 +160,14 @@ def _wanted(options: argparse.Namespace, names: Any) -> OutputOptions:
         gap_rows=options.gap_rows,
         min_rows=options.min_rows,
     )
-    return OutputOptions(formats=tuple(options.format), detection=detection, names=names)
+    return OutputOptions(
+        formats=tuple(options.format),
+        detection=detection,
+        names=names,
+        taxa=taxa,
+        sample_submission=options.sample_submission,
+        on_error=options.on_error,
+    )
 
 
 def _taxonomy(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:

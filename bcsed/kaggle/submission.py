@@ -116,9 +116,11 @@ def submit(
         written then.
     """
     from ..models.bundle.bundle import load
-    from ..predict.api import predict
+    from ..models.ensemble import from_bundles
+    from ..predict.api import RunOptions, predict
     from ..predict.blocks import Windowing
     from ..predict.budget import Budget
+    from ..predict.outputs import OutputOptions
     from ..scores import postprocess
 
     if rehearse < 1:
@@ -134,23 +136,24 @@ def submit(
     found = find_bundles(bundles, root=home, scratch=working / ".bundles", say=say)
     loaded = [load(path) for path in found]
     _check_classes(loaded, template, say, asked=bool(bundles))
-    result = predict(
-        loaded,
-        recordings,
-        weights=weights,
-        mean=mean,
-        steps=postprocess.parse_stages(steps),
+    output = OutputOptions(
+        formats=(),
         taxa=read_taxa(data, year),
-        out=working / "scores",
-        windowing=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
         row_id=year.row_id,
         sample_submission=template,
-        submission=False,
         on_error="fill",
         fill_s=year.recording_s,
-        jobs=jobs,
-        budget=Budget(minutes=budget_min, from_s=_counted_from()),
-        say=say,
+    )
+    result = predict(
+        from_bundles(loaded, weights, mean=mean, classes=output.template_columns()),
+        recordings,
+        out=working / "scores",
+        windowing=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
+        stages=postprocess.parse_stages(steps),
+        output=output,
+        options=RunOptions(jobs=jobs),
+        budget=Budget(minutes=budget_min, clock_start_s=_counted_from()),
+        log=say,
     )
     _tell(result, say)
     path = write(result, working / "submission.csv", recordings, template, year, say)

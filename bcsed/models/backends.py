@@ -70,6 +70,7 @@ class OpenVinoBackend:
     ) -> None:
         import openvino
 
+        self.bundle, self.precision, self.cache = bundle, precision, cache
         self.contract, self.steps = bundle.contract, bundle.steps
         frontend = bundle.contract.frontend
         self.batch = 2 if frontend.n_mels * frontend.n_frames <= PAIRED else 1

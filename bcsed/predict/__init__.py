@@ -5,8 +5,9 @@ bounded, so memory follows neither the number of recordings nor their length. Wh
 parts, and everything else (means, post-processing, files) is made of them.
 """
 
+from ..models.ensemble import Ensemble, from_bundles
 from ..scores import detections
-from .api import predict
+from .api import RunOptions, predict
 from .blocks import Windowing, pool_rows, score_recording
 from .budget import Budget, process_age_s
 from .outputs import FORMATS, OutputOptions, read_members
@@ -14,13 +15,16 @@ from .result import Result
 from .workers import Workers
 
 __all__ = [
-    "Budget",
     "FORMATS",
-    "Result",
-    "Windowing",
+    "Budget",
+    "Ensemble",
     "OutputOptions",
+    "Result",
+    "RunOptions",
+    "Windowing",
     "Workers",
     "detections",
+    "from_bundles",
     "pool_rows",
     "predict",
     "process_age_s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,10 @@ from .._version import __version__
 from ..audio.decode import find_recordings
 from ..errors import ConfigError
 from ..files import as_path
+from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import Bundle
-from ..models.bundle.graph import PRECISIONS
 from ..models.ensemble import Ensemble, from_bundles
-from ..scores import postprocess
-from ..scores.table import ROW_ID, read_table
+from ..scores.postprocess.stages import Stage
 from . import outputs
 from .assemble import ScoreAssembler, class_priors
 from .blocks import View, Windowing, make_views
@@ -30,134 +30,119 @@ from .store import FolderStore, MemoryStore
 from .watchdog import Watchdog
 from .workers import Shard, Workers, score_with_workers, threads_each
 
-ON_ERROR = ("report", "fill")
-
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the work is distributed; the scores do not depend on it.
+
+    Parameters
+    ----------
+    jobs : int
+        Threads that decode and compute spectrograms; 0 does everything in the calling thread.
+    workers : Workers
+        Threads, processes or a Dask cluster that share the recordings; more than one worker needs `out`.
+    shard : int, optional
+        Recordings that are written, and sent to a worker, together; 1 up to a thousand recordings by default.
+    """
+
+    jobs: int = 2
+    workers: Workers = field(default_factory=Workers)
+    shard: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise ConfigError(f"jobs must be at least 0, got {self.jobs}.")
+        if self.shard is not None and self.shard < 1:
+            raise ConfigError(f"a shard must hold at least 1 recording, got {self.shard}.")
+
+
 def predict(
-    bundles: Sequence[Bundle],
+    models: Ensemble | Sequence[Bundle],
     recordings: Sequence[str | Path],
     *,
-    weights: Sequence[float] | None = None,
-    mean: str = "prob",
     out: str | Path | None = None,
     windowing: Windowing | None = None,
-    shifts_s: Sequence[float] = (0.0,),
-    steps: Sequence[postprocess.Stage] = (),
-    taxa: Mapping[str, str] | None = None,
-    row_id: str = ROW_ID,
-    sample_submission: str | Path | None = None,
-    submission: bool = True,
-    wanted: OutputOptions | None = None,
-    on_error: str = "report",
-    fill_s: int = 60,
+    stages: Sequence[Stage] = (),
+    output: OutputOptions | None = None,
+    options: RunOptions | None = None,
     budget: Budget | None = None,
-    precision: str = "f32",
-    jobs: int = 2,
-    workers: Workers | None = None,
-    shard: int | None = None,
-    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Result:
     """Score recordings with one bundle or an ensemble.
 
     Parameters
     ----------
-    bundles : sequence of Bundle
-        One of them, or the template, names every class; others may answer some of the classes only.
+    models : Ensemble or sequence of Bundle
+        An ensemble built by `from_bundles` (weights, mean, precision), or bundles to average with equal weights.
     recordings : sequence of str or Path
-        Files and folders; also fsspec's, such as ``s3://bucket/folder``. Recordings of one name are told apart
-        by their folders: ``siteA/0001``.
-    weights : sequence of float, optional
-        One per bundle; equal by default.
-    mean : {'prob', 'logit', 'rank'}
-        Of the bundles' probabilities, their logits, or each class's percentiles over all rows.
+        Files and folders, also fsspec URLs such as ``s3://bucket/folder``. Recordings of the same name are
+        distinguished by their folder: ``siteA/0001``.
     out : str or Path, optional
-        A folder for what is `wanted`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished recording
-        is kept there, and the same call goes on where a killed one ended.
-    cut : Windowing, optional
+        A folder for the files of `output`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished
+        recording is stored there, and the same call resumes an interrupted run.
+    windowing : Windowing, optional
         Rows of 5 s from centred windows by default.
-    shifts_s : sequence of float
-        Centred windows are looked at once for each, that many seconds later, and averaged.
-    steps : sequence of Stage
-        Post-processing, see `bcsed.scores.postprocess`, in this order.
-    taxa : mapping of str to str, optional
-        The taxonomic class of each class, for steps that differ by it.
-    row_id : str
-        Form of a row's id, of ``stem`` (the recording's name) and ``end`` (second).
-    sample_submission : str or Path, optional
-        The competition's template: its columns, in its order, are what is written.
-    submission : bool
-        Whether `out` gets what is `wanted`; the finished recordings are kept there in any case.
-    wanted : OutputOptions, optional
-        The files to write, ``submission.csv`` by default.
-    on_error : {'report', 'fill'}
-        What becomes of a recording that cannot be read: no rows, or rows of class priors. Both are listed.
-    fill_s : int
-        Duration assumed for such a recording.
+    stages : sequence of Stage
+        Post-processing in this order, see `bcsed.scores.postprocess`.
+    output : OutputOptions, optional
+        The files to write, their form, and the treatment of unreadable recordings.
+    options : RunOptions, optional
+        Threads, workers and shards.
     budget : Budget, optional
-        How long the run may take. Recordings that there was no time for get rows of class priors, and are listed.
-    precision : {'f32', 'bf16'}
-        In which the networks compute; pinned, since OpenVINO's own choice follows the CPU.
-    jobs : int
-        Threads that decode and compute pictures; 0 does everything in the calling thread.
-    workers : Workers, optional
-        Threads, processes or a Dask cluster among which recordings are shared out; needs `out`.
-    shard : int, optional
-        Recordings that are written, and handed to a worker, together; 1 up to a thousand recordings by default.
-    cache : str or Path, optional
-        A folder in which OpenVINO keeps compiled graphs, to begin sooner the next time.
+        The time limit. Recordings that could not be scored in time get rows of class priors, and are listed.
     progress : callable, optional
-        Called with (recordings done, recordings in all).
-    say : callable, optional
-        Told how a budget is spent, a sentence at a time.
+        Called with (finished recordings, all recordings).
+    log : callable, optional
+        Called with a sentence about each pass of a budget.
 
     Raises
     ------
     ConfigError, BundleError, DataError
-        If the call makes no sense, bundles disagree, or `out` holds another run.
+        If arguments contradict each other, bundles do not fit together, or `out` contains another run.
     """
     started = time.monotonic()
-    windowing, wanted, workers = windowing or Windowing(), wanted or OutputOptions(), workers or Workers()
-    _check_call(on_error, jobs, windowing, shard, precision, budget, workers, out)
+    windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
+    workers = options.workers
+    _check_call(workers, budget, out)
     paths = find_recordings(recordings)
-    template = None if sample_submission is None else [str(n) for n in read_table(sample_submission).columns]
-    settings_of: dict[str, Any] = {"mean": mean, "classes": template, "precision": precision, "cache": cache}
-    ensemble = from_bundles(bundles, weights, **settings_of, threads=threads_each(workers))
-    views = make_views(ensemble, windowing, shifts_s)
+    template = output.template_columns()
+    ensemble, bundles = _open_models(models, template, threads_each(workers))
+    views = make_views(ensemble, windowing)
     _try_plan(ensemble, views)
-    _check_thresholds(wanted, ensemble.classes)
-    keeps_frames = submission and "frames" in wanted.formats
+    _check_thresholds(output, ensemble.classes)
+    keeps_frames = "frames" in output.formats
     if keeps_frames:
         check_frames(ensemble, windowing)
         if out is None or budget is not None:
             raise ConfigError("frames are written to an output folder, and not within a budget.")
-    settings = _settings(bundles, windowing, shifts_s, precision, frames=keeps_frames)
+    precision = bundles_precision(ensemble)
+    settings = _settings(bundles, windowing, precision, frames=keeps_frames)
     store = FolderStore(as_path(out), settings) if out is not None else MemoryStore()
     named = describe_recordings(paths)
-    size = shard or max(1, -(-len(named) // MOST_PARTS))
+    size = options.shard or max(1, -(-len(named) // MOST_PARTS))
     drive = PredictionRun(
         ensemble,
         named,
         views,
         store,
         shard=size,
-        jobs=jobs,
+        jobs=options.jobs,
         keep_frames=outputs.frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
-        say=say or _log.info,
+        log=log or _log.info,
     )
     n_resumed = sum({view.name for view in views} <= set(store.views(one.key)) for one in named)
-    fill = class_priors(bundles, ensemble) if on_error == "fill" or budget is not None else None
-    table = ScoreAssembler(drive, template or ensemble.classes, row_id, tuple(steps), taxa or {}, fill, fill_s)
-    finish = ResultWriter(
-        table, wanted if submission else OutputOptions(formats=()), template, bundles, on_error, n_resumed, started
+    fill = class_priors(bundles, ensemble) if output.on_error == "fill" or budget is not None else None
+    table = ScoreAssembler(
+        drive, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
     )
+    finish = ResultWriter(table, output, template, bundles, n_resumed, started)
     with one_torch_thread():
         if workers.many:
-            shards = _shards(drive, size, bundles, {**settings_of, "weights": weights}, settings, jobs, keeps_frames)
+            shards = _shards(drive, size, bundles, settings, options, keeps_frames)
             score_with_workers(drive, shards, workers)
         elif budget is not None:
             with Watchdog(budget, lambda: finish(("the run hung, and was ended",), budget).n_scored > 0):
@@ -168,36 +153,29 @@ def predict(
     return finish((), None)
 
 
-def _check_call(
-    on_error: str,
-    jobs: int,
-    windowing: Windowing,
-    shard: int | None,
-    precision: str,
-    budget: Budget | None,
-    workers: Workers,
-    out: str | Path | None,
-) -> None:
-    if on_error not in ON_ERROR:
-        raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}; got {on_error!r}.")
-    if jobs < 0:
-        raise ConfigError(f"jobs must be at least 0, got {jobs}.")
-    if windowing.row_s < 1:
-        raise ConfigError(f"a row must last at least 1 s, got {windowing.row_s}.")
-    if shard is not None and shard < 1:
-        raise ConfigError(f"a shard must hold at least 1 recording, got {shard}.")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+def _open_models(
+    models: Ensemble | Sequence[Bundle], template: Sequence[str] | None, threads: int | None
+) -> tuple[Ensemble, list[Bundle]]:
+    """Return the ensemble, with the classes of the template if there is one, and its bundles."""
+    if not isinstance(models, Ensemble):
+        return from_bundles(models, classes=template, threads=threads), list(models)
+    bundles = [member.bundle for member in models.members if isinstance(member, OpenVinoBackend)]
+    if len(bundles) < len(models.members):
+        raise ConfigError("predict needs an ensemble of bundles; build it with from_bundles.")
+    return replace(models, classes=tuple(template)) if template is not None else models, bundles
+
+
+def _check_call(workers: Workers, budget: Budget | None, out: str | Path | None) -> None:
     if workers.many and out is None:
-        raise ConfigError("workers write what they scored into the output folder; name one.")
+        raise ConfigError("workers write their scores into the output folder; name one.")
     if workers.many and budget is not None:
-        raise ConfigError("a budget is kept by one process; leave out the workers, or the budget.")
+        raise ConfigError("a budget needs a single process; leave out the workers, or the budget.")
 
 
-def _check_thresholds(wanted: OutputOptions, classes: Sequence[str]) -> None:
-    unknown = sorted(set(wanted.detection.thresholds) - set(classes))
+def _check_thresholds(output: OutputOptions, classes: Sequence[str]) -> None:
+    unknown = sorted(set(output.detection.thresholds) - set(classes))
     if unknown:
-        raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
+        raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {len(classes)} classes.")
 
 
 def _try_plan(ensemble: Ensemble, views: Sequence[View]) -> None:
@@ -208,16 +186,19 @@ def _try_plan(ensemble: Ensemble, views: Sequence[View]) -> None:
         view.windowing.plan(frontend.sample_rate, frontend, member.steps, (0, 1), view.shift_s)
 
 
-def _settings(
-    bundles: Sequence[Bundle], windowing: Windowing, shifts_s: Sequence[float], precision: str, *, frames: bool
-) -> Mapping[str, Any]:
+def bundles_precision(ensemble: Ensemble) -> str:
+    """Return the precision that the ensemble was compiled with."""
+    return next(member.precision for member in ensemble.members if isinstance(member, OpenVinoBackend))
+
+
+def _settings(bundles: Sequence[Bundle], windowing: Windowing, precision: str, *, frames: bool) -> Mapping[str, Any]:
     """Everything that changes what is kept of a recording; means and post-processing are made of that."""
     return {
         "bundles": [[bundle.contract.fingerprint, bundle.sha256] for bundle in bundles],
         "row_s": windowing.row_s,
         "windows": windowing.windows,
         "stride_s": windowing.stride_s,
-        "shifts_s": list(shifts_s),
+        "shifts_s": list(windowing.shifts_s),
         "precision": precision,
         "frames": frames,
         "bcsed": __version__,
@@ -228,16 +209,24 @@ def _shards(
     drive: PredictionRun,
     size: int,
     bundles: Sequence[Bundle],
-    options: Mapping[str, Any],
     settings: Mapping[str, Any],
-    jobs: int,
+    options: RunOptions,
     frames: bool,
 ) -> list[Shard]:
     """Cut what is not scored yet into shards."""
     names = {view.name for view in drive.wanted}
     rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.views(one.key))]
     assert isinstance(drive.store, FolderStore)
-    hashable = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in options.items()}
+    ensemble = drive.ensemble
+    cache = next(member.cache for member in ensemble.members if isinstance(member, OpenVinoBackend))
+    hashable = {
+        "weights": ensemble.weights,
+        "mean": ensemble.mean,
+        "classes": ensemble.classes,
+        "precision": bundles_precision(ensemble),
+        "cache": cache,
+        "threads": threads_each(options.workers),
+    }
     return [
         Shard(
             recordings=tuple(rest[first : first + size]),
@@ -246,7 +235,7 @@ def _shards(
             views=tuple(drive.wanted),
             folder=drive.store.folder.absolute(),
             settings=settings,
-            jobs=jobs,
+            jobs=options.jobs,
             frames=frames,
         )
         for first in range(0, len(rest), size)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from ..audio.decode import AudioInfo, AudioReader, read_there
 from ..audio.spectrogram import LogMel
 from ..audio.windows import WindowPlan, count_rows, plan_windows
 from ..config.contract import Frontend
+from ..errors import ConfigError
 from ..models.backends import Array, OnResult
 from ..models.ensemble import Ensemble
 from ..models.network import pool
@@ -38,11 +39,19 @@ class Windowing:
         See `bcsed.audio.windows.plan`.
     stride_s : float or None
         Stride of sliding windows.
+    shifts_s : tuple of float
+        Time shifts (s) of centred windows; every member scores once per shift, and the scores are averaged.
     """
 
     row_s: int = 5
     windows: str = "centred"
     stride_s: float | None = None
+    shifts_s: tuple[float, ...] = (0.0,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shifts_s", tuple(dict.fromkeys(map(float, self.shifts_s))))
+        if self.row_s < 1:
+            raise ConfigError(f"a row must last at least 1 s, got {self.row_s}.")
 
     def plan(
         self, n_samples: int, frontend: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
@@ -85,12 +94,13 @@ class View:
         return f"{self.place}-{self.windowing.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
 
 
-def make_views(ensemble: Ensemble, windowing: Windowing, shifts_s: Sequence[float] = (0.0,)) -> tuple[View, ...]:
-    """Return the looks that score a recording: every member at every shift."""
+def make_views(ensemble: Ensemble, windowing: Windowing) -> tuple[View, ...]:
+    """Return the views that score a recording: every member at every shift."""
+    unshifted = replace(windowing, shifts_s=(0.0,))
     return tuple(
-        View(place=place, windowing=windowing, shift_s=shift_s)
+        View(place=place, windowing=unshifted, shift_s=shift_s)
         for place in range(len(ensemble.members))
-        for shift_s in dict.fromkeys(shifts_s)
+        for shift_s in windowing.shifts_s
     )
 
 

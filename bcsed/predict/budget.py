@@ -41,9 +41,9 @@ class Budget:
     ----------
     minutes : float
         From the start of this process, importing included.
-    spent_s : float
+    elapsed_s : float
         Seconds that went before, such as an installation.
-    from_s : float
+    clock_start_s : float
         The age of this process from which time counts, where it is older than the run: `process_age_s`.
     reserve_s : float or None
         Seconds kept for writing; a twentieth of the budget by default, at least 2 and at most 120.
@@ -52,16 +52,16 @@ class Budget:
     """
 
     minutes: float
-    spent_s: float = 0.0
-    from_s: float = 0.0
+    elapsed_s: float = 0.0
+    clock_start_s: float = 0.0
     reserve_s: float | None = None
     end_process: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes < float("inf"):
             raise ConfigError(f"a budget must be a positive number of minutes, got {self.minutes:g}.")
-        if not self.spent_s >= 0:
-            raise ConfigError(f"time already spent must be at least 0 s, got {self.spent_s:g}.")
+        if not self.elapsed_s >= 0:
+            raise ConfigError(f"time already spent must be at least 0 s, got {self.elapsed_s:g}.")
         if self.reserve_s is not None and not 0 <= self.reserve_s < 60 * self.minutes:
             raise ConfigError(f"the reserve must be at least 0 s and below the budget, got {self.reserve_s:g} s.")
 
@@ -74,7 +74,7 @@ class Budget:
 
     def left(self) -> float:
         """Return the seconds in which recordings may still be scored."""
-        return 60 * self.minutes - self.spent_s - self.reserve - (process_age_s() - self.from_s)
+        return 60 * self.minutes - self.elapsed_s - self.reserve - (process_age_s() - self.clock_start_s)
 
 
 def process_age_s() -> float:

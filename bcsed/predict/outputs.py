@@ -16,41 +16,66 @@ from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
 from ..models.backends import Array
 from ..scores import detections, postprocess
-from ..scores.table import open_submission, read_parquet
+from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
 from .frames import Frames
 from .run import Recording
 
 FORMATS = ("submission", "scores", *detections.FORMATS, "members", "frames")
 SUBMISSION, SCORES, FRAMES, MEMBERS, SPEARMAN = "submission.csv", "scores.parquet", "frames", "members", "members.csv"
+ON_ERROR = ("report", "fill")
 # Rows of one group of a Parquet file.
 _GROUP = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What files a run is to leave.
+    """The files of a prediction, their form, and the treatment of unreadable recordings.
 
     Parameters
     ----------
     formats : tuple of str
         ``submission`` (``submission.csv``), ``scores`` (``scores.parquet``, a column per class), detections as
         ``raven``, ``audacity``, ``csv`` and ``parquet``, ``members`` (each member's own scores, and their rank
-        correlations), ``frames`` (the network's steps of time, as Parquet parts).
+        correlations), ``frames`` (the network's time steps, as Parquet parts). Empty: only the finished
+        recordings and the manifest are written.
     detection : DetectionSettings
-        When a score is a detection.
-    names : mapping of str to Name, optional
+        Thresholds and merging of detections.
+    names : mapping of str to ClassName, optional
         Scientific and common names, see `bcsed.scores.detections.read_taxonomy`.
+    taxa : mapping of str to str
+        The taxonomic class of each class, for post-processing that depends on it.
+    row_id : str
+        Form of a row id, with ``{stem}`` (the recording's name) and ``{end}`` (second).
+    sample_submission : str or Path, optional
+        The competition's template; it sets the columns and their order.
+    on_error : {'report', 'fill'}
+        Unreadable recordings get no rows, or rows of class priors. Both are listed in ``failures.csv``.
+    fill_s : int
+        Duration (s) assumed for a recording with an unreadable header.
     """
 
     formats: tuple[str, ...] = ("submission",)
     detection: detections.DetectionSettings = field(default_factory=detections.DetectionSettings)
     names: Mapping[str, detections.ClassName] | None = None
+    taxa: Mapping[str, str] = field(default_factory=dict)
+    row_id: str = ROW_ID
+    sample_submission: str | Path | None = None
+    on_error: str = "report"
+    fill_s: int = 60
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise ConfigError(f"formats are {', '.join(FORMATS)}; got {unknown[0]!r}.")
+        if self.on_error not in ON_ERROR:
+            raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}; got {self.on_error!r}.")
+
+    def template_columns(self) -> list[str] | None:
+        """Return the classes of the sample submission, or None without one."""
+        if self.sample_submission is None:
+            return None
+        return [str(name) for name in read_table(self.sample_submission).columns]
 
 
 def write(

@@ -91,7 +91,6 @@ class ResultWriter:
     wanted: OutputOptions
     template: Sequence[str] | None
     bundles: Sequence[Bundle]
-    on_error: str
     n_resumed: int
     started: float
 
@@ -102,7 +101,7 @@ class ResultWriter:
         counted = drive.counted()
         for one in drive.recordings:
             if one.path in drive.failures:
-                filled = self.on_error == "fill" or (budget is not None and self.table.fill is not None)
+                filled = self.wanted.on_error == "fill" or (budget is not None and self.table.fill is not None)
                 failures.append((str(one.path), "filled" if filled else "failed", drive.failures[one.path]))
             elif not drive.answered(one, counted):
                 failures.append((str(one.path), "unheard", f"{one.path}: the time was up before it was scored."))

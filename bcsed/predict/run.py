@@ -68,7 +68,7 @@ class PredictionRun:
     jobs : int
     keep_frames : callable, optional
         Takes the frames of the recordings of a part, before it is written.
-    progress, say : callable
+    progress, log : callable
     """
 
     ensemble: Ensemble
@@ -79,7 +79,7 @@ class PredictionRun:
     jobs: int = 2
     keep_frames: Callable[[Sequence[tuple[Recording, Frames]]], None] | None = None
     progress: Callable[[int, int], None] | None = None
-    say: Callable[[str], None] = _log.info
+    log: Callable[[str], None] = _log.info
     failures: dict[Path, str] = field(default_factory=dict)
     passes: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,7 +99,7 @@ class PredictionRun:
         had = {view: True for view in self.wanted if self._everywhere(view)}
         rest = [view for view in self.wanted if view not in had]
         whole = costs.of(rest, self.ensemble, seconds)
-        self.say(
+        self.log(
             f"{budget.left():.0f} s are left for {seconds / 60:.0f} min of audio; all that was asked for would take "
             f"about {whole:.0f} s, the cheapest pass {costs.of([first], self.ensemble, seconds):.0f} s"
         )
@@ -224,7 +224,7 @@ class PredictionRun:
                 "complete": complete,
             }
         )
-        self.say(
+        self.log(
             f"pass {len(self.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in {took_s:.1f} "
             f"s, {told_s:.1f} s were foretold for all; {max(0.0, budget.left()):.0f} s are left"
         )

@@ -131,6 +131,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
     torch.set_num_threads(threads)
     windows = np.stack([db[:, start : start + 768] for start in plan_windows(len(wave), WIDE_384, 24, 5).starts])
     sliding = predict.Windowing(windows="sliding", stride_s=12.0)
+    run_options = predict.RunOptions(jobs=options.jobs)
     network_s, faster = [], []
     for members in (loaded[:1], loaded):
         predict.predict(members, paths[:1])  # imports and first allocations are not what is compared
@@ -140,7 +141,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
         for repeat in range(options.repeats):
             network = bare(members, windows, len(chosen))
             began = clock()
-            predict.predict(members, chosen, jobs=options.jobs)
+            predict.predict(members, chosen, options=run_options)
             took = clock() - began
             # Compiling is no part of the pace, and the bare loop had done so before.
             took -= compiled
@@ -148,7 +149,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
             if len(members) == 1:
                 network_s.append(network[0] / len(chosen))
                 began = clock()
-                predict.predict(members, chosen, jobs=options.jobs, windowing=sliding)
+                predict.predict(members, chosen, options=run_options, windowing=sliding)
                 faster.append(took / (clock() - began - compiled))
             print(
                 f"{len(members)} members, run {repeat + 1}: bare {network[0]:.2f} s ({network[1]:.2f} s of processor), "
@@ -181,15 +182,15 @@ def start(folder: Path) -> None:
     """Time a process from its start to its first finished recording, with graphs compiled before and kept."""
     code = """
 import sys, time
-from bcsed.cli import main
+from bcsed.cli.app import main
 from bcsed.predict import process_age_s
-import bcsed.predict.drive as drive
-original = drive.Drive._put
+from bcsed.predict.run import PredictionRun
+original = PredictionRun._put
 def put(self, finished, by_path):
     original(self, finished, by_path)
     if finished:
         print(f"first {process_age_s():.2f}", flush=True)
-drive.Drive._put = put
+PredictionRun._put = put
 main(sys.argv[1:])
 """
     times = []
@@ -216,7 +217,8 @@ def memory(folder: Path, n: int, jobs: int) -> None:
     from bcsed import predict
     from bcsed.models import bundle
 
-    predict.predict([bundle.load(folder / "bundle0")], sorted((folder / "recordings").iterdir())[:n], jobs=jobs)
+    paths = sorted((folder / "recordings").iterdir())[:n]
+    predict.predict([bundle.load(folder / "bundle0")], paths, options=predict.RunOptions(jobs=jobs))
     # Not ru_maxrss, which remembers the process that started this one.
     status = Path("/proc/self/status").read_text().splitlines()
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

@@ -84,7 +84,9 @@ def evaluate_on_soundscapes(
         if file.is_file():
             return read_evaluation(file)
     sealed = _sealed(compared, folder / SEALED) if is_run and folder is not None else bundle.load(compared.path)
-    result = predict.predict([sealed], paths, windowing=windowing, jobs=jobs, progress=progress)
+    result = predict.predict(
+        [sealed], paths, windowing=windowing, options=predict.RunOptions(jobs=jobs), progress=progress
+    )
     answers = _paired(truth, result, truth_csv)
     if file is not None:
         write_evaluation(file, answers)

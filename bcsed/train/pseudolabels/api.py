@@ -14,8 +14,10 @@ from ...audio.decode import find_recordings
 from ...config.strict import to_dict
 from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
-from ...predict.api import predict
+from ...models.ensemble import from_bundles
+from ...predict.api import RunOptions, predict
 from ...predict.blocks import Windowing
+from ...predict.outputs import OutputOptions
 from .selection import Selection, select
 from .table import Pseudolabels, check_broadcast, write_pseudolabels
 
@@ -67,13 +69,12 @@ def make_pseudolabels(
     heard_paths = find_recordings(recordings)
     _check_stems(heard_paths)
     result = predict(
-        bundles,
+        from_bundles(bundles, weights),
         recordings,
-        weights=weights,
         out=answers_folder(out),
         windowing=windowing,
-        submission=False,
-        jobs=jobs,
+        output=OutputOptions(formats=()),
+        options=RunOptions(jobs=jobs),
         progress=progress,
     )
     if not len(result.scores):
