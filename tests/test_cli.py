@@ -51,13 +51,13 @@ PREDICT = "predict bundle --recordings data/test_soundscapes --out new"
 CLIP = "data/train_audio/frog1/XC2000.ogg"
 MISTAKES = {
     "unknown experiment": ("train exp-1 --data data --out new", nothing, "there is no experiment 'exp-1'"),
-    "unknown field": (f"{TRAIN} --set fit__epoch=1", nothing, "fit has no field 'epoch'"),
+    "unknown field": (f"{TRAIN} --set fit.epoch=1", nothing, "fit has no field 'epoch'"),
     "unknown group": (f"{TRAIN} --set fitt__epochs=1", nothing, "no part 'fitt'"),
-    "value out of range": (f"{TRAIN} --set frontend__n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
-    "value of another type": (f"{TRAIN} --set data__crop=true", nothing, "Data.crop must be str, got True"),
-    "set without a value": (f"{TRAIN} --set fit__epochs", nothing, "takes group__field=value"),
+    "value out of range": (f"{TRAIN} --set frontend.n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
+    "value of another type": (f"{TRAIN} --set data.crop=true", nothing, "Data.crop must be str, got True"),
+    "set without a value": (f"{TRAIN} --set fit.epochs", nothing, "takes group.field=value"),
     "unknown signal": (f"{TRAIN} --set frontend=WIDE_512", nothing, "no frontend 'WIDE_512'"),
-    "unknown backbone": (f"{TRAIN} --set net__backbone=resnet_b7 --fold none", nothing, "has no model 'resnet_b7'"),
+    "unknown backbone": (f"{TRAIN} --set net.backbone=resnet_b7 --fold none", nothing, "has no model 'resnet_b7'"),
     "fold out of range": (f"{TRAIN} --fold 9", nothing, "fold must be 0 to 4"),
     "no data": ("train tiny --data none --out new", nothing, "none"),
     "no competition": ("train tiny --data empty --out new", nothing, "empty"),

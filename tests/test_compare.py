@@ -422,7 +422,7 @@ class TestDiffers:
         table = two(tmp_path, make_answers(0.3), frontend=FRONTENDS["WIDE_256"])
         assert table["differs"][1] == "frontend: TINY_128 -> WIDE_256"
         own = compare.describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
-        assert own.startswith("frontend.sample_rate: 32000 -> not there; ")
+        assert own.startswith("frontend.sample_rate: 32000 -> missing; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):
         table = two(tmp_path, make_answers(0.4), name="other")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from bcsed.config.contract import FRONTENDS, WIDE_384, Contract, Frontend, Net
+from bcsed.config.experiments import Experiment, find_experiment
 from bcsed.config.recipe import Augment, Data, Fit
 from bcsed.config.strict import from_dict, read_value, to_dict
-from bcsed.config.versions import upgrade
+from bcsed.config.versions import upgrade, upgrade_run
 from bcsed.errors import ConfigError
 
 HEADED = Contract(frontend=Frontend(), net=Net(heads="taxon"), classes=("a", "b", "c"), groups=(1, 0, 1))
@@ -27,7 +29,7 @@ def test_json_round_trip(value):
     assert from_dict(type(value), to_dict(value)) == value
 
 
-def test_presets_have_the_pictures_they_are_named_for():
+def test_presets_have_the_image_size_of_their_name():
     shapes = {name: (frontend.image_shape, frontend.window_s) for name, frontend in FRONTENDS.items()}
     assert shapes == {
         "WIDE_384": ((384, 384), 12.0),
@@ -54,7 +56,7 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Frontend(n_mels=100), "the nearest n_mels are 96 and 112"),
         (lambda: Frontend(n_frames=700), "multiple of 64, got 700; the nearest are 640 and 704"),
         (lambda: Frontend(fmax_hz=20_000), r"0 <= fmin_hz < fmax_hz <= 16000 Hz"),
-        (lambda: Frontend(hop_length=4096), "samples would go unheard"),
+        (lambda: Frontend(hop_length=4096), "use at most 2048"),
         (lambda: Frontend(n_fft=2047), "must be even"),
         (lambda: Frontend(channels="rgb"), "deltas, repeat, mono"),
         (lambda: Frontend(top_db=0), r"\(0, 200\] dB"),
@@ -77,7 +79,7 @@ def test_unknown_and_missing_keys_are_errors():
         (lambda: Contract(frontend=Frontend(), net=Net(), classes=("a", "a")), "names a more than once"),
         (lambda: Contract(frontend=Frontend(), net=Net(), classes=()), "at least one class"),
         (lambda: Net(heads="two"), "heads must be one of shared, taxon, frequency; got 'two'"),
-        (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'shared', yet there are 2 groups"),
+        (lambda: dataclasses.replace(HEADED, net=Net()), "heads is 'shared', but there are 2 groups"),
         (lambda: dataclasses.replace(HEADED, groups=()), "group of each of the 3 classes, got 0"),
         (lambda: dataclasses.replace(HEADED, groups=(0, 1)), "group of each of the 3 classes, got 2"),
         (lambda: dataclasses.replace(HEADED, groups=(0, 2, 2)), r"without a gap, got \[0, 2\]"),
@@ -90,43 +92,60 @@ def test_refusals_name_the_value_and_the_way_out(make, sentence):
         make()
 
 
-def _other(value):
-    if isinstance(value, bool):
-        return not value
-    return {"deltas": "mono", "prob": "logit", "mean": "gem"}.get(value, value)
-
-
 def test_every_field_of_the_contract_changes_the_fingerprint():
     base = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
-    seen = {base.fingerprint}
+    fingerprints = {base.fingerprint}
     changes = {"sample_rate": 44_100, "n_fft": 4096, "hop_length": 400, "n_mels": 128, "fmin_hz": 50.0}
     changes |= {"fmax_hz": 15_000.0, "n_frames": 512, "time_folds": 1, "channels": "mono", "top_db": 60.0}
     assert set(changes) == {field.name for field in dataclasses.fields(Frontend)}
     for name, value in changes.items():
-        seen.add(dataclasses.replace(base, frontend=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
+        fingerprints.add(dataclasses.replace(base, frontend=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
     nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
     assert {*nets, "heads"} == {field.name for field in dataclasses.fields(Net)}
     for name, value in nets.items():
-        seen.add(dataclasses.replace(base, net=dataclasses.replace(base.net, **{name: value})).fingerprint)
-    seen.add(dataclasses.replace(base, classes=("b", "a")).fingerprint)
+        fingerprints.add(dataclasses.replace(base, net=dataclasses.replace(base.net, **{name: value})).fingerprint)
+    fingerprints.add(dataclasses.replace(base, classes=("b", "a")).fingerprint)
     for heads, groups in (("taxon", (0, 1)), ("taxon", (1, 0)), ("frequency", (0, 1))):
-        seen.add(dataclasses.replace(base, net=dataclasses.replace(base.net, heads=heads), groups=groups).fingerprint)
-    assert len(seen) == 1 + len(changes) + len(nets) + 1 + 3
+        fingerprints.add(
+            dataclasses.replace(base, net=dataclasses.replace(base.net, heads=heads), groups=groups).fingerprint
+        )
+    assert len(fingerprints) == 1 + len(changes) + len(nets) + 1 + 3
 
 
-def test_fields_that_came_later_leave_a_fingerprint_as_it_was():
-    """Computed by bcsed 0.1.0, which knew of neither heads nor groups."""
+def test_fields_added_later_do_not_change_a_fingerprint():
+    """Computed by the first version, which had neither heads nor groups."""
     old = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     assert old.fingerprint == "a7aa6ea42bb0ec7d"
 
 
-def test_an_earlier_contract_is_filled_with_what_was_always_done():
+def test_missing_fields_of_an_earlier_contract_get_the_earlier_behaviour():
     old = Contract(frontend=WIDE_384, net=Net(), classes=("a", "b"))
     values = to_dict(old)
     del values["groups"], values["net"]["heads"]
     assert from_dict(Contract, upgrade(values)) == old
     assert "heads" not in values["net"], "the argument was changed"
     assert upgrade(to_dict(HEADED)) == to_dict(HEADED)
+
+
+def test_a_run_of_the_first_version_is_read_in_the_current_names():
+    experiment = find_experiment("in-situ").vary(
+        "x", data__sampling="uniform", labelled__draw="confidence", private_lb=".8", public_lb=".7"
+    )
+    contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=("a", "b"))
+    run = {"experiment": "x", "recipe": experiment.recipe, "contract": to_dict(contract), "fold": 0}
+    old = json.loads(json.dumps(run))
+    for group in (old["recipe"], old["contract"]):
+        group["signal"] = group.pop("frontend")
+        group["signal"]["folds"] = group["signal"].pop("time_folds")
+        group["net"]["heads"] = "one"
+    old["recipe"]["data"] |= {"pseudo_source": "in_situ", "sampling": "plain"}
+    old["recipe"]["labelled"]["draw"] = "maxima"
+    assert upgrade_run(old) == run
+    assert upgrade_run(run) == run
+    assert upgrade_run({"contract": None, "fold": 1}) == {"contract": None, "fold": 1}
+    values = to_dict(experiment)
+    values["hidden"], values["public"] = values.pop("private_lb"), values.pop("public_lb")
+    assert from_dict(Experiment, upgrade(values)) == experiment
 
 
 def test_whole_floats_and_ints_have_one_fingerprint():

@@ -22,7 +22,7 @@ def test_a_class_of_unknown_taxon_is_of_the_unknown():
 
 @pytest.mark.parametrize(("taxon", "sentence"), [("Aves", "all 2 classes is 'Aves'"), ("", "all 2 classes is unknown")])
 def test_a_single_taxon_needs_one_head(taxon, sentence):
-    with pytest.raises(ConfigError, match=sentence + ".*net__heads=one"):
+    with pytest.raises(ConfigError, match=sentence + ".*net.heads=shared"):
         group_by_taxon(("a", "b"), {"a": taxon, "b": taxon})
 
 

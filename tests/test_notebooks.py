@@ -314,7 +314,7 @@ def test_the_client_uploads_every_file_of_a_data_set(client, tmp_path):
 SETTINGS = {
     "train": [
         "experiment=tiny",
-        'changes=["fit__epochs=14", "fit__cycle_epochs=14", "fit__warmup_epochs=1", "fit__batch_size=16"]',
+        'changes=["fit.epochs=14", "fit.cycle_epochs=14", "fit.warmup_epochs=1", "fit.batch_size=16"]',
         "fold=None",
         "jobs=2",
     ],

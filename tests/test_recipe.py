@@ -100,11 +100,11 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
     data, table = land25
     with pytest.raises(ConfigError, match=r"50% of its batches: give them as --pseudolabels FILE"):
         train.prepare_data(TAUGHT, data)
-    with pytest.raises(ConfigError, match=r"small would not read .*pl\.parquet: --set pseudo__share"):
+    with pytest.raises(ConfigError, match=r"small would not read .*pl\.parquet: --set pseudo.share"):
         train.prepare_data(SMALL, data, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
         train.prepare_data(SMALL.vary("x", fit__distil_weight=1.0), data)
-    with pytest.raises(ConfigError, match="set fit__distil_weight above 0"):
+    with pytest.raises(ConfigError, match="set fit.distil_weight above 0"):
         train.prepare_data(SMALL, data, inputs=train.TrainInputs(teacher=table))
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
         empty = tmp_path / "data"
@@ -114,11 +114,11 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         (empty / "train_soundscapes").mkdir()
         shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
         train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
-    with pytest.raises(ConfigError, match="more than the whole batch"):
+    with pytest.raises(ConfigError, match="labelled.share 0.6 are together more than 1"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="no window of a class can stand in"):
         TAUGHT.vary("x", data__pseudo_source="online", pseudo__mode="substitute")
-    with pytest.raises(DataError, match=r"has no labelled soundscapes, which data__soundscapes=split"):
+    with pytest.raises(DataError, match=r"has no labelled soundscapes, which data.soundscapes=split"):
         train.prepare_data(SMALL.vary("x", data__soundscapes="split"), data)
 
 
@@ -130,7 +130,7 @@ def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
         pseudolabel.read_pseudolabels(table), provenance={"selection": {"kind": "soft"}, "teachers": []}
     )
     pseudolabel.write_pseudolabels(soft, tmp_path / "soft.parquet")
-    with pytest.raises(DataError, match="would call every class present everywhere: set data__pseudo_soft=true"):
+    with pytest.raises(DataError, match="would call every class present everywhere: set data.pseudo_soft=true"):
         train.prepare_data(TAUGHT, data, inputs=train.TrainInputs(pseudolabels=tmp_path / "soft.parquet"))
 
 
@@ -341,7 +341,7 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
         assert len(set(answers["files"])) == 1
     told = json.loads((run / "run.json").read_text())["sources"]
     assert told["labelled_rows"] == 8
-    with pytest.raises(DataError, match="none are for training: set data__soundscapes=split or train"):
+    with pytest.raises(DataError, match="none are for training: set data.soundscapes=split or train"):
         train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, inputs=inputs)
 
 

@@ -19,7 +19,7 @@ def train_options(add: Callable[..., Any]) -> None:
 
 
 def _learning_options(add: Callable[..., Any]) -> None:
-    add("--set", action="append", default=[], metavar="a__b=v", help="change a field, e.g. fit__epochs=3")
+    add("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="change a field, e.g. fit.epochs=3")
     add("--pseudolabels", metavar="FILE", help="a table made by pseudolabel, where soundscapes are injected")
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, where they are distilled")
     add("--pretrained", metavar="FILE|none", help="a run, a bundle or a file of weights; or a random start")
@@ -120,7 +120,7 @@ def rounds_options(add: Callable[..., Any]) -> None:
     add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
     add("--data", required=True, metavar="DIR", help="the competition's folder")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; a killed plan goes on in it")
-    add("--set", action="append", default=[], metavar="a__b=v", help="change a field of every student")
+    add("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="change a field of every student")
     add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score each round on")
     add("--truth", metavar="FILE", help="their labels")
     add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")

@@ -25,7 +25,7 @@ def experiment(options: argparse.Namespace) -> Experiment:
 
 def changes(options: argparse.Namespace) -> list[str]:
     """Return the changes of ``--set``, and the one that ``--pretrained none`` stands for."""
-    return [*options.set, *(["fit__pretrained=false"] if options.pretrained == "none" else [])]
+    return [*options.set, *(["fit.pretrained=false"] if options.pretrained == "none" else [])]
 
 
 def training_inputs(options: argparse.Namespace) -> TrainInputs:

@@ -1,10 +1,10 @@
-"""Frozen values that say what the network hears, what it is, and how it learns.
+"""Frozen settings: what a network computes, and how it is trained.
 
-**Contract** (`Frontend`, `Net`, the class list): whatever changes a value that the network receives or
-returns. It has one `fingerprint`, is stored with the weights, and prediction refuses a contradiction.
-**Recipe** (`Data`, `Augment`, `Injection`, `Fit`): how the weights came about. It is recorded, and not needed to run.
+**Contract** (`Frontend`, `Net`, the class list): everything that changes the input or the output of the network. It
+has one `fingerprint` and is stored with the weights; prediction refuses a contract that contradicts it.
+**Recipe** (`Data`, `Augment`, `Injection`, `Fit`): how the weights are trained; it is not needed for prediction.
 
-All of them are checked when made, in the user's units, and travel as strict JSON: `from_dict` takes
+All values are checked when they are created, in the user's units, and are stored as strict JSON: `from_dict` accepts
 exactly the known keys.
 """
 
@@ -13,8 +13,8 @@ from .recipe import Augment, Data, Fit, Injection
 from .strict import from_dict, read_value, to_dict
 
 __all__ = [
-    "SHORT_256",
     "FRONTENDS",
+    "SHORT_256",
     "TINY_128",
     "WIDE_256",
     "WIDE_384",
@@ -22,9 +22,9 @@ __all__ = [
     "Contract",
     "Data",
     "Fit",
+    "Frontend",
     "Injection",
     "Net",
-    "Frontend",
     "from_dict",
     "read_value",
     "to_dict",

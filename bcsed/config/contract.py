@@ -1,4 +1,4 @@
-"""What the network hears, what it is, and which classes it answers: the contract."""
+"""The contract: front end, network and classes of a bundle."""
 
 from __future__ import annotations
 
@@ -13,59 +13,39 @@ from ..errors import ConfigError
 from .strict import at_least, check_types, multiple, nearest, one_of, to_dict
 from .versions import first_names
 
-# A CNN of the timm kind halves its picture five times.
+# A timm CNN halves its image five times.
 STRIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontend:
-    """How audio becomes the picture that the network sees.
+    """The front end: how audio becomes the image that the network receives.
 
     Mel power with a periodic Hann window, Slaney mel scale and norm, then decibels
     ``10 * log10(max(S, 1e-10))``; frame ``k`` is centred on sample ``k * hop_length`` of its recording.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Hz; every recording is resampled to it.
-    n_fft, hop_length : int
-        Samples per spectrum, and from one frame to the next.
-    n_mels : int
-        Mel bands.
-    fmin_hz, fmax_hz : float
-        Edges of the lowest and highest band.
-    n_frames : int
-        Frames of one window; ``n_frames * hop_length / sample_rate`` seconds.
-    time_folds : int
-        Into how many equal parts the frames are cut and stacked, first on top; 1 is no fold.
-    channels : {'deltas', 'repeat', 'mono'}
-        Picture channels: (x, Δ, ΔΔ) along time, three equal ones, or one.
-    top_db : float
-        The floor of a window, in dB below its own maximum.
     """
 
-    sample_rate: int = 32_000
-    n_fft: int = 2048
-    hop_length: int = 500
-    n_mels: int = 192
-    fmin_hz: float = 20.0
-    fmax_hz: float = 14_000.0
-    n_frames: int = 768
-    time_folds: int = 2
-    channels: str = "deltas"
-    top_db: float = 80.0
+    sample_rate: int = 32_000  #: Hz; all recordings are resampled to it
+    n_fft: int = 2048  #: samples per spectrum
+    hop_length: int = 500  #: samples between frames
+    n_mels: int = 192  #: mel bands
+    fmin_hz: float = 20.0  #: lower edge of the lowest band
+    fmax_hz: float = 14_000.0  #: upper edge of the highest band
+    n_frames: int = 768  #: frames per window
+    time_folds: int = 2  #: equal parts into which the frames are cut and stacked, the first on top; 1: no folding
+    channels: str = "deltas"  #: image channels: (x, Δ, ΔΔ) along time, three equal ones (repeat), or one (mono)
+    top_db: float = 80.0  #: floor of a window, in dB below its maximum
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "time_folds"):
-            at_least(self, name, 1)
+        at_least(self, 1, "sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "time_folds")
         one_of(self, "channels", ("deltas", "repeat", "mono"))
         if self.n_fft % 2:
             raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
         if self.hop_length > self.n_fft:
             raise ConfigError(
-                f"hop_length {self.hop_length} is longer than n_fft {self.n_fft}: samples would go unheard; "
-                f"use at most {self.n_fft}."
+                f"hop_length {self.hop_length} is longer than n_fft {self.n_fft}: samples between frames would be "
+                f"ignored; use at most {self.n_fft}."
             )
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate / 2:
             raise ConfigError(
@@ -78,7 +58,7 @@ class Frontend:
         if self.n_mels * self.time_folds % STRIDE:
             step = STRIDE // math.gcd(STRIDE, self.time_folds)
             raise ConfigError(
-                f"n_mels times time_folds is the picture's height and must be a multiple of {STRIDE}, got "
+                f"n_mels times time_folds is the image height and must be a multiple of {STRIDE}, got "
                 f"{self.n_mels} x {self.time_folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
             )
 
@@ -89,17 +69,17 @@ class Frontend:
 
     @property
     def clip_samples(self) -> int:
-        """Samples that one window's frames see: ``(n_frames - 1) * hop_length + n_fft``."""
+        """Samples that the frames of one window cover: ``(n_frames - 1) * hop_length + n_fft``."""
         return (self.n_frames - 1) * self.hop_length + self.n_fft
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """Height and width of the folded picture, in pixels."""
+        """Height and width of the folded image, in pixels."""
         return self.n_mels * self.time_folds, self.n_frames // self.time_folds
 
     @property
     def n_channels(self) -> int:
-        """Channels of the picture."""
+        """Number of image channels."""
         return 1 if self.channels == "mono" else 3
 
 
@@ -114,24 +94,13 @@ FRONTENDS: Mapping[str, Frontend] = types.MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """The network between picture and frame answers.
+    """The network between the image and its outputs per time step."""
 
-    Parameters
-    ----------
-    backbone : str
-        Name of a timm CNN.
-    pool : {'prob', 'logit'}
-        A clip's answer: Σ when·σ(what), or σ(Σ when·what).
-    freq_pool : {'mean', 'gem'}
-        How the frequency axis of the feature map is reduced; GeM has a learned exponent.
-    heads : {'shared', 'taxon', 'frequency'}
-        One pair of heads for all classes, or one for each group of them: the taxa, or bands of how many
-        clips a class has. Which class is in which group, the contract says.
-    """
-
-    backbone: str = "tf_efficientnet_b0.ns_jft_in1k"
-    pool: str = "prob"
-    freq_pool: str = "mean"
+    backbone: str = "tf_efficientnet_b0.ns_jft_in1k"  #: name of a timm CNN
+    pool: str = "prob"  #: clip probability from logits x and attention a: Σ a·σ(x) (prob), or σ(Σ a·x) (logit)
+    freq_pool: str = "mean"  #: pooling over the frequency axis: mean, or gem with a learned exponent
+    #: One pair of heads for all classes (shared), or one pair per group of `Contract.groups`: taxa (taxon), or bands of
+    #: the number of clips per class (frequency).
     heads: str = "shared"
 
     def __post_init__(self) -> None:
@@ -145,16 +114,16 @@ class Net:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a network was made to hear and to answer: it travels with the weights.
+    """Input and output of a network; it is stored with the weights.
 
     Parameters
     ----------
-    signal : Frontend
+    frontend : Frontend
     net : Net
     classes : tuple of str
-        Names of the K columns of the answer, in order.
+        Names of the K output columns, in order.
     groups : tuple of int
-        The head group of each class, numbered from 0, see `bcsed.data.head_groups`; empty where one head answers all.
+        Head group of each class, numbered from 0 (see `bcsed.data.head_groups`); empty if all classes share one head.
     """
 
     frontend: Frontend
@@ -166,51 +135,42 @@ class Contract:
         check_types(self)
         if not self.classes:
             raise ConfigError("classes is empty; a network needs at least one class.")
-        doubled = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        if doubled:
-            raise ConfigError(f"classes names {', '.join(doubled[:5])} more than once; each may stand once.")
+        duplicates = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if duplicates:
+            raise ConfigError(f"classes names {', '.join(duplicates[:5])} more than once; class names must be unique.")
         check_groups(self.groups, self.net.heads, len(self.classes))
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change whenever a value of the contract changes.
+        """16 hexadecimal digits that change if any value of the contract changes.
 
-        Taken over the first version's names, without later fields that have their default value, so that a
-        network keeps its fingerprint from version to version.
+        Computed from the names of the first version, without later fields at their default, so that a network
+        keeps its fingerprint in all versions.
         """
         text = json.dumps(first_names(to_dict(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
-    """Refuse head groups that do not belong to the classes, or that nothing asked for.
-
-    Parameters
-    ----------
-    groups : sequence of int
-        The group of each class, or empty.
-    heads : str
-        As in `Net`.
-    n_classes : int
-        K.
+    """Check the head groups of `n_classes` classes.
 
     Raises
     ------
     ConfigError
-        If there are groups though `heads` is 'shared', not K of them though it is not, or their numbers are not
-        0, 1, ... without a gap.
+        If `heads` is 'shared' and there are groups; otherwise if there is not one group per class, or the group
+        numbers are not 0, 1, ... without a gap.
     """
     if heads == "shared":
         if groups:
             raise ConfigError(
-                f"heads is 'shared', yet there are {len(set(groups))} groups of classes; leave groups empty, or set "
-                "net__heads to 'taxon' or 'frequency'."
+                f"heads is 'shared', but there are {len(set(groups))} groups of classes; leave groups empty, or set "
+                "net.heads to 'taxon' or 'frequency'."
             )
         return
     if len(groups) != n_classes:
         raise ConfigError(
             f"heads is {heads!r} and needs the group of each of the {n_classes} classes, got {len(groups)}; "
-            "bcsed.data.head_groups makes them."
+            "use bcsed.data.head_groups."
         )
     if set(groups) != set(range(len(set(groups)))):
         raise ConfigError(f"groups must be numbered 0, 1, ... without a gap, got {sorted(set(groups))}.")

@@ -1,7 +1,7 @@
-"""The table of experiments: a name and what it changes.
+"""The table of experiments: names, and the settings that they change.
 
-The numbered rows repeat the table of the BirdCLEF+ 2025 post-mortem that bcsed grew from; `private_lb` and
-`public_lb` are its author's leaderboard scores, kept beside what is rebuilt here for comparison.
+The numbered rows repeat the table of the BirdCLEF+ 2025 post-mortem on which bcsed is based; `private_lb` and
+`public_lb` are its author's leaderboard scores, for comparison.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Frontend, Net
+from .diff import flatten
 from .recipe import Augment, Data, Fit, Injection
 from .strict import read_value, to_dict
 
@@ -21,20 +22,20 @@ GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "fit")
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that a training needs to know, but for the data's whereabouts.
+    """All settings of a training.
 
     Parameters
     ----------
     name : str
-        What the command line calls it.
-    signal, net, data, augment, fit
+        Name on the command line.
+    frontend, net, data, augment, fit
         Groups of settings, see `bcsed.config`.
     pseudo, labelled : Injection
-        How excerpts of pseudolabelled and of labelled soundscapes enter a batch.
-    hidden, public : str
-        Leaderboard scores of the original, '' where there are none.
+        How excerpts of pseudolabelled and of labelled soundscapes are added to a batch.
+    private_lb, public_lb : str
+        Leaderboard scores of the original, or ''.
     note : str
-        What it is, in a few words.
+        Short description.
     """
 
     name: str
@@ -52,82 +53,85 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.pseudo.share + self.labelled.share > 1:
             raise ConfigError(
-                f"pseudo__share {self.pseudo.share:g} and labelled__share {self.labelled.share:g} are more than the "
-                "whole batch; a sample takes one excerpt at most."
+                f"pseudo.share {self.pseudo.share:g} and labelled.share {self.labelled.share:g} are together more than "
+                "1; a sample receives at most one excerpt."
             )
         if self.data.pseudo_source == "online" and self.pseudo.mode == "substitute":
             raise ConfigError(
-                "in-situ labels are not known before the excerpt is drawn, so no window of a class can stand in for "
-                "a sample: set pseudo__mode to background or mix."
+                "online pseudolabels are computed after the excerpt is sampled, so an excerpt cannot be selected by "
+                "class: set pseudo.mode to background or mix."
             )
+
+    @property
+    def recipe(self) -> dict[str, dict[str, Any]]:
+        """All groups of settings as plain JSON types."""
+        return {group: to_dict(getattr(self, group)) for group in GROUPS}
 
     def vary(self, name: str, /, **changes: Any) -> Experiment:
         """Return a copy under another name; ``group__field=value`` changes one field of a group.
 
-        The scores and the note belong to the row they stand in and are not inherited.
+        Leaderboard scores and the note are not copied.
 
         Raises
         ------
         ConfigError
-            If a group or field does not exist, or the value is refused.
+            If a group or field does not exist, or a value is invalid.
 
         Examples
         --------
         >>> Experiment(name="a").vary("b", net__backbone="regnety_008", fit__epochs=3).fit.epochs
         3
         """
-        own: dict[str, Any] = {"name": name, "private_lb": "", "public_lb": "", "note": ""}
+        values: dict[str, Any] = {"name": name, "private_lb": "", "public_lb": "", "note": ""}
         nested: dict[str, dict[str, Any]] = {}
+        known = [item.name for item in dataclasses.fields(self)]
         for key, value in changes.items():
             group, _, leaf = key.partition("__")
-            if leaf:
-                nested.setdefault(group, {})[leaf] = value
-            else:
-                own[group] = value
-        known = [item.name for item in dataclasses.fields(self)]
-        for group in (*own, *nested):
             if group not in known:
-                raise ConfigError(f"an experiment has no part {group!r}; its parts are {', '.join(known)}.")
-        varied = dataclasses.replace(self, **own)
-        for group, leaves in nested.items():
-            varied = dataclasses.replace(varied, **{group: _replace(varied, group, leaves)})
-        return varied
+                raise ConfigError(f"an experiment has no field {group!r}; its fields are {', '.join(known)}.")
+            (nested.setdefault(group, {}) if leaf else values)[leaf or group] = value
+        varied = dataclasses.replace(self, **values)
+        # After the groups that are replaced as a whole: both may be changed at once.
+        changed = {group: _replace_fields(varied, group, fields) for group, fields in nested.items()}
+        return dataclasses.replace(varied, **changed)
 
 
-def _replace(experiment: Experiment, group: str, leaves: Mapping[str, Any]) -> Any:
-    value = getattr(experiment, group)
+def _replace_fields(experiment: Experiment, group: str, fields: Mapping[str, Any]) -> Any:
+    settings = getattr(experiment, group)
     if group not in GROUPS:
         raise ConfigError(f"{group} has no fields; write {group}=value.")
-    known = [item.name for item in dataclasses.fields(value)]
-    for leaf in leaves:
-        if leaf not in known:
-            raise ConfigError(f"{group} has no field {leaf!r}; its fields are {', '.join(known)}.")
-    return dataclasses.replace(value, **leaves)
+    known = [item.name for item in dataclasses.fields(settings)]
+    for name in fields:
+        if name not in known:
+            raise ConfigError(f"{group} has no field {name!r}; its fields are {', '.join(known)}.")
+    return dataclasses.replace(settings, **fields)
 
 
-_B = "tf_efficientnet_b{}.ns_jft_in1k"
-# The original's: 8 of 32 clips get a pseudolabelled background of two joined pieces, as loud as it was recorded.
+_B0, _B1, _B2, _B3 = (f"tf_efficientnet_b{n}.ns_jft_in1k" for n in range(4))
+# As in the original: 8 of 32 clips receive a pseudolabelled background of two concatenated excerpts, unscaled.
 _BACKGROUNDS = Injection(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
-_BASE = Experiment(
-    name="exp-93",
-    data=Data(label_target=0.8),
-    pseudo=_BACKGROUNDS,
-    private_lb=".843",
-    public_lb=".844",
-    note="26 min; pseudolabelled backgrounds, label_target .8",
-)
+_BASE = Experiment(name="base", data=Data(label_target=0.8), pseudo=_BACKGROUNDS)
 _REPEAT = Experiment(name="repeat-w384", note="straight repeat: 12 s, hop 500, 384 px")
-_TINY = Experiment(
-    name="tiny",
-    frontend=TINY_128,
-    net=Net(backbone="resnet10t"),
-    data=Data(pad="repeat"),
-    augment=Augment(sumix_draw=(0, 1)),
-    # Few steps from random weights: a residual network learns in hundreds where a MobileNet needs thousands.
-    fit=Fit(pretrained=False, loss="bce", epochs=18, warmup_epochs=2, cycle_epochs=18),
-    note="small and from random weights: the demo and the tests",
+_OLDEST = {"data__label_target": 1.0, "pseudo": Injection()}
+_NOTE_167 = "exp-93 with other pseudolabels: at most 800 rows per class; new / old inference code"
+# Name, backbone, front end, private and public leaderboard score, note, other changes.
+_NUMBERED: tuple[tuple[str, str, Frontend, str, str, str, Mapping[str, Any]], ...] = (
+    ("exp-39", _B0, WIDE_256, ".770", ".798", "13 min; no backgrounds; source of the pseudolabels below", _OLDEST),
+    ("exp-93", _B0, WIDE_384, ".843", ".844", "26 min; pseudolabelled backgrounds, label_target .8", {}),
+    ("exp-94", "eca_nfnet_l0", WIDE_256, ".850", ".836", "very slow", {}),
+    ("exp-95", _B3, WIDE_256, ".850", ".806", "B3, 256 px", {}),
+    ("exp-96", _B3, WIDE_384, ".866", ".840", "B3, 384 px", {}),
+    ("exp-97", "resnest26d", WIDE_384, ".861", ".838", "55 min", {}),
+    ("exp-98", _B2, WIDE_384, ".871", ".842", "other data", {}),
+    ("exp-99", "regnety_008", WIDE_384, ".844", ".824", "45 min", {}),
+    ("exp-102", _B1, WIDE_384, ".858", ".816", "29 min", {}),
+    ("exp-109", _B0, WIDE_384, ".857", ".822", "last good run; same settings as exp-93", {}),
+    ("exp-133", _B0, WIDE_256, ".833", ".823", "pseudolabels at loss weight .6", {"data__pseudo_loss_weight": 0.6}),
+    ("exp-167", _B0, WIDE_384, ".765 / .820", ".742 / .802", _NOTE_167, {}),
+    ("exp-175", "resnest14d", WIDE_384, ".852", ".813", "44 min", {}),
+    ("exp-177", _B0, WIDE_384, ".846", ".823", "pseudolabels at loss weight .1", {"data__pseudo_loss_weight": 0.1}),
 )
-# Every clip half and half with soft labels, soundscapes drawn by what is in them, twenty seconds at a time.
+# Mixup of all clips with soft pseudolabels, soundscapes sampled by confidence, windows of 20 s.
 _NOISY = _BASE.vary(
     "noisy-2025",
     frontend=Frontend(n_frames=1280),
@@ -139,54 +143,9 @@ _NOISY = _BASE.vary(
 )
 
 TABLE: tuple[Experiment, ...] = (
-    _BASE.vary(
-        "exp-39",
-        frontend=WIDE_256,
-        data__label_target=1.0,
-        pseudo=Injection(),
-        private_lb=".770",
-        public_lb=".798",
-        note="13 min; no backgrounds; made the pseudolabels of all below",
-    ),
-    _BASE,
-    _BASE.vary(
-        "exp-94",
-        frontend=WIDE_256,
-        net__backbone="eca_nfnet_l0",
-        private_lb=".850",
-        public_lb=".836",
-        note="very slow",
-    ),
-    _BASE.vary(
-        "exp-95", frontend=WIDE_256, net__backbone=_B.format(3), private_lb=".850", public_lb=".806", note="B3, 256 px"
-    ),
-    _BASE.vary("exp-96", net__backbone=_B.format(3), private_lb=".866", public_lb=".840", note="B3, 384 px"),
-    _BASE.vary("exp-97", net__backbone="resnest26d", private_lb=".861", public_lb=".838", note="55 min"),
-    _BASE.vary("exp-98", net__backbone=_B.format(2), private_lb=".871", public_lb=".842", note="other data"),
-    _BASE.vary("exp-99", net__backbone="regnety_008", private_lb=".844", public_lb=".824", note="45 min"),
-    _BASE.vary("exp-102", net__backbone=_B.format(1), private_lb=".858", public_lb=".816", note="29 min"),
-    _BASE.vary("exp-109", private_lb=".857", public_lb=".822", note="last good one; as exp-93"),
-    _BASE.vary(
-        "exp-133",
-        frontend=WIDE_256,
-        data__pseudo_loss_weight=0.6,
-        private_lb=".833",
-        public_lb=".823",
-        note="pseudolabels at weight .6 in the loss",
-    ),
-    _BASE.vary(
-        "exp-167",
-        private_lb=".765 / .820",
-        public_lb=".742 / .802",
-        note="as exp-93 on another table: at most 800 rows a class; newer / old inference code",
-    ),
-    _BASE.vary("exp-175", net__backbone="resnest14d", private_lb=".852", public_lb=".813", note="44 min"),
-    _BASE.vary(
-        "exp-177",
-        data__pseudo_loss_weight=0.1,
-        private_lb=".846",
-        public_lb=".823",
-        note="pseudolabels at weight .1 in the loss",
+    *(
+        _BASE.vary(name, net__backbone=net, frontend=frontend, private_lb=private, public_lb=public, note=note, **other)
+        for name, net, frontend, private, public, note, other in _NUMBERED
     ),
     _REPEAT.vary("repeat-w256", frontend=WIDE_256, note="straight repeat: 12 s, hop 750, 256 px"),
     _REPEAT,
@@ -201,7 +160,7 @@ TABLE: tuple[Experiment, ...] = (
         fit__loss="auc",
         fit__ema=0.999,
         fit__mixed_precision=False,
-        note="soft AUC + .25 BCE, half of the batch replaced by windows of its class",
+        note="soft AUC + .25 BCE, half of the batch replaced by windows of the same class",
     ),
     _NOISY.vary(
         "in-situ",
@@ -210,18 +169,26 @@ TABLE: tuple[Experiment, ...] = (
         pseudo=Injection(share=0.25, level="rms"),
         augment__mix="sumix",
         fit=Fit(),
-        note="the network labels backgrounds as it learns: it failed for the original's author",
+        note="pseudolabels computed during training; failed for the original's author",
     ),
-    _TINY,
+    Experiment(
+        name="tiny",
+        frontend=TINY_128,
+        net=Net(backbone="resnet10t"),
+        data=Data(pad="repeat"),
+        augment=Augment(sumix_draw=(0, 1)),
+        # Few updates from random weights: a residual network needs hundreds, a MobileNet thousands.
+        fit=Fit(pretrained=False, loss="bce", epochs=18, warmup_epochs=2, cycle_epochs=18),
+        note="small, from random weights: for the demo and the tests",
+    ),
 )
-# The post-mortem's questions: arms that differ in one thing, of a row of the table.
+# Questions of the post-mortem: a row of the table, and arms that change one setting of it.
 _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
     "repeat": (
         "repeat-w384",
         {
-            "repeat-w384": {"frontend": WIDE_384},
-            "repeat-w256": {"frontend": WIDE_256},
-            "repeat-s256": {"frontend": SHORT_256},
+            f"repeat-{key}": {"frontend": preset}
+            for key, preset in (("w384", WIDE_384), ("w256", WIDE_256), ("s256", SHORT_256))
         },
     ),
     "labels": (
@@ -236,18 +203,15 @@ _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
     "heads": (
         "repeat-w384",
         {
-            "heads-one": {},
-            "heads-taxon": {"net__heads": "taxon"},
-            "heads-frequency": {"net__heads": "frequency"},
+            f"heads-{key}": {"net__heads": heads}
+            for key, heads in (("one", "shared"), ("taxon", "taxon"), ("frequency", "frequency"))
         },
     ),
     "mix": (
         "repeat-w384",
         {
-            "mix-none": {"augment__mix": "off"},
-            "mix-sumix": {"augment__mix": "sumix"},
-            "mix-mixup": {"augment__mix": "mixup"},
-            "mix-cutmix": {"augment__mix": "cutmix"},
+            f"mix-{key}": {"augment__mix": mix}
+            for key, mix in (("none", "off"), ("sumix", "sumix"), ("mixup", "mixup"), ("cutmix", "cutmix"))
         },
     ),
 }
@@ -255,18 +219,18 @@ STUDIES = tuple(_ARMS)
 
 
 def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
-    """Return the arms of a named comparison: experiments that differ in one thing.
+    """Return the arms of a study: experiments that differ in one setting.
 
     Parameters
     ----------
     name : {'repeat', 'labels', 'heads', 'mix'}
     base : Experiment, optional
-        What all arms share; a row of the table by default.
+        Settings of all arms; a row of the table by default.
 
     Raises
     ------
     ConfigError
-        If there is no such comparison.
+        If there is no such study.
 
     Examples
     --------
@@ -274,69 +238,69 @@ def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, .
     ['off', 'sumix', 'mixup', 'cutmix']
     """
     if name not in _ARMS:
-        raise ConfigError(f"there is no comparison {name!r}; there are {', '.join(STUDIES)}.")
-    own, arms = _ARMS[name]
-    shared = find_experiment(own) if base is None else base
-    return tuple(shared.vary(arm, **changes) for arm, changes in arms.items())
+        raise ConfigError(f"there is no study {name!r}; there are {', '.join(STUDIES)}.")
+    default, arms = _ARMS[name]
+    base = find_experiment(default) if base is None else base
+    return tuple(base.vary(arm, **changes) for arm, changes in arms.items())
 
 
 def experiment_names() -> tuple[str, ...]:
-    """Return the names of the table's rows, in its order."""
+    """Return the names of all rows of the table, in order."""
     return tuple(row.name for row in TABLE)
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return the row of a name, or the arm of a comparison.
+    """Return a row of the table, or an arm of a study, by its name.
 
     Raises
     ------
     ConfigError
-        If the table has no such row.
+        If there is no such row.
     """
     for row in TABLE:
         if row.name == name:
             return row
-    arms = [arm for question in STUDIES for arm in study_arms(question) if arm.name == name]
-    if arms:
-        return arms[0]
+    for study in STUDIES:
+        for arm in study_arms(study):
+            if arm.name == name:
+                return arm
     raise ConfigError(f"there is no experiment {name!r}; the table has {', '.join(experiment_names())}.")
 
 
-def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
-    """Read changes as the command line writes them, ``group__field=value``, for `Experiment.vary`.
+def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
+    """Convert assignments ``group.field=value``, as after ``--set``, to the arguments of `Experiment.vary`.
+
+    ``group__field=value`` is accepted too, and a preset as ``frontend=WIDE_256``.
 
     Raises
     ------
     ConfigError
-        If one is of another form, or names a frontend that is no preset.
+        If an assignment has another form, or names an unknown preset.
 
     Examples
     --------
-    >>> parse_changes(["fit__epochs=3", "data__crop=first", "net__heads=taxon"])
+    >>> parse_changes(["fit.epochs=3", "data.crop=first", "net__heads=taxon"])
     {'fit__epochs': 3, 'data__crop': 'first', 'net__heads': 'taxon'}
     """
     changes: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"a change takes group__field=value, got {text!r}.")
-        if key == "frontend" and value not in FRONTENDS:
-            raise ConfigError(f"there is no frontend {value!r}; presets are {', '.join(FRONTENDS)}.")
-        changes[key] = FRONTENDS[value] if key == "frontend" else read_value(value)
+            raise ConfigError(f"a change must have the form group.field=value, got {assignment!r}.")
+        if key == "frontend" and text not in FRONTENDS:
+            raise ConfigError(f"there is no front end {text!r}; presets are {', '.join(FRONTENDS)}.")
+        changes[key.replace(".", "__", 1)] = FRONTENDS[text] if key == "frontend" else read_value(text)
     return changes
 
 
 def difference(first: Experiment, second: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Return what differs between two experiments: ``{'group.field': (first, second)}``."""
-    found = {}
-    for group in GROUPS:
-        left, right = to_dict(getattr(first, group)), to_dict(getattr(second, group))
-        found.update({f"{group}.{key}": (left[key], right[key]) for key in left if left[key] != right[key]})
-    return found
+    """Return the settings in which two experiments differ: ``{'group.field': (first, second)}``."""
+    left, right = flatten(first.recipe), flatten(second.recipe)
+    return {key: (left[key], right[key]) for key in left if left[key] != right[key]}
 
 
 def frontend_name(frontend: Frontend) -> str:
-    """Return the preset's name of a signal, or its measures where it is none."""
+    """Return the name of a front end's preset, or its image shape and window length."""
     for name, preset in FRONTENDS.items():
         if preset == frontend:
             return name
@@ -345,15 +309,15 @@ def frontend_name(frontend: Frontend) -> str:
 
 
 def describe() -> list[dict[str, str]]:
-    """Return the table as rows of text: name, backbone, signal, start, hidden, public, note."""
+    """Return the table as rows of text; the keys are the column headings."""
     return [
         {
-            "name": row.name,
+            "experiment": row.name,
             "backbone": row.net.backbone,
-            "frontend": frontend_name(row.frontend),
-            "start": "timm's weights" if row.fit.pretrained else "random",
-            "private_lb": row.private_lb,
-            "public_lb": row.public_lb,
+            "front end": frontend_name(row.frontend),
+            "initial weights": "timm" if row.fit.pretrained else "random",
+            "private LB": row.private_lb,
+            "public LB": row.public_lb,
             "note": row.note,
         }
         for row in TABLE

@@ -1,6 +1,11 @@
-"""Names and defaults of earlier versions: read old contracts and recipes, and keep fingerprints stable.
+"""Names and defaults of earlier versions of contracts and recipes.
 
-Policy: bcsed reads the current schema of a file and the one before; of bundles and runs, all schemas so far.
+Schema policy
+-------------
+Every file that bcsed writes contains its schema number (``"schema": n``). bcsed reads the current schema of a file and
+the one before, and refuses others (`bcsed.files.check_schema`). Contracts and recipes, in a bundle's ``bundle.json``
+and a run's ``run.json``, are read in all schemas so far: `upgrade` converts them to the current names. Fingerprints
+are computed from the first names (`first_names`), so they never change.
 """
 
 from __future__ import annotations
@@ -10,11 +15,16 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-# Fields that were added later, and the value that stands for what was done before.
+# Fields added later, and the value that stands for the earlier behaviour.
 _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType({("groups",): [], ("net", "heads"): "shared"})
-# Today's name of a field or group, and its name in the first version.
-_RENAMED = {("frontend",): "signal", ("frontend", "time_folds"): "folds"}
-# Today's value of a field, and its first spelling.
+# Current path of a field or group, and its first name.
+_RENAMED = {
+    ("frontend",): "signal",
+    ("frontend", "time_folds"): "folds",
+    ("private_lb",): "hidden",
+    ("public_lb",): "public",
+}
+# Current value of a field, and its first spelling.
 _RESPELLED = {
     ("net", "heads"): {"shared": "one"},
     ("data", "pseudo_source"): {"online": "in_situ"},
@@ -25,58 +35,65 @@ _RESPELLED = {
 
 
 def first_names(contract: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a contract (plain JSON values) in the first version's names, without added fields at their default."""
+    """Return a contract (plain JSON values) in the first names, without added fields at their default."""
     values: dict[str, Any] = copy.deepcopy(dict(contract))
-    for (*parents, name), default in _ADDED.items():
-        parent = _descend(values, parents)
-        if parent is not None and parent.get(name) == default:
-            del parent[name]
-    _respell(values, {path: dict(spellings) for path, spellings in _RESPELLED.items()})
-    # Inner names first: afterwards their group has another name.
-    for (*parents, name), first in sorted(_RENAMED.items(), key=lambda item: -len(item[0])):
-        parent = _descend(values, parents)
-        if parent is not None and name in parent:
-            parent[first] = parent.pop(name)
+    for path, default in _ADDED.items():
+        parent = _parent(values, path)
+        if parent.get(path[-1]) == default:
+            del parent[path[-1]]
+    _respell(values, _RESPELLED)
+    # Inner names first: their paths start with the current name of the group.
+    for path in sorted(_RENAMED, key=len, reverse=True):
+        _rename(_parent(values, path), path[-1], _RENAMED[path])
     return values
 
 
-def upgrade(given: Mapping[str, Any], *, fill: bool = True) -> dict[str, Any]:
-    """Return a contract or a recipe of any version (plain JSON values) in today's names.
+def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a contract, recipe or experiment of any version (plain JSON values) in the current names.
 
-    Parameters
-    ----------
-    given : mapping
-        Left as it is. Unknown keys stay, so that the reader refuses them by name.
-    fill : bool
-        Add fields that came later, with the value that stands for what was done before.
+    Unknown keys stay, so that the reader can name them. Fields that were added later get the value that stands
+    for the earlier behaviour; `Contract.groups` only if there are ``classes``.
 
     Examples
     --------
-    >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}})
-    {'net': {'pool': 'prob', 'heads': 'shared'}, 'frontend': {'time_folds': 2}, 'groups': []}
+    >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}, "data": {"sampling": "plain"}})
+    {'net': {'pool': 'prob', 'heads': 'shared'}, 'data': {'sampling': 'uniform'}, 'frontend': {'time_folds': 2}}
     """
-    values: dict[str, Any] = copy.deepcopy(dict(given))
-    # Outer names first, so that today's paths lead to the inner ones.
-    for (*parents, name), first in sorted(_RENAMED.items(), key=lambda item: len(item[0])):
-        parent = _descend(values, parents)
-        if parent is not None and first in parent and name not in parent:
-            parent[name] = parent.pop(first)
+    values: dict[str, Any] = copy.deepcopy(dict(settings))
+    # Outer names first, so that the current paths lead to the inner fields.
+    for path in sorted(_RENAMED, key=len):
+        _rename(_parent(values, path), _RENAMED[path], path[-1])
     _respell(values, {path: {old: new for new, old in spellings.items()} for path, spellings in _RESPELLED.items()})
-    for (*parents, name), default in _ADDED.items() if fill else ():
-        parent = _descend(values, parents)
-        if parent is not None:
-            parent.setdefault(name, copy.copy(default))
+    for path, default in _ADDED.items():
+        parent = _parent(values, path)
+        if len(path) > 1 or "classes" in parent:
+            parent.setdefault(path[-1], copy.copy(default))
     return values
 
 
-def _respell(values: dict[str, Any], spellings: Mapping[tuple[str, ...], Mapping[Any, Any]]) -> None:
-    for (*parents, name), other in spellings.items():
-        parent = _descend(values, parents)
-        if parent is not None and isinstance(parent.get(name), str):
-            parent[name] = other.get(parent[name], parent[name])
+def upgrade_run(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``run.json`` or ``bundle.json`` with its contract and recipe in the current names."""
+    upgraded = {
+        key: upgrade(description[key]) for key in ("contract", "recipe") if isinstance(description.get(key), dict)
+    }
+    return {**description, **upgraded}
 
 
-def _descend(values: Any, path: list[str]) -> dict[str, Any] | None:
-    for name in path:
+def _rename(values: dict[str, Any], old: str, new: str) -> None:
+    if old in values and new not in values:
+        values[new] = values.pop(old)
+
+
+def _respell(values: dict[str, Any], spellings: Mapping[tuple[str, str], Mapping[str, str]]) -> None:
+    for path, other in spellings.items():
+        parent = _parent(values, path)
+        value = parent.get(path[-1])
+        if isinstance(value, str):
+            parent[path[-1]] = other.get(value, value)
+
+
+def _parent(values: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """Return the group that contains a field, or an empty mapping."""
+    for name in path[:-1]:
         values = values.get(name) if isinstance(values, dict) else None
-    return values if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}

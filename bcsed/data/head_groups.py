@@ -41,8 +41,8 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
     if len(number) < 2:
         shown = repr(names[0]) if names and names[0] else "unknown"
         raise ConfigError(
-            f"net__heads is 'taxon', but the taxon of all {len(names)} classes is {shown}: one group needs one "
-            "head; use net__heads=one."
+            f"net.heads is 'taxon', but the taxon of all {len(names)} classes is {shown}: one group needs one "
+            "head; use net.heads=shared."
         )
     return tuple(number[name] for name in names)
 
@@ -80,7 +80,7 @@ def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100
     if len(bands) < 2:
         seen = f" ({counts.min():g} to {counts.max():g} clips)" if counts.size else ""
         raise ConfigError(
-            f"net__heads is 'frequency', but no edge of {', '.join(map(str, edges))} clips parts the "
-            f"{counts.size} classes{seen}: one group needs one head; use net__heads=one."
+            f"net.heads is 'frequency', but no edge of {', '.join(map(str, edges))} clips parts the "
+            f"{counts.size} classes{seen}: one group needs one head; use net.heads=shared."
         )
     return tuple(int(number) for number in group)

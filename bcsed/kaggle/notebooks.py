@@ -83,7 +83,7 @@ on. It leaves `run/`, and when all epochs are done `bundle-*/`, which the other 
         settings={
             "competition": _COMPETITION,
             "experiment": ("exp-39", "a row of `bcsed experiments`"),
-            "changes": ([], 'fields to change, such as ["fit__epochs=15"]'),
+            "changes": ([], 'fields to change, such as ["fit.epochs=15"]'),
             "fold": (0, "the fold that is held out, or None"),
             "pretrained": ("none", 'slug or path of weights; "none": a random start'),
             "pseudolabels": ("", "slug or path of a table, if several are attached"),

@@ -58,7 +58,7 @@ def train(
     experiment : str
         A row of `bcsed.config.experiments.TABLE`.
     changes : sequence of str
-        Fields to change, ``group__field=value``.
+        Fields to change, ``group.field=value``.
     fold : int or None
         The fold that is held out; None learns from everything.
     pretrained : str
@@ -231,7 +231,7 @@ def _experiment(name: str, changes: Sequence[str], pretrained: str) -> Experimen
 
 
 def _changes(changes: Sequence[str], pretrained: str) -> list[str]:
-    return [*changes, *(["fit__pretrained=false"] if pretrained == "none" else [])]
+    return [*changes, *(["fit.pretrained=false"] if pretrained == "none" else [])]
 
 
 def _table(row: Experiment, wanted: str, home: Path, say: Log) -> Path | None:
@@ -240,7 +240,7 @@ def _table(row: Experiment, wanted: str, home: Path, say: Log) -> Path | None:
         return find_input(PSEUDOLABELS, wanted, root=home, say=say)
     if wanted:
         raise ConfigError(
-            f"{row.name} injects no pseudolabelled soundscapes, so {wanted!r} would not be heard; set pseudo__share, "
+            f"{row.name} injects no pseudolabelled soundscapes, so {wanted!r} would not be heard; set pseudo.share, "
             "or leave the table away."
         )
     return None

@@ -34,7 +34,7 @@ class Round:
         One per member, shared by the students that it stands for; equal by default.
     select : {'soft', 'threshold', 'top'}
         Which of the teachers' answers are believed, see `bcsed.train.pseudolabels.Selection`; with 'soft' they keep
-        their probabilities (``data__pseudo_soft``).
+        their probabilities (``data.pseudo_soft``).
     threshold, floor, top_n, power
         See `Selection`.
     thresholds : tuple of str
@@ -42,11 +42,11 @@ class Round:
     windows, stride_s
         How teachers look at a recording, see `bcsed.predict.Windowing`.
     injection, share, cap, draw
-        The fields ``pseudo__mode``, ``share``, ``cap`` and ``draw`` of every student; None leaves them.
+        The fields ``pseudo.mode``, ``share``, ``cap`` and ``draw`` of every student; None leaves them.
     epochs : int or None
-        ``fit__epochs`` of every student; None leaves it.
+        ``fit.epochs`` of every student; None leaves it.
     set : tuple of str
-        Other changes, as ``group__field=value``.
+        Other changes, as ``group.field=value``.
     pretrained : str or None
         Weights to start from, see `bcsed.models.pretrained`.
     """
@@ -80,7 +80,7 @@ class Round:
         if not all(weight > 0 for weight in self.weights):
             raise ConfigError(f"weights must be positive, got {self.weights}.")
         if self.epochs is not None:
-            at_least(self, "epochs", 1)
+            at_least(self, 1, "epochs")
         self.selection()
 
     def selection(self) -> Selection:
@@ -199,7 +199,7 @@ def _noisy_student() -> Plan:
 
 def _tiny() -> Plan:
     """For the sample: supervised, then backgrounds, then backgrounds again."""
-    taught = Round(experiments=("tiny",), teacher=("previous",), share=0.5, set=("pseudo__level=rms",))
+    taught = Round(experiments=("tiny",), teacher=("previous",), share=0.5, set=("pseudo.level=rms",))
     return _preset("tiny", Round(experiments=("tiny",)), taught, taught)
 
 
@@ -230,7 +230,7 @@ def find_plan(
     name : str
         A preset, or a path.
     changes : sequence of str
-        Changes of every student, as ``group__field=value``.
+        Changes of every student, as ``group.field=value``.
     base : str, optional
         An experiment that takes the place of all others; several of a round become as many seeds of it.
     seeds : sequence of int, optional
@@ -262,7 +262,7 @@ def find_plan(
 
 def _share(each: Round) -> tuple[str, ...]:
     """Return a round's changes for a base that may inject nothing by itself."""
-    return ("pseudo__share=0.25", *each.set) if each.teacher and each.share is None else each.set
+    return ("pseudo.share=0.25", *each.set) if each.teacher and each.share is None else each.set
 
 
 def _read(file: Path) -> Plan:

@@ -20,9 +20,9 @@ import torch
 
 from .._version import __version__
 from ..config.contract import Contract
-from ..config.experiments import GROUPS, Experiment
+from ..config.experiments import Experiment
 from ..config.strict import from_dict, to_dict
-from ..config.versions import upgrade
+from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
 from ..files import atomic_write, is_occupied, read_errors
 from ..models.network import SedNet
@@ -75,7 +75,7 @@ def describe_run(
     return {
         "bcsed": __version__,
         "experiment": experiment.name,
-        "recipe": {group: to_dict(getattr(experiment, group)) for group in GROUPS},
+        "recipe": experiment.recipe,
         "contract": to_dict(contract),
         "fingerprint": contract.fingerprint,
         "fold": fold,
@@ -110,7 +110,7 @@ def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any]
     DataError
         If the run in the folder was another training.
     """
-    earlier = _read_json(out / RUN)
+    earlier = upgrade_run(_read_json(out / RUN))
     for key in ("recipe", "contract", "fold", "start", "clips_sha256", "sources"):
         if earlier.get(key) != json.loads(json.dumps(description[key])):
             raise DataError(
@@ -172,8 +172,8 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> Trained:
     file = run / (BEST if chosen == "best" else LAST)
     if not file.is_file():
         raise DataError(f"{run} has no checkpoint {file.name} yet; train it first.")
-    told, state = _read_json(run / RUN), load_state(file)
-    contract = from_dict(Contract, upgrade(told["contract"]), f"{run / RUN}: contract")
+    told, state = upgrade_run(_read_json(run / RUN)), load_state(file)
+    contract = from_dict(Contract, told["contract"], f"{run / RUN}: contract")
     network = SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
     network.load_state_dict(state["model"])
     provenance = {

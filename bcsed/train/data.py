@@ -173,17 +173,17 @@ def _check_files(experiment: Experiment, pseudolabels: object, teacher: object) 
         raise ConfigError(
             f"{experiment.name} brings pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: "
             "give them as --pseudolabels FILE (`bcsed pseudolabel` makes it), or leave them out with "
-            "--set pseudo__share=0."
+            "--set pseudo.share=0."
         )
     if pseudolabels is not None and not from_table:
         raise ConfigError(
-            f"{experiment.name} would not read {pseudolabels}: --set pseudo__share=0.25 brings it into a quarter of "
-            "each batch (with data__pseudo_source=table)."
+            f"{experiment.name} would not read {pseudolabels}: --set pseudo.share=0.25 brings it into a quarter of "
+            "each batch (with data.pseudo_source=table)."
         )
     if experiment.fit.distil_weight > 0 and teacher is None:
         raise ConfigError(f"{experiment.name} learns from a teacher's embeddings: give them as --teacher FILE.")
     if teacher is not None and not experiment.fit.distil_weight > 0:
-        raise ConfigError(f"{experiment.name} would not read {teacher}: set fit__distil_weight above 0.")
+        raise ConfigError(f"{experiment.name} would not read {teacher}: set fit.distil_weight above 0.")
 
 
 def _clips(

@@ -56,7 +56,7 @@ class Distributed:
             least = max(2, batch_size // self.size) * self.size
             raise ConfigError(
                 f"{self.size} processes cannot share a batch of {batch_size} equally, two clips each at least; "
-                f"use fit__batch_size={least}."
+                f"use fit.batch_size={least}."
             )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..config.diff import describe_difference
-from ..config.experiments import GROUPS, Experiment
-from ..config.strict import to_dict
+from ..config.experiments import Experiment
+from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
 from .api import train
 from .checkpoints import RUN, finished
@@ -96,11 +96,11 @@ def _check_same(folder: Path, experiment: Experiment, fold: int | None) -> None:
     """Refuse a folder whose run is not the one that is asked for now."""
     file = folder / RUN
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = upgrade_run(json.loads(file.read_text(encoding="utf-8")))
         earlier, earlier_fold = told["recipe"], told["fold"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
-    found = describe_difference(earlier, {name: to_dict(getattr(experiment, name)) for name in GROUPS})
+    found = describe_difference(earlier, experiment.recipe)
     if earlier_fold != fold:
         found = f"fold: {earlier_fold} -> {fold}"
     if found:

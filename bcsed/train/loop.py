@@ -184,7 +184,7 @@ class Loop:
         if not math.isfinite(value):
             raise DataError(
                 f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}; the last checkpoint "
-                "is kept. Try a lower fit__lr, fit__clip_norm=1, or fit__mixed_precision=false (NFNets overflow in "
+                "is kept. Try a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in "
                 "half precision)."
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

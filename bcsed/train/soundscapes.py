@@ -68,7 +68,7 @@ def split_soundscapes(
     if file is None or not file.is_file():
         if settings.soundscapes != "validate":
             raise DataError(
-                f"{data} has no labelled soundscapes, which data__soundscapes={settings.soundscapes} learns from; "
+                f"{data} has no labelled soundscapes, which data.soundscapes={settings.soundscapes} learns from; "
                 "set it to validate."
             )
         return SoundscapeSplit()
@@ -122,7 +122,7 @@ def labelled_source(
         if experiment.labelled.share > 0:
             raise DataError(
                 f"{experiment.name} injects labelled soundscapes, and none are for training: set "
-                "data__soundscapes=split or train, or labelled__share=0."
+                "data.soundscapes=split or train, or labelled.share=0."
             )
         return None
     names = list(dict.fromkeys(land.train["filename"]))
@@ -182,7 +182,7 @@ def _table(
     if table.soft and not experiment.data.pseudo_soft:
         raise DataError(
             f"{path} holds every answer of its teacher, however low, and would call every class present everywhere: "
-            "set data__pseudo_soft=true, or select with a threshold or top-n."
+            "set data.pseudo_soft=true, or select with a threshold or top-n."
         )
     used = _permitted(dict.fromkeys(map(str, table.filename)), land, year)
     kept = pd.Series(table.filename).isin(used).to_numpy()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...config.diff import _flatten
+from ...config.diff import flatten
+from ...config.versions import upgrade_run
 from ...errors import ConfigError, DataError
 from ...models.bundle.manifest import MANIFEST, read_manifest
 from ...scores.evaluation import Evaluation, read_evaluation
@@ -89,8 +90,8 @@ class ComparedRun:
         """All that makes this training another than its neighbour, but for seed and fold: ``group.field``."""
         # The groups of the heads follow from net.heads and the classes, and counts from the sources and the fold.
         rest = {key: value for key, value in self.contract.items() if key not in ("frontend", "net", "groups")}
-        origin = {key: value for key, value in _flatten(self.origin).items() if not isinstance(value, int)}
-        flat = _flatten({**self.recipe, **rest, **origin})
+        origin = {key: value for key, value in flatten(self.origin).items() if not isinstance(value, int)}
+        flat = flatten({**self.recipe, **rest, **origin})
         return {key: value for key, value in flat.items() if key != _SEED}
 
 
@@ -155,7 +156,7 @@ def _read_run(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
     if not complete:
         raise DataError(f"{file} is damaged: it lacks {', '.join(lacking) or 'part of its recipe'}.")
-    return told
+    return upgrade_run(told)
 
 
 def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:

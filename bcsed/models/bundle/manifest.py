@@ -8,7 +8,7 @@ from typing import Any
 
 from ...config.contract import Contract
 from ...config.strict import from_dict
-from ...config.versions import upgrade
+from ...config.versions import upgrade_run
 from ...errors import BundleError, ConfigError
 from ...files import check_schema, read_json, sha256
 
@@ -40,10 +40,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for key in ("recipe", "provenance", "files"):
         if not isinstance(manifest[key], dict):
             raise BundleError(f"{file}: {key} must be an object with named fields.")
-    if schema < SCHEMA and isinstance(manifest["contract"], dict):
-        manifest["contract"] = upgrade(manifest["contract"])
-        manifest["recipe"] = upgrade(manifest["recipe"], fill=False)
-    return manifest
+    return upgrade_run(manifest) if schema < SCHEMA else manifest
 
 
 def read_contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
