@@ -116,7 +116,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match="labelled.share 0.6 are together more than 1"):
         TAUGHT.vary("x", labelled__share=0.6)
-    with pytest.raises(ConfigError, match="no window of a class can stand in"):
+    with pytest.raises(ConfigError, match="cannot be selected by class"):
         TAUGHT.vary("x", data__pseudo_source="online", pseudo__mode="substitute")
     with pytest.raises(DataError, match=r"has no labelled soundscapes, which data.soundscapes=split"):
         train.prepare_data(SMALL.vary("x", data__soundscapes="split"), data)
