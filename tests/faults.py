@@ -496,7 +496,7 @@ def markdown(named: list[Named]) -> str:
     lines = ["| fault | AUC | `doctor`, alone | `doctor`, beside a healthy table | `trace` |", "|---|---|---|---|---|"]
     for each in named:
         auc = f"{each.auc:.3f}" if np.isfinite(each.auc) else "none"
-        alone = each.alone.removeprefix("ill: this table is ill: ").removesuffix(".")
+        alone = each.alone.removeprefix("FAILED: this table is ill: ").removesuffix(".")
         lines.append(f"| {each.told} | {auc} | {alone} | {short(each.beside)} | {stage(each.traced)} |")
     return "\n".join(lines) + "\n"
 
@@ -508,7 +508,7 @@ def short(verdict: str) -> str:
         return f"other ({mean[0]})" if mean else "other"
     if "nothing to compare" in verdict:
         return "nothing to compare"
-    text = verdict.removeprefix("ill: ").removesuffix(".")
+    text = verdict.removeprefix("FAILED: ").removesuffix(".")
     text = re.sub(r"^\w+\.\w+ (and \w+\.csv |has |is .*?(?=through)|gives )?", "", text)
     text = re.sub(r"to all rows of a recording in .* recordings, where .*", "to all rows of a recording: row 1's", text)
     return re.split(r"; put right|: areas under|: '|, '| \(to |, by up to|: row 1's answer", text)[0]

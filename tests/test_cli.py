@@ -129,7 +129,7 @@ MISTAKES = {
     "scores that are no numbers": (
         "score scores.csv --truth truth.csv",
         spoil_csv("scores.csv", lambda t: t.assign(a="")),
-        "no number",
+        "has the value nan",
     ),
     "scores that lack rows": (
         "score scores.csv --truth truth.csv",

@@ -156,7 +156,7 @@ def test_times_are_counted_and_not_added_up():
             {"table": table_of({"still": np.zeros((2, 3))})},
             r"row 'still_10' begins at 5 s, but in/still\.flac ends at 5",
         ),
-        ({"table": TABLE * np.nan}, "holds no number"),
+        ({"table": TABLE * np.nan}, "has the value nan"),
     ],
 )
 def test_tables_that_cannot_be_read_so(change, sentence):

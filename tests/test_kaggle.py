@@ -372,12 +372,12 @@ def same_answer(table):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda t: t[list(CLASSES[::-1])], "columns in another order: column 1 is 'frog1' where '1139490' belongs"),
-        (lambda t: t.iloc[:-1], "has 23 rows where the recordings have 24; the rest is the same"),
-        (lambda t: t.iloc[::-1], "'b_60' stands where 'a_5' belongs"),
-        (lambda t: t.assign(frog1=np.nan), "holds no number at row 'a_5', class 'frog1'"),
-        (lambda t: t * 0 + 0.5, "gives every row the same scores, which would score .5"),
-        (same_answer, "repeats one answer over all rows of 2 of 2 recordings, 'a' first"),
+        (lambda t: t[list(CLASSES[::-1])], "columns in another order: column 1 is 'frog1', not '1139490'"),
+        (lambda t: t.iloc[:-1], "has 23 rows, but the recordings have 24: the other rows"),
+        (lambda t: t.iloc[::-1], "row 'b_60' instead of 'a_5'"),
+        (lambda t: t.assign(frog1=np.nan), "has the value nan at row 'a_5', class 'frog1'"),
+        (lambda t: t * 0 + 0.5, "has the same scores in every row"),
+        (same_answer, "identical rows in 2 of 2 recordings, 'a' first"),
     ],
 )
 def test_what_kaggle_would_refuse_or_score_half_is_refused_here(good, spoil, sentence):

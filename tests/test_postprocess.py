@@ -152,7 +152,7 @@ def test_tables_without_rows_to_be_neighbours_are_refused(ids, sentence):
 
 def test_scores_that_are_none_are_refused():
     table = table_of({"a": np.full((2, 3), 1.5)})
-    with pytest.raises(DataError, match=r"the score table holds 1\.5 at row 'a_5'"):
+    with pytest.raises(DataError, match=r"the score table has the value 1\.5 at row 'a_5'"):
         Power(2)(table)
 
 
@@ -286,7 +286,7 @@ def test_members_that_do_not_fit():
         postprocess.combine({"a": a}, classes=["frog1", "owl"])
     with pytest.raises(DataError, match=r"members 'a' and 'b' do not have the same rows: 'a_15' is in one"):
         postprocess.combine({"a": a, "b": a.iloc[:2]})
-    with pytest.raises(DataError, match="member 'b' holds no number"):
+    with pytest.raises(DataError, match="member 'b' has the value nan"):
         postprocess.spearman({"a": a, "b": a * np.nan})
 
 

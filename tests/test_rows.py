@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 
 from bcsed.errors import DataError
+from bcsed.files import atomic_write
 from bcsed.scores.table import (
-    atomic_write,
     broadcast_recordings,
+    check_submission,
     check_table,
     make_table,
+    open_submission,
     read_table,
     row_ids,
-    write_submission,
 )
 
 
@@ -22,47 +23,77 @@ def table(rng):
     return make_table(ids, ["1139490", "cuckoo1"], rng.random((14, 2)))
 
 
-def test_written_and_read_again(table, tmp_path):
-    write_submission(table, tmp_path / "submission.csv")
+def write(table, path, classes=None, **options):
+    with open_submission(path, classes, **options) as add:
+        add(table)
+
+
+def test_a_written_table_is_read_again(table, tmp_path):
+    write(table, tmp_path / "submission.csv")
     again = read_table(tmp_path / "submission.csv")
     assert list(again.columns) == ["1139490", "cuckoo1"]
     pd.testing.assert_frame_equal(again.astype("float32"), table, check_index_type=False, check_column_type=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv"]
 
 
-def test_against_the_template(table, tmp_path):
-    sample = tmp_path / "sample_submission.csv"
-    sample.write_text("row_id,1139490,cuckoo1\na_5,.5,.5\n")
-    write_submission(table, tmp_path / "s.csv", sample)
-    sample.write_text("row_id,cuckoo1,1139490\na_5,.5,.5\n")
-    with pytest.raises(DataError, match="another order: column 1 is '1139490' where 'cuckoo1' belongs"):
-        write_submission(table, tmp_path / "t.csv", sample)
-    sample.write_text("row_id,1139490,owl1\na_5,.5,.5\n")
-    with pytest.raises(DataError, match=r"lacks owl1 \(1\) and has cuckoo1 \(1\) besides"):
-        write_submission(table, tmp_path / "t.csv", sample)
+def test_tables_are_appended_with_one_header(table, tmp_path):
+    write(table, tmp_path / "all.csv")
+    with open_submission(tmp_path / "parts.csv") as add:
+        add(table.iloc[:12])
+        add(table.iloc[12:])
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
+
+
+def test_a_submission_without_rows_is_refused(tmp_path):
+    with pytest.raises(DataError, match="the submission has no rows"), open_submission(tmp_path / "s.csv"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_columns_of_the_template_are_required(table, tmp_path):
+    write(table, tmp_path / "s.csv", ["1139490", "cuckoo1"])
+    with pytest.raises(DataError, match="another order: column 1 is '1139490', not 'cuckoo1'"):
+        write(table, tmp_path / "t.csv", ["cuckoo1", "1139490"])
+    with pytest.raises(DataError, match=r"1 missing \(owl1\) and 1 unexpected \(cuckoo1\)"):
+        write(table, tmp_path / "t.csv", ["1139490", "owl1"])
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_window_0_broadcast_to_its_file_is_refused(table, tmp_path):
+def test_identical_rows_of_a_recording_are_refused(table, tmp_path):
     table.iloc[:12] = table.iloc[0].to_numpy()
     assert broadcast_recordings(table) == ["H02_20230420_074000"]
-    with pytest.raises(DataError, match="repeats one answer over all rows of 1 recordings"):
-        write_submission(table, tmp_path / "s.csv")
-    write_submission(table, tmp_path / "s.csv", constant=["H02_20230420_074000"])
+    with pytest.raises(DataError, match="identical rows in 1 of 2 recordings"):
+        write(table, tmp_path / "s.csv")
+    write(table, tmp_path / "s.csv", constant=["H02_20230420_074000"])
+
+
+def test_check_submission(table):
+    classes, rows = list(table.columns), list(table.index)
+    check_submission(table, classes, rows)
+    for other, expected in ((rows[:-1], "has 14 rows, but the recordings have 13"), (rows[::-1], "instead of 'b_10'")):
+        with pytest.raises(DataError, match=expected):
+            check_submission(table, classes, other)
+    with pytest.raises(DataError, match="the same scores in every row"):
+        check_submission(table * 0, classes, rows)
+    table.iloc[:12] = table.iloc[0].to_numpy()
+    with pytest.raises(DataError, match="identical rows in 1 of 2 recordings"):
+        check_submission(table, classes, rows)
+    check_submission(table, classes, rows, max_broadcast=0.5)
+    check_submission(table, classes, rows, constant=["H02_20230420_074000"])
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("spoil", "message"),
     [
         (lambda t: t.iloc[:0], "has no rows"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "more than once"),
-        (lambda t: t.assign(cuckoo1=np.nan), "no number at row"),
-        (lambda t: t.assign(cuckoo1=1.5), "probabilities in"),
-        (lambda t: t.assign(cuckoo1="high"), "no numbers"),
+        (lambda t: t.assign(cuckoo1=np.nan), "the value nan at row"),
+        (lambda t: t.assign(cuckoo1=1.5), r"the value 1\.5 .* probabilities in"),
+        (lambda t: t.assign(cuckoo1="high"), "not numbers"),
     ],
 )
-def test_what_is_wrong_with_a_table(table, spoil, sentence):
-    with pytest.raises(DataError, match=sentence):
+def test_invalid_tables_are_refused(table, spoil, message):
+    with pytest.raises(DataError, match=message):
         check_table(spoil(table))
 
 
@@ -80,7 +111,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("", "not readable as CSV"), ("a,b\n1,2\n", "no column 'row_id'; its columns begin with a, b")],
+    [("", "not readable as CSV"), ("a,b\n1,2\n", "no column 'row_id'; its first columns are a, b")],
 )
 def test_unreadable_tables(tmp_path, text, sentence):
     (tmp_path / "s.csv").write_text(text)
@@ -88,7 +119,7 @@ def test_unreadable_tables(tmp_path, text, sentence):
         read_table(tmp_path / "s.csv")
 
 
-@pytest.mark.parametrize("doubled", [["1139490", "cuckoo1", "cuckoo1"], ["1139490", "1139490", "cuckoo1"]])
-def test_a_class_that_stands_twice_is_refused(table, doubled):
-    with pytest.raises(DataError, match=r"the table has \w+ \(1\) besides"):
-        check_table(table[doubled], list(table.columns))
+@pytest.mark.parametrize("columns", [["1139490", "cuckoo1", "cuckoo1"], ["1139490", "1139490", "cuckoo1"]])
+def test_a_duplicate_column_is_refused(table, columns):
+    with pytest.raises(DataError, match=r"1 unexpected \(\w+\)"):
+        check_table(table[columns], list(table.columns))

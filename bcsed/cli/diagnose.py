@@ -25,7 +25,7 @@ def doctor(options: argparse.Namespace) -> int:
         tolerance=options.tolerance,
     )
     for finding in found.findings:
-        print(f"{finding.severity:4} {finding.name + ':':20} {finding.sentence}")
+        print(f"{finding.severity:7} {finding.name + ':':20} {finding.sentence}")
     if found.comparison is not None and not found.comparison.same and len(found.comparison.largest):
         spearman = found.comparison.spearman.sort_values()
         print(f"Spearman, lowest:         {_listed(spearman)}; mean {spearman.mean():.3f}")
@@ -33,7 +33,7 @@ def doctor(options: argparse.Namespace) -> int:
             shifts = ", ".join(f"{shift:+d}: {value:.3f}" for shift, value in found.comparison.shifts.items())
             print(f"Spearman, rows moved by:  {shifts}")
         print(f"largest differences:      {_listed(found.comparison.largest)}")
-    print(f"{'ill' if found.ill else 'good'}: {found.verdict}")
+    print(f"{'FAILED' if found.ill else 'OK'}: {found.verdict}")
     return 1 if found.ill else 0
 
 

@@ -18,6 +18,7 @@ def score(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..scores import metrics
+    from ..scores.checks.ids import split_row_id
     from ..scores.evaluation import read_truth
     from ..scores.table import check_table
 
@@ -29,9 +30,9 @@ def score(options: argparse.Namespace) -> int:
         raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
     known = scores.loc[truth.index, truth.columns]
     found = metrics.score_tables(truth, known)
-    files = truth.index.to_series().str.rsplit("_", n=1).str[0]
+    files = [split_row_id(row_id)[0] for row_id in truth.index]
     sure = ""
-    if files.nunique() > 1:
+    if len(set(files)) > 1:
         low, high = metrics.bootstrap_auc(truth, known, files, rng=np.random.default_rng(0))
         sure = f" (95 % over recordings: {low:.3f} to {high:.3f})"
     print(

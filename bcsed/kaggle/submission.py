@@ -23,7 +23,8 @@ from ..audio.decode import AUDIO_SUFFIXES, read_info
 from ..data.competitions import Competition, detect_competition, read_taxa
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
-from ..scores.table import broadcast_recordings, check_table, read_table, row_ids
+from ..scores.checks.ids import split_row_id
+from ..scores.table import check_submission, read_table, row_ids
 from .inputs import COMPETITION, find_bundles, find_input, kaggle_root
 from .markers import Log
 
@@ -257,24 +258,9 @@ def validate(
         If rows or columns differ, a value is no number in [0, 1], all rows are the same, or most recordings
         repeat one answer over all their rows.
     """
-    table = read_table(path)
-    where = name or str(path)
-    check_table(table, columns, where=where)
-    ids = list(map(str, table.index))
-    if ids != list(wanted):
-        differing = next((pair for pair in zip(ids, wanted, strict=False) if pair[0] != pair[1]), None)
-        how = f"{differing[0]!r} stands where {differing[1]!r} belongs" if differing else "the rest is the same"
-        raise DataError(f"{where} has {len(ids)} rows where the recordings have {len(wanted)}; {how}.")
-    values = table.to_numpy(np.float64)
-    if len(values) > 1 and (values == values[0]).all():
-        raise DataError(f"{where} gives every row the same scores, which would score .5; it is not written.")
-    stems = {row_id.rsplit("_", 1)[0] for row_id in ids}
-    same = [stem for stem in broadcast_recordings(table) if stem not in (filled or set())]
-    if 2 * len(same) > len(stems):
-        raise DataError(
-            f"{where} repeats one answer over all rows of {len(same)} of {len(stems)} recordings, {same[0]!r} first: "
-            "one window's answer was given to every row."
-        )
+    check_submission(
+        read_table(path), columns, wanted, constant=filled or (), max_broadcast=0.5, where=name or str(path)
+    )
 
 
 def expected_rows(recordings: Sequence[Path], year: Competition, say: Log) -> list[str]:
@@ -306,9 +292,9 @@ def _complete(table: pd.DataFrame, wanted: Sequence[str], say: Log) -> pd.DataFr
     if not lacking:
         return table
     say(f"{len(lacking)} of {len(wanted)} rows were not scored, {lacking[0]!r} first; they get their recording's mean")
-    means = table.groupby(table.index.to_series().str.rsplit("_", n=1).str[0]).mean()
+    means = table.groupby([split_row_id(row_id)[0] for row_id in table.index]).mean()
     overall = table.mean()
-    added = [means.loc[stem] if (stem := row_id.rsplit("_", 1)[0]) in means.index else overall for row_id in lacking]
+    added = [means.loc[stem] if (stem := split_row_id(row_id)[0]) in means.index else overall for row_id in lacking]
     whole: pd.DataFrame = pd.concat([table, pd.DataFrame(added, index=lacking)])
     return whole
 

@@ -21,6 +21,7 @@ from ..models.ensemble import Ensemble
 from ..plot.style import figure as new_figure
 from ..plot.style import legend
 from ..scores import detections
+from ..scores.checks.ids import split_row_id
 from ..scores.detections.detect import DetectionSettings
 from ..scores.detections.taxonomy import ClassName
 from ..scores.table import make_table, row_ids
@@ -325,7 +326,7 @@ def in_time(ids: Sequence[str], values: npt.NDArray[Any], row_s: int, fill: floa
     >>> in_time(["x_15", "x_5"], np.array([[0.3], [0.1]]), 5, np.nan)[:, 0].astype(float).round(1).tolist()
     [0.1, nan, 0.3]
     """
-    row = np.array([int(name.rpartition("_")[2]) // row_s - 1 for name in ids])
+    row = np.array([split_row_id(name)[1] // row_s - 1 for name in ids])
     placed = np.full((row.max() + 1, values.shape[1]), fill, np.float32)
     placed[row] = values
     return placed
@@ -344,8 +345,8 @@ def row_length(ids: Sequence[str]) -> int:
     >>> row_length(["H02_20230420_074000_15", "H02_20230420_074000_5"])
     5
     """
-    ends = [name.rpartition("_")[2] for name in ids]
-    wrong = [name for name, end in zip(ids, ends, strict=True) if not (end.isascii() and end.isdigit() and int(end))]
+    ends = [split_row_id(name)[1] for name in ids]
+    wrong = [name for name, end in zip(ids, ends, strict=True) if end < 1]
     if wrong:
         raise DataError(f"the row {wrong[0]!r} does not end with the second at which it ends, as <recording>_<second>.")
-    return math.gcd(*map(int, ends))
+    return math.gcd(*ends)

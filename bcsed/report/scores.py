@@ -22,6 +22,7 @@ from ..predict.outputs import read_members
 from ..predict.store import MANIFEST
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
+from ..scores.checks.ids import split_row_id
 from ..scores.detections.detect import DetectionSettings
 from ..scores.evaluation import Evaluation, read_truth
 from ..scores.table import check_table, read_parquet, read_table
@@ -78,7 +79,7 @@ def read(path: Path) -> Predicted:
     if (path / outputs.SCORES).is_file():
         table = read_parquet(path / outputs.SCORES)
         with read_errors(path / outputs.SCORES, "a table of scores"):
-            stems = table["row_id"].astype(str).str.rpartition("_")[0]
+            stems = [split_row_id(row_id)[0] for row_id in table["row_id"]]
             places = dict(zip(stems, table["recording"].astype(str), strict=True))
             scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
     elif (path / outputs.SUBMISSION).is_file():
@@ -168,7 +169,7 @@ def _truth(found: Predicted, path: str | Path) -> pd.DataFrame:
 
 
 def _answers(truth: pd.DataFrame, scores: pd.DataFrame) -> Evaluation:
-    files = tuple(str(name).rpartition("_")[0] for name in truth.index)
+    files = tuple(split_row_id(row_id)[0] for row_id in truth.index)
     return Evaluation(
         kind="rows",
         ids=tuple(map(str, truth.index)),
@@ -288,7 +289,7 @@ def _recordings(found: Predicted, truth: pd.DataFrame | None, around: ReportCont
         # The truth may tell of some classes and rows only.
         known = truth.reindex(index=found.scores.index, columns=classes).to_numpy(np.float32)
     listed = []
-    stems = [name.rpartition("_")[0] for name in ids]
+    stems = [split_row_id(row_id)[0] for row_id in ids]
     for name, places in pd.Series(range(len(ids))).groupby(stems, sort=False):
         chosen = places.to_numpy()
         own = [ids[place] for place in chosen]

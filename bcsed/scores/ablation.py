@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..errors import DataError
 from . import metrics, postprocess
+from .checks.ids import parse_row_ids
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings")
@@ -117,8 +118,8 @@ class _Judge:
     """What all lines are scored by: the truth, the first line, and the same draws of recordings."""
 
     def __init__(self, truth: pd.DataFrame, first: pd.DataFrame, n: int, rng: np.random.Generator) -> None:
-        names = [row_id.rpartition("_")[0] for row_id in map(str, truth.index)]
-        self._file_of, files = pd.factorize(np.array(names, object))
+        ids = parse_row_ids(truth.index)
+        self._file_of, files = ids.recording, ids.stems
         self._drawn = metrics.bootstrap_weights(len(files), n, rng=rng) if len(files) > 1 else None
         self._truth, self._first = truth, first
         self._size = len(truth), len(files)

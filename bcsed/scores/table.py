@@ -1,15 +1,11 @@
-"""The score table: one line per row of a recording, one column per class.
+"""The score table: one row per time interval of a recording, one column per class.
 
-Conventions
------------
-A table is a DataFrame of float32 in [0, 1] with an index named ``row_id`` (``<stem>_<end second>`` in
-BirdCLEF) and one column per class, in the competition's order. `make` makes one, `check` says what is
-wrong with one, and nothing is written that was not checked.
+A score table is a DataFrame of float32 in [0, 1]. Its index is named ``row_id`` (``<recording>_<end second>`` in
+BirdCLEF); its columns are the classes in the competition's order. Every table is checked before it is written.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +17,10 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import atomic_write, read_errors
-from .checks.api import check
-from .checks.finding import ERROR
 from .checks.ids import parse_row_ids
 from .checks.values import find_broadcast
 
 ROW_ID = "{stem}_{end}"
-
-_log = logging.getLogger(__name__)
 
 
 def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: int = 0) -> list[str]:
@@ -43,206 +35,203 @@ def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: i
 
 
 def make_table(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]) -> pd.DataFrame:
-    """Make a score table.
-
-    Parameters
-    ----------
-    ids : sequence of R str
-    classes : sequence of K str
-    scores : ndarray, shape (R, K)
-    """
+    """Return a score table of R ids, K classes and scores of shape (R, K)."""
     table: pd.DataFrame = pd.DataFrame(
         np.asarray(scores, np.float32).reshape(len(ids), len(classes)),
-        index=pd.Index(list(ids), dtype=object),
+        index=pd.Index(list(ids), dtype=object, name="row_id"),
         columns=pd.Index(list(classes), dtype=object),
     )
-    table.index.name = "row_id"
     return table
 
 
 def check_table(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
-    """Refuse a table that would be scored wrongly, or not at all.
+    """Raise an error if a table is not a valid score table.
 
     Parameters
     ----------
     table : DataFrame
         Indexed by row id.
     classes : sequence of str, optional
-        The columns that it must have, in this order.
+        The required columns, in order.
     where : str
-        What the message calls the table.
+        The name of the table in messages.
 
     Raises
     ------
     DataError
-        If it is empty, a row id stands twice, columns differ, or a value is no number or outside [0, 1].
+        If the table is empty, a row id is repeated, columns differ, or a value is not a number in [0, 1].
     """
     if table.empty:
         raise DataError(f"{where} has no rows.")
-    doubled = table.index[table.index.duplicated()]
-    if len(doubled):
-        raise DataError(f"{where} has row {doubled[0]!r} more than once ({len(doubled)} such rows).")
+    duplicates = table.index[table.index.duplicated()]
+    if len(duplicates):
+        raise DataError(f"{where} has row {duplicates[0]!r} more than once ({len(duplicates)} duplicates).")
     if classes is not None:
-        _check_columns(list(table.columns), list(classes), where)
-    kinds = pd.api.types
-    strange = [t for t in set(table.dtypes) if not kinds.is_numeric_dtype(t) or kinds.is_bool_dtype(t)]
-    if strange:
-        name = next(name for name, dtype in table.dtypes.items() if dtype in strange)
-        raise DataError(f"{where} has values in column {name!r} that are no numbers.")
+        _check_columns(list(map(str, table.columns)), list(classes), where)
+    types = pd.api.types
+    for name, dtype in table.dtypes.items():
+        if not types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
+            raise DataError(f"{where} has values in column {name!r} that are not numbers.")
     values = table.to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(f"{where} holds no number at row {table.index[row]!r}, class {table.columns[column]!r}.")
-    outside = (values < 0) | (values > 1)
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
+    invalid = ~((values >= 0) & (values <= 1))
+    if invalid.any():
+        # A missing number is reported before a number outside the range.
+        row, column = np.argwhere(invalid if np.isfinite(values).all() else ~np.isfinite(values))[0]
         raise DataError(
-            f"{where} holds {values[row, column]:g} at row {table.index[row]!r}, class "
-            f"{table.columns[column]!r}; scores are probabilities in [0, 1]."
+            f"{where} has the value {values[row, column]:g} at row {table.index[row]!r}, class "
+            f"{table.columns[column]!r}; scores must be probabilities in [0, 1]."
         )
 
 
-def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
-    """Read a Parquet table, a named index as a column, texts as Python's own.
-
-    pandas would leave texts as they lie in the file, and find bytes that are none only when they are used.
-
-    Raises
-    ------
-    DataError
-        If it is not `form`, whatever is wrong with it.
-    """
-    with read_errors(path, form):
-        table: pd.DataFrame = pd.read_parquet(path)
-        if table.index.name is not None:
-            table = table.reset_index()
-        texts = [name for name, kind in table.dtypes.items() if pd.api.types.is_string_dtype(kind)]
-        plain: pd.DataFrame = table.astype(dict.fromkeys(texts, object))
-    return plain
+def _check_columns(names: list[str], classes: list[str], where: str) -> None:
+    # Counted, because a column may be repeated.
+    missing = list((Counter(classes) - Counter(names)).elements())
+    unexpected = list((Counter(names) - Counter(classes)).elements())
+    lists = (("missing", missing), ("unexpected", unexpected))
+    problems = [f"{len(items)} {what} ({', '.join(items[:3])})" for what, items in lists if items]
+    if problems:
+        raise DataError(f"{where} has the wrong columns: {' and '.join(problems)}.")
+    for number, (name, expected) in enumerate(zip(names, classes, strict=True), 1):
+        if name != expected:
+            raise DataError(f"{where} has its columns in another order: column {number} is {name!r}, not {expected!r}.")
 
 
-def broadcast_recordings(table: pd.DataFrame) -> list[str]:
-    """Return the stems of recordings with several rows, all of them identical.
-
-    That is the mark of one window's answer given to all rows of its file, a fault that cost the
-    post-mortem's author his second round of pseudolabels.
-    """
-    where = parse_row_ids(table.index)
-    return [where.stems[place] for place in find_broadcast(where, table.to_numpy())]
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a wide CSV of ``row_id`` and one column per class; class names stay text.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read as such a table.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
-    try:
-        table = pd.read_csv(path, dtype={"row_id": str})
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
-    if "row_id" not in table.columns:
-        shown = ", ".join(map(str, table.columns[:5]))
-        raise DataError(f"{path}: no column 'row_id'; its columns begin with {shown}.")
-    indexed: pd.DataFrame = table.set_index("row_id")
-    return indexed
-
-
-def write_submission(
+def check_submission(
     table: pd.DataFrame,
-    path: str | Path,
-    sample_submission: str | Path | None = None,
+    classes: Sequence[str],
+    rows: Sequence[str],
     *,
     constant: Collection[str] = (),
+    max_broadcast: float = 0.0,
+    where: str = "the submission",
 ) -> None:
-    """Check a table and write it as ``submission.csv``, whole or not at all.
+    """Raise an error if Kaggle would reject a submission, or if its scores are evidently useless.
 
     Parameters
     ----------
     table : DataFrame
         A score table.
-    path : str or Path
-        Where to.
-    sample_submission : str or Path, optional
-        The competition's template; the table must have exactly its columns, in its order.
+    classes, rows : sequence of str
+        The required columns and row ids, in order.
     constant : collection of str
-        Stems of recordings whose rows are rightly all the same, such as digital silence.
+        Stems of recordings whose rows may be identical, such as digital silence.
+    max_broadcast : float
+        The largest accepted share of other recordings whose rows are identical.
+    where : str
+        The name of the submission in messages.
 
     Raises
     ------
     DataError
-        If the table fails `check`, or a recording's rows are all identical.
+        If the table fails `check_table`, has other rows, all rows are identical, or too many recordings have
+        identical rows.
     """
-    classes = None
-    if sample_submission is not None:
-        classes = [str(name) for name in read_table(sample_submission).columns]
-    with open_submission(path, classes, constant=constant) as add:
-        add(table)
-        for finding in check(table, classes=classes, silent=constant):
-            # What makes it unfit is refused; the rest is for the user to judge.
-            if finding.severity == ERROR and finding.name != "broadcast":
-                _log.warning("the submission: %s", finding.sentence)
+    check_table(table, classes, where=where)
+    ids = list(map(str, table.index))
+    if ids != list(rows):
+        pairs = (f"row {a!r} instead of {b!r}" for a, b in zip(ids, rows, strict=False) if a != b)
+        difference = next(pairs, "the other rows are correct")
+        raise DataError(f"{where} has {len(ids)} rows, but the recordings have {len(rows)}: {difference}.")
+    values = table.to_numpy(np.float64)
+    if len(values) > 1 and (values == values[0]).all():
+        raise DataError(f"{where} has the same scores in every row, which would score 0.5; it is not written.")
+    n_recordings = len(parse_row_ids(ids).stems)
+    _check_broadcast(broadcast_recordings(table), n_recordings, constant, max_broadcast, where)
+
+
+def _check_broadcast(
+    stems: Sequence[str], n_recordings: int, constant: Collection[str], max_share: float, where: str
+) -> None:
+    broadcast = [stem for stem in stems if stem not in constant]
+    if len(broadcast) > max_share * n_recordings:
+        raise DataError(
+            f"{where} has identical rows in {len(broadcast)} of {n_recordings} recordings, {broadcast[0]!r} first; "
+            "the scores of one window were written to every row, or the recording is constant."
+        )
+
+
+def broadcast_recordings(table: pd.DataFrame) -> list[str]:
+    """Return the stems of recordings with several rows, all of them identical.
+
+    Such rows are the result of writing one window's scores to all rows of a file. This error cost the author of a
+    published post-mortem the second round of pseudolabels.
+    """
+    ids = parse_row_ids(table.index)
+    return [ids.stems[k] for k in find_broadcast(ids, table.to_numpy())]
+
+
+def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
+    """Read a Parquet table, with a named index as a column and text as Python strings.
+
+    Text is converted here, because pandas would otherwise detect invalid bytes only when the text is used.
+
+    Raises
+    ------
+    DataError
+        If the file is not a `form`.
+    """
+    with read_errors(path, form):
+        table: pd.DataFrame = pd.read_parquet(path)
+        if table.index.name is not None:
+            table = table.reset_index()
+        texts = [name for name, dtype in table.dtypes.items() if pd.api.types.is_string_dtype(dtype)]
+        plain: pd.DataFrame = table.astype(dict.fromkeys(texts, object))
+    return plain
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a CSV with ``row_id`` and one column per class; class names remain text.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or is not such a table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    with read_errors(path, "CSV"):
+        table = pd.read_csv(path, dtype={"row_id": str})
+    if "row_id" not in table.columns:
+        first = ", ".join(map(str, table.columns[:5]))
+        raise DataError(f"{path}: no column 'row_id'; its first columns are {first}.")
+    indexed: pd.DataFrame = table.set_index("row_id")
+    return indexed
 
 
 @contextmanager
 def open_submission(
     path: str | Path, classes: Sequence[str] | None = None, *, constant: Collection[str] = ()
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Give a function that adds recordings' rows to a ``submission.csv``, written whole or not at all.
+    """Yield a function that appends score tables to a ``submission.csv``, which is written atomically.
 
     Parameters
     ----------
     path : str or Path
     classes : sequence of str, optional
-        The columns that every table must have, in this order; those of the first by default.
+        The required columns of every table, in order; by default those of the first table.
     constant : collection of str
-        See `write_submission`; asked when all rows are there.
+        Stems of recordings whose rows may be identical; read at the end of the block.
 
     Raises
     ------
     DataError
-        If a table fails `check`, no row came, or a recording's rows are all identical.
+        If a table fails `check_table`, no rows were added, or a recording's rows are identical.
     """
-    same: list[str] = []
+    broadcast: list[str] = []
+    n_recordings = 0
     with atomic_write(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
 
             def add(table: pd.DataFrame) -> None:
-                nonlocal classes
+                nonlocal classes, n_recordings
                 check_table(table, classes, where="the submission")
-                begun, classes = classes is not None and stream.tell() > 0, list(map(str, table.columns))
-                table.to_csv(stream, index_label="row_id", header=not begun, lineterminator="\n")
-                same.extend(broadcast_recordings(table))
+                classes = list(map(str, table.columns))
+                table.to_csv(stream, index_label="row_id", header=not stream.tell(), lineterminator="\n")
+                broadcast.extend(broadcast_recordings(table))
+                n_recordings += len(parse_row_ids(table.index).stems)
 
             yield add
             if not stream.tell():
                 raise DataError("the submission has no rows.")
-        wrong = [stem for stem in same if stem not in constant]
-        if wrong:
-            raise DataError(
-                f"the submission repeats one answer over all rows of {len(wrong)} recordings, {wrong[0]!r} first; "
-                "one window's answer was given to every row, or the recording is constant."
-            )
-
-
-def _check_columns(given: list[object], wanted: list[str], where: str) -> None:
-    names = [str(name) for name in given]
-    if names == wanted:
-        return
-    # Counted: a column may also stand there twice.
-    missing = list((Counter(wanted) - Counter(names)).elements())
-    extra = list((Counter(names) - Counter(wanted)).elements())
-    if missing or extra:
-        lacks = f"lacks {', '.join(missing[:3])} ({len(missing)})" if missing else ""
-        has = f"has {', '.join(extra[:3])} ({len(extra)}) besides" if extra else ""
-        raise DataError(f"{where} {' and '.join(filter(None, (lacks, has)))}.")
-    for place, (name, right) in enumerate(zip(names, wanted, strict=True)):
-        if name != right:
-            raise DataError(
-                f"{where} has its columns in another order: column {place + 1} is {name!r} where {right!r} belongs."
-            )
+        _check_broadcast(broadcast, n_recordings, constant, 0, "the submission")

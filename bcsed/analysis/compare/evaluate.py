@@ -19,6 +19,7 @@ from ...files import sha256
 from ...models import bundle
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...models.export import export
+from ...scores.checks.ids import split_row_id
 from ...scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import ANSWERS, BEST, LAST, load_run
 from .runs import ComparedRun
@@ -108,7 +109,7 @@ def _heard(recordings: Sequence[str | Path], truth: pd.DataFrame, truth_csv: Pat
 
 
 def _stems(row_ids: Iterable[object]) -> list[str]:
-    return [str(name).rsplit("_", 1)[0] for name in row_ids]
+    return [split_row_id(row_id)[0] for row_id in row_ids]
 
 
 def _digits(compared: ComparedRun, paths: Sequence[Path], truth_csv: Path, windowing: predict.Windowing) -> str:

@@ -10,16 +10,16 @@ from .scenes import Event, Place
 from .species import SAMPLE_RATE_HZ, SPECIES, Individual, Species
 
 __all__ = [
-    "SPECIES",
-    "Species",
-    "Event",
-    "Individual",
     "MIN_OVERLAP_S",
     "N_TEST_SOUNDSCAPES",
     "N_TRAIN_SOUNDSCAPES",
-    "Place",
     "SAMPLE_RATE_HZ",
+    "SPECIES",
     "TEST_TRUTH_CSV",
     "TRAIN_TRUTH_CSV",
+    "Event",
+    "Individual",
+    "Place",
+    "Species",
     "write",
 ]

@@ -1,28 +1,12 @@
-"""What a score table itself shows of how it was made: what makes it wrong, and what is only odd.
+"""Checks of a score table by its ids and values alone.
 
-Conventions
------------
-A table is looked at as it is: indexed by row id (``<stem>_<end second>``), one column per class, values of any
-kind. `examine` refuses nothing; each thing that is seen is a `Finding`, ``ill`` where the table will be scored
-wrongly or not at all, ``odd`` where that may be as it should. It takes about half a second for 8,400 rows of 234
-classes, so whoever writes a table can always look: `refuse` stops at what no table that is to be scored may show.
+A table is indexed by row id (``<recording>_<end second>``) and has one column per class. `check` accepts values of
+any kind and raises nothing: each problem is a `Finding`, `ERROR` if the table would be scored incorrectly or not at
+all, `WARNING` if it may be intended. `require_valid` raises an error for the problems in `FATAL`. A check takes about
+half a second for 8,400 rows of 234 classes.
 """
 
 from .api import FATAL, check, require_valid
 from .finding import ERROR, WARNING, Finding
-from .ids import RowIds, infer_row_s, parse_row_ids
-from .values import find_broadcast, numeric_values
 
-__all__ = [
-    "Finding",
-    "ERROR",
-    "FATAL",
-    "WARNING",
-    "RowIds",
-    "find_broadcast",
-    "check",
-    "numeric_values",
-    "parse_row_ids",
-    "require_valid",
-    "infer_row_s",
-]
+__all__ = ["ERROR", "FATAL", "WARNING", "Finding", "check", "require_valid"]

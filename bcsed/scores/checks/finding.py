@@ -1,4 +1,4 @@
-"""One thing that a table shows."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ERROR, WARNING = "ill", "odd"
-SHOWN = 3
+ERROR, WARNING = "error", "warning"
+MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a table shows.
+    """One problem of a score table.
 
     Parameters
     ----------
     name : str
-        What it is called, one of a few words: 'broadcast', 'nan', 'logits', ...
-    severity : {'ill', 'odd'}
+        A short name of the problem, such as 'broadcast', 'nan' or 'logits'.
+    severity : {'error', 'warning'}
     sentence : str
-        What was found, with its evidence.
+        The problem with its evidence.
     count : int
-        How many rows, recordings, classes or values it concerns.
+        The number of rows, recordings, classes or values with the problem.
     examples : tuple of str
         The first of them.
     """
@@ -35,7 +35,7 @@ class Finding:
 
 
 def pluralize(n: int, noun: str) -> str:
-    """Write a number of things.
+    """Return a count with its noun.
 
     Examples
     --------
@@ -45,9 +45,13 @@ def pluralize(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
-def make_finding(name: str, severity: str, names: Sequence[object], sentence: str) -> Finding:
-    """Make a finding about named things; ``{some}`` stands for the first, ``{n row}`` for how many rows they are."""
-    shown = tuple(map(str, names[:SHOWN]))
-    some = ", ".join(map(repr, shown)) + (", ..." if len(names) > SHOWN else "")
-    told = re.sub(r"\{n (\w+)\}", lambda found: pluralize(len(names), found[1]), sentence).replace("{some}", some)
-    return Finding(name=name, severity=severity, sentence=told, count=len(names), examples=shown)
+def make_finding(name: str, severity: str, items: Sequence[object], template: str) -> Finding:
+    """Return a finding about named items.
+
+    In `template`, ``{some}`` is replaced by the first items and ``{n row}`` by their number with the noun.
+    """
+    examples = tuple(map(str, items[:MAX_EXAMPLES]))
+    some = ", ".join(map(repr, examples)) + (", ..." if len(items) > MAX_EXAMPLES else "")
+    counted = re.sub(r"\{n (\w+)\}", lambda match: pluralize(len(items), match[1]), template)
+    sentence = counted.replace("{some}", some)
+    return Finding(name=name, severity=severity, sentence=sentence, count=len(items), examples=examples)

@@ -1,4 +1,4 @@
-"""What the values of a table show."""
+"""Checks of the values of a score table."""
 
 from __future__ import annotations
 
@@ -9,169 +9,149 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .finding import ERROR, SHOWN, WARNING, Finding, make_finding
+from .finding import ERROR, MAX_EXAMPLES, WARNING, Finding, make_finding
 from .ids import RowIds
 
-# From this share on, values that are exactly 0 or 1 are ties that cost area under the curve.
+# From this share on, values that are exactly 0 or 1 are ties that lower the area under the curve.
 _SATURATED = 0.05
-# The sigmoid of anything in [0, 1] lies between these.
+# The sigmoid of a value in [0, 1] is between these.
 _TWICE = (0.5, 0.7310586)
-# A table of this many values with fewer than one in twenty different ones was rounded or quantised.
+# A table with this many values, of which fewer than one in twenty are distinct, was rounded or quantised.
 _COARSE_FROM, _COARSE = 10_000, 20
 
 Values = npt.NDArray[np.float64]
 
 
 def numeric_values(table: pd.DataFrame) -> Values:
-    """Return a table's values, NaN where a cell is no number, (R, K)."""
-    columns = [
-        pd.to_numeric(table.iloc[:, k], errors="coerce").to_numpy(np.float64)
-        if not pd.api.types.is_numeric_dtype(dtype)
-        else None
-        for k, dtype in enumerate(table.dtypes)
-    ]
-    if all(column is None for column in columns):
+    """Return a table's values, NaN where a cell is not a number, (R, K)."""
+    if all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
         return np.asarray(table.to_numpy(np.float64))
-    filled = [table.iloc[:, k].to_numpy(np.float64) if c is None else c for k, c in enumerate(columns)]
-    return np.stack(filled, 1)
+    columns = (table.iloc[:, k] for k in range(table.shape[1]))
+    return np.stack([pd.to_numeric(column, errors="coerce").to_numpy(np.float64) for column in columns], 1)
 
 
-def find_broadcast(where: RowIds, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the recordings with several rows that are all identical, as places in ``where.stems``."""
-    _, first = np.unique(where.recording, return_index=True)
-    same = (values == values[first[where.recording]]).all(axis=1)
-    n_other = np.bincount(where.recording, weights=~same, minlength=len(where.stems))
-    return np.flatnonzero((n_other == 0) & (where.n_rows > 1))
+def find_broadcast(ids: RowIds, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the recordings, as indices into ``ids.stems``, that have several rows, all identical."""
+    _, first = np.unique(ids.recording, return_index=True)
+    same = (values == values[first[ids.recording]]).all(axis=1)
+    n_other = np.bincount(ids.recording, weights=~same, minlength=len(ids.stems))
+    return np.flatnonzero((n_other == 0) & (ids.n_rows > 1))
 
 
 def check_cells(table: pd.DataFrame, values: Values) -> list[Finding]:
-    """Cells that hold no finite number."""
-    words = [str(name) for name, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
-    found = []
-    if words:
-        found.append(make_finding("words", ERROR, words, "{n column} with something else than numbers: {some}."))
-    for name, wrong in (("nan", np.isnan(values)), ("infinite", np.isinf(values))):
-        if not wrong.any():
+    """Check that all cells are finite numbers."""
+    text = [str(name) for name, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    findings = []
+    if text:
+        findings.append(
+            make_finding("not numeric", ERROR, text, "{n column} with values that are not numbers: {some}.")
+        )
+    for name, adjective, invalid in (("nan", "NaN", np.isnan(values)), ("infinite", "infinite", np.isinf(values))):
+        if not invalid.any():
             continue
-        rows, columns = np.asarray(wrong.any(1)), np.asarray(wrong.any(0))
-        whole = int(wrong.all(0).sum())
-        first = str(table.columns[int(np.argmax(columns))]), str(table.index[int(np.argmax(rows))])
-        what = {"nan": "NaN", "infinite": "infinite"}[name]
+        rows, columns = np.asarray(invalid.any(1)), np.asarray(invalid.any(0))
+        first = str(table.index[int(np.argmax(rows))]), str(table.columns[int(np.argmax(columns))])
+        count = int(invalid.sum())
         sentence = (
-            f"{int(wrong.sum())} values are {what}, in {int(rows.sum())} of {len(rows)} rows and {int(columns.sum())} "
-            f"of {len(columns)} classes ({whole} classes throughout): row {first[1]!r} first, class {first[0]!r}."
+            f"{count} values are {adjective}, in {int(rows.sum())} of {len(rows)} rows and {int(columns.sum())} of "
+            f"{len(columns)} classes ({int(invalid.all(0).sum())} classes in all rows): first in row {first[0]!r}, "
+            f"class {first[1]!r}."
         )
-        found.append(
-            Finding(name=name, severity=ERROR, sentence=sentence, count=int(wrong.sum()), examples=first[::-1])
-        )
-    return found
+        findings.append(Finding(name=name, severity=ERROR, sentence=sentence, count=count, examples=first))
+    return findings
 
 
 def check_scale(table: pd.DataFrame, values: Values) -> list[Finding]:
-    """Values that are no probabilities, or hardly any longer."""
+    """Check that values are probabilities which are neither transformed twice nor rounded."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return []
     low, high = float(finite.min()), float(finite.max())
     outside = int(((finite < 0) | (finite > 1)).sum())
     if outside:
-        kind = "logits; the sigmoid was forgotten" if low < 0 else "percent" if high <= 100 else "no probabilities"
-        range_told = f"from {low:.4g} to {high:.4g}"
-        sentence = f"{outside} of {finite.size} values lie outside [0, 1], {range_told}: these look like {kind}."
+        kind = "logits without the sigmoid" if low < 0 else "percent" if high <= 100 else "not probabilities"
+        sentence = (
+            f"{outside} of {finite.size} values are outside [0, 1], from {low:.4g} to {high:.4g}: probably {kind}."
+        )
         return [Finding(name="logits" if low < 0 else "scale", severity=ERROR, sentence=sentence, count=outside)]
-    return [*_squeezed(values, low, high), *_saturated(table, values), *_coarse(finite)]
-
-
-def _squeezed(values: Values, low: float, high: float) -> list[Finding]:
-    found = []
+    findings = []
     if _TWICE[0] <= low < high <= _TWICE[1]:
-        told = f"all values lie between {low:.3f} and {high:.3f}: the sigmoid was taken twice."
-        found.append(Finding(name="sigmoid twice", severity=ERROR, sentence=told, count=values.size))
+        sentence = f"all values are between {low:.3f} and {high:.3f}: the sigmoid was applied twice."
+        findings.append(Finding(name="sigmoid twice", severity=ERROR, sentence=sentence, count=values.size))
     if values.shape[1] > 2 and low < high and np.allclose(values.sum(1), 1, atol=1e-3):
-        told = "each row sums to 1: a softmax over the classes, in which they compete for a row."
-        found.append(Finding(name="softmax", severity=WARNING, sentence=told, count=len(values)))
-    return found
+        sentence = "each row sums to 1: the scores are a softmax over the classes, which excludes simultaneous calls."
+        findings.append(Finding(name="softmax", severity=WARNING, sentence=sentence, count=len(values)))
+    findings += _check_saturation(table, values)
+    n_distinct = len(np.unique(finite)) if finite.size >= _COARSE_FROM else finite.size
+    if n_distinct * _COARSE <= finite.size:
+        sentence = f"{finite.size} values have only {n_distinct} distinct values: they were rounded or quantised."
+        findings.append(Finding(name="coarse", severity=WARNING, sentence=sentence, count=n_distinct))
+    return findings
 
 
-def _saturated(table: pd.DataFrame, values: Values) -> list[Finding]:
+def _check_saturation(table: pd.DataFrame, values: Values) -> list[Finding]:
     extreme = (values == 0) | (values == 1)
     count = int(extreme.sum())
     if not count:
         return []
-    share = count / values.size
-    shares = extreme.mean(0)
+    share, shares = count / values.size, extreme.mean(0)
     worst = str(table.columns[int(np.argmax(shares))])
     sentence = (
         f"{count} of {values.size} values ({share:.1%}) are exactly 0 or 1, most in class {worst!r} "
-        f"({shares.max():.0%}): ties that no ranking can undo."
+        f"({shares.max():.0%}): a ranking cannot resolve these ties."
     )
     severity = ERROR if share >= _SATURATED else WARNING
     return [Finding(name="saturated", severity=severity, sentence=sentence, count=count, examples=(worst,))]
 
 
-def _coarse(finite: Values) -> list[Finding]:
-    if finite.size < _COARSE_FROM:
+def check_constant(table: pd.DataFrame, ids: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
+    """Check for classes with the same value in every row."""
+    constant: npt.NDArray[np.bool_] = (values == values[0]).all(0)
+    names = [str(name) for name in table.columns[constant]]
+    if len(values) < 2 or not names:
         return []
-    n_different = len(np.unique(finite))
-    if n_different * _COARSE > finite.size:
-        return []
-    told = f"{finite.size} values are only {n_different} different ones: rounded or quantised."
-    return [Finding(name="coarse", severity=WARNING, sentence=told, count=n_different)]
+    if len(names) < values.shape[1]:
+        sentence = f"{{n class}} of {values.shape[1]} with one value in all rows: {{some}}; such a class scores 0.5."
+        return [make_finding("constant classes", ERROR, names, sentence)]
+    sentence = f"all {len(values)} rows are identical: a placeholder, or one prediction for everything."
+    severity = WARNING if all(stem in silent for stem in ids.stems) else ERROR
+    examples = tuple(names[:MAX_EXAMPLES])
+    return [Finding(name="constant", severity=severity, sentence=sentence, count=len(names), examples=examples)]
 
 
-def check_constant(table: pd.DataFrame, where: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
-    """Find classes that are answered alike in every row."""
-    if len(values) < 2:
-        return []
-    fixed: npt.NDArray[np.bool_] = (values == values[0]).all(0)
-    names = [str(name) for name in table.columns[fixed]]
-    if not names:
-        return []
-    if len(names) == values.shape[1]:
-        told = f"all {len(values)} rows are the same: a placeholder, or one answer for everything."
-        lawful = all(stem in silent for stem in where.stems)
-        severity = WARNING if lawful else ERROR
-        return [
-            Finding(name="constant", severity=severity, sentence=told, count=len(names), examples=tuple(names[:SHOWN]))
-        ]
-    told = f"{{n class}} of {values.shape[1]} with one value in all rows: {{some}}; such a class scores .5."
-    return [make_finding("constant classes", ERROR, names, told)]
-
-
-def check_repeats(where: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
-    """Find recordings whose rows are all the same, or another's; and rows that repeat the one before."""
-    same = find_broadcast(where, values)
-    names = [where.stems[place] for place in same]
-    lawful, wrong = [n for n in names if n in silent], [n for n in names if n not in silent]
-    found = []
-    if wrong:
-        n_several = int((where.n_rows > 1).sum())
-        told = (
-            f"all rows are identical in {{n recording}} of {n_several}: {{some}}; one window's answer was given to "
-            "every row, unless this is digital silence."
+def check_repeats(ids: RowIds, values: Values, silent: Collection[str]) -> list[Finding]:
+    """Check for identical rows within a recording, and for recordings with the same scores."""
+    same = find_broadcast(ids, values)
+    names = [ids.stems[k] for k in same]
+    of_silence, broadcast = [n for n in names if n in silent], [n for n in names if n not in silent]
+    findings = []
+    if broadcast:
+        sentence = (
+            f"all rows are identical in {{n recording}} of {int((ids.n_rows > 1).sum())}: {{some}}; the scores of one "
+            "window were written to every row, unless this is digital silence."
         )
-        found.append(make_finding("broadcast", ERROR, wrong, told))
-    if lawful:
-        told = "all rows are identical in {n recording} of digital silence, as they should be: {some}."
-        found.append(make_finding("silence", WARNING, lawful, told))
-    repeats = (values[1:] == values[:-1]).all(1) & (np.diff(where.recording) == 0)
-    repeats &= ~np.isin(where.recording[1:], same)
+        findings.append(make_finding("broadcast", ERROR, broadcast, sentence))
+    if of_silence:
+        sentence = "all rows are identical in {n recording} of digital silence, as expected: {some}."
+        findings.append(make_finding("silence", WARNING, of_silence, sentence))
+    repeats = (values[1:] == values[:-1]).all(1) & (np.diff(ids.recording) == 0)
+    repeats &= ~np.isin(ids.recording[1:], same)
     if repeats.any():
-        rows = [f"{where.stems[where.recording[k]]}_{where.end_s[k]}" for k in np.flatnonzero(repeats) + 1]
-        told = "{n row} equal to the one before: {some}; lawful where there is nothing but silence."
-        found.append(make_finding("repeats", WARNING, rows, told))
-    return [*found, *_copies(where, values, {*same.tolist()})]
+        rows = [f"{ids.stems[ids.recording[k]]}_{ids.end_s[k]}" for k in np.flatnonzero(repeats) + 1]
+        sentence = "{n row} equal to the previous row: {some}; this is correct only for digital silence."
+        findings.append(make_finding("repeats", WARNING, rows, sentence))
+    return [*findings, *_check_copies(ids, values, {*same.tolist()})]
 
 
-def _copies(where: RowIds, values: Values, skipped: Collection[int]) -> list[Finding]:
-    seen: dict[bytes, str] = {}
+def _check_copies(ids: RowIds, values: Values, skipped: Collection[int]) -> list[Finding]:
+    first_with: dict[bytes, str] = {}
     copies = []
-    order = np.argsort(where.recording, kind="stable")
-    for place, rows in enumerate(np.split(order, np.cumsum(where.n_rows)[:-1])):
-        if place in skipped or np.isnan(values[rows]).any():
-            continue
-        other = seen.setdefault(values[rows].tobytes(), where.stems[place])
-        if other != where.stems[place]:
-            copies.append(f"{where.stems[place]} as {other}")
-    told = "{n recording} answered exactly as another: {some}; was one file read under several names?"
-    return [make_finding("copies", WARNING, copies, told)] if copies else []
+    order = np.argsort(ids.recording, kind="stable")
+    blocks = np.split(order, np.cumsum(ids.n_rows)[:-1])
+    for k, (stem, rows) in enumerate(zip(ids.stems, blocks, strict=True)):
+        if k not in skipped and not np.isnan(values[rows]).any():
+            original = first_with.setdefault(values[rows].tobytes(), stem)
+            if original != stem:
+                copies.append(f"{stem} as {original}")
+    sentence = "{n recording} with the same scores as another: {some}; one file may have been read under several names."
+    return [make_finding("copies", WARNING, copies, sentence)] if copies else []

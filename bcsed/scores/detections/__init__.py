@@ -23,10 +23,10 @@ from .write import FORMATS, write
 __all__ = [
     "COLUMNS",
     "FORMATS",
-    "Writer",
-    "DetectionSettings",
     "ClassName",
+    "DetectionSettings",
     "Recording",
+    "Writer",
     "detect",
     "parse_time",
     "read_audacity",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
+from ..checks.ids import split_row_id
 from ..table import check_table
 
 Floats = npt.NDArray[np.float64]
@@ -198,10 +199,10 @@ def recordings(index: Iterable[object]) -> dict[str, tuple[npt.NDArray[np.int64]
     """
     found: dict[str, list[tuple[int, int]]] = {}
     for place, row_id in enumerate(map(str, index)):
-        name, _, end = row_id.rpartition("_")
-        if not name or not (end.isascii() and end.isdigit()):
+        name, end_s = split_row_id(row_id)
+        if end_s < 0:
             raise DataError(f"row {row_id!r} is not named <recording>_<end second>, such as H02_20230420_074000_5.")
-        found.setdefault(name, []).append((int(end), place))
+        found.setdefault(name, []).append((end_s, place))
     grouped = {}
     for name, pairs in found.items():
         ends, places = np.array(sorted(pairs), np.int64).T

@@ -18,6 +18,7 @@ from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
 from ...predict.blocks import Windowing
 from ...predict.outputs import OutputOptions
+from ...scores.checks.ids import split_row_id
 from .selection import Selection, select
 from .table import Pseudolabels, check_broadcast, write_pseudolabels
 
@@ -81,10 +82,10 @@ def make_pseudolabels(
         raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {answers_folder(out)}.")
     check_broadcast(result.scores, allowed=result.silent)
     names = {path.stem: path.name for path in heard_paths}
-    split = [str(row_id).rsplit("_", 1) for row_id in result.scores.index]
+    split = [split_row_id(row_id) for row_id in result.scores.index]
     heard = np.array([stem not in result.silent for stem, _ in split])
     scores = result.scores.to_numpy(np.float32)[heard]
-    ends = np.array([int(end) for _, end in split], np.int64)[heard]
+    ends = np.array([end_s for _, end_s in split], np.int64)[heard]
     classes = tuple(map(str, result.scores.columns))
     values = select(scores, classes, selection)
     filename = np.array([names[stem] for stem, _ in split], object)[heard]

@@ -15,6 +15,7 @@ import pandas as pd
 from ...errors import DataError
 from ...files import atomic_write, read_errors, sha256
 from ...plot.figures import pseudolabel_counts
+from ...scores.checks.ids import parse_row_ids
 from ...scores.table import broadcast_recordings
 
 Half = npt.NDArray[np.float16]
@@ -87,7 +88,7 @@ def check_broadcast(scores: pd.DataFrame, *, allowed: Sequence[str] = ()) -> Non
     """
     same = [stem for stem in broadcast_recordings(scores) if stem not in allowed]
     if same:
-        raise _broadcast(same, scores.index.to_series().astype(str).str.rsplit("_", n=1).str[0].nunique())
+        raise _broadcast(same, len(parse_row_ids(scores.index).stems))
 
 
 def _broadcast(same: Sequence[str], n_files: int) -> DataError:
