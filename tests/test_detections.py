@@ -149,8 +149,8 @@ def test_times_are_counted_and_not_added_up():
             "given for 'owl', which is not",
         ),
         ({"recordings": RECORDINGS[1:]}, "the table has rows of 'siteA/0001', which is not among the recordings"),
-        ({"row_s": 10}, r"rows of 'siteA/0001' end at 5, 10, 15 \.\.\. s, which are no rows of 10 s"),
-        ({"table": TABLE.iloc[:1], "row_s": 4}, "which are no rows of 4 s"),
+        ({"row_s": 10}, r"rows of 'siteA/0001' end at 5, 10, 15 \.\.\. s, which are not rows of 10 s"),
+        ({"table": TABLE.iloc[:1], "row_s": 4}, "which are not rows of 4 s"),
         ({"table": TABLE.drop(index="siteA/0001_10")}, "recording 'siteA/0001' lacks rows"),
         (
             {"table": table_of({"still": np.zeros((2, 3))})},
@@ -183,12 +183,12 @@ def test_settings_that_are_none(settings_, sentence):
 
 @pytest.mark.parametrize("name", ["", "../x", "/etc/x", "a//b", "a/./b", "a/.."])
 def test_names_that_lead_out_of_the_folder(name):
-    with pytest.raises(DataError, match="is no name of a recording"):
+    with pytest.raises(DataError, match="is not a valid name"):
         Recording(path="in/x.wav", name=name, n_samples=1, sample_rate=1)
 
 
 def test_a_recording_without_samples():
-    with pytest.raises(DataError, match=r"in/x\.wav: 0 samples at 8000 Hz are no recording"):
+    with pytest.raises(DataError, match=r"in/x\.wav: .* 0 samples at 8000 Hz"):
         Recording(path="in/x.wav", name="x", n_samples=0, sample_rate=8000)
 
 
@@ -443,14 +443,14 @@ def test_labels_of_other_programs_are_read(tmp_path):
         (detections.read_raven, None, "there is no such file"),
         (detections.read_raven, b"", "no column 'Selection'; its columns are none"),
         (detections.read_raven, b"Selection\tView\n", "no column 'Channel'; its columns are Selection, View"),
-        (detections.read_audacity, b"1\t2\n", "line 1 has 2 columns where 3 belong"),
-        (detections.read_audacity, b"1\ttwo\tx\n", "a time or score is no number"),
+        (detections.read_audacity, b"1\t2\n", "line 1 has 2 columns, expected 3"),
+        (detections.read_audacity, b"1\ttwo\tx\n", "is not a number"),
         (detections.read_audacity, b"\xff\xfe", "not readable as UTF-8 text"),
         (detections.read_detections, None, "there is no such file"),
-        (detections.read_detections, b"a,b\n", "no column 'recording', so it is no table of detections"),
+        (detections.read_detections, b"a,b\n", "no column 'recording', so it is not a table"),
         (detections.read_detections, b"", "not readable as a table of detections"),
         (detections.read_taxonomy, b"name\nx\n", "no column primary_label or label; its columns are name"),
-        (detections.read_taxonomy, b"label\nx\nx\n", "the class 'x' stands more than once"),
+        (detections.read_taxonomy, b"label\nx\nx\n", "the class 'x' is listed more than once"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, read, text, sentence):

@@ -1,18 +1,12 @@
-"""Score table -> detections, and files that people open: Raven, Audacity, CSV, Parquet.
+"""Detections from a score table, and files of them for Raven, Audacity, CSV and Parquet.
 
-Conventions
------------
-A detection says that a class is heard in a recording from ``start_s`` to ``end_s``. Times are whole rows, counted
-and never added up, and the last one ends where the recording ends. `detect` works on one recording's rows or on
-many; the writers take one recording after the other, hold little of them, and move each file into place when it
-is whole. A recording without a detection has its table too, with a header and no lines; the label format of
-Audacity has no header.
+A detection is a class in a recording from ``start_s`` to ``end_s``. Times are whole rows, computed as products and
+never as sums; the last row ends at the end of the recording. The writers take one recording at a time and write each
+file atomically. A recording without detections has a file too: a header only, or an empty file for Audacity.
 
-Exactly one file names a recording, by its ``name``: two recordings of one stem have names with folders, which
-become folders of the output.
+Files are named after the recording's ``name``. Names of recordings with the same stem contain folders, which become
+folders of the output.
 """
-
-from __future__ import annotations
 
 from .detect import COLUMNS, DetectionSettings, Recording, detect, parse_time
 from .raven_audacity import Writer, read_audacity, read_raven, write_audacity, write_raven

@@ -1,4 +1,4 @@
-"""What is heard where, from the rows of a score table."""
+"""Compute detections from the rows of a score table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ..postprocess.stages import recordings as rows_of_recordings
+from ..postprocess.stages import recordings as rows_by_recording
 from ..table import check_table
 
-# Of the columns of a table of detections, their types in memory.
+# The columns of a table of detections, with their types in memory.
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("recording", "name", "begin_time"), object),
     **dict.fromkeys(("start_s", "end_s"), np.float64),
@@ -32,23 +32,23 @@ _CLOCK = re.compile(r"(?<!\d)(\d{8})[_T-]?(\d{6})(?!\d)")
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What a detection needs to know of its recording.
+    """The name and length of a recording.
 
     Parameters
     ----------
     path : str
-        As the user gave it.
+        As given by the user.
     name : str
-        What its row ids begin with; parts between ``/`` where stems alone would not tell recordings apart.
+        The beginning of its row ids; it contains folders, separated by ``/``, where stems alone are ambiguous.
     n_samples : int >= 1
-        Per channel, at `sample_rate`: of a file that is cut off, those that are there.
+        Samples per channel at `sample_rate`; of a truncated file, the samples that are present.
     sample_rate : int >= 1
-        Hz, as stored.
+        As stored, Hz.
 
     Raises
     ------
     DataError
-        If it has no samples or no rate, or the name could lead out of a folder.
+        If the recording is empty, or its name could leave the output folder.
     """
 
     path: str
@@ -58,10 +58,11 @@ class Recording:
 
     def __post_init__(self) -> None:
         if self.n_samples < 1 or self.sample_rate < 1:
-            raise DataError(f"{self.path}: {self.n_samples} samples at {self.sample_rate} Hz are no recording.")
-        parts = self.name.split("/")
-        if any(part in ("", ".", "..") for part in parts):
-            raise DataError(f"{self.path}: {self.name!r} is no name of a recording; it names files in a folder.")
+            raise DataError(f"{self.path}: a recording cannot have {self.n_samples} samples at {self.sample_rate} Hz.")
+        if any(part in ("", ".", "..") for part in self.name.split("/")):
+            raise DataError(
+                f"{self.path}: {self.name!r} is not a valid name of a recording; it names files in a folder."
+            )
 
     @property
     def duration_s(self) -> float:
@@ -71,25 +72,25 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """When a score is a detection.
+    """Thresholds, and rules for merging rows.
 
     Parameters
     ----------
     threshold : float in (0, 1]
-        A row of at least this score.
+        The least score of a row that is a detection.
     thresholds : mapping of str to float
-        Exceptions, by class.
+        Thresholds of single classes, which replace `threshold`.
     merge : bool
-        Whether rows of one class that follow one another are one detection.
+        Merge consecutive rows of one class into one detection.
     gap_rows : int >= 0
-        Rows below the threshold that a merged detection bridges at most, between two that are not.
+        The largest number of rows below the threshold within a merged detection.
     min_rows : int >= 1
-        Rows, from its first to its last, that a merged detection has at least.
+        The least number of rows of a merged detection, gaps included.
 
     Raises
     ------
     ConfigError
-        If these are out of range, or `gap_rows` or `min_rows` is given and nothing is merged.
+        If a value is out of range, or `gap_rows` or `min_rows` is set without `merge`.
     """
 
     threshold: float = 0.5
@@ -107,84 +108,115 @@ class DetectionSettings:
                 f"gap_rows must be at least 0 and min_rows at least 1, got {self.gap_rows} and {self.min_rows}."
             )
         if not self.merge and (self.gap_rows or self.min_rows > 1):
-            raise ConfigError("gap_rows and min_rows are about merged rows; leave them out, or merge.")
+            raise ConfigError("gap_rows and min_rows apply to merged rows; leave them out, or merge.")
 
 
 def detect(
-    table: pd.DataFrame, recordings: Iterable[Recording], detection: DetectionSettings | None = None, *, row_s: int = 5
+    table: pd.DataFrame, recordings: Iterable[Recording], settings: DetectionSettings | None = None, *, row_s: int = 5
 ) -> pd.DataFrame:
-    """Return what is heard where.
+    """Return the detections of a score table.
 
     Parameters
     ----------
     table : DataFrame
-        A score table with all rows of some recordings, in any order. One recording at a time gives the same
-        lines as all at once.
+        All rows of one or more recordings, in any order. The result does not depend on how recordings are grouped.
     recordings : iterable of Recording
-        Those that the table has rows of; others have no detections.
-    detection : DetectionSettings, optional
-        A score of at least .5, and neighbouring rows merged, by default.
+        All recordings of the table; others have no detections.
+    settings : DetectionSettings, optional
+        By default, a threshold of 0.5 and merged rows.
     row_s : int
-        Seconds of a row.
+        Seconds per row.
 
     Returns
     -------
     DataFrame
-        A line for each detection, in the order of `recordings`, then by start, then in the order of the classes.
-        ``recording`` (its path), ``name``, ``begin_time`` (ISO date and time at which the detection begins, by
-        the clock of the recording's name; '' where that has none), ``start_s``, ``end_s`` (seconds from the
-        beginning of the recording; the end is not beyond its own), ``label``, ``score`` (of merged rows, the
-        highest).
+        One line per detection, ordered by recording, start and class: ``recording`` (path), ``name``,
+        ``begin_time`` (ISO date and time of the start, from the recording's name, else ''), ``start_s``, ``end_s``
+        (seconds from the start of the recording, at most its duration), ``label`` and ``score`` (of merged rows,
+        the maximum).
 
     Raises
     ------
     ConfigError
-        If a threshold is given for a class that the table has not.
+        If a threshold is given for an unknown class.
     DataError
-        If the table is none, has rows of a recording that is not given or beyond its end, or rows are not
-        `row_s` seconds apart.
+        If the table is not a valid score table, has rows of another recording or beyond the end of one, or its rows
+        are not `row_s` seconds apart.
     """
-    chosen = detection or DetectionSettings()
+    settings = settings or DetectionSettings()
     classes = [str(name) for name in table.columns]
-    unknown = sorted(set(chosen.thresholds) - set(classes))
+    unknown = sorted(set(settings.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
     if len(table):
         check_table(table, where="the score table")
-    grouped = rows_of_recordings(table.index)
-    least = np.array([chosen.thresholds.get(name, chosen.threshold) for name in classes], np.float32)
+    rows_of = rows_by_recording(table.index)
+    thresholds = np.array([settings.thresholds.get(name, settings.threshold) for name in classes], np.float32)
     values = table.to_numpy(np.float32)
     lines: list[tuple[object, ...]] = []
     for recording in recordings:
-        if recording.name in grouped:
-            ends, places = grouped.pop(recording.name)
-            _check_rows(recording, ends, row_s)
-            first = int(ends[0]) // row_s - 1
-            lines += _lines(recording, values[places], first, classes, least, chosen, row_s)
-    if grouped:
-        raise DataError(f"the table has rows of {next(iter(grouped))!r}, which is not among the recordings.")
-    return _table(lines) if lines else _nothing().copy()
+        if recording.name not in rows_of:
+            continue
+        ends, rows = rows_of.pop(recording.name)
+        _check_rows(recording, ends, row_s)
+        scores, first_row = values[rows], int(ends[0]) // row_s - 1
+        runs = _find_runs(scores >= thresholds, settings)
+        lines += _make_lines(recording, scores, runs, classes, first_row, row_s)
+    if rows_of:
+        raise DataError(f"the table has rows of {next(iter(rows_of))!r}, which is not among the recordings.")
+    return _make_table(lines) if lines else _empty_table().copy()
 
 
-def _table(lines: Sequence[tuple[object, ...]]) -> pd.DataFrame:
+def _find_runs(above: npt.NDArray[np.bool_], settings: DetectionSettings) -> list[tuple[int, int, int]]:
+    """Return the first row, class and end row (exclusive) of each detection, ordered by row and class."""
+    runs = []
+    for column in map(int, np.flatnonzero(above.any(axis=0))):
+        hits = np.flatnonzero(above[:, column])
+        if not settings.merge:
+            runs += [(int(hit), column, int(hit) + 1) for hit in hits]
+            continue
+        for run in np.split(hits, np.flatnonzero(np.diff(hits) > settings.gap_rows + 1) + 1):
+            if run[-1] - run[0] + 1 >= settings.min_rows:
+                runs.append((int(run[0]), column, int(run[-1]) + 1))
+    return sorted(runs)
+
+
+def _make_lines(
+    recording: Recording,
+    scores: npt.NDArray[np.float32],
+    runs: Sequence[tuple[int, int, int]],
+    classes: Sequence[str],
+    first_row: int,
+    row_s: int,
+) -> Iterator[tuple[object, ...]]:
+    begin_time = parse_time(recording.name)
+    for start, column, end in runs:
+        start_s = (first_row + start) * row_s
+        end_s = min(float((first_row + end) * row_s), recording.duration_s)
+        time = "" if begin_time is None else (begin_time + timedelta(seconds=start_s)).isoformat()
+        score = scores[start:end, column].max()
+        yield recording.path, recording.name, time, start_s, end_s, classes[column], score
+
+
+def _make_table(lines: Sequence[tuple[object, ...]]) -> pd.DataFrame:
     columns = zip(*lines, strict=True) if lines else [()] * len(COLUMNS)
-    # Column by column: pandas' own text cannot hold a path whose bytes are no text.
-    made = {name: pd.Series(list(cells), dtype=COLUMNS[name]) for name, cells in zip(COLUMNS, columns, strict=True)}
-    found: pd.DataFrame = pd.DataFrame(made)
-    return found
+    # Column by column, because pandas' own string type rejects paths that are not valid UTF-8.
+    cells = zip(COLUMNS.items(), columns, strict=True)
+    table: pd.DataFrame = pd.DataFrame({name: pd.Series(list(values), dtype=dtype) for (name, dtype), values in cells})
+    return table
 
 
 @cache
-def _nothing() -> pd.DataFrame:
-    """Return a table without lines, which most recordings' is: seven empty columns cost as much as full ones."""
-    return _table([])
+def _empty_table() -> pd.DataFrame:
+    # Cached, because most recordings have no detections and empty columns take as long to create as full ones.
+    return _make_table([])
 
 
 def parse_time(name: str) -> datetime | None:
-    """Return when a recording begins, by its name; None where the name does not say.
+    """Return the start of a recording from its name; None if the name has no valid date and time.
 
-    Names are as recorders and competitions write them, with ``YYYYMMDD_HHMMSS`` in them (AudioMoth, Song Meter,
-    BirdCLEF); of several the last counts. The clock is the recorder's: a name says nothing of its zone.
+    The name contains ``YYYYMMDD_HHMMSS``, as written by recorders and competitions (AudioMoth, Song Meter, BirdCLEF);
+    the last such time is used. It is the recorder's clock, without a time zone.
 
     Examples
     --------
@@ -196,36 +228,30 @@ def parse_time(name: str) -> datetime | None:
     for date, clock in reversed(_CLOCK.findall(PurePosixPath(name).name)):
         try:
             return datetime.strptime(date + clock, "%Y%m%d%H%M%S")
-        except ValueError:  # digits that are no date, such as a serial number
+        except ValueError:  # other digits, such as a serial number
             continue
     return None
 
 
-def spans(recording: Recording, found: pd.DataFrame) -> tuple[list[Fraction], list[Fraction]]:
-    """Return the exact begins and ends, in seconds, of one recording's detections, for formats that write decimals.
-
-    Raises
-    ------
-    DataError
-        If one of them is of another recording.
-    """
-    strange = found["name"][(found["name"] != recording.name) | (found["recording"] != recording.path)]
-    if len(strange):
-        raise DataError(f"a detection in {strange.iloc[0]!r} was added to those in {recording.name!r}.")
+def exact_times(recording: Recording, lines: pd.DataFrame) -> tuple[list[Fraction], list[Fraction]]:
+    """Return the exact starts and ends (s) of one recording's detections; refuse those of another recording."""
+    other = lines["name"][(lines["name"] != recording.name) | (lines["recording"] != recording.path)]
+    if len(other):
+        raise DataError(f"a detection in {other.iloc[0]!r} was added to those in {recording.name!r}.")
     last = Fraction(recording.n_samples, recording.sample_rate)
-    starts, ends = ([Fraction(round(time * 10**6), 10**6) for time in found[name]] for name in ("start_s", "end_s"))
-    closed = [last if time >= recording.duration_s else end for time, end in zip(found["end_s"], ends, strict=True)]
+    starts, ends = ([Fraction(round(time * 10**6), 10**6) for time in lines[name]] for name in ("start_s", "end_s"))
+    closed = [last if time >= recording.duration_s else end for time, end in zip(lines["end_s"], ends, strict=True)]
     return starts, closed
 
 
-def decimals(start: Fraction, end: Fraction) -> tuple[str, str]:
-    """Return a begin and an end with six decimals, rounded inwards: less than a sample of any recorder.
+def format_times(start: Fraction, end: Fraction) -> tuple[str, str]:
+    """Return a start and an end with six decimals, rounded inwards by less than a sample of any recorder.
 
-    So a detection does not begin in the recording before, nor end beyond its own.
+    A detection therefore stays within its recording, even in a sequence of recordings.
 
     Examples
     --------
-    >>> decimals(Fraction(1, 3), Fraction(2, 3))
+    >>> format_times(Fraction(1, 3), Fraction(2, 3))
     ('0.333334', '0.666666')
     """
     micros = math.ceil(start * 10**6), math.floor(end * 10**6)
@@ -235,44 +261,11 @@ def decimals(start: Fraction, end: Fraction) -> tuple[str, str]:
 
 def _check_rows(recording: Recording, ends: npt.NDArray[np.int64], row_s: int) -> None:
     if (ends % row_s).any() or (np.diff(ends) != row_s).any():
-        shown = ", ".join(map(str, ends[:3]))
-        raise DataError(f"rows of {recording.name!r} end at {shown} ... s, which are no rows of {row_s} s.")
+        first = ", ".join(map(str, ends[:3]))
+        raise DataError(f"rows of {recording.name!r} end at {first} ... s, which are not rows of {row_s} s.")
     last = int(ends[-1]) - row_s
     if last * recording.sample_rate >= recording.n_samples:
         raise DataError(
             f"row '{recording.name}_{ends[-1]}' begins at {last} s, but {recording.path} ends at "
             f"{recording.duration_s:g} s."
         )
-
-
-def _lines(
-    recording: Recording,
-    scores: npt.NDArray[np.float32],
-    first: int,
-    classes: list[str],
-    least: npt.NDArray[np.float32],
-    chosen: DetectionSettings,
-    row_s: int,
-) -> list[tuple[object, ...]]:
-    """Return one recording's detections; `first` is the number of its first row here."""
-    lines, began = [], parse_time(recording.name)
-    above = scores >= least
-    for column in np.flatnonzero(above.any(axis=0)):
-        for begin, end in _runs(np.flatnonzero(above[:, column]), chosen):
-            start_s = (first + begin) * row_s
-            end_s = min(float((first + end) * row_s), recording.duration_s)
-            score = scores[begin:end, column].max()
-            clock = "" if began is None else (began + timedelta(seconds=start_s)).isoformat()
-            lines.append((begin, column, clock, start_s, end_s, classes[column], score))
-    lines.sort(key=lambda line: line[:2])
-    return [(recording.path, recording.name, *line[2:]) for line in lines]
-
-
-def _runs(hits: npt.NDArray[np.intp], chosen: DetectionSettings) -> Iterator[tuple[int, int]]:
-    """Yield the first row of each detection and the row after its last."""
-    if not chosen.merge:
-        yield from ((int(hit), int(hit) + 1) for hit in hits)
-        return
-    for run in np.split(hits, np.flatnonzero(np.diff(hits) > chosen.gap_rows + 1) + 1):
-        if run[-1] - run[0] + 1 >= chosen.min_rows:
-            yield int(run[0]), int(run[-1]) + 1

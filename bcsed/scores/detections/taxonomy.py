@@ -1,4 +1,4 @@
-"""What classes are called, from a taxonomy."""
+"""Scientific and common names of classes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,7 @@ _LABELS = ("primary_label", "label")
 
 
 class ClassName(NamedTuple):
-    """What a class is called; '' where it is not known.
-
-    Parameters
-    ----------
-    scientific, common : str
-    taxon : str
-        The taxonomic class, such as Aves.
-    """
+    """The names of a class and its taxonomic class, such as Aves; '' where unknown."""
 
     scientific: str
     common: str
@@ -28,39 +21,32 @@ class ClassName(NamedTuple):
 
 
 def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
-    """Read ``taxonomy.csv`` of a competition, or a table like it.
+    """Read a competition's ``taxonomy.csv`` or a similar table.
 
     Parameters
     ----------
     path : str or Path
-        A CSV with a column ``primary_label`` or ``label``, and any of ``scientific_name``, ``common_name`` and
-        ``class_name`` (the taxon).
-
-    Returns
-    -------
-    dict of str to Name
-        By class.
+        A CSV with a column ``primary_label`` or ``label``, and optionally ``scientific_name``, ``common_name`` and
+        ``class_name`` (the taxonomic class).
 
     Raises
     ------
     DataError
-        If there is no such file or column, or a class stands twice.
+        If the file or the column is missing, or a class is repeated.
     """
-    file = Path(path)
-    table = read_csv(file, [])
+    path = Path(path)
+    table = read_csv(path, [])
     column = next((name for name in _LABELS if name in table), None)
     if column is None:
-        raise DataError(f"{file}: no column {' or '.join(_LABELS)}; its columns are {shorten_list(table.columns, 20)}.")
-    doubled = table[column][table[column].duplicated()]
-    if len(doubled):
-        raise DataError(f"{file}: the class {doubled.iloc[0]!r} stands more than once.")
-    told = [
-        table[name] if name in table else [""] * len(table) for name in ("scientific_name", "common_name", "class_name")
-    ]
-    return {label: ClassName(*map(str, names)) for label, *names in zip(table[column], *told, strict=True)}
+        raise DataError(f"{path}: no column {' or '.join(_LABELS)}; its columns are {shorten_list(table.columns, 20)}.")
+    labels = table[column]
+    if labels.duplicated().any():
+        raise DataError(f"{path}: the class {labels[labels.duplicated()].iloc[0]!r} is listed more than once.")
+    names = table.reindex(columns=["scientific_name", "common_name", "class_name"], fill_value="")
+    return {label: ClassName(*row) for label, row in zip(labels, names.itertuples(index=False), strict=True)}
 
 
 def display_name(label: str, names: Mapping[str, ClassName] | None) -> str:
-    """Return what to show of a class: its common name, else its scientific one, else its label."""
+    """Return the common name of a class, else its scientific name, else its label."""
     name = (names or {}).get(label)
     return (name.common or name.scientific or label) if name else label

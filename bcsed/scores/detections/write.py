@@ -1,4 +1,4 @@
-"""Several formats at once."""
+"""Write several formats of detections at once."""
 
 from __future__ import annotations
 
@@ -27,28 +27,22 @@ def write(
     fmax_hz: float,
     names: Mapping[str, ClassName] | None = None,
 ) -> Iterator[Writer]:
-    """Write detections in several formats.
+    """Yield a function that writes a `Recording` and its detections in several formats.
 
     Parameters
     ----------
     out : str or Path
-        A folder: gets ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``, those of them that
-        are asked for.
+        The folder for ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``.
     formats : sequence of {'raven', 'audacity', 'csv', 'parquet'}
     fmin_hz, fmax_hz, names
-        As `write_raven`.
-
-    Yields
-    ------
-    callable
-        Takes a `Recording` and its detections, as from `detect`.
+        See `write_raven`.
 
     Raises
     ------
     ConfigError
-        If a format is unknown, or none is given.
+        If `formats` is empty or has an unknown format.
     DataError
-        As the writers.
+        See `write_raven`.
     """
     out = as_path(out)
     unknown = [name for name in formats if name not in FORMATS]
@@ -63,8 +57,8 @@ def write(
     with ExitStack() as stack:
         adds = [stack.enter_context(writers[name]()) for name in dict.fromkeys(formats)]
 
-        def add(recording: Recording, found: pd.DataFrame) -> None:
+        def add(recording: Recording, lines: pd.DataFrame) -> None:
             for each in adds:
-                each(recording, found)
+                each(recording, lines)
 
         yield add
