@@ -1,23 +1,22 @@
 """bcsed: sound event detection for animal recordings.
 
-Train a network on weakly labelled clips, seal it in a bundle that carries and proves its own preprocessing,
-and score soundscapes in rows on a CPU. The public names below are loaded at first use, so that importing
-bcsed costs nothing.
+Train a network on weakly labelled clips, store it in a bundle that contains and verifies its own preprocessing, and
+score rows of soundscapes on a CPU. The public names are imported at first use, so that importing bcsed is fast.
 
 Glossary
 --------
-clip        a short labelled recording that a network is trained on
+clip        a short labelled recording for training
 recording   any audio file
-soundscape  a long recording made where the model will be used
-window      the stretch of a recording that a network computes at once
-time step   one position on a network's time axis, with one probability per class
+soundscape  a long recording from the place where the model will be used
+window      the part of a recording that is the input of a network
+time step   a position on the time axis of a network, with one probability per class
 row         5 s of a recording, with one score per class
 view        one way to score a row: a member, a windowing and a time shift
 member      one bundle of an ensemble
 ensemble    several bundles whose scores are averaged
 run         the folder of one training
 bundle      the folder of a trained network: graph, weights, preprocessing, probe
-round       train, pseudolabel, train again
+round       one cycle of training and pseudolabelling
 """
 
 from __future__ import annotations
@@ -38,20 +37,26 @@ if TYPE_CHECKING:
     from .scores import ablation, calibration, detections, evaluation, metrics, postprocess
     from .train import pseudolabels
 
-# Where each public name is defined; a module stands for itself.
+# The module of each public name; public modules have their own path.
 _HOMES = {
-    **dict.fromkeys(("Augment", "Contract", "Data", "Fit", "Injection", "Net", "Frontend"), "config"),
+    **dict.fromkeys(("Augment", "Contract", "Data", "Fit", "Frontend", "Injection", "Net"), "config"),
     "Bundle": "models.bundle",
     "Experiment": "config.experiments",
-    **{name: f"analysis.{name}" for name in ("compare", "doctor", "trace")},
+    "ablation": "scores.ablation",
+    "bundle": "models.bundle",
+    "calibration": "scores.calibration",
+    "compare": "analysis.compare",
+    "detections": "scores.detections",
+    "doctor": "analysis.doctor",
+    "evaluation": "scores.evaluation",
     "experiments": "config.experiments",
-    **{name: f"data.{name}" for name in ("labels", "synthetic")},
-    **{name: f"models.{name}" for name in ("bundle", "export")},
-    **{
-        name: f"scores.{name}"
-        for name in ("ablation", "calibration", "detections", "evaluation", "metrics", "postprocess")
-    },
+    "export": "models.export",
+    "labels": "data.labels",
+    "metrics": "scores.metrics",
+    "postprocess": "scores.postprocess",
     "pseudolabels": "train.pseudolabels",
+    "synthetic": "data.synthetic",
+    "trace": "analysis.trace",
 }
 
 __all__ = [
@@ -65,9 +70,9 @@ __all__ = [
     "DataError",
     "Experiment",
     "Fit",
+    "Frontend",
     "Injection",
     "Net",
-    "Frontend",
     "__version__",
     "ablation",
     "bundle",

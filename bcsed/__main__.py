@@ -1,4 +1,4 @@
-"""``python -m bcsed``, and the command ``bcsed``."""
+"""Entry point of ``python -m bcsed`` and of the command ``bcsed``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .cli import main
 
 
 def run() -> int:
-    """Run one command in a process of its own, and return its exit status."""
-    # Importing torch and pandas makes several hundred thousand objects that all stay. Looking among them for what
-    # does not, every 700 new ones and once more at the end, took a quarter of a short command's time.
+    """Run one command in its own process, and return its exit status."""
+    # Importing torch and pandas creates several hundred thousand permanent objects. Scanning them for garbage every 700
+    # allocations, and once more at exit, took a quarter of the time of a short command.
     gc.set_threshold(50_000, 20, 100)
     try:
         return main()

@@ -1,3 +1,3 @@
-"""The version: read by setup.cfg, by `bcsed versions` and by every bundle."""
+"""The version, used by setup.cfg, `bcsed versions` and bundles."""
 
 __version__ = "0.1.0"

@@ -1,21 +1,21 @@
-"""What goes wrong because of an input, told in one sentence each.
+"""Errors caused by the user's input.
 
-Every error that a user can cause derives from `BcsedError`; the command line prints it without a
-traceback and exits with 2. Anything else is a defect of bcsed and keeps its traceback.
+All of them derive from `BcsedError`; the command line prints them as one sentence without a traceback and exits with
+status 2. Other exceptions are defects of bcsed and keep their traceback.
 """
 
 
 class BcsedError(Exception):
-    """The root: one sentence with the offending value in it, and the way out."""
+    """Base class: one sentence with the invalid value and the way out."""
 
 
 class ConfigError(BcsedError, ValueError):
-    """A setting is unknown, missing, of the wrong type or outside its range."""
+    """A setting is unknown, missing, of the wrong type or out of range."""
 
 
 class DataError(BcsedError, ValueError):
-    """A recording, a label file or a score table cannot be used as it is."""
+    """A recording, label file or score table is invalid."""
 
 
 class BundleError(BcsedError, ValueError):
-    """A bundle is incomplete, changed, contradicts itself, or does not answer as it did."""
+    """A bundle is incomplete, modified or inconsistent, or its output differs from its probe."""

@@ -1,7 +1,7 @@
-"""Where files are, here or elsewhere, and how one is written: whole or not at all.
+"""Paths, atomic writes, and reading of CSV and JSON files.
 
-A path is a `pathlib.Path`. One that names a protocol, such as ``s3://bucket/a.ogg``, is fsspec's, in the same
-form (universal-pathlib's `UPath`); the extra ``bcsed[dask]`` brings it.
+A path is a `pathlib.Path`; a path with a protocol, such as ``s3://bucket/a.ogg``, is a `UPath` of universal-pathlib
+with the same methods, and is read and written through fsspec (extra ``bcsed[dask]``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def as_path(path: str | Path) -> Path:
-    """Return what a word of the command line or a path stands for.
+    """Return a string as a local path or, if it contains a protocol, as a remote path.
 
     Raises
     ------
     ConfigError
-        If it names a protocol, and what reads such paths is not installed.
+        If the packages for the protocol are not installed.
     """
     if not isinstance(path, str):
         return path
@@ -36,51 +36,54 @@ def as_path(path: str | Path) -> Path:
     try:
         from upath import UPath
 
-        # Its drivers, s3fs for s3:// and so on, are wanted as soon as the path is used.
-        found: Any = UPath(path)
-        _ = is_remote(found) and found.fs
+        remote: Any = UPath(path)
+        # Imports the driver of the protocol, such as s3fs.
+        _ = is_remote(remote) and remote.fs
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{path}: paths like this one need more packages: pip install 'bcsed[dask]' ({error})."
         ) from error
-    place: Path = found
-    return place
+    result: Path = remote
+    return result
 
 
 def is_remote(path: Path) -> bool:
-    """Say whether a path is none of this machine's."""
-    return not isinstance(path, Path)
+    """Return True for fsspec paths such as s3://.
+
+    Depends on the protocol, not on the class: UPath is a subclass of Path in some versions of universal-pathlib.
+    """
+    return bool(getattr(path, "protocol", ""))
 
 
 def file_signature(path: Path) -> str:
-    """Return what changes when a file's content does: its size and time of change, or its store's own mark."""
+    """Return a text that changes if the file changes: size and modification time, or the ETag of a remote store."""
     if is_remote(path):
-        elsewhere: Any = path
-        return str(elsewhere.fs.ukey(elsewhere.path))
+        remote: Any = path
+        return str(remote.fs.ukey(remote.path))
     stat = path.stat()
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path, moved to `path` when the block ends well, removed when it does not.
+    """Yield a temporary path, which replaces `path` if the block succeeds and is removed if it fails.
 
-    A reader, or a process killed at any moment, sees the old file or the new one and never a part. What is to
-    lie elsewhere is written on this machine first.
+    Readers get the old file or the new file, never a part, even if the process is killed. Remote files are written
+    to a local temporary file first.
 
     Raises
     ------
     DataError
-        If the disk refuses, with its reason.
+        If the file cannot be written, with the reason of the operating system.
     """
     path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if is_remote(path):
             with tempfile.TemporaryDirectory(prefix="bcsed-") as folder:
-                here = Path(folder) / path.name
-                yield here
-                _send(here, part, path)
+                local = Path(folder) / path.name
+                yield local
+                _upload(local, part, path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -94,25 +97,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
 
 
-def _send(here: Path, part: Any, path: Any) -> None:
+def _upload(local: Path, part: Any, path: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.fs.put_file(str(here), part.path)
+    path.fs.put_file(str(local), part.path)
     path.fs.mv(part.path, path.path)
 
 
 @contextmanager
 def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataError) -> Iterator[None]:
-    """Say in one sentence that a file is not what it should be, whatever its reader makes of its bytes.
+    """Convert all errors of a reader to one sentence: the file is not readable as `form`, such as ``Parquet``.
 
-    What numpy, zipfile, pyarrow, pandas, safetensors and torch raise over a damaged file depends on where the damage
-    is: flipped bits gave KeyError, IndexError, NotImplementedError and more. Only such a reader's calls belong inside.
-
-    Parameters
-    ----------
-    path : str or Path
-    form : str
-        What the file should be, such as ``Parquet``.
-    refused : type of BcsedError
+    The exceptions of numpy, zipfile, pyarrow, pandas, safetensors and torch depend on the position of the damage:
+    flipped bits caused KeyError, IndexError, NotImplementedError and others. The block should only call such a reader.
 
     Raises
     ------
@@ -123,89 +119,95 @@ def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataErr
     except BcsedError:
         raise
     except Exception as error:
-        said = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise refused(f"{path}: not readable as {form} ({said}).") from error
+        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise refused(f"{path}: not readable as {form} ({reason}).") from error
 
 
 def is_occupied(folder: Path) -> bool:
-    """Say whether a folder to be made is there and holds anything but what killed writers left half-written."""
+    """Return True if a path exists and is not an empty folder; partial files of killed processes do not count."""
     if not folder.exists():
         return False
-    return not folder.is_dir() or any(not _left(item) for item in folder.iterdir())
+    return not folder.is_dir() or any(not _is_partial(item) for item in folder.iterdir())
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed writers left half-written in a folder and below it."""
+    """Remove partial files of killed processes in a folder and its subfolders."""
     if not folder.is_dir():
         return
     for item in folder.rglob("*"):
-        if _left(item) and not _alive(item):
+        if _is_partial(item) and not _has_writer(item):
             item.unlink(missing_ok=True)
 
 
-def _left(path: Path) -> bool:
+def _is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
-def _alive(part: Path) -> bool:
-    """Say whether another process of this machine may still be writing a part."""
-    writer = part.name.split(".")[-2]
-    if not writer.isdigit() or int(writer) == os.getpid():
+def _has_writer(part: Path) -> bool:
+    """Return True if another process that may be writing a partial file is alive on this machine."""
+    pid = part.name.split(".")[-2]
+    if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:
-        os.kill(int(writer), 0)
+        os.kill(int(pid), 0)
     except OSError:
         return False
     return True
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """Return a CSV file as text, refusing one that lacks a column that is needed."""
-    import pandas as pd  # imported here: the command line starts without it
+def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file as text.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not readable or empty, or a required column is missing.
+    """
+    import pandas as pd  # imported here, so that the command line starts without it
 
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     try:
-        # Everything is text: pandas would make 24 of the label 024, and nothing of the label NA.
+        # Without dtype, pandas would read the label 024 as 24, and the label NA as missing.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
-    missing = [name for name in needed if name not in table]
+    missing = [name for name in required if name not in table]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; its columns are {shorten_list(table.columns, 20)}.")
     if table.empty:
         raise DataError(f"{path}: the table is empty.")
-    # A row that ends early leaves cells that are no text.
+    # Cells after the end of a short row are not text.
     filled: pd.DataFrame = table.fillna("")
     return filled
 
 
 def shorten_list(names: Iterable[str], n: int = 5) -> str:
-    """Spell the first of many names."""
+    """Return the first `n` names as text, and the number of the others."""
     names = list(names)
     rest = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(names[:n]) + rest if names else "nothing"
 
 
 def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
+    """Read a JSON file that contains one object.
 
     Raises
     ------
     refused
-        If the file is missing, is not JSON, or does not hold an object.
+        If the file is missing, is not JSON, or contains another value.
     """
     if not path.is_file():
         raise refused(f"{path}: there is no such file.")
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
-        raise refused(f"{path}: must hold a JSON object with named fields.")
+        raise refused(f"{path}: must contain a JSON object with named fields.")
     return values
 
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -218,31 +220,22 @@ def check_schema(
     *,
     unnumbered: int = 1,
 ) -> int:
-    """Return the schema number of a file, refusing one that this version does not read.
+    """Return the schema number of a file's content, and refuse a number that is not in `known`.
 
-    Parameters
-    ----------
-    values : mapping
-        What the file holds; its key ``schema`` is the number.
-    path : Path
-    known : sequence of int
-        The numbers that can be read.
-    refused : type of BcsedError
-    unnumbered : int
-        The number of files that were written before schema numbers.
+    A file without the key ``schema`` has the number `unnumbered`. The policy is in `bcsed.config.versions`.
     """
     schema = values.get("schema", unnumbered)
     if schema not in known:
         readable = " and ".join(map(str, known))
         raise refused(
-            f"{path}: has schema {schema!r}; this version of bcsed reads {readable}. Write the file again, or install "
-            "the version that wrote it."
+            f"{path}: has schema {schema!r}; this version of bcsed reads {readable}. Create the file again, or install "
+            "the version that created it."
         )
     return int(schema)
 
 
 def sha256(file: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):

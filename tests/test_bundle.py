@@ -130,7 +130,7 @@ def test_edited_manifests(copy, changes, sentence):
 def test_manifests_that_are_none(copy):
     for text in ("{", "[]"):
         (copy / "bundle.json").write_text(text)
-        with pytest.raises(BundleError, match=r"not readable as JSON|must hold a JSON object"):
+        with pytest.raises(BundleError, match=r"not readable as JSON|must contain a JSON object"):
             bundle.load(copy)
 
 
