@@ -1,8 +1,8 @@
-"""What each step of post-processing, each member and each kind of mean is worth on labelled soundscapes.
+"""Ablation: the gain of each post-processing stage, each ensemble member and each kind of mean on labelled soundscapes.
 
-The same step has gained in one published solution and lost in another, so each is scored on and off. Gains are
-paired: a line and the first are scored on the same draws of recordings, and their difference varies less than
-they do.
+The same stage has gained in one published solution and lost in another, so each is evaluated on and off. Gains are
+paired: a line and the first line are evaluated on the same resamples of recordings, and their difference varies less
+than the results do.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import DataError
-from . import metrics, postprocess
 from .checks.ids import parse_row_ids
+from .metrics import align_tables, bootstrap_macro_auc, bootstrap_weights, class_auc, macro_auc
+from .postprocess.combine import MEANS, combine
+from .postprocess.parse import apply, check_stages
+from .postprocess.stages import Stage
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings")
@@ -26,7 +28,7 @@ _MEANS = {"prob": "mean of probabilities", "logit": "mean of logits", "rank": "m
 def ablate(
     truth: pd.DataFrame,
     table: pd.DataFrame,
-    steps: Sequence[postprocess.Stage] = (),
+    stages: Sequence[Stage] = (),
     *,
     taxa: Mapping[str, str] | None = None,
     members: Mapping[str, pd.DataFrame] | None = None,
@@ -35,159 +37,143 @@ def ablate(
     n: int = 1000,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Score a table with steps on and off, and an ensemble with members in and out.
+    """Evaluate a table with stages on and off, and an ensemble with and without each member.
 
     Parameters
     ----------
     truth : DataFrame
         0 and 1, for some rows and classes of `table`.
     table : DataFrame
-        The scores without any step: *all* rows of each recording, for a step looks at neighbours that may have
+        The scores before post-processing: *all* rows of each recording, as stages use neighbouring rows that may have
         no label.
-    steps : sequence of Stage
+    stages : sequence of Stage
         Each kind at most once.
     taxa : mapping of str to str, optional
-        The taxonomic class of each class, where a step asks for it.
+        The taxonomic class of each class, for stages that need it.
     members : mapping of str to DataFrame, optional
-        The scores of each member of the ensemble, without any step; for the rows of `table`, and for the classes
-        that the member answers.
+        The scores of each ensemble member before post-processing: the rows of `table`, the classes of the member.
     weights : sequence of float, optional
         One per member; equal by default.
     kind : {'prob', 'logit', 'rank'}
-        The mean that is taken of all members but one.
+        The mean of all members but one.
     n : int
-        Draws of recordings.
-    rng : numpy.random.Generator
+        Number of resamples of recordings.
 
     Returns
     -------
     DataFrame
-        One line for each of: the table as it is; each step alone; all of them; all but each (of at least 3, for
-        of 2 that is the other alone); each member alone; all but each; the three means. ``part`` (``table``,
-        ``step``, ``steps``, ``but step``, ``member``, ``but member``, ``mean``), ``line`` (what it is), ``auc``
-        (macro ROC-AUC) over ``n_classes`` classes; ``gain`` over the first line, on the classes that both
-        answer, with its 95 % interval over recordings, ``gain_low`` and ``gain_high`` (NaN where there is one
-        recording); ``n_rows`` and ``n_recordings`` that were scored.
+        A line for each of: the table as it is; each stage alone; all stages; all but each (of at least 3 stages);
+        each member alone; all but each; the three means. ``part`` (``table``, ``stage``, ``stages``,
+        ``without stage``, ``member``, ``without member``, ``mean``), ``line`` (description), ``auc`` (macro ROC-AUC)
+        over ``n_classes`` classes; ``gain`` over the first line on the classes of both, with its 95 % interval over
+        recordings, ``gain_low`` and ``gain_high`` (NaN for a single recording); ``n_rows`` and ``n_recordings``.
 
     Raises
     ------
     DataError
-        If the table lacks a row or class of the truth, members lack rows, no class can be scored, or a table is
-        none.
+        If the table lacks a row or class of the truth, members lack rows, there is no ROC-AUC, or a table is not a
+        valid score table.
     ConfigError
-        As the steps and `bcsed.scores.postprocess.combine`.
+        As the stages and `bcsed.scores.postprocess.combine`.
     """
-    _check_answers(truth, table)
-    judge = _Judge(truth, table, n, rng)
-    lines = [judge.line("table", "as it is", table)]
-    for part, line, changed in _stepped(table, postprocess.check_stages(steps), taxa):
-        lines.append(judge.line(part, line, changed))
+    # Reports a class without positive or negative rows before anything is computed.
+    macro_auc(truth, align_tables(truth, table, extra=True))
+    evaluator = _PairedEvaluator(truth, table, n, rng)
+    lines = [evaluator.line("table", "as it is", table)]
+    lines += [evaluator.line(*variant) for variant in _stage_variants(table, check_stages(stages), taxa)]
     if members:
-        for part, line, scores in _membered(members, weights, kind):
-            lines.append(judge.line(part, line, scores))
-    made: pd.DataFrame = pd.DataFrame(lines, columns=list(COLUMNS))
-    return made
+        lines += [evaluator.line(*variant) for variant in _member_variants(members, weights, kind)]
+    ablation: pd.DataFrame = pd.DataFrame(lines, columns=list(COLUMNS))
+    return ablation
 
 
 def format_ablation(table: pd.DataFrame) -> str:
-    """Return an ablation as lines for the terminal: a header, a line each, and what was scored."""
+    """Return an ablation as text for the terminal: a header, a line each, and a legend."""
     cells = [["", "AUC", "classes", "gain", "95 %"]]
     for line in table.to_dict("records"):
-        known = [not math.isnan(line[name]) for name in ("auc", "gain", "gain_low")]
+        has_auc, has_gain, has_interval = (not math.isnan(line[name]) for name in ("auc", "gain", "gain_low"))
+        is_first = len(cells) == 1
         cells.append(
             [
                 str(line["line"]),
-                f"{line['auc']:.4f}" if known[0] else "none",
+                f"{line['auc']:.4f}" if has_auc else "none",
                 str(line["n_classes"]),
-                f"{line['gain']:+.4f}" if known[1] and len(cells) > 1 else "",
-                f"{line['gain_low']:+.4f} to {line['gain_high']:+.4f}" if known[2] and len(cells) > 1 else "",
+                f"{line['gain']:+.4f}" if has_gain and not is_first else "",
+                f"{line['gain_low']:+.4f} to {line['gain_high']:+.4f}" if has_interval and not is_first else "",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     first = table.iloc[0]
-    lines += [
-        "",
+    legend = (
         f"AUC: macro ROC-AUC on {first['n_rows']} rows of {first['n_recordings']} recordings; gain: the paired "
-        "difference to the first line, on the classes that both answer; 95 %: interval over recordings.",
-    ]
-    return "\n".join(lines)
+        "difference to the first line, on the classes of both; 95 %: interval over recordings."
+    )
+    return "\n".join([*lines, "", legend])
 
 
-class _Judge:
-    """What all lines are scored by: the truth, the first line, and the same draws of recordings."""
+class _PairedEvaluator:
+    """Evaluates all lines with the same truth, first line and resamples of recordings."""
 
     def __init__(self, truth: pd.DataFrame, first: pd.DataFrame, n: int, rng: np.random.Generator) -> None:
-        ids = parse_row_ids(truth.index)
-        self._file_of, files = ids.recording, ids.stems
-        self._drawn = metrics.bootstrap_weights(len(files), n, rng=rng) if len(files) > 1 else None
+        rows = parse_row_ids(truth.index)
+        n_files = len(rows.stems)
+        self._file_of = rows.recording
+        self._counts = bootstrap_weights(n_files, n, rng=rng) if n_files > 1 else None
         self._truth, self._first = truth, first
-        self._size = len(truth), len(files)
-        # The first line on the classes of each other line: most answer all of them.
-        self._measured: dict[tuple[str, ...], tuple[float, int, Floats]] = {}
+        self._size = len(truth), n_files
+        # Results of the first line by classes: most other lines have all classes.
+        self._first_results: dict[tuple[str, ...], tuple[float, int, Floats]] = {}
 
     def line(self, part: str, line: str, scores: pd.DataFrame) -> tuple[object, ...]:
-        """Score a table that may lack classes of the truth; return the cells of `COLUMNS`."""
+        """Evaluate a table that may lack classes of the truth; return the cells of `COLUMNS`."""
         classes = tuple(name for name in self._truth.columns if name in scores.columns)
-        if classes not in self._measured:
-            self._measured[classes] = self._measure(self._first, classes)
-        auc, n_scored, draws = self._measure(scores, classes)
-        known, _, known_draws = self._measured[classes]
-        gains = draws - known_draws
+        if classes not in self._first_results:
+            self._first_results[classes] = self._evaluate(self._first, classes)
+        auc, n_scored, resampled = self._evaluate(scores, classes)
+        first_auc, _, first_resampled = self._first_results[classes]
+        gains = resampled - first_resampled
         gains = gains[np.isfinite(gains)]
         low, high = np.quantile(gains, [0.025, 0.975]) if len(gains) else (np.nan, np.nan)
-        return part, line, auc, n_scored, auc - known, low, high, *self._size
+        return part, line, auc, n_scored, auc - first_auc, low, high, *self._size
 
-    def _measure(self, table: pd.DataFrame, classes: tuple[str, ...]) -> tuple[float, int, Floats]:
-        """Return the macro AUC, its number of classes, and the macro AUC of each draw."""
-        nothing = np.nan, 0, np.empty(0)
+    def _evaluate(self, table: pd.DataFrame, classes: tuple[str, ...]) -> tuple[float, int, Floats]:
+        """Return the macro AUC, its number of classes, and the macro AUC of each resample."""
         if not classes:
-            return nothing
+            return np.nan, 0, np.empty(0)
         truth = self._truth[list(classes)]
-        scores = table.loc[truth.index, list(classes)]
-        areas = metrics.class_auc(truth, scores)
+        scores = align_tables(truth, table, extra=True)
+        areas = class_auc(truth, scores)
         if not np.isfinite(areas).any():
-            return nothing
-        drawn = np.empty(0)
-        if self._drawn is not None:
-            drawn = metrics.bootstrap_macro_auc(truth, scores, self._file_of, self._drawn)
-        return float(np.nanmean(areas)), int(np.isfinite(areas).sum()), drawn
+            return np.nan, 0, np.empty(0)
+        resampled = np.empty(0)
+        if self._counts is not None:
+            resampled = bootstrap_macro_auc(truth, scores, self._file_of, self._counts)
+        return float(np.nanmean(areas)), int(np.isfinite(areas).sum()), resampled
 
 
-def _check_answers(truth: pd.DataFrame, table: pd.DataFrame) -> None:
-    for what, wanted, given in (("row", truth.index, table.index), ("class", truth.columns, table.columns)):
-        missing = wanted.difference(given, sort=False)
-        if len(missing):
-            raise DataError(f"the scores lack {len(missing)} of {len(wanted)} true {what} names, {missing[0]!r} first.")
-    # The one sentence that says that nothing can be scored.
-    metrics.macro_auc(truth, table.loc[truth.index, truth.columns])
-
-
-def _stepped(
-    table: pd.DataFrame, steps: tuple[postprocess.Stage, ...], taxa: Mapping[str, str] | None
+def _stage_variants(
+    table: pd.DataFrame, stages: tuple[Stage, ...], taxa: Mapping[str, str] | None
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    told = [" ".join(step.spell()) for step in steps]
-    for step, text in zip(steps, told, strict=True):
-        yield "step", text, step(table, taxa)
-    if len(steps) > 1:
-        yield "steps", f"all {len(steps)} steps", postprocess.apply(table, steps, taxa)
-    if len(steps) > 2:
-        for place, step in enumerate(steps):
-            rest = steps[:place] + steps[place + 1 :]
-            yield "but step", f"all but {step.name}", postprocess.apply(table, rest, taxa)
+    for stage in stages:
+        yield "stage", " ".join(stage.spell()), stage(table, taxa)
+    if len(stages) > 1:
+        yield "stages", f"all {len(stages)} stages", apply(table, stages, taxa)
+    for index, stage in enumerate(stages if len(stages) > 2 else ()):
+        rest = stages[:index] + stages[index + 1 :]
+        yield "without stage", f"all but {stage.name}", apply(table, rest, taxa)
 
 
-def _membered(
+def _member_variants(
     members: Mapping[str, pd.DataFrame], weights: Sequence[float] | None, kind: str
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
     shares = tuple(weights) if weights is not None else (1.0,) * len(members)
-    # First of all, so that what does not fit is refused before anything is scored.
-    means = [("mean", _MEANS[mean], postprocess.combine(members, shares, mean)) for mean in postprocess.MEANS]
+    # Computed first, so that members or weights that do not fit are refused before the evaluation.
+    means = [("mean", _MEANS[mean], combine(members, shares, mean)) for mean in MEANS]
     for name, scores in members.items():
         yield "member", name, scores
-    if len(members) > 2:
-        for place, name in enumerate(members):
-            rest = {other: scores for other, scores in members.items() if other != name}
-            yield "but member", f"all but {name}", postprocess.combine(rest, shares[:place] + shares[place + 1 :], kind)
+    for index, name in enumerate(members if len(members) > 2 else ()):
+        rest = {other: scores for other, scores in members.items() if other != name}
+        yield "without member", f"all but {name}", combine(rest, shares[:index] + shares[index + 1 :], kind)
     if len(members) > 1:
         yield from means

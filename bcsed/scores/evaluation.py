@@ -1,4 +1,4 @@
-"""What a network answered on labelled data, beside the truth; a file of plain arrays."""
+"""Scores of a network on labelled data with their truth, and their npz file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,31 @@ import pandas as pd
 
 from ..data.label_files import read_soundscape_labels, truth_table
 from ..errors import DataError
-from ..files import atomic_write, read_errors
+from ..files import atomic_write, check_schema, read_errors
+from .checks.ids import parse_row_ids
+from .metrics import align_tables, check_truth
 from .table import check_table, read_table
 
 KINDS = {"rows": "soundscape rows", "clips": "held-out clips"}
+# Files without a number are of schema 1: they differ in nothing else.
+SCHEMA = 1
 _ARRAYS = ("kind", "ids", "files", "classes", "truth", "scores")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """The scores of N items and K classes, and what is true.
+    """The scores of N items and K classes, and their truth.
 
     Parameters
     ----------
     kind : {'rows', 'clips'}
-        Labelled rows of soundscapes, scored as in a submission; or whole clips.
+        Labelled rows of soundscapes, scored as in a submission; or complete clips.
     ids : tuple of N str
-        Each once.
+        Unique.
     files : tuple of N str
-        The recording that each item is of.
+        The recording of each item.
     classes : tuple of K str
-        Each once.
+        Unique.
     truth : ndarray of uint8, shape (N, K)
         0 or 1.
     scores : ndarray of float32, shape (N, K)
@@ -58,75 +62,96 @@ class Evaluation:
     def __post_init__(self) -> None:
         shape = len(self.ids), len(self.classes)
         if self.kind not in KINDS:
-            raise DataError(f"the kind of answers must be one of {', '.join(KINDS)}; got {self.kind!r}.")
+            raise DataError(f"the kind of an evaluation must be one of {', '.join(KINDS)}; got {self.kind!r}.")
         if not all(shape) or len(self.files) != len(self.ids):
             raise DataError(f"{shape[0]} items, {len(self.files)} recordings and {shape[1]} classes do not fit.")
-        for what, names in (("item", self.ids), ("class", self.classes)):
-            doubled = [name for name, times in Counter(names).items() if times > 1]
-            if doubled:
-                raise DataError(f"the {what} {doubled[0]!r} stands more than once in the answers.")
-        for what, values in (("truth", self.truth), ("scores", self.scores)):
+        for noun, names in (("item", self.ids), ("class", self.classes)):
+            name, times = Counter(names).most_common(1)[0]
+            if times > 1:
+                raise DataError(f"{noun} {name!r} occurs more than once in the evaluation.")
+        for noun, values in (("truth", self.truth), ("scores", self.scores)):
             if values.shape != shape:
-                raise DataError(f"the {what} must have shape {shape}, got {values.shape}.")
-        if not np.isin(self.truth, (0, 1)).all():
-            raise DataError(f"truth must be 0 or 1, got {self.truth[~np.isin(self.truth, (0, 1))][0]}.")
+                raise DataError(f"the {noun} must have shape {shape}, got {values.shape}.")
+        check_truth(self.truth)
         if not np.isfinite(self.scores).all():
             row, column = np.argwhere(~np.isfinite(self.scores))[0]
-            raise DataError(f"the score of {self.ids[row]!r}, class {self.classes[column]!r} is no finite number.")
+            raise DataError(f"the score of {self.ids[row]!r}, class {self.classes[column]!r} is not a finite number.")
 
     @cached_property
-    def task(self) -> str:
-        """What was asked and is true, whatever the order of items and classes: equal where two can be paired."""
+    def fingerprint(self) -> str:
+        """SHA-256 of items, recordings, classes and truth in sorted order: equal if two evaluations can be paired."""
         rows, columns = np.argsort(np.array(self.ids)), np.argsort(np.array(self.classes))
         digest = hashlib.sha256(self.kind.encode())
         for names, order in ((self.ids, rows), (self.files, rows), (self.classes, columns)):
-            digest.update("\n".join(names[place] for place in order).encode() + b"\0")
+            digest.update("\n".join(names[index] for index in order).encode() + b"\0")
         digest.update(self.truth[np.ix_(rows, columns)].tobytes())
         return digest.hexdigest()
 
 
-def write_evaluation(path: str | Path, answers: Evaluation) -> None:
-    """Write answers as npz, whole or not at all; errors as `bcsed.scores.table.replacing`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            kind=np.array(answers.kind),
-            ids=np.array(answers.ids),
-            files=np.array(answers.files),
-            classes=np.array(answers.classes),
-            truth=answers.truth.astype(np.uint8),
-            scores=answers.scores.astype(np.float32),
-        )
-
-
-def read_evaluation(path: str | Path) -> Evaluation:
-    """Read what `write_answers`, or a training, has written.
+def make_evaluation(truth: pd.DataFrame, scores: pd.DataFrame, *, where: str = "the scores") -> Evaluation:
+    """Return the evaluation of a score table that has at least the rows and classes of `truth`.
 
     Raises
     ------
     DataError
-        If the file is not there, is damaged, lacks an array, or its arrays do not fit one another.
+        As `bcsed.scores.metrics.align_tables`, or if truth is not 0 or 1.
+    """
+    aligned = align_tables(truth, scores, extra=True, where=where)
+    rows = parse_row_ids(truth.index)
+    return Evaluation(
+        kind="rows",
+        ids=tuple(map(str, truth.index)),
+        files=tuple(rows.stems[index] for index in rows.recording),
+        classes=tuple(map(str, truth.columns)),
+        truth=check_truth(truth.to_numpy(np.float64)).astype(np.uint8),
+        scores=aligned.to_numpy(np.float32),
+    )
+
+
+def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
+    """Write an evaluation as npz; errors as `bcsed.files.atomic_write`."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            schema=np.array(SCHEMA),
+            kind=np.array(evaluation.kind),
+            ids=np.array(evaluation.ids),
+            files=np.array(evaluation.files),
+            classes=np.array(evaluation.classes),
+            truth=evaluation.truth.astype(np.uint8),
+            scores=evaluation.scores.astype(np.float32),
+        )
+
+
+def read_evaluation(path: str | Path) -> Evaluation:
+    """Read a file that `write_evaluation` or a training wrote.
+
+    Raises
+    ------
+    DataError
+        If the file does not exist or is damaged, lacks an array, or its arrays do not fit one another.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     with read_errors(path, "npz"), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
-    lacking = [name for name in _ARRAYS if name not in names]
-    if lacking:
-        raise DataError(f"{path} holds no answers of bcsed: it lacks {', '.join(lacking)}.")
+    missing = [name for name in _ARRAYS if name not in names]
+    if missing:
+        raise DataError(f"{path} is not an evaluation of bcsed: it lacks {', '.join(missing)}.")
     with read_errors(path, "npz"), np.load(path, allow_pickle=False) as stored:
-        found = {name: stored[name] for name in _ARRAYS}
-        truth, scores = found["truth"].astype(np.uint8, casting="safe"), found["scores"].astype(np.float32)
-        made = {name: tuple(map(str, found[name])) for name in ("ids", "files", "classes")}
+        check_schema({"schema": int(stored["schema"])} if "schema" in stored.files else {}, path, (SCHEMA,))
+        arrays = {name: stored[name] for name in _ARRAYS}
+        truth, scores = arrays["truth"].astype(np.uint8, casting="safe"), arrays["scores"].astype(np.float32)
+        texts = {name: tuple(map(str, arrays[name])) for name in ("ids", "files", "classes")}
     try:
-        return Evaluation(kind=str(found["kind"]), truth=truth, scores=scores, **made)
+        return Evaluation(kind=str(arrays["kind"]), truth=truth, scores=scores, **texts)
     except DataError as error:
         raise DataError(f"{path} is damaged: {error}") from error
 
 
 def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read which classes are heard in which row.
+    """Read the labels of rows.
 
     Parameters
     ----------
@@ -139,24 +164,24 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by ``row_id``. A wide table may have some of the classes only, and keeps its own order; labels
-        make a column of 0 and 1 for each of `classes`.
+        Indexed by ``row_id``. A wide table may have some of the classes only, in its own order; labels give a column
+        of 0 and 1 for each of `classes`.
 
     Raises
     ------
     DataError
-        If there is no such file, it is neither of these, or it has a class that is not among `classes`.
+        If the file does not exist, has neither form, or has a class that is not in `classes`.
     """
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: there is no such file.")
     with file.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
-    if "row_id" in header:
-        table = read_table(file)
-        check_table(table, where=str(file))
-        lacking = [name for name in map(str, table.columns) if name not in classes]
-        if lacking:
-            raise DataError(f"{file}: class {lacking[0]!r} is not in the scores ({len(lacking)} such classes).")
-        return table
-    return truth_table(read_soundscape_labels(file, classes), classes)
+    if "row_id" not in header:
+        return truth_table(read_soundscape_labels(file, classes), classes)
+    table = read_table(file)
+    check_table(table, where=str(file))
+    unknown = [name for name in map(str, table.columns) if name not in classes]
+    if unknown:
+        raise DataError(f"{file}: class {unknown[0]!r} is not in the scores ({len(unknown)} such classes).")
+    return table

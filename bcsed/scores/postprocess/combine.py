@@ -109,14 +109,14 @@ def weighted_mean(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: Floats = total / weights
     if kind == "logit":
-        mean = 1.0 / (1.0 + np.exp(-mean))
+        np.divide(1.0, 1.0 + np.exp(-mean), out=mean)
     return mean
 
 
 def _scale(scores: Floats, kind: str) -> Floats:
     """Convert probabilities to the scale on which they are averaged."""
     if kind == "rank":
-        return pd.DataFrame(scores).rank(pct=True).to_numpy(np.float64)
+        return np.asarray(pd.DataFrame(scores).rank(pct=True), np.float64)
     return logits(scores) if kind == "logit" else scores
 
 
