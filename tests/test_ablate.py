@@ -31,9 +31,9 @@ def test_every_step_is_scored_on_and_off(scene, rng):
     truth, table = scene
     steps = [Smooth((1, 1, 1)), TopRows(3), Power(2)]
     found = ablate(truth, table, steps, n=200, rng=rng)
-    assert list(found["part"]) == ["table", *["step"] * 3, "steps", *["but step"] * 3]
+    assert list(found["part"]) == ["table", *["stage"] * 3, "stages", *["without stage"] * 3]
     assert list(found["line"]) == [
-        *("as it is", "smooth=1.0,1.0,1.0", "top=3", "power=2.0", "all 3 steps"),
+        *("as it is", "smooth=1.0,1.0,1.0", "top=3", "power=2.0", "all 3 stages"),
         *("all but smooth", "all but top", "all but power"),
     ]
     tables = [table, *(step(table) for step in steps), postprocess.apply(table, steps)]
@@ -51,8 +51,8 @@ def test_every_step_is_scored_on_and_off(scene, rng):
 
 def test_few_steps_give_no_line_twice(scene, rng):
     assert len(ablate(*scene, n=10, rng=rng)) == 1
-    assert list(ablate(*scene, [TopRows(1)], n=10, rng=rng)["part"]) == ["table", "step"]
-    assert list(ablate(*scene, [TopRows(1), Power(2)], n=10, rng=rng)["part"]) == ["table", "step", "step", "steps"]
+    assert list(ablate(*scene, [TopRows(1)], n=10, rng=rng)["part"]) == ["table", "stage"]
+    assert list(ablate(*scene, [TopRows(1), Power(2)], n=10, rng=rng)["part"]) == ["table", "stage", "stage", "stages"]
 
 
 def test_the_interval_is_that_of_paired_draws(scene):
@@ -131,7 +131,7 @@ def test_what_it_shows():
     found = pd.DataFrame(
         [
             ("table", "as it is", 0.8123, 3, 0.0, 0.0, 0.0, 144, 12),
-            ("step", "top=3", 0.8323, 3, 0.02, 0.01, 0.0312, 144, 12),
+            ("stage", "top=3", 0.8323, 3, 0.02, 0.01, 0.0312, 144, 12),
             ("member", "b", 0.8, 2, -0.0123, np.nan, np.nan, 144, 12),
             ("member", "c", np.nan, 0, np.nan, np.nan, np.nan, 144, 12),
         ],
@@ -145,17 +145,17 @@ def test_what_it_shows():
         "c         none    0",
         "",
         "AUC: macro ROC-AUC on 144 rows of 12 recordings; gain: the paired difference to the first line, on the "
-        "classes that both answer; 95 %: interval over recordings.",
+        "classes of both; 95 %: interval over recordings.",
     ]
 
 
 def test_what_cannot_be_scored(scene, rng):
     truth, table = scene
-    with pytest.raises(DataError, match="the scores lack 1 of 144 true row names, 'site_0_5' first"):
+    with pytest.raises(DataError, match="the scores lack 1 of 144 rows of the truth, 'site_0_5' first"):
         ablate(truth, table.iloc[1:], rng=rng)
-    with pytest.raises(DataError, match="the scores lack 1 of 3 true class names, 'b' first"):
+    with pytest.raises(DataError, match="the scores lack 1 of 3 classes of the truth, 'b' first"):
         ablate(truth, table[["a", "c"]], rng=rng)
-    with pytest.raises(DataError, match="none of 3 classes has both a row with and a row without it"):
+    with pytest.raises(DataError, match="none of 3 classes has both a positive and a negative row"):
         ablate(truth * 0, table, rng=rng)
     with pytest.raises(DataError, match="recording 'site_0' lacks rows"):
         ablate(truth.iloc[12:], table.drop(index="site_0_10"), [TopRows(1)], rng=rng)
@@ -175,7 +175,7 @@ def test_on_the_command_line(scene, capsys, tmp_path):
     truth, table = scene
     assert judged(capsys, (truth.iloc[::2], table)) == ""
     usual = judged(capsys, (truth.iloc[::2], table), "--ablate")
-    assert "smooth=0.2,0.6,0.2" in usual and "top=3" in usual and "all 2 steps" in usual and "72 rows" in usual
+    assert "smooth=0.2,0.6,0.2" in usual and "top=3" in usual and "all 2 stages" in usual and "72 rows" in usual
     taxonomy = tmp_path / "taxonomy.csv"
     taxonomy.write_text("primary_label,class_name\na,Aves\nb,Amphibia\nc,Amphibia\n")
     steps = ["--ablate", "smooth=1", "smooth.Amphibia=1,1,1", "--taxonomy", str(taxonomy)]

@@ -197,10 +197,10 @@ class TestAnswers:
             ({"scores": None}, "it lacks scores"),
             ({"kind": "birds"}, "must be one of rows, clips; got 'birds'"),
             ({"files": ["S00"]}, "72 items, 1 recordings and 3 classes do not fit"),
-            ({"ids": ["x"] * 72}, "the item 'x' stands more than once"),
+            ({"ids": ["x"] * 72}, "item 'x' occurs more than once"),
             ({"truth": np.zeros((72, 2), np.uint8)}, r"the truth must have shape \(72, 3\), got \(72, 2\)"),
             ({"truth": np.full((72, 3), 2, np.uint8)}, "truth must be 0 or 1, got 2"),
-            ({"scores": np.full((72, 3), np.nan)}, "the score of 'S00_5', class 'a' is no finite number"),
+            ({"scores": np.full((72, 3), np.nan)}, "the score of 'S00_5', class 'a' is not a finite number"),
             ({"truth": np.full((72, 3), 0.5)}, "not readable as npz"),
         ],
     )
@@ -228,11 +228,11 @@ class TestAnswers:
             }
             return Evaluation(**{**values, **changes})
 
-        assert ordered().task == first.task
-        assert ordered(kind="clips").task != first.task
-        assert ordered(files=first.files).task != first.task
-        assert ordered(classes=first.classes).task != first.task
-        assert ordered(truth=first.truth).task != first.task
+        assert ordered().fingerprint == first.fingerprint
+        assert ordered(kind="clips").fingerprint != first.fingerprint
+        assert ordered(files=first.files).fingerprint != first.fingerprint
+        assert ordered(classes=first.classes).fingerprint != first.fingerprint
+        assert ordered(truth=first.truth).fingerprint != first.fingerprint
 
 
 class TestTable:
@@ -397,7 +397,7 @@ class TestTable:
         line = two(tmp_path, Evaluation(**parts, truth=truth), fit__seed=1).iloc[0]
         assert line["n_classes"] == "2-3"
         folder = make_run(tmp_path / "none", Evaluation(**parts, truth=0 * truth))
-        with pytest.raises(DataError, match="none: none of 3 classes has both a row with and a row without it"):
+        with pytest.raises(DataError, match="none: none of 3 classes has both a positive and a negative row"):
             compare.compare_variants([compare.read_run(folder)])
 
     def test_refusals(self, tmp_path):

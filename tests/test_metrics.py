@@ -22,8 +22,8 @@ from bcsed.scores.metrics import (
 )
 
 
-def draw(seed: int, n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and scores in tenths, so that many scores are equal; every class occurs."""
+def make_arrays(seed: int, n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Return truth and scores in tenths, so that many scores are equal; every class occurs."""
     rng = np.random.default_rng(seed)
     truth = (rng.random((n, k)) < 0.2).astype(np.float32)
     truth[0], truth[1] = 1, 0
@@ -32,7 +32,7 @@ def draw(seed: int, n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
 
 def tables(seed: int = 0, n: int = 60, k: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = pd.Index([f"f{i // 6}_{5 * (i % 6 + 1)}" for i in range(n)], name="row_id")
-    truth, scores = draw(seed, n, k)
+    truth, scores = make_arrays(seed, n, k)
     names = [f"c{j}" for j in range(k)]
     return pd.DataFrame(truth, rows, names), pd.DataFrame(scores, rows, names)
 
@@ -44,24 +44,24 @@ def files(table: pd.DataFrame) -> list[str]:
 class TestAuc:
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10_000))
-    def test_equals_the_competitions(self, seed: int) -> None:
-        truth, scores = draw(seed)
+    def test_equals_scikit_learn(self, seed: int) -> None:
+        truth, scores = make_arrays(seed)
         np.testing.assert_allclose(class_auc(truth, scores), roc_auc_score(truth, scores, average=None))
         auc, n_scored = macro_auc(truth, scores)
         assert auc == pytest.approx(roc_auc_score(truth, scores, average="macro"))
         assert n_scored == 5
 
     def test_classes_that_do_not_occur_are_skipped(self) -> None:
-        truth, scores = draw(0)
+        truth, scores = make_arrays(0)
         truth[:, 2] = 0
         auc, n_scored = macro_auc(truth, scores)
-        seen = truth.sum(axis=0) > 0
-        assert auc == pytest.approx(roc_auc_score(truth[:, seen], scores[:, seen], average="macro"))
+        occurs = truth.sum(axis=0) > 0
+        assert auc == pytest.approx(roc_auc_score(truth[:, occurs], scores[:, occurs], average="macro"))
         assert n_scored == 4
         assert np.isnan(class_auc(truth, scores)).tolist() == [False, False, True, False, False]
 
-    def test_so_are_classes_that_always_occur(self) -> None:
-        truth, scores = draw(0)
+    def test_classes_that_always_occur_are_skipped(self) -> None:
+        truth, scores = make_arrays(0)
         truth[:, 1] = 1
         assert np.isnan(class_auc(truth, scores)[1])
         assert macro_auc(truth, scores)[1] == 4
@@ -76,17 +76,17 @@ class TestAuc:
     @settings(max_examples=15, deadline=None)
     @given(st.integers(0, 10_000), st.permutations(range(60)))
     def test_row_order_does_not_matter(self, seed: int, order: list[int]) -> None:
-        truth, scores = draw(seed)
+        truth, scores = make_arrays(seed)
         np.testing.assert_allclose(class_auc(truth[order], scores[order]), class_auc(truth, scores))
 
-    def test_monotone_map_of_a_column_does_not_matter(self) -> None:
-        truth, scores = draw(1)
-        bent = np.stack([np.exp(3 * scores[:, j]) - 10 * j for j in range(5)], axis=1)
-        np.testing.assert_array_equal(class_auc(truth, bent), class_auc(truth, scores))
+    def test_a_monotone_function_of_a_column_does_not_matter(self) -> None:
+        truth, scores = make_arrays(1)
+        transformed = np.stack([np.exp(3 * scores[:, j]) - 10 * j for j in range(5)], axis=1)
+        np.testing.assert_array_equal(class_auc(truth, transformed), class_auc(truth, scores))
         np.testing.assert_allclose(class_auc(truth, -scores), 1 - class_auc(truth, scores))
 
     def test_nothing_to_score(self) -> None:
-        with pytest.raises(DataError, match="none of 3 classes has both a row with and a row without it"):
+        with pytest.raises(DataError, match="none of 3 classes has both a positive and a negative row"):
             macro_auc(np.zeros((4, 3)), np.zeros((4, 3)))
 
 
@@ -94,17 +94,17 @@ class TestRefusals:
     METRICS = (class_auc, macro_auc, padded_cmap, lrap, score_tables, per_class)
 
     @pytest.mark.parametrize("metric", METRICS)
-    def test_scores_that_are_no_numbers(self, metric) -> None:
+    def test_scores_that_are_not_numbers(self, metric) -> None:
         truth, scores = tables()
-        words = scores.astype(object)
-        scores.iloc[3, 1], words.iloc[3, 1] = np.nan, "loud"
-        with pytest.raises(DataError, match="the score of row 'f0_20', class 'c1' is no finite number"):
+        texts = scores.astype(object)
+        scores.iloc[3, 1], texts.iloc[3, 1] = np.nan, "loud"
+        with pytest.raises(DataError, match="the score of row 'f0_20', class 'c1' is not a finite number"):
             metric(truth, scores)
         with pytest.raises(DataError, match=r"truth and scores must be numbers throughout: .*'loud'"):
-            metric(truth, words)
+            metric(truth, texts)
 
     @pytest.mark.parametrize("metric", METRICS)
-    def test_truth_between(self, metric) -> None:
+    def test_truth_other_than_0_and_1(self, metric) -> None:
         truth, scores = tables()
         truth.iloc[3, 1] = 0.25
         with pytest.raises(DataError, match=r"truth must be 0 or 1, got 0\.25"):
@@ -114,7 +114,7 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"must have one shape \(rows, classes\), got \(3, 2\) and \(2, 3\)"):
             class_auc(np.ones((3, 2)), np.ones((2, 3)))
         with pytest.raises(DataError, match="must both be tables, which have names, or both arrays"):
-            class_auc(tables()[0], draw(0)[1])
+            class_auc(tables()[0], make_arrays(0)[1])
 
 
 class TestAlign:
@@ -128,22 +128,22 @@ class TestAlign:
 
     def test_other_rows(self) -> None:
         truth, scores = tables()
-        with pytest.raises(
-            DataError,
-            match=r"same row names: 2 only in the truth \('f0_5', 'f0_10'\) and 1 only in the scores",
-        ):
-            align_tables(truth.drop("f9_30"), scores.iloc[2:])
+        with pytest.raises(DataError, match="the scores lack 2 of 60 rows of the truth, 'f0_5' first"):
+            align_tables(truth, scores.iloc[2:])
+        with pytest.raises(DataError, match="the scores have 1 rows that are not in the truth, 'f9_30' first"):
+            align_tables(truth.drop("f9_30"), scores)
+        assert list(align_tables(truth.drop("f9_30"), scores, extra=True).index) == list(truth.index[:-1])
 
     def test_other_classes(self) -> None:
         truth, scores = tables()
-        with pytest.raises(DataError, match=r"same class names: 1 only in the truth \('c4'\); select what"):
+        with pytest.raises(DataError, match="the scores lack 1 of 5 classes of the truth, 'c4' first"):
             align_tables(truth, scores.drop(columns="c4"))
 
-    def test_doubled_rows(self) -> None:
+    def test_duplicate_rows_and_classes(self) -> None:
         truth, scores = tables()
-        with pytest.raises(DataError, match="the row 'f0_5' stands more than once in the scores"):
+        with pytest.raises(DataError, match="row 'f0_5' occurs more than once in the scores"):
             align_tables(truth, pd.concat([scores, scores.iloc[:1]]))
-        with pytest.raises(DataError, match="the class 'c0' stands more than once in the truth"):
+        with pytest.raises(DataError, match="class 'c0' occurs more than once in the truth"):
             align_tables(pd.concat([truth, truth[["c0"]]], axis=1), scores)
 
 
@@ -158,14 +158,14 @@ class TestOtherMetrics:
         assert padded_cmap(np.zeros((4, 1)), np.full((4, 1), 0.9)) == 1
         assert padded_cmap(np.zeros((4, 1)), np.ones((4, 1))) == pytest.approx(5 / 9)
 
-    @pytest.mark.parametrize(("worst", "told"), [(1.5, "1.5"), (-0.1, "-0.1")])
-    def test_cmap_needs_probabilities(self, worst: float, told: str) -> None:
-        truth, scores = draw(0)
+    @pytest.mark.parametrize(("worst", "text"), [(1.5, "1.5"), (-0.1, "-0.1")])
+    def test_cmap_needs_probabilities(self, worst: float, text: str) -> None:
+        truth, scores = make_arrays(0)
         scores[0, 0] = worst
-        with pytest.raises(DataError, match=rf"needs scores in \[0, 1\], got {told}; pass probabilities"):
+        with pytest.raises(DataError, match=rf"needs scores in \[0, 1\], got {text}; pass probabilities"):
             padded_cmap(truth, scores)
         with pytest.raises(ConfigError, match="padding must be at least 1, got 0"):
-            padded_cmap(*draw(0), padding=0)
+            padded_cmap(*make_arrays(0), padding=0)
 
     def test_lrap_by_hand(self) -> None:
         truth = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]])
@@ -179,12 +179,12 @@ class TestOtherMetrics:
     def test_all_at_once(self) -> None:
         truth, scores = tables()
         truth["c3"] = 0
-        found = score_tables(truth, scores)
-        assert (found.macro_auc, found.n_classes) == macro_auc(truth, scores)
-        assert found.n_classes == 4
-        assert found.cmap == padded_cmap(truth, scores)
-        assert found.lrap == lrap(truth, scores)
-        assert found.n_rows == 60
+        scores_of_all = score_tables(truth, scores)
+        assert (scores_of_all.macro_auc, scores_of_all.n_classes) == macro_auc(truth, scores)
+        assert scores_of_all.n_classes == 4
+        assert scores_of_all.cmap == padded_cmap(truth, scores)
+        assert scores_of_all.lrap == lrap(truth, scores)
+        assert scores_of_all.n_rows == 60
 
     def test_per_class(self) -> None:
         truth, scores = tables()
@@ -197,14 +197,14 @@ class TestOtherMetrics:
 
 
 class TestBootstrap:
-    def test_equals_drawing_the_rows(self) -> None:
+    def test_equals_resampling_the_rows(self) -> None:
         truth, scores = tables(3, n=36, k=3)
-        truth["c1"] = (np.array(files(truth)) == "f1").astype(float)  # missing from many draws
+        truth["c1"] = (np.array(files(truth)) == "f1").astype(float)  # missing from many resamples
         truth = truth.iloc[np.random.default_rng(1).permutation(36)]  # recordings interleaved
         low, high = bootstrap_auc(truth, scores, files(truth), n=40, rng=np.random.default_rng(7))
-        drawn = np.random.default_rng(7).multinomial(6, np.full(6, 1 / 6), size=40)
+        counts = np.random.default_rng(7).multinomial(6, np.full(6, 1 / 6), size=40)
         names, slow = pd.unique(np.array(files(truth), object)), []
-        for times in drawn:
+        for times in counts:
             rows = np.repeat(np.arange(36), [times[names.tolist().index(name)] for name in files(truth)])
             slow.append(macro_auc(truth.to_numpy()[rows], align_tables(truth, scores).to_numpy()[rows])[0])
         assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
@@ -213,11 +213,11 @@ class TestBootstrap:
     def test_files_by_name_and_rows_in_any_order(self) -> None:
         truth, scores = tables()
         named = pd.Series(files(truth), index=truth.index)
-        straight = bootstrap_auc(truth, scores, named, n=50, rng=np.random.default_rng(0))
+        expected = bootstrap_auc(truth, scores, named, n=50, rng=np.random.default_rng(0))
         other = bootstrap_auc(truth, scores[::-1], named[::-1], n=50, rng=np.random.default_rng(0))
-        assert straight == other
+        assert expected == other
 
-    def test_copies_of_a_recording_widen_nothing(self) -> None:
+    def test_duplicate_rows_do_not_change_the_interval(self) -> None:
         truth, scores = tables()
         low, high = bootstrap_auc(truth, scores, files(truth), n=200, rng=np.random.default_rng(0))
         twice = np.repeat(np.arange(60), 2)
@@ -227,41 +227,41 @@ class TestBootstrap:
     def test_refusals(self) -> None:
         truth, scores = tables()
         rng = np.random.default_rng(0)
-        with pytest.raises(DataError, match="3 recordings are named for 60 rows; name one for each row"):
+        with pytest.raises(DataError, match="got 3 recordings for 60 rows"):
             bootstrap_auc(truth, scores, ["a", "b", "c"], rng=rng)
-        with pytest.raises(DataError, match="no recording is named for row 'f0_5'"):
+        with pytest.raises(DataError, match="row 'f0_5' has no recording"):
             bootstrap_auc(truth, scores, pd.Series(files(truth), truth.index).iloc[1:], rng=rng)
         with pytest.raises(DataError, match="at least two recordings, got 1"):
             bootstrap_auc(truth, scores, ["a"] * 60, rng=rng)
 
 
-class TestDraws:
-    def test_every_draw_holds_as_many_recordings_as_there_are(self) -> None:
-        drawn = bootstrap_weights(7, 500, rng=np.random.default_rng(0))
-        assert drawn.shape == (500, 7)
-        assert (drawn.sum(axis=1) == 7).all()
-        np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.15)
+class TestResamples:
+    def test_every_resample_has_the_number_of_recordings(self) -> None:
+        counts = bootstrap_weights(7, 500, rng=np.random.default_rng(0))
+        assert counts.shape == (500, 7)
+        assert (counts.sum(axis=1) == 7).all()
+        np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.15)
         with pytest.raises(DataError, match="an interval needs at least two recordings, got 1"):
             bootstrap_weights(1, rng=np.random.default_rng(0))
 
-    def test_equals_drawing_the_rows(self) -> None:
-        """Also where `drawn` holds recordings that these rows are not of, in another order."""
-        truth, scores = draw(3, n=36, k=3)
+    def test_equals_resampling_the_rows(self) -> None:
+        """Also if `counts` has recordings without rows, in another order."""
+        truth, scores = make_arrays(3, n=36, k=3)
         file_of = np.array([4, 0, 2, 5])[np.arange(36) % 4]
-        drawn = bootstrap_weights(6, 30, rng=np.random.default_rng(2))
-        drawn[0] = [0, 3, 0, 3, 0, 0]
-        found = bootstrap_macro_auc(truth, scores, file_of, drawn)
-        assert np.isnan(found).tolist() == [True] + [False] * 29
-        for auc, times in list(zip(found, drawn, strict=True))[1:]:
+        counts = bootstrap_weights(6, 30, rng=np.random.default_rng(2))
+        counts[0] = [0, 3, 0, 3, 0, 0]
+        resampled = bootstrap_macro_auc(truth, scores, file_of, counts)
+        assert np.isnan(resampled).tolist() == [True] + [False] * 29
+        for auc, times in list(zip(resampled, counts, strict=True))[1:]:
             rows = np.repeat(np.arange(36), times[file_of].astype(int))
             assert auc == pytest.approx(macro_auc(truth[rows], scores[rows])[0])
 
-    def test_once_each_is_the_figure_itself(self) -> None:
+    def test_each_recording_once_gives_the_macro_auc(self) -> None:
         truth, scores = tables()
         file_of = np.unique(files(truth), return_inverse=True)[1]
-        found = bootstrap_macro_auc(truth, scores[::-1], file_of, np.ones((1, 10)))
-        assert found[0] == pytest.approx(macro_auc(truth, scores)[0])
+        resampled = bootstrap_macro_auc(truth, scores[::-1], file_of, np.ones((1, 10)))
+        assert resampled[0] == pytest.approx(macro_auc(truth, scores)[0])
 
     def test_refusal(self) -> None:
-        with pytest.raises(DataError, match="3 recordings are named for 60 rows; name one for each row"):
-            bootstrap_macro_auc(*draw(0), np.zeros(3, int), np.ones((1, 1)))
+        with pytest.raises(DataError, match="got 3 recordings for 60 rows"):
+            bootstrap_macro_auc(*make_arrays(0), np.zeros(3, int), np.ones((1, 1)))

@@ -354,7 +354,7 @@ class TestJudged:
         assert [text.get_text() for text in made.get_legend().get_texts()] == ["not true (2)", "true (1)"]
 
     def test_a_dot_for_each_threshold(self):
-        table = calibrate(TRUTH, SCORES, precision=0.4, support=2).table
+        table = calibrate(TRUTH, SCORES, precision=0.4, min_positives=2).table
         made = plot.precision_recall(TRUTH.to_numpy(), SCORES.to_numpy(), thresholds=table)
         dots = next(line for line in made.lines if line.get_marker() == "o")
         assert len(dots.get_xdata()) == table["threshold"].notna().sum() > 0

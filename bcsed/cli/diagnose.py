@@ -86,7 +86,7 @@ def calibrate(options: argparse.Namespace) -> int:
     scores = read_table(options.scores)
     check_table(scores, where=str(options.scores))
     truth = read_truth(options.truth, list(map(str, scores.columns)))
-    found = run_calibration(truth, scores, precision=options.precision, support=options.support)
+    found = run_calibration(truth, scores, precision=options.precision, min_positives=options.support)
     print(found.table.to_string(index=False, float_format="%.3f"))
     print(found.reliability.to_string(index=False, float_format="%.3f"))
     if options.out is not None:

@@ -25,10 +25,7 @@ def score(options: argparse.Namespace) -> int:
     scores, members, told = _scores(options)
     check_table(scores, where=str(options.scores))
     truth = read_truth(options.truth, list(map(str, scores.columns)))
-    missing = truth.index.difference(scores.index)
-    if len(missing):
-        raise DataError(f"{options.scores} lacks {len(missing)} of {len(truth)} true rows, {missing[0]!r} first.")
-    known = scores.loc[truth.index, truth.columns]
+    known = metrics.align_tables(truth, scores, extra=True, where=str(options.scores))
     found = metrics.score_tables(truth, known)
     files = [split_row_id(row_id)[0] for row_id in truth.index]
     sure = ""

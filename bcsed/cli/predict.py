@@ -67,7 +67,7 @@ def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
         truth = read_truth(options.truth, list(map(str, tables[0].columns)))
         aucs = []
         for table in tables:
-            aucs.append(metrics.macro_auc(truth, metrics.align_tables(truth, table)))
+            aucs.append(metrics.macro_auc(truth, table))
         (first, n_classes), (second, _) = aucs
         told += f"; macro ROC-AUC {first:.4f} to {second:.4f} ({second - first:+.4f}, {n_classes} classes)"
     return told

@@ -12,11 +12,11 @@ from .style import RULE, axes, called, plain_numbers
 
 # Bars of an ablation: its parts, in the order of the legend.
 _PARTS = {
-    "step": ("a step of post-processing", "C0"),
-    "steps": ("all steps", "C4"),
-    "but step": ("all steps but one", "C9"),
+    "stage": ("a stage of post-processing", "C0"),
+    "stages": ("all stages", "C4"),
+    "without stage": ("all stages but one", "C9"),
     "member": ("a member alone", "C1"),
-    "but member": ("all members but one", "C8"),
+    "without member": ("all members but one", "C8"),
     "mean": ("a kind of mean", "C2"),
 }
 _MOST_NUMBERS = 12

@@ -42,7 +42,7 @@ def evaluation_sections(answers: Evaluation, names: Mapping[str, ClassName]) -> 
         alt=f"Bars of the ROC-AUC of {n_classes} classes, the best first; the mean is {auc:.3f}.",
         caption=f"ROC-AUC of each class on {len(truth)} {what}; .5 is chance. The numbers are in the table below.",
     )
-    found = calibrate(truth, scores, precision=PRECISION, support=SUPPORT)
+    found = calibrate(truth, scores, precision=PRECISION, min_positives=SUPPORT)
     table = _classes(per_class, found.table, names)
     told = (
         f"Macro ROC-AUC {auc:.4f} over {n_classes} of {len(per_class)} classes, on {len(truth)} {what}"

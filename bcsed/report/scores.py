@@ -24,7 +24,7 @@ from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import split_row_id
 from ..scores.detections.detect import DetectionSettings
-from ..scores.evaluation import Evaluation, read_truth
+from ..scores.evaluation import make_evaluation, read_truth
 from ..scores.table import check_table, read_parquet, read_table
 from .evaluation import evaluation_sections, figure
 from .page import Facts, Item, Section, Table, Text
@@ -101,7 +101,7 @@ def section(found: Predicted, around: ReportContext) -> Section:
     classes = tuple(map(str, found.scores.columns))
     truth = None if around.truth is None else _truth(found, around.truth)
     if truth is not None:
-        made.sections += evaluation_sections(_answers(truth, found.scores), around.names)
+        made.sections += evaluation_sections(make_evaluation(truth, found.scores), around.names)
     else:
         made.sections.append(
             Section(
@@ -168,18 +168,6 @@ def _truth(found: Predicted, path: str | Path) -> pd.DataFrame:
     return known
 
 
-def _answers(truth: pd.DataFrame, scores: pd.DataFrame) -> Evaluation:
-    files = tuple(split_row_id(row_id)[0] for row_id in truth.index)
-    return Evaluation(
-        kind="rows",
-        ids=tuple(map(str, truth.index)),
-        files=files,
-        classes=tuple(map(str, truth.columns)),
-        truth=truth.to_numpy(np.uint8),
-        scores=scores.loc[truth.index, truth.columns].to_numpy(np.float32),
-    )
-
-
 def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: ReportContext) -> Section:
     """Return what the members are, how alike they are, and what each is worth."""
     models = found.manifest["models"]
@@ -188,7 +176,8 @@ def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: ReportContex
     if truth is not None and len(kept) == len(models):
         for place, table in enumerate(kept):
             columns = [name for name in truth.columns if name in table.columns]
-            areas = metrics.class_auc(truth[columns], table.loc[truth.index, columns]) if columns else np.empty(0)
+            known = truth[columns]
+            areas = metrics.class_auc(known, metrics.align_tables(known, table, extra=True)) if columns else np.empty(0)
             aucs[place] = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
     lines = [
         (

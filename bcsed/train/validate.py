@@ -22,7 +22,7 @@ from ..models.ensemble import Ensemble
 from ..models.network import SedNet, pool
 from ..predict.blocks import Windowing, score_recording
 from ..scores import metrics
-from ..scores.evaluation import Evaluation
+from ..scores.evaluation import Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids
 from .dataset.batches import BatchInputs, batches
 from .dataset.clips import ClipReader
@@ -93,19 +93,10 @@ def validate_rows(
 ) -> Evaluation:
     """Answer the labelled rows of soundscapes, through the submission's own code."""
     ensemble = Ensemble((TorchBackend(network, contract, device),), (1.0,))
-    tables, files = [], {}
+    tables = []
     for found in recordings:
         scores, _ = score_recording(found, ensemble, Windowing(row_s=row_s))
         ids = row_ids(found.path.stem, len(scores), row_s, row_id)
-        files.update(dict.fromkeys(ids, found.path.stem))
         tables.append(make_table(ids, contract.classes, scores))
     table = pd.concat(tables)
-    common = list(truth.index.intersection(table.index))
-    return Evaluation(
-        kind="rows",
-        ids=tuple(common),
-        files=tuple(files[name] for name in common),
-        classes=contract.classes,
-        truth=truth.loc[common, list(contract.classes)].to_numpy(np.uint8),
-        scores=table.loc[common].to_numpy(np.float32),
-    )
+    return make_evaluation(truth.loc[truth.index.intersection(table.index), list(contract.classes)], table)

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ... import predict
@@ -20,7 +19,7 @@ from ...models import bundle
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...models.export import export
 from ...scores.checks.ids import split_row_id
-from ...scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
+from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import ANSWERS, BEST, LAST, load_run
 from .runs import ComparedRun
 
@@ -162,12 +161,4 @@ def _paired(truth: pd.DataFrame, result: predict.Result, truth_csv: Path) -> Eva
         failed = result.failures
         why = f" ({failed['reason'].iloc[0]})" if len(failed) else "; is its recording shorter, or are rows longer?"
         raise DataError(f"{len(missing)} of {len(truth)} rows of {truth_csv} have no score, {missing[0]!r} first{why}")
-    classes = tuple(map(str, truth.columns))
-    return Evaluation(
-        kind="rows",
-        ids=tuple(map(str, truth.index)),
-        files=tuple(_stems(truth.index)),
-        classes=classes,
-        truth=truth.to_numpy(np.uint8),
-        scores=result.scores.loc[truth.index, list(classes)].to_numpy(np.float32),
-    )
+    return make_evaluation(truth, result.scores)

@@ -97,8 +97,8 @@ class _Variant:
         self.answers: dict[str, Evaluation] = {}
         for one, score in zip(runs, scores, strict=True):
             answers = _answers(one)
-            self.answers[answers.task] = answers
-            self.tasks.setdefault(answers.task, []).append(score)
+            self.answers[answers.fingerprint] = answers
+            self.tasks.setdefault(answers.fingerprint, []).append(score)
 
     def auc(self, tasks: Iterable[str]) -> float:
         """Return the mean over tasks of the mean over seeds: unequal numbers of seeds do not weigh."""

@@ -10,12 +10,12 @@ from .compare import TOLERANCES, Stage, TraceDifference, compare
 from .stages import STAGES, Trace, from_arrays, read, write
 
 __all__ = [
-    "TraceDifference",
     "N_ROWS",
     "STAGES",
-    "Stage",
     "TOLERANCES",
+    "Stage",
     "Trace",
+    "TraceDifference",
     "compare",
     "from_arrays",
     "read",

@@ -35,8 +35,8 @@ __all__ = [
     "combine",
     "describe",
     "logits",
-    "rank_columns",
     "parse_stages",
+    "rank_columns",
     "recordings",
     "spearman",
 ]
