@@ -16,10 +16,10 @@ from bcsed.train.augment import (
     Noise,
     Sumix,
     WaveBatch,
-    coloured,
-    from_config,
+    coloured_noise,
+    join_embeddings,
     join_labels,
-    join_vectors,
+    make_augmentations,
     unmixed,
 )
 
@@ -89,7 +89,7 @@ def test_noise_has_its_ratio_and_its_probability():
 
 @pytest.mark.parametrize(("colour", "slope_db"), [(0, 0.0), (1, 0.0), (2, -3.01), (3, -6.02)])
 def test_colours_fall_by_their_decibels_per_octave(colour, slope_db):
-    noise = coloured(1 << 17, colour, generator(4), torch.device("cpu")).numpy()
+    noise = coloured_noise(1 << 17, colour, generator(4), torch.device("cpu")).numpy()
     power = np.abs(np.fft.rfft(noise)) ** 2
     octaves = [power[2**k : 2 ** (k + 1)].mean() for k in range(6, 16)]
     slope = np.polyfit(np.arange(10), 10 * np.log10(octaves), 1)[0]
@@ -98,25 +98,26 @@ def test_colours_fall_by_their_decibels_per_octave(colour, slope_db):
 
 def test_masks_fill_with_the_floor_and_spare_the_rest():
     db = torch.randn(16, 32, 64, generator=generator(8)) * 10 - 30
-    masks = Masks(2, 2, 0.2, 0.3, 1.0, 0.0, 80.0)
+    bands = {"time_masks": 2, "freq_masks": 2, "time_mask_share": 0.2, "freq_mask_share": 0.3, "dropout_area": 0.0}
+    masks = Masks(Augment(**bands, mask_p=1.0), 80.0)
     out = masks(db, generator(1))
     changed = out != db
     assert changed.any((1, 2)).all()
     high, low = db.amax((1, 2), keepdim=True), db.amin((1, 2), keepdim=True)
     floors = torch.maximum(low, high - 80).expand_as(db)
     assert torch.equal(out[changed], floors[changed])
-    assert torch.equal(Masks(2, 2, 0.2, 0.3, 0.0, 0.0, 80.0)(db, generator(1)), db)
+    assert torch.equal(Masks(Augment(**bands, mask_p=0.0), 80.0)(db, generator(1)), db)
 
 
 def test_coarse_dropout_drops_its_area():
     db = torch.rand(200, 64, 96) + 1
-    out = Masks(0, 0, 0, 0, 0.0, 0.25, 80.0)(db, generator(0))
+    out = Masks(Augment(time_masks=0, freq_masks=0, dropout_area=0.25), 80.0)(db, generator(0))
     share = (out != db).float().mean()
     assert abs(float(share) - 0.25) < 0.03
 
 
 def test_noise_becomes_rarer_with_the_epochs():
-    chances = [from_config(Augment(), 80.0, epoch)[1].p for epoch in (0, 9, 10, 15, 16, 23)]
+    chances = [make_augmentations(Augment(), 80.0, epoch)[1].p for epoch in (0, 9, 10, 15, 16, 23)]
     assert chances == [0.25, 0.25, 0.15, 0.15, 0.10, 0.10]
 
 
@@ -151,7 +152,7 @@ def test_mixup_is_half_and_half_with_all_labels():
         (other,) = {int(k) for k in torch.nonzero(out.targets[own])[:, 0]} - {own} or {own}
         assert torch.equal(out.waves[own], 0.5 * heard.waves[own] + 0.5 * heard.waves[other])
         assert torch.equal(out.targets[own], torch.maximum(heard.targets[own], heard.targets[other]))
-        assert torch.equal(out.vectors[own], 0.5 * heard.vectors[own] + 0.5 * heard.vectors[other])
+        assert torch.equal(out.embeddings[own], 0.5 * heard.embeddings[own] + 0.5 * heard.embeddings[other])
     rare = Mixup(0.25)(batch(400, 20), generator(2))
     assert 0.15 < float((rare.waves != batch(400, 20).waves).any(1).float().mean()) < 0.35
 
@@ -161,15 +162,15 @@ def test_cutmix_labels_are_the_shares_of_time():
     for own in range(12):
         shares = torch.stack([(out.waves[own] == k + 1).float().mean() for k in range(12)])
         torch.testing.assert_close(out.targets[own], shares, atol=1e-6, rtol=0)
-        torch.testing.assert_close(out.vectors[own], shares, atol=1e-6, rtol=0)
+        torch.testing.assert_close(out.embeddings[own], shares, atol=1e-6, rtol=0)
         # One stretch: its edges are two at most.
         assert int((out.waves[own].diff() != 0).sum()) <= 2
 
 
 def test_an_unknown_part_has_no_embedding():
     known, unknown, half = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2), torch.full((1, 1), 0.5)
-    assert torch.equal(join_vectors(known, unknown, half, half), torch.zeros(1, 2))
-    assert torch.equal(join_vectors(known, known, half, half), known)
+    assert torch.equal(join_embeddings(known, unknown, half, half), torch.zeros(1, 2))
+    assert torch.equal(join_embeddings(known, known, half, half), known)
 
 
 def excerpts(heard: WaveBatch, at: list[int], *, weight: float = 0.5) -> Excerpts:
@@ -222,14 +223,14 @@ def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
     half = Injector(Injection(mode="mix"))(heard, brought, generator())
     assert torch.equal(half.waves[4], 0.5 * heard.waves[4] + 0.5 * brought.waves[0])
     assert torch.equal(half.targets[4], torch.maximum(heard.targets[4], brought.targets[0]))
-    assert torch.equal(half.vectors, heard.vectors)
+    assert torch.equal(half.embeddings, heard.embeddings)
     other = Injector(Injection(mode="substitute"))(heard, brought, generator())
     assert torch.equal(other.waves[4], brought.waves[0])
     assert torch.equal(other.targets[4], brought.targets[0])
     assert torch.equal(other.weights[4], brought.weights[0])
     # What the teacher of embeddings heard is gone.
-    assert not other.vectors[4].any()
-    assert other.vectors[3].any()
+    assert not other.embeddings[4].any()
+    assert other.embeddings[3].any()
 
 
 @given(cap=st.floats(0.05, 3.0), mode=st.sampled_from(["background", "mix", "substitute"]), union=st.booleans())
@@ -256,7 +257,7 @@ def test_in_situ_labels_join_as_a_union():
 
 
 def test_the_mix_is_the_one_that_is_named():
-    kinds = {mix: from_config(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "off")}
+    kinds = {mix: make_augmentations(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "off")}
     assert [type(kinds[name]) for name in ("sumix", "mixup", "cutmix")] == [Sumix, Mixup, CutMix]
     assert kinds["off"] is unmixed
-    assert from_config(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[0] == Mixup(0.3)
+    assert make_augmentations(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[0] == Mixup(0.3)

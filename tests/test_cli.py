@@ -93,7 +93,7 @@ MISTAKES = {
     "run.json is damaged": (
         "export run --out new",
         lambda here: (here / "run/run.json").write_text("{"),
-        "damaged",
+        "not readable as JSON",
     ),
     "no bundle": ("predict empty --recordings data --out new", nothing, "is no bundle"),
     "a changed bundle": (PREDICT, lambda here: (here / "bundle/model.bin").write_bytes(b"x"), "was changed"),

@@ -13,7 +13,7 @@ from bcsed.errors import DataError
 from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
 from bcsed.train.dataset.clips import ClipReader, read_headers
 from bcsed.train.dataset.embeddings import read_embeddings
-from bcsed.train.dataset.excerpts import ExcerptSampler, online_labels
+from bcsed.train.dataset.excerpts import ExcerptSampler, make_unlabelled_sampler
 
 RATE = 32_000
 
@@ -28,13 +28,17 @@ def infos(tmp_path_factory):
     return [read_info(folder / f"{name}.wav") for name in ("long", "short")]
 
 
+def window(clips: ClipReader, index: int, crop: str, seed: int = 0) -> np.ndarray:
+    return clips.window(index, clips.first_frame(index, crop, np.random.default_rng(seed)))
+
+
 def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
     clips = ClipReader(infos, TINY_128, Data())
     mel = LogMel(TINY_128)
     whole = mel.compute(load_audio(infos[0].path, RATE), 0, 480)
     starts = set()
     for seed in range(20):
-        wave = clips.wave(0, "random", np.random.default_rng(seed))
+        wave = window(clips, 0, "random", seed)
         picture = mel(torch.from_numpy(wave)[None])[0]
         first = next(s for s in range(225) if torch.equal(picture, whole[:, s : s + 256]))
         starts.add(first)
@@ -44,23 +48,19 @@ def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
 
 
 def test_first_and_centre(infos):
-    clips, rng = ClipReader(infos, TINY_128, Data()), np.random.default_rng(0)
+    clips = ClipReader(infos, TINY_128, Data())
     half = TINY_128.n_fft // 2
-    assert (clips.wave(0, "first", rng)[:half] == 0).all()
-    middle = clips.wave(0, "centre", rng)
+    assert (window(clips, 0, "first")[:half] == 0).all()
+    middle = window(clips, 0, "centre")
     assert abs(middle[len(middle) // 2] - 0.5) < 0.01
 
 
 def test_short_recordings_are_padded_as_asked(infos):
-    rng = np.random.default_rng(0)
-    zeros = ClipReader(infos, TINY_128, Data(pad="zeros")).wave(1, "first", rng)
+    zeros = window(ClipReader(infos, TINY_128, Data(pad="zeros")), 1, "first")
     assert (zeros[1024 + 2 * RATE :] == 0).all()
-    again = ClipReader(infos, TINY_128, Data(pad="repeat")).wave(1, "first", rng)
+    again = window(ClipReader(infos, TINY_128, Data(pad="repeat")), 1, "first")
     np.testing.assert_array_equal(again[1024 : 1024 + 2 * RATE], again[1024 + 2 * RATE : 1024 + 4 * RATE])
-    places = {
-        int(np.argmax(ClipReader(infos, TINY_128, Data()).wave(1, "random", np.random.default_rng(s))))
-        for s in range(9)
-    }
+    places = {int(np.argmax(window(ClipReader(infos, TINY_128, Data()), 1, "random", seed))) for seed in range(9)}
     assert len(places) > 5
 
 
@@ -123,7 +123,7 @@ OWN = np.repeat([0, 1, 2], [40, 15, 5])
 
 def test_sampling_balances_classes():
     def counts(**data):
-        drawn = np.concatenate([epoch_order(ROWS, 0, e, own=OWN, data=Data(**data)) for e in range(60)])
+        drawn = np.concatenate([epoch_order(ROWS, 0, e, class_index=OWN, data=Data(**data)) for e in range(60)])
         assert len(drawn) == 3600
         return np.bincount(OWN[drawn]) / len(drawn)
 
@@ -134,14 +134,14 @@ def test_sampling_balances_classes():
 
 
 def test_an_epoch_holds_no_more_of_a_class_than_allowed():
-    epochs = [epoch_order(ROWS, 0, e, own=OWN, data=Data(max_per_class=10)) for e in range(12)]
+    epochs = [epoch_order(ROWS, 0, e, class_index=OWN, data=Data(max_per_class=10)) for e in range(12)]
     for rows in epochs:
         assert np.bincount(OWN[rows]).tolist() == [10, 10, 5]
         assert len(set(rows)) == 25
     # Another ten each time, so that every clip is heard.
     assert len(set(np.concatenate(epochs))) > 55
     # Labelled soundscapes, numbered after the clips, are in every epoch.
-    more = epoch_order(np.arange(63), 0, 1, own=OWN, data=Data(max_per_class=10, sampling="balanced"))
+    more = epoch_order(np.arange(63), 0, 1, class_index=OWN, data=Data(max_per_class=10, sampling="balanced"))
     assert {60, 61, 62} <= set(more)
     assert len(more) == 28
 
@@ -180,7 +180,7 @@ def seconds(wave):
 def test_an_excerpt_has_the_labels_of_what_is_heard(land):
     places = source(land)
     for seed in range(60):
-        clip = places.draw(Injection(share=1.0), -1, np.random.default_rng(seed))
+        clip = places.sample(Injection(share=1.0), -1, np.random.default_rng(seed))
         name, heard = seconds(clip.wave)
         assert clip.wave.shape == (TINY_128.clip_samples,)
         told = {k for k in range(3) if clip.targets[k] > 0}
@@ -196,7 +196,7 @@ def test_an_excerpt_has_the_labels_of_what_is_heard(land):
 
 def test_the_label_knobs_of_pseudolabels(land):
     def first(**data):
-        return source(land, **data).around(0, np.random.default_rng(0))
+        return source(land, **data).window_around(0, np.random.default_rng(0))
 
     assert first().targets[0] == 1
     assert first(pseudo_target=0.7).targets[0] == np.float32(0.7)
@@ -206,23 +206,23 @@ def test_the_label_knobs_of_pseudolabels(land):
     assert half.weights.tolist() == pytest.approx([0.1, 0.1 if half.targets[1] else 1.0, 1.0])
     # A person's label knows none of these but its own.
     human = source(land, pseudo=False, label_target=0.8, pseudo_target=0.1, pseudo_loss_weight=0.1)
-    told = human.around(0, np.random.default_rng(0))
+    told = human.window_around(0, np.random.default_rng(0))
     assert told.targets[0] == np.float32(0.8) * np.float32(np.float16(0.9))
     assert told.weights[0] == 1
 
 
 def test_what_nobody_labelled_is_unknown(land):
-    part = source(land, pseudo=False, only=slice(0, 1)).around(0, np.random.default_rng(1))
+    part = source(land, pseudo=False, only=slice(0, 1)).window_around(0, np.random.default_rng(1))
     assert part.targets[0] > 0
     assert part.weights.tolist() == [1, 0, 0]
-    whole = source(land, pseudo=False).around(0, np.random.default_rng(1))
+    whole = source(land, pseudo=False).window_around(0, np.random.default_rng(1))
     assert whole.weights.tolist() == [1, 1, 1]
 
 
 def test_pairs_are_two_pieces_joined(land):
     seen = set()
     for seed in range(30):
-        clip = source(land).draw(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
+        clip = source(land).sample(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
         half = len(clip.wave) // 2
         pieces = [seconds(clip.wave[:half]), seconds(clip.wave[half:])]
         assert all(2 <= len(found) <= 6 for _, found in pieces)
@@ -234,26 +234,26 @@ def test_a_substitute_holds_the_samples_class(land):
     places = source(land)
     for own in range(3):
         for seed in range(20):
-            clip = places.draw(Injection(mode="substitute"), own, np.random.default_rng(seed))
+            clip = places.sample(Injection(mode="substitute"), own, np.random.default_rng(seed))
             assert clip.targets[own] > 0
     empty = source(land, np.zeros_like(VALUES), only=slice(0, 12))
-    assert empty.draw(Injection(mode="substitute"), 1, np.random.default_rng(0)) is None
-    assert empty.draw(Injection(), -1, np.random.default_rng(0)) is None
+    assert empty.sample(Injection(mode="substitute"), 1, np.random.default_rng(0)) is None
+    assert empty.sample(Injection(), -1, np.random.default_rng(0)) is None
 
 
 def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
     places = source(land)
     np.testing.assert_allclose(places.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
     drawn = [
-        seconds(places.draw(Injection(draw="confidence"), -1, np.random.default_rng(seed)).wave)[0]
+        seconds(places.sample(Injection(draw="confidence"), -1, np.random.default_rng(seed)).wave)[0]
         for seed in range(300)
     ]
     assert abs(drawn.count("a") / 300 - 1.65 / 2.65) < 0.08
 
 
 def test_unlabelled_recordings_are_drawn_alike(land):
-    places = online_labels(land, 3, frontend=TINY_128, data=Data())
-    found = [seconds(places.draw(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
+    places = make_unlabelled_sampler(land, 3, frontend=TINY_128, data=Data())
+    found = [seconds(places.sample(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
     assert 70 < [name for name, _ in found].count("a") < 130
     assert len(set().union(*(heard for name, heard in found if name == "a"))) > 55
 
@@ -272,11 +272,11 @@ def epoch(fed, part=(0, 1), jobs=2):
 
 def test_no_sample_takes_two_excerpts(infos, land):
     for batch in epoch(feed(infos, land, 0.25, 0.5)):
-        first, second = (set(found.places.tolist()) for found in batch.excerpts)
+        first, second = (set(found.sample_index.tolist()) for found in batch.excerpts)
         assert len(first) == 2
         assert len(second) == 4
         assert not first & second
-    assert all(not len(found.places) for batch in epoch(feed(infos, land, 0.0)) for found in batch.excerpts)
+    assert all(not len(found.sample_index) for batch in epoch(feed(infos, land, 0.0)) for found in batch.excerpts)
 
 
 def test_rows_after_the_clips_are_labelled_soundscapes(infos, land):
@@ -295,10 +295,10 @@ def test_processes_share_a_batch_and_hear_the_same(infos, land):
         joined = {}
         for k, part in enumerate(mine):
             (found,) = part.excerpts
-            joined |= {int(place) + 4 * k: wave for place, wave in zip(found.places, found.waves, strict=True)}
+            joined |= {int(place) + 4 * k: wave for place, wave in zip(found.sample_index, found.waves, strict=True)}
         (found,) = batch.excerpts
-        assert set(joined) == set(found.places.tolist())
-        assert all(torch.equal(joined[int(p)], w) for p, w in zip(found.places, found.waves, strict=True))
+        assert set(joined) == set(found.sample_index.tolist())
+        assert all(torch.equal(joined[int(p)], w) for p, w in zip(found.sample_index, found.waves, strict=True))
 
 
 NAMES = ["x/1.ogg", "x/2.ogg"]
@@ -324,9 +324,9 @@ def test_embeddings_are_found_by_clip_and_place(tmp_path, suffix):
         pd.DataFrame({**told, "vector": list(told["vector"])}).to_parquet(path)
     found = read_embeddings(path, NAMES, TINY_128)
     assert (found.size, found.n_known) == (2, 1)
-    assert found.vector(0, 0).tolist() == [1, 0]
-    assert found.vector(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
-    assert found.vector(1, 0).tolist() == [0, 0]
+    assert found.nearest(0, 0).tolist() == [1, 0]
+    assert found.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
+    assert found.nearest(1, 0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

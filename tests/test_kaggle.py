@@ -522,7 +522,7 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
     from bcsed.train import pseudolabels as pseudolabel
 
     assert len(pseudolabel.read_pseudolabels(out).values) == 16
-    assert not pseudolabel.answers_folder(out).exists()
+    assert not pseudolabel.scores_folder(out).exists()
 
 
 @pytest.mark.slow

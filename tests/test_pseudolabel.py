@@ -13,7 +13,7 @@ from conftest import RATE, edit_json
 from bcsed import predict
 from bcsed.cli.app import main
 from bcsed.errors import ConfigError, DataError
-from bcsed.models import bundle
+from bcsed.files import sha256
 from bcsed.train import pseudolabels as pseudolabel
 from bcsed.train.pseudolabels.selection import Selection, select
 from bcsed.train.pseudolabels.table import Pseudolabels
@@ -99,7 +99,7 @@ def test_provenance_says_who_said_what_and_how_often(made, oracle):
     assert told["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
     assert told["teachers"][0]["sha256"] == oracle.sha256
     assert told["selection"] == {"kind": "soft", "power": 1.0}
-    assert told["rows"] == {"row_s": 5, "windows": "centred", "stride_s": None}
+    assert told["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None}
     assert told["rows_per_class"] == {"loud": 20, "quiet": 20}
     assert told["rows_per_file"]["long.wav"] == 12
     assert told["date"].endswith("+00:00")
@@ -107,7 +107,7 @@ def test_provenance_says_who_said_what_and_how_often(made, oracle):
 
 
 def test_another_selection_needs_no_other_scoring(made, oracle, recordings, tmp_path):
-    answers = pseudolabel.answers_folder(made[1])
+    answers = pseudolabel.scores_folder(made[1])
     before = {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()}
     made[1].unlink()
     table = pseudolabel.make_pseudolabels([oracle], [recordings], made[1], selection=Selection(threshold=0.2))
@@ -185,20 +185,20 @@ def test_tables_that_are_not_what_they_say(tmp_path):
     beside = path.with_suffix(".json")
     good = beside.read_text()
     edit_json(beside, lambda told: told.update(sha256="0" * 64))
-    with pytest.raises(DataError, match="was changed after it was made"):
+    with pytest.raises(DataError, match="was changed after it was written"):
         pseudolabel.read_pseudolabels(path)
     beside.write_text("{}")
-    with pytest.raises(DataError, match="it lacks classes, selection"):
+    with pytest.raises(DataError, match="classes, selection, teachers, sha256 is missing"):
         pseudolabel.read_pseudolabels(path)
     beside.write_text("no json")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="not readable as JSON"):
         pseudolabel.read_pseudolabels(path)
     beside.unlink()
-    with pytest.raises(DataError, match=r"has no pl\.json beside it"):
+    with pytest.raises(DataError, match=r"has no pl\.json, which"):
         pseudolabel.read_pseudolabels(path)
     beside.write_text(good)
     path.write_bytes(path.read_bytes()[:-30])
-    edit_json(beside, lambda told: told.update(sha256=bundle.sha256(path)))
+    edit_json(beside, lambda told: told.update(sha256=sha256(path)))
     with pytest.raises(DataError, match="not readable as Parquet"):
         pseudolabel.read_pseudolabels(path)
 
@@ -207,7 +207,7 @@ def test_values_that_are_no_probabilities(tmp_path):
     for value in (1.5, -0.1, np.nan):
         path = tmp_path / "pl.parquet"
         pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.5, value], [0.1, 0.2]]), path)
-        with pytest.raises(DataError, match="values that are no probabilities"):
+        with pytest.raises(DataError, match="values that are not probabilities"):
             pseudolabel.read_pseudolabels(path)
 
 

@@ -18,7 +18,7 @@ from bcsed import train
 from bcsed.config.contract import Contract
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
-from bcsed.train.augment import from_config
+from bcsed.train.augment import make_augmentations
 from bcsed.train.dataset.batches import batches
 from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop
@@ -46,12 +46,12 @@ def loop_of(land25, tmp_path):
 def heard(loop):
     """Return a batch as the loader made it, and as the network would hear it."""
     order, fit = loop._order(0), loop.fit
-    feed = batches(loop.feed, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
+    feed = batches(loop.inputs, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
     batch = next(feed)
     feed.close()
-    mix = from_config(loop.experiment.augment, 80.0, 0)
+    mix = make_augmentations(loop.experiment.augment, 80.0, 0)
     with torch.no_grad():
-        return batch, loop._hear(batch, mix, torch.Generator().manual_seed(1))[0]
+        return batch, loop._augment(batch, mix, torch.Generator().manual_seed(1))[0]
 
 
 @pytest.mark.parametrize("loss", ["bce", "focal"])
@@ -178,7 +178,7 @@ def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_pa
             train.train(experiment, data, out, progress=stop_at(step), inputs=inputs, options=options)
         train.train(experiment, data, out, resume=True, inputs=inputs)
         assert same(states(whole), states(out))
-        assert (whole / "answers-best.npz").read_bytes() == (out / "answers-best.npz").read_bytes()
+        assert (whole / "validation-best.npz").read_bytes() == (out / "validation-best.npz").read_bytes()
 
 
 def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
@@ -188,7 +188,7 @@ def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
     run = train.train(TAUGHT, data, tmp_path / "run", inputs=train.TrainInputs(pseudolabels=table))
     other = pseudolabel.read_pseudolabels(table)
     pseudolabel.write_pseudolabels(dataclasses.replace(other, values=other.values / 2), tmp_path / "other.parquet")
-    with pytest.raises(DataError, match="cannot be resumed: its sources differs"):
+    with pytest.raises(DataError, match=r"cannot be resumed: .* \(sources\.pseudolabels\.sha256: "):
         train.train(TAUGHT, data, run, inputs=train.TrainInputs(pseudolabels=tmp_path / "other.parquet"), resume=True)
 
 
@@ -207,16 +207,16 @@ def test_what_is_kept_is_the_moving_average(land25, tmp_path):
 def test_the_average_is_the_formula(loop_of):
     loop = loop_of(TAUGHT.vary("x", fit__ema=0.75))
     batch, _ = heard(loop)
-    mix = from_config(loop.experiment.augment, 80.0, 0)
+    mix = make_augmentations(loop.experiment.augment, 80.0, 0)
     weights = []
     for _ in range(3):
-        loop._learn(batch, mix)
+        loop._train_step(batch, mix)
         loop.step += 1
         weights.append(loop.network.features[1].weight.detach().clone())
     expected = weights[0]
     for weight in weights[1:]:
         expected = 0.75 * expected + 0.25 * weight
-    torch.testing.assert_close(loop.kept.features[1].weight, expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(loop.validated_network.features[1].weight, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
@@ -230,7 +230,7 @@ def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
 
     monkeypatch.setattr(loop.optimizer, "step", watch)
     batch, _ = heard(loop)
-    loop._learn(batch, from_config(loop.experiment.augment, 80.0, 0))
+    loop._train_step(batch, make_augmentations(loop.experiment.augment, 80.0, 0))
     assert float(seen[0]) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -293,8 +293,8 @@ def test_whole_sites_are_held_out(land26):
     seen = set()
     for fold in range(3):
         ready = train.prepare_data(split, land26, fold=fold)
-        valid = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
-        learned = {site_of(found.path.name, ready.year) for found in ready.labelled.clips.recordings}
+        valid = {site_of(found.path.name, ready.competition) for found in ready.soundscapes}
+        learned = {site_of(found.path.name, ready.competition) for found in ready.labelled.clips.recordings}
         assert len(valid) == 1
         assert not valid & learned
         assert len(ready.row_truth) == 4
@@ -316,15 +316,15 @@ def test_nothing_that_validates_is_pseudolabelled(land26, land25):
     _, table = land25
     split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
     ready = train.prepare_data(split, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
-    held = {site_of(found.path.name, ready.year) for found in ready.soundscapes}
+    held = {site_of(found.path.name, ready.competition) for found in ready.soundscapes}
     ((source, _),) = ready.injectors
     names = {found.path.name for found in source.clips.recordings}
     assert held == {"S01"}
     # Of the six, three are labelled, and the site of one more is held out.
-    assert {site_of(name, ready.year) for name in names} == {"S04"}
+    assert {site_of(name, ready.competition) for name in names} == {"S04"}
     ready = train.prepare_data(TAUGHT, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
     ((source, _),) = ready.injectors
-    assert {site_of(found.path.name, ready.year) for found in source.clips.recordings} == {"S01", "S04"}
+    assert {site_of(found.path.name, ready.competition) for found in source.clips.recordings} == {"S01", "S04"}
 
 
 def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
@@ -335,7 +335,7 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
     inputs = train.TrainInputs(pseudolabels=table)
     run = train.train(experiment, land26, tmp_path / "run", fold=1, inputs=inputs)
     assert pd.read_csv(run / "metrics.csv")["row_classes"].tolist() == [3]
-    with np.load(run / "answers-last.npz") as answers:
+    with np.load(run / "validation-last.npz") as answers:
         assert str(answers["kind"]) == "rows"
         assert answers["truth"].shape == answers["scores"].shape == (4, 3)
         assert len(set(answers["files"])) == 1
@@ -360,7 +360,7 @@ def test_labels_of_recordings_that_are_not_there(land26, tmp_path, caplog):
     gone = next((data / "train_soundscapes").glob("*_S02_*"))
     gone.unlink()
     land = split_soundscapes(
-        data, train.prepare_data(SMALL, land26).year, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0
+        data, train.prepare_data(SMALL, land26).competition, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0
     )
     assert len(land.valid) == 2
     assert "1 of 3 labelled soundscapes are not on disk" in caplog.text

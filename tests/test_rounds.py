@@ -263,7 +263,11 @@ def start(plan, data, out):
 def came_to(out):
     """Everything that a plan makes and that is no date or duration, as bytes."""
     kept = ("model.bin", "weights.safetensors", "probe.npz", "pseudolabels.parquet", "ledger.json")
-    paths = [path for path in out.rglob("*") if path.name in kept or path.match("answers-*.npz")]
+    paths = [
+        path
+        for path in out.rglob("*")
+        if path.name in kept or any(map(path.match, ("evaluation-*.npz", "validation-*.npz")))
+    ]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 

@@ -53,13 +53,13 @@ def run(year, tmp_path_factory):
 
 def test_a_run_leaves_its_files(run):
     assert sorted(path.name for path in run.iterdir()) == [
-        "answers-best.npz",
-        "answers-last.npz",
         "best.pt",
         "last.pt",
         "metrics.csv",
         "metrics.png",
         "run.json",
+        "validation-best.npz",
+        "validation-last.npz",
     ]
     table = pd.read_csv(run / "metrics.csv")
     assert table["epoch"].tolist() == [1, 2]
@@ -137,9 +137,9 @@ def test_resuming_refuses_what_it_cannot_go_on_with(run, year, tmp_path):
         train.train(SMALL, year, tmp_path / "none", resume=True)
     with pytest.raises(DataError, match="is already there; continue it with --resume"):
         train.train(SMALL, year, run)
-    with pytest.raises(DataError, match=r"cannot be resumed: its recipe differs .*: fit: lr \(0.001 then, 0.002 now\)"):
+    with pytest.raises(DataError, match=r"cannot be resumed: .* \(fit\.lr: 0\.001 -> 0\.002\)"):
         train.train(SMALL.vary("small", fit__lr=2e-3), year, run, resume=True)
-    with pytest.raises(DataError, match=r"its fold differs .* \(0 then, 1 now\)"):
+    with pytest.raises(DataError, match=r"cannot be resumed: .* \(fold: 0 -> 1\)"):
         train.train(SMALL, year, run, fold=1, resume=True)
 
 

@@ -196,7 +196,7 @@ def pseudolabel(
     year = detect_competition(data)
     recordings = find_recordings([data / year.soundscapes_dir])[:limit]
     found = find_bundles(bundles, root=home, scratch=home / "working" / ".bundles", say=say)
-    answers = labelling.answers_folder(out)
+    answers = labelling.scores_folder(out)
     _take_up_answers(answers, home, say)
     selection = labelling.Selection(kind=select, threshold=threshold, floor=floor, top_n=top_n, power=power)
     say(f"labelling {len(recordings)} soundscapes of {data / year.soundscapes_dir}")

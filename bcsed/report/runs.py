@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +26,7 @@ from ..models.ensemble import Ensemble, from_bundles
 from ..predict.blocks import Windowing
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation
-from ..train.checkpoints import RUN
+from ..train.checkpoints import read_description
 from ..train.dataset.clips import read_headers
 from .evaluation import evaluation_sections, figure, shown_name
 from .page import Facts, Section, Table, Text
@@ -123,7 +121,7 @@ def answered(compared: ComparedRun, answers: Evaluation, around: ReportContext, 
 
 
 def _facts(compared: ComparedRun) -> list[tuple[str, str]]:
-    told = json.loads((compared.path / RUN).read_text(encoding="utf-8"))
+    told = read_description(compared.path)
     frontend = compared.contract["frontend"]
     seconds = frontend["n_frames"] * frontend["hop_length"] / frontend["sample_rate"]
     facts = [
@@ -225,7 +223,7 @@ def _heard_data(compared: ComparedRun, around: ReportContext) -> Section:
 
 
 def _data(path: Path) -> tuple[Path, Competition]:
-    told: dict[str, Any] = json.loads((path / RUN).read_text(encoding="utf-8"))
+    told = read_description(path)
     data = Path(str(told.get("data", "")))
     return data, detect_competition(data)
 

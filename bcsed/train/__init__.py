@@ -1,7 +1,7 @@
 """Train a network and keep it in a run's folder."""
 
 from .api import train
-from .checkpoints import Trained, finished, load_run
+from .checkpoints import TrainedNetwork, finished, load_run
 from .data import TrainingData, prepare_data
 from .distributed import Distributed
 from .options import TrainInputs, TrainOptions
@@ -11,7 +11,7 @@ __all__ = [
     "Distributed",
     "TrainInputs",
     "TrainOptions",
-    "Trained",
+    "TrainedNetwork",
     "TrainingData",
     "finished",
     "learning_rate",

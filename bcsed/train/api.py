@@ -1,10 +1,10 @@
-"""Train a network and keep it in a run's folder."""
+"""Train a network and write it to a run's folder."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +13,13 @@ import torch
 from ..config.contract import Contract
 from ..config.experiments import Experiment
 from ..data.labels import class_priors
-from ..files import atomic_write, remove_partial_files
+from ..files import atomic_write, remove_partial_files, write_json
 from ..models.network import SedNet
 from ..models.pretrained import LoadReport, load_pretrained
-from .checkpoints import RUN, SKIPPED, START, describe_run, require_new_run, state_to_resume, write_json
+from .checkpoints import RUN, SKIPPED, START, describe_run, require_new_run, state_to_resume
 from .data import TrainingData, prepare_data
 from .distributed import join_processes
-from .loop import Loop, Progress
+from .loop import EpochDone, Loop, Progress
 from .options import TrainInputs, TrainOptions
 
 
@@ -33,11 +33,11 @@ def train(
     inputs: TrainInputs | None = None,
     options: TrainOptions | None = None,
     progress: Progress | None = None,
-    epoch_done: Callable[[Mapping[str, float]], None] | None = None,
+    epoch_done: EpochDone | None = None,
 ) -> Path:
-    """Train a network and keep it in a run's folder.
+    """Train a network and write it to a run's folder.
 
-    Under ``torchrun`` each process takes its part of every batch, see `bcsed.train.distributed`.
+    Under ``torchrun`` each process computes its part of every batch, see `bcsed.train.distributed`.
 
     Parameters
     ----------
@@ -47,15 +47,17 @@ def train(
     out : str or Path
         The run's folder.
     fold : int or None
-        The fold that is held out; None learns from everything.
+        The fold that is held out; None trains on everything.
     resume : bool
-        Go on with an interrupted run, bit for bit as if it had not been interrupted.
+        Continue an interrupted run, bit for bit as if it had not been interrupted.
     inputs : TrainInputs, optional
         Pseudolabels, a teacher's embeddings, initial weights.
     options : TrainOptions, optional
         Device, threads, memory, checkpoints and time limit; they do not change the weights.
-    progress, epoch_done : callable, optional
-        Told of each step, and of each epoch's metrics.
+    progress : callable, optional
+        Called after each step with (epoch, steps done, steps of the epoch, mean loss so far).
+    epoch_done : callable, optional
+        Called with the metrics of each epoch.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def train(
     Raises
     ------
     ConfigError, DataError
-        Before the first step, for everything that can be seen then; and if the loss becomes no number.
+        Before the first step if an argument or a file is invalid; later if the loss is not finite.
     """
     out, inputs, options = Path(out), inputs or TrainInputs(), options or TrainOptions()
     stop_at = math.inf if options.stop_after_min is None else time.monotonic() + 60.0 * options.stop_after_min
@@ -82,33 +84,32 @@ def train(
             experiment,
             contract,
             fold=fold,
-            data=Path(data),
-            start=_start(experiment, inputs.pretrained),
-            clips=ready.clips_sha256,
+            start=_describe_start(experiment, inputs),
+            data=str(data),
+            clips_sha256=ready.clips_sha256,
             n_clips=len(ready.recordings),
-            priors=class_priors(ready.targets),
             sources=ready.sources,
+            priors=[round(float(value), 8) for value in class_priors(ready.targets)],
         )
         state = state_to_resume(out, description) if resume else None
-        place = processes.device
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        device = processes.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(experiment.fit.seed)
-            network, report = _network(experiment, contract, state, inputs)
+            network, report = _make_network(experiment, contract, inputs, fresh=state is None)
             if processes.first:
-                _begin(out, description, ready, report, resume=resume)
+                _write_start(out, None if resume else description, ready, report)
             # Channels last: convolutions train 1.2 to 1.5 times faster, on a CPU and in half precision.
-            network = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             loop = Loop(experiment, contract, ready, network, processes, out, options, stop_at)
             loop.restore(state)
             loop.run(progress, epoch_done)
     return out
 
 
-def _network(
-    experiment: Experiment, contract: Contract, state: object, inputs: TrainInputs
+def _make_network(
+    experiment: Experiment, contract: Contract, inputs: TrainInputs, *, fresh: bool
 ) -> tuple[SedNet, LoadReport | None]:
-    """Build the network with its first weights; a run that goes on brings its own."""
-    fresh = state is None
+    """Build the network with its initial weights; a resumed run (not `fresh`) replaces them later."""
     network = SedNet(
         contract.frontend,
         contract.net,
@@ -129,11 +130,11 @@ def _network(
     )
 
 
-def _begin(
-    out: Path, description: Mapping[str, object], ready: TrainingData, report: LoadReport | None, *, resume: bool
+def _write_start(
+    out: Path, description: Mapping[str, object] | None, ready: TrainingData, report: LoadReport | None
 ) -> None:
-    """Write what a run's folder begins with; only now, so that a network that cannot be had leaves none behind."""
-    if not resume:
+    """Write the first files of a run, after the network is built: if that fails, no folder is left."""
+    if description is not None:
         write_json(out / RUN, description)
     if report is not None:
         with atomic_write(out / START) as temporary:
@@ -144,7 +145,7 @@ def _begin(
             listed.to_csv(temporary, index=False)
 
 
-def _start(experiment: Experiment, pretrained: str | Path | None) -> str:
-    if pretrained is not None:
-        return f"weights of {Path(pretrained).name}"
+def _describe_start(experiment: Experiment, inputs: TrainInputs) -> str:
+    if inputs.pretrained is not None:
+        return f"weights of {Path(inputs.pretrained).name}"
     return "timm's weights" if experiment.fit.pretrained else "random weights"

@@ -1,8 +1,8 @@
-"""What is done to a training batch: frozen values that are functions.
+"""Augmentations of a training batch: frozen values that are functions.
 
-Each takes a ``torch.Generator`` on the device of its tensors, and draws from nothing else: the same
-generator state gives the same result. Clips are mixed with clips first (`Sumix`, `Mixup`, `CutMix`), then
-excerpts of soundscapes come in (`Injector`), then noise, then masks over the picture.
+Each draws random numbers from a ``torch.Generator`` on the device of its tensors and from nothing else, so the
+same generator state gives the same result. The order is: mix clips (`Sumix`, `Mixup`, `CutMix`), inject excerpts
+of soundscapes (`Injector`), add noise (`Noise`), mask the spectrogram (`Masks`).
 """
 
 from __future__ import annotations
@@ -15,265 +15,214 @@ import torch
 
 from ..config.recipe import Augment, Injection
 
-# Coarse dropout cuts the window into a grid of this many cells a side.
+# Coarse dropout divides the window into a grid of this many cells a side.
 _GRID = 8
 
 
 class WaveBatch(NamedTuple):
-    """What the clips of a batch sound like, and what is known of them.
+    """The waves of a batch and their labels."""
 
-    Parameters
-    ----------
-    waves : Tensor, shape (B, n)
-    targets, weights : Tensor, shape (B, K)
-        Targets in [0, 1], and what each element counts in the loss.
-    vectors : Tensor, shape (B, D)
-        A teacher's embeddings, of length 1; zeros where there is none. D is 0 where nothing is distilled.
-    """
-
-    waves: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
-    vectors: torch.Tensor
+    waves: torch.Tensor  # (B, n)
+    targets: torch.Tensor  # (B, K), in [0, 1]
+    weights: torch.Tensor  # (B, K), the weight of each element in the loss
+    embeddings: torch.Tensor  # (B, D), a teacher's, of length 1, zeros if unknown; D is 0 without distillation
 
 
 class Excerpts(NamedTuple):
-    """Excerpts of soundscapes for some samples of a batch.
+    """Excerpts of soundscapes for m samples of a batch."""
 
-    Parameters
-    ----------
-    places : Tensor of int64, shape (m,)
-        The samples that they are for, each at most once.
-    waves : Tensor, shape (m, n)
-    targets, weights : Tensor, shape (m, K)
-    """
-
-    places: torch.Tensor
-    waves: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
+    sample_index: torch.Tensor  # int64, (m,), each sample at most once
+    waves: torch.Tensor  # (m, n)
+    targets: torch.Tensor  # (m, K)
+    weights: torch.Tensor  # (m, K)
 
 
 Mix = Callable[[WaveBatch, torch.Generator], WaveBatch]
 
 
-def unmixed(heard: WaveBatch, generator: torch.Generator) -> WaveBatch:  # noqa: ARG001
-    """Return the batch as it is."""
-    return heard
+def unmixed(batch: WaveBatch, generator: torch.Generator) -> WaveBatch:  # noqa: ARG001
+    """Return the batch unchanged."""
+    return batch
 
 
 @dataclass(frozen=True)
 class Sumix:
-    """Sum each clip with another of its batch, once or several times.
+    """Sum each clip with another clip of its batch, in one or several passes.
 
-    Gains are drawn from U(m, 1) independently for both clips of every pair; the sum is divided by its
-    peak; a class is in the sum if it is in either.
-
-    Parameters
-    ----------
-    draw : tuple of int
-        The number of passes over a batch is drawn from these.
-    min_gain : tuple of 2 float
-        m for a single pass, and for each of several.
+    Both gains of a pair are drawn from U(m, 1); the sum is divided by its peak and has the classes of both clips.
     """
 
-    draw: tuple[int, ...] = (0, 1, 1, 2)
-    min_gain: tuple[float, ...] = (0.3, 0.5)
+    draw: tuple[int, ...] = (0, 1, 1, 2)  # the number of passes is drawn from these
+    min_gain: tuple[float, ...] = (0.3, 0.5)  # m for a single pass, and for each of several
 
-    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
+    def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
-        passes = self.draw[_index(len(self.draw), generator)]
+        passes = self.draw[int(torch.randint(len(self.draw), (1,), generator=generator, device=generator.device))]
         lowest = self.min_gain[0] if passes == 1 else self.min_gain[1]
         for _ in range(passes):
-            heard = self._once(heard, lowest, generator)
-        return heard
-
-    @staticmethod
-    def _once(heard: WaveBatch, lowest: float, generator: torch.Generator) -> WaveBatch:
-        B, device = len(heard.waves), heard.waves.device
-        other = _partners(B, generator, device)
-        gains = lowest + (1.0 - lowest) * torch.rand(2, B, 1, generator=generator, device=device)
-        mixed = gains[0] * heard.waves + gains[1] * heard.waves[other]
-        # Silence stays silence.
-        mixed = mixed / mixed.abs().amax(1, keepdim=True).clamp_min(1e-8)
-        labels = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
-        return WaveBatch(mixed, *labels, join_vectors(heard.vectors, heard.vectors[other], gains[0], gains[1]))
+            B, device = len(batch.waves), batch.waves.device
+            other = torch.randperm(B, generator=generator, device=device)
+            gains = lowest + (1.0 - lowest) * torch.rand(2, B, 1, generator=generator, device=device)
+            mixed = gains[0] * batch.waves + gains[1] * batch.waves[other]
+            # Silence must stay silence.
+            mixed = mixed / mixed.abs().amax(1, keepdim=True).clamp_min(1e-8)
+            batch = _join(batch, other, mixed, gains[0], gains[1])
+        return batch
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """Half of a clip and half of another (mixup with a constant .5; Zhang et al. 2018), labels by maximum.
+    """Mix half of a clip with half of another, with probability `p` per clip; labels by maximum.
 
-    Parameters
-    ----------
-    p : float
-        Probability per clip.
+    Mixup (Zhang et al. 2018) with a constant share of 0.5.
     """
 
     p: float = 0.5
 
-    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
+    def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
-        B, device = len(heard.waves), heard.waves.device
-        other = _partners(B, generator, device)
-        chosen = torch.rand(B, 1, generator=generator, device=device) < self.p
+        B, device = len(batch.waves), batch.waves.device
+        other = torch.randperm(B, generator=generator, device=device)
+        selected = torch.rand(B, 1, generator=generator, device=device) < self.p
         half = torch.full((B, 1), 0.5, device=device)
-        targets, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
-        vectors = join_vectors(heard.vectors, heard.vectors[other], half, half)
-        mixed = WaveBatch(0.5 * heard.waves + 0.5 * heard.waves[other], targets, weights, vectors)
-        return _where(chosen, mixed, heard)
+        mixed = _join(batch, other, 0.5 * batch.waves + 0.5 * batch.waves[other], half, half)
+        return _where(selected, mixed, batch)
 
 
 @dataclass(frozen=True)
 class CutMix:
-    """A stretch of time of a clip replaced by the same stretch of another (CutMix; Yun et al. 2019).
+    """Replace a stretch of time by the same stretch of another clip, with probability `p` per clip.
 
-    The length is uniform from nothing to all; targets are averaged by the shares of time, as in the paper.
-
-    Parameters
-    ----------
-    p : float
-        Probability per clip.
+    CutMix (Yun et al. 2019): the length is uniform from 0 to all, targets are averaged by the shares of time.
     """
 
     p: float = 0.5
 
-    def __call__(self, heard: WaveBatch, generator: torch.Generator) -> WaveBatch:
+    def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
-        (B, n), device = heard.waves.shape, heard.waves.device
-        other = _partners(B, generator, device)
+        (B, n), device = batch.waves.shape, batch.waves.device
+        other = torch.randperm(B, generator=generator, device=device)
         draw = torch.rand(3, B, 1, generator=generator, device=device)
         length = (draw[1] * n).floor()
         start = (draw[2] * (n - length + 1)).floor()
-        place = torch.arange(n, device=device)[None]
-        theirs = (place >= start) & (place < start + length)
-        waves = torch.where(theirs, heard.waves[other], heard.waves)
+        sample = torch.arange(n, device=device)[None]
+        replaced = (sample >= start) & (sample < start + length)
         share = length / n
-        targets = (1.0 - share) * heard.targets + share * heard.targets[other]
-        _, weights = join_labels(heard.targets, heard.weights, heard.targets[other], heard.weights[other])
-        vectors = join_vectors(heard.vectors, heard.vectors[other], 1.0 - share, share)
-        return _where(draw[0] < self.p, WaveBatch(waves, targets, weights, vectors), heard)
+        mixed = _join(batch, other, torch.where(replaced, batch.waves[other], batch.waves), 1.0 - share, share)
+        targets = (1.0 - share) * batch.targets + share * batch.targets[other]
+        return _where(draw[0] < self.p, mixed._replace(targets=targets), batch)
+
+
+def _join(
+    batch: WaveBatch, other: torch.Tensor, waves: torch.Tensor, gains: torch.Tensor, other_gains: torch.Tensor
+) -> WaveBatch:
+    """Return mixed waves with the labels and embeddings of both clips of each pair."""
+    labels = join_labels(batch.targets, batch.weights, batch.targets[other], batch.weights[other])
+    return WaveBatch(waves, *labels, join_embeddings(batch.embeddings, batch.embeddings[other], gains, other_gains))
 
 
 def join_labels(
     targets: torch.Tensor, weights: torch.Tensor, others: torch.Tensor, other_weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return targets and loss weights of two clips heard together, (B, K) each.
+    """Return targets and loss weights of the sum of two clips, (B, K) each.
 
-    The higher target holds. Where one clip is positive, its weight holds; where both are, the higher weight,
-    since what a person has heard is not made doubtful by a pseudolabel that agrees; where neither is, the
-    lower one, so that what is unknown of one clip stays unknown.
+    The target is the higher one. The weight is that of the positive clip; the higher weight if both are positive,
+    because a pseudolabel that agrees with a human label does not make it doubtful; the lower weight if both are
+    negative, so that a class that is unknown in one clip stays unknown.
     """
-    one = torch.where(targets > 0, weights, other_weights)
     both = (targets > 0) & (others > 0)
-    none = (targets <= 0) & (others <= 0)
-    joined = torch.where(both, torch.maximum(weights, other_weights), one)
-    joined = torch.where(none, torch.minimum(weights, other_weights), joined)
+    neither = (targets <= 0) & (others <= 0)
+    joined = torch.where(targets > 0, weights, other_weights)
+    joined = torch.where(both, torch.maximum(weights, other_weights), joined)
+    joined = torch.where(neither, torch.minimum(weights, other_weights), joined)
     return torch.maximum(targets, others), joined
 
 
-def join_vectors(
-    vectors: torch.Tensor, others: torch.Tensor, gains: torch.Tensor, other_gains: torch.Tensor
+def join_embeddings(
+    embeddings: torch.Tensor, others: torch.Tensor, gains: torch.Tensor, other_gains: torch.Tensor
 ) -> torch.Tensor:
-    """Return the embeddings of two clips heard together, (B, D): their sum by gains, none where one has none."""
-    known = vectors.any(1, keepdim=True) & others.any(1, keepdim=True)
-    # A clip that is heard alone keeps its own.
-    joined = gains * vectors + other_gains * others
+    """Return the embeddings (B, D) of two clips' sum: their sum by gains, zeros if one of them is unknown."""
+    known = embeddings.any(1, keepdim=True) & others.any(1, keepdim=True)
+    joined = gains * embeddings + other_gains * others
     return torch.where(known, joined, torch.zeros_like(joined))
 
 
 @dataclass(frozen=True)
 class Injector:
-    """Bring excerpts of soundscapes into samples, one into each at most.
-
-    Parameters
-    ----------
-    inject : Injection
-        Its `mode`, `gain`, `level` and `cap`; which excerpts come, and into which samples, is drawn before.
-    union : bool
-        Join labels as t + s * (1 - t), as in-situ pseudolabels are, rather than by maximum.
-    """
+    """Inject excerpts of soundscapes into samples, at most one into each; they are drawn beforehand."""
 
     inject: Injection
-    union: bool = False
+    union: bool = False  # join labels as t + s * (1 - t), for online pseudolabels, rather than by maximum
 
-    def __call__(self, heard: WaveBatch, excerpts: Excerpts, generator: torch.Generator) -> WaveBatch:
-        """Return the batch with the excerpts in it; samples without one are as they were."""
-        if not len(excerpts.places):
-            return heard
-        at, mode = excerpts.places, self.inject.mode
-        waves, brought = heard.waves[at], excerpts.waves
+    def __call__(self, batch: WaveBatch, excerpts: Excerpts, generator: torch.Generator) -> WaveBatch:
+        """Return the batch with the excerpts; samples without an excerpt are unchanged."""
+        index, mode = excerpts.sample_index, self.inject.mode
+        if not len(index):
+            return batch
+        waves, injected = batch.waves[index], excerpts.waves
         if self.inject.level == "rms":
-            # A silent excerpt stays silent.
-            brought = brought * (_rms(waves) / _rms(brought).clamp_min(1e-12))
+            # Silent excerpts must stay silent.
+            injected = injected * (_rms(waves) / _rms(injected).clamp_min(1e-12))
         if mode == "background":
             low, high = self.inject.gain
-            gains = low + (high - low) * torch.rand(len(at), 1, generator=generator, device=waves.device)
-            mixed = waves + gains * brought
+            gains = low + (high - low) * torch.rand(len(index), 1, generator=generator, device=waves.device)
+            mixed = waves + gains * injected
         elif mode == "mix":
-            mixed = 0.5 * waves + 0.5 * brought
+            mixed = 0.5 * waves + 0.5 * injected
         else:
-            mixed = brought
-        targets, weights = self._labels(heard.targets[at], heard.weights[at], excerpts)
-        vectors = heard.vectors
+            mixed = injected
+        targets, weights = self._labels(batch.targets[index], batch.weights[index], excerpts)
+        embeddings = batch.embeddings
         if mode == "substitute":
-            vectors = vectors.index_copy(0, at, torch.zeros_like(vectors[at]))
+            embeddings = embeddings.index_copy(0, index, torch.zeros_like(embeddings[index]))
         return WaveBatch(
-            heard.waves.index_copy(0, at, mixed.to(heard.waves.dtype)),
-            heard.targets.index_copy(0, at, targets),
-            heard.weights.index_copy(0, at, weights),
-            vectors,
+            batch.waves.index_copy(0, index, mixed.to(batch.waves.dtype)),
+            batch.targets.index_copy(0, index, targets),
+            batch.weights.index_copy(0, index, weights),
+            embeddings,
         )
 
     def _labels(
         self, targets: torch.Tensor, weights: torch.Tensor, excerpts: Excerpts
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the labels of samples with their excerpts, what they gain limited by the cap."""
-        theirs, joined_weights = excerpts.targets, excerpts.weights
+        """Return the labels of samples with their excerpts; the cap limits the sum of what a sample gains."""
+        joined, joined_weights = excerpts.targets, excerpts.weights
         if self.inject.mode != "substitute":
-            union = targets + theirs * (1.0 - targets)
-            theirs, joined = join_labels(targets, weights, theirs, joined_weights)
-            theirs, joined_weights = (union, joined) if self.union else (theirs, joined)
+            union = targets + joined * (1.0 - targets)
+            highest, joined_weights = join_labels(targets, weights, joined, joined_weights)
+            joined = union if self.union else highest
         if self.inject.cap is None:
-            return theirs, joined_weights
-        gain = (theirs - targets).clamp_min(0.0)
+            return joined, joined_weights
+        gain = (joined - targets).clamp_min(0.0)
         share = (self.inject.cap / gain.sum(1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
-        return torch.where(gain > 0, targets + share * gain, theirs), joined_weights
+        return torch.where(gain > 0, targets + share * gain, joined), joined_weights
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Add noise of one of four colours to some clips.
+    """Add white (uniform or Gaussian), pink or brown noise to some clips."""
 
-    Parameters
-    ----------
-    p : float
-        Probability per clip.
-    snr_db : tuple of 2 float
-        Range of the ratio of the clip's power to the noise's.
-    """
-
-    p: float
-    snr_db: tuple[float, ...] = (3.0, 30.0)
+    p: float  # per clip
+    snr_db: tuple[float, ...] = (3.0, 30.0)  # range of the signal-to-noise ratio
 
     def __call__(self, waves: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return waves (B, n), chosen clips with white (uniform), Gaussian, pink or brown noise."""
+        """Return waves (B, n) with noise."""
         B, n = waves.shape
         draw = torch.rand(3, B, generator=generator, device=waves.device)
-        chosen = torch.nonzero(draw[0] < self.p)[:, 0].tolist()
-        if not chosen:
+        selected = torch.nonzero(draw[0] < self.p)[:, 0].tolist()
+        if not selected:
             return waves
         waves = waves.clone()
         low, high = self.snr_db
-        for item in chosen:
-            noise = coloured(n, int(draw[1, item] * 4), generator, waves.device)
+        for item in selected:
+            noise = coloured_noise(n, int(draw[1, item] * 4), generator, waves.device)
             level = waves[item].square().mean().sqrt() / noise.square().mean().sqrt().clamp_min(1e-12)
             gain = 10 ** (-(low + (high - low) * draw[2, item]) / 20)
             waves[item] += gain * level * noise
         return waves
 
 
-def coloured(n: int, colour: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+def coloured_noise(n: int, colour: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
     """Return n samples of noise: 0 uniform white, 1 Gaussian white, 2 pink (1/f power), 3 brown (1/f²)."""
     if colour == 0:
         return 2.0 * torch.rand(n, generator=generator, device=device) - 1.0
@@ -290,61 +239,42 @@ def coloured(n: int, colour: int, generator: torch.Generator, device: torch.devi
 
 @dataclass(frozen=True)
 class Masks:
-    """Fill bands of time and frequency (SpecAugment, Park et al. 2019) and grid cells with the floor.
+    """Fill bands of time and frequency (SpecAugment, Park et al. 2019) and grid cells with the floor."""
 
-    Parameters
-    ----------
-    time_masks, freq_masks : int
-        Bands of each kind.
-    time_share, freq_share : float
-        Longest band, as a share of the axis.
-    p : float
-        Probability that a window gets its bands.
-    dropout_area : float
-        Expected share of the window's area that is dropped in cells of an 8-by-8 grid.
-    top_db : float
-        The signal's, for the floor.
-    """
-
-    time_masks: int
-    freq_masks: int
-    time_share: float
-    freq_share: float
-    p: float
-    dropout_area: float
-    top_db: float
+    augment: Augment
+    top_db: float  # of the front end, for the floor
 
     def __call__(self, db: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return windows (B, F, T) in dB with masked places at their floor."""
-        B, F, T = db.shape
-        # The lowest value that the picture will show: filling below it would rescale the rest.
+        """Return windows (B, F, T) in dB with masks."""
+        (B, F, T), augment, device = db.shape, self.augment, db.device
+        # The lowest value of the image: a lower one would rescale the rest of it.
         high, low = db.amax((1, 2), keepdim=True), db.amin((1, 2), keepdim=True)
         floor = torch.maximum(low, high - self.top_db)
         masked = torch.zeros_like(db, dtype=torch.bool)
-        for _ in range(self.time_masks):
-            masked |= self._bands(B, T, self.time_share, generator, db.device)[:, None, :]
-        for _ in range(self.freq_masks):
-            masked |= self._bands(B, F, self.freq_share, generator, db.device)[:, :, None]
-        masked &= torch.rand(B, 1, 1, generator=generator, device=db.device) < self.p
-        if self.dropout_area:
-            cells = torch.rand(B, _GRID, _GRID, generator=generator, device=db.device) < self.dropout_area
-            rows = torch.arange(F, device=db.device) * _GRID // F
-            columns = torch.arange(T, device=db.device) * _GRID // T
+        for _ in range(augment.time_masks):
+            masked |= self._bands(B, T, augment.time_mask_share, generator, device)[:, None, :]
+        for _ in range(augment.freq_masks):
+            masked |= self._bands(B, F, augment.freq_mask_share, generator, device)[:, :, None]
+        masked &= torch.rand(B, 1, 1, generator=generator, device=device) < augment.mask_p
+        if augment.dropout_area:
+            cells = torch.rand(B, _GRID, _GRID, generator=generator, device=device) < augment.dropout_area
+            rows = torch.arange(F, device=device) * _GRID // F
+            columns = torch.arange(T, device=device) * _GRID // T
             masked |= cells[:, rows][:, :, columns]
         return torch.where(masked, floor, db)
 
     @staticmethod
     def _bands(B: int, length: int, share: float, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-        """Return one band per window, (B, length), its length uniform from 0 to share * length."""
+        """Return one band per window, (B, length), its width uniform from 0 to share * length."""
         draw = torch.rand(2, B, 1, generator=generator, device=device)
         width = draw[0] * share * length
         start = draw[1] * (length - width)
-        place = torch.arange(length, device=device)[None]
-        return (place >= start) & (place < start + width)
+        position = torch.arange(length, device=device)[None]
+        return (position >= start) & (position < start + width)
 
 
-def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise, Masks]:
-    """Return the functions that an `Augment` stands for in an epoch, counted from 0."""
+def make_augmentations(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise, Masks]:
+    """Return the augmentations of an epoch, counted from 0."""
     phase = sum(epoch >= start for start in augment.noise_epochs)
     mixes: dict[str, Mix] = {
         "sumix": Sumix(augment.sumix_draw, augment.sumix_min_gain),
@@ -352,32 +282,12 @@ def from_config(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise
         "cutmix": CutMix(augment.mix_p),
         "off": unmixed,
     }
-    return (
-        mixes[augment.mix],
-        Noise(augment.noise_p[phase], augment.noise_snr_db),
-        Masks(
-            augment.time_masks,
-            augment.freq_masks,
-            augment.time_mask_share,
-            augment.freq_mask_share,
-            augment.mask_p,
-            augment.dropout_area,
-            top_db,
-        ),
-    )
+    return mixes[augment.mix], Noise(augment.noise_p[phase], augment.noise_snr_db), Masks(augment, top_db)
 
 
-def _index(n: int, generator: torch.Generator) -> int:
-    return int(torch.randint(n, (1,), generator=generator, device=generator.device))
-
-
-def _partners(B: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    return torch.randperm(B, generator=generator, device=device)
-
-
-def _where(chosen: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveBatch:
-    """Take each sample from the first batch where it is chosen, (B, 1), else from the second."""
-    return WaveBatch(*(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True)))
+def _where(selected: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveBatch:
+    """Take each sample from the first batch where it is selected, (B, 1), else from the second."""
+    return WaveBatch(*(torch.where(selected, a, b) for a, b in zip(first, second, strict=True)))
 
 
 def _rms(waves: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""A training's folder: what was asked, the metrics of each epoch, and its checkpoints.
+"""The folder of a run: its description, the metrics of each epoch, and its checkpoints.
 
-``run.json`` says what is trained on what; ``last.pt`` holds everything that is needed to go on;
-``best.pt`` the weights of the best epoch, kept explicitly; ``metrics.csv`` and ``metrics.png`` the course;
-``answers-last.npz`` and ``answers-best.npz`` what was answered on held-out data; ``start.txt`` which weights
-were taken over from elsewhere.
+``run.json`` describes the training (schema 2; schema 1, without a number, is read under today's names);
+``last.pt`` holds everything that is needed to resume; ``best.pt`` the weights of the best epoch;
+``metrics.csv`` and ``metrics.png`` the metrics of all epochs; ``validation-last.npz`` and ``validation-best.npz``
+the scores on held-out data; ``start.txt`` which weights were taken over from elsewhere.
 """
 
 from __future__ import annotations
@@ -20,82 +20,70 @@ import torch
 
 from .._version import __version__
 from ..config.contract import Contract
+from ..config.diff import describe_difference
 from ..config.experiments import Experiment
 from ..config.strict import from_dict, to_dict
 from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, is_occupied, read_errors
+from ..files import atomic_write, check_schema, is_occupied, read_errors, read_json
 from ..models.network import SedNet
 
-RUN, LAST, BEST, METRICS, PLOT, SKIPPED, START = (
-    "run.json",
-    "last.pt",
-    "best.pt",
-    "metrics.csv",
-    "metrics.png",
-    "skipped.csv",
-    "start.txt",
-)
-ANSWERS = "answers-{}.npz"
+RUN, LAST, BEST, METRICS = "run.json", "last.pt", "best.pt", "metrics.csv"
+PLOT, SKIPPED, START = "metrics.png", "skipped.csv", "start.txt"
+VALIDATION = "validation-{}.npz"
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network of a run, ready to be exported.
+class TrainedNetwork:
+    """A network of a run, ready to be exported."""
 
-    Parameters
-    ----------
-    network : SedNet
-        In evaluation mode, on the CPU.
-    contract : Contract
-    priors : ndarray of float32, shape (K,)
-    recipe, provenance : mapping
-    """
-
-    network: SedNet
+    network: SedNet  # in evaluation mode, on the CPU
     contract: Contract
-    priors: npt.NDArray[np.float32]
+    priors: npt.NDArray[np.float32]  # (K,)
     recipe: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
 
-def describe_run(
-    experiment: Experiment,
-    contract: Contract,
-    *,
-    fold: int | None,
-    data: Path,
-    start: str,
-    clips: str,
-    n_clips: int,
-    priors: npt.NDArray[np.float32],
-    sources: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what ``run.json`` holds; `sources` tells of pseudolabels, soundscapes and a teacher."""
+def describe_run(experiment: Experiment, contract: Contract, **values: Any) -> dict[str, Any]:
+    """Return the content of ``run.json``: experiment, contract, and what else the training depends on."""
     return {
+        "schema": SCHEMA,
         "bcsed": __version__,
         "experiment": experiment.name,
         "recipe": experiment.recipe,
         "contract": to_dict(contract),
         "fingerprint": contract.fingerprint,
-        "fold": fold,
-        "start": start,
-        "data": str(data),
-        "clips_sha256": clips,
-        "n_clips": n_clips,
-        "sources": dict(sources),
-        "priors": [round(float(value), 8) for value in priors],
+        **values,
     }
 
 
-def require_new_run(out: Path, *, resume: bool) -> None:
-    """Refuse a folder in which a training cannot begin or, with `resume`, cannot go on.
+def read_description(run: Path) -> dict[str, Any]:
+    """Read ``run.json`` of schema 1 or 2 under today's names; DataError if it is missing or damaged."""
+    file = run / RUN
+    values = read_json(file)
+    check_schema(values, file, (1, SCHEMA))
+    missing = [key for key in ("experiment", "recipe", "contract", "fold") if key not in values]
+    if missing:
+        raise DataError(f"{file} is damaged: {', '.join(missing)} is missing.")
+    if not all(isinstance(values[key], dict) for key in ("recipe", "contract")):
+        raise DataError(f"{file} is damaged: recipe and contract must be objects.")
+    values = upgrade_run(values)
+    sources = values.get("sources")
+    if isinstance(sources, dict) and "in_situ" in sources:
+        sources["online"] = sources.pop("in_situ")
+    return values
 
-    Raises
-    ------
-    DataError
-        If something is there already and `resume` is off, or no run is there and it is on.
-    """
+
+def evaluation_path(run: Path, checkpoint: str) -> Path:
+    """Return the file of a checkpoint's scores on held-out data; runs of schema 1 have ``answers-*.npz``."""
+    path = run / VALIDATION.format(checkpoint)
+    earlier = run / f"answers-{checkpoint}.npz"
+    return earlier if earlier.is_file() and not path.is_file() else path
+
+
+def require_new_run(out: Path, *, resume: bool) -> None:
+    """Refuse (DataError) a folder in which a run cannot start or, with `resume`, cannot be resumed."""
     if resume and not (out / RUN).is_file():
         raise DataError(f"{out} holds no run to resume ({RUN} is missing).")
     if not resume and is_occupied(out):
@@ -103,21 +91,25 @@ def require_new_run(out: Path, *, resume: bool) -> None:
 
 
 def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the state to go on from, None if the run was killed before its first checkpoint.
+    """Return the last checkpoint, None if the run was killed before its first one.
 
     Raises
     ------
     DataError
-        If the run in the folder was another training.
+        If the run in the folder is another training.
     """
-    earlier = upgrade_run(_read_json(out / RUN))
-    for key in ("recipe", "contract", "fold", "start", "clips_sha256", "sources"):
-        if earlier.get(key) != json.loads(json.dumps(description[key])):
-            raise DataError(
-                f"{out} cannot be resumed: its {key.replace('clips_sha256', 'list of clips')} differs "
-                f"from what was asked now{_which(earlier.get(key), description[key])}."
-            )
+    earlier, now = (_training_of(values) for values in (read_description(out), json.loads(json.dumps(description))))
+    difference = describe_difference(earlier, now)
+    if difference:
+        raise DataError(f"{out} cannot be resumed: it is another training than this call ({difference}).")
     return load_state(out / LAST) if (out / LAST).is_file() else None
+
+
+def _training_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a description that must be the same for a run to be resumed."""
+    keys = ("fold", "start", "clips_sha256", "sources")
+    contract = {key: description["contract"].get(key) for key in ("classes", "groups")}
+    return {**description["recipe"], **contract, **{key: description.get(key) for key in keys}}
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
@@ -127,28 +119,22 @@ def save_state(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(file: Path) -> dict[str, Any]:
-    """Read a checkpoint: tensors and plain values only, nothing that could run.
-
-    Raises
-    ------
-    DataError
-        If it is damaged.
-    """
+    """Read a checkpoint: tensors and plain values only, never code; DataError if it is damaged."""
     with read_errors(file, "a checkpoint of bcsed"):
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
 
 def finished(out: str | Path) -> bool:
-    """Tell whether a run in a folder is there and has all its epochs."""
+    """Return True if a folder holds a run with all its epochs."""
     out = Path(out)
     if not (out / RUN).is_file() or not (out / LAST).is_file():
         return False
-    state = load_state(out / LAST)
-    return bool(state["epoch"] >= _read_json(out / RUN)["recipe"]["fit"]["epochs"])
+    epochs = read_description(out)["recipe"]["fit"]["epochs"]
+    return bool(load_state(out / LAST)["epoch"] >= epochs)
 
 
-def load_run(run: str | Path, checkpoint: str | None = None) -> Trained:
+def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
     """Return the network of a run.
 
     Parameters
@@ -156,64 +142,32 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> Trained:
     run : str or Path
         The folder.
     checkpoint : {'best', 'last'}, optional
-        Best by default, where there was something to choose by; else last.
+        By default best, or last where nothing was held out.
 
     Raises
     ------
     ConfigError, DataError
-        If there is no such run or checkpoint.
+        If there is no such run or checkpoint, or it is damaged.
     """
     run = Path(run)
     if not (run / RUN).is_file():
         raise DataError(f"{run} is no run of bcsed: it has no {RUN}.")
     if checkpoint not in (None, "best", "last"):
         raise ConfigError(f"checkpoint must be best or last, got {checkpoint!r}.")
-    chosen = checkpoint or ("best" if (run / BEST).is_file() else "last")
-    file = run / (BEST if chosen == "best" else LAST)
+    checkpoint = checkpoint or ("best" if (run / BEST).is_file() else "last")
+    file = run / (BEST if checkpoint == "best" else LAST)
     if not file.is_file():
         raise DataError(f"{run} has no checkpoint {file.name} yet; train it first.")
-    told, state = upgrade_run(_read_json(run / RUN)), load_state(file)
-    contract = from_dict(Contract, told["contract"], f"{run / RUN}: contract")
+    description, state = read_description(run), load_state(file)
+    contract = from_dict(Contract, description["contract"], f"{run / RUN}: contract")
     network = SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
     network.load_state_dict(state["model"])
+    recorded = ("experiment", "fold", "start", "clips_sha256", "n_clips", "sources")
     provenance = {
-        "experiment": told["experiment"],
-        "checkpoint": chosen,
+        **{key: description[key] for key in recorded},
+        "checkpoint": checkpoint,
         "epoch": state["epoch"],
-        "fold": told["fold"],
-        "start": told["start"],
-        "clips_sha256": told["clips_sha256"],
-        "n_clips": told["n_clips"],
-        "sources": told["sources"],
         "metrics": state["metrics"],
     }
-    priors = np.asarray(told["priors"], np.float32)
-    return Trained(network.eval(), contract, priors, told["recipe"], provenance)
-
-
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is damaged: not readable as JSON.") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{file} is damaged: it must hold an object with named fields.")
-    return values
-
-
-def _which(earlier: Any, now: Any) -> str:
-    """Name the field that differs, where there are fields."""
-    if not isinstance(earlier, dict) or not isinstance(now, dict):
-        return f" ({earlier!r} then, {now!r} now)" if not isinstance(earlier, str) else ""
-    for key in now:
-        left, right = earlier.get(key), json.loads(json.dumps(now[key]))
-        if left != right:
-            inner = _which(left, right)
-            return f": {key}{inner}"
-    return ""
+    priors = np.asarray(description["priors"], np.float32)
+    return TrainedNetwork(network.eval(), contract, priors, description["recipe"], provenance)

@@ -1,7 +1,7 @@
-"""Several processes that train one network: ``torchrun --nproc_per_node=N -m bcsed train ...``.
+"""Train a network in several processes: ``torchrun --nproc_per_node=N -m bcsed train ...``.
 
-Each process takes its part of every batch; gradients are averaged. What is heard does not depend on how many
-processes share it. The first process alone writes to the run's folder.
+Each process computes its part of every batch and gradients are averaged, so the clips of a batch do not depend on
+the number of processes. Only the first process writes to the run's folder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Distributed:
-    """Which process of those that train together is running here.
-
-    Parameters
-    ----------
-    rank, size : int
-        Which of how many.
-    device : torch.device
-    """
+    """The rank and device of this process, among all processes that train together."""
 
     rank: int
     size: int
@@ -39,48 +32,48 @@ class Distributed:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Return when all processes are here."""
+        """Return when all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
     def mean(self, value: torch.Tensor) -> float:
-        """Return the mean of a number over all processes."""
+        """Return the mean of a value over all processes."""
         value = value.detach().clone()
         if self.size > 1:
             dist.all_reduce(value)
         return float(value) / self.size
 
     def check(self, batch_size: int) -> None:
-        """Refuse (ConfigError) a batch that cannot be shared equally, or leaves BatchNorm a single clip."""
+        """Refuse (ConfigError) a batch without equal parts, or with parts of one clip, too few for BatchNorm."""
         if batch_size % self.size or batch_size // self.size < 2:
             least = max(2, batch_size // self.size) * self.size
             raise ConfigError(
-                f"{self.size} processes cannot share a batch of {batch_size} equally, two clips each at least; "
-                f"use fit.batch_size={least}."
+                f"{self.size} processes cannot share a batch of {batch_size} equally with at least two clips each; "
+                f"use --set fit.batch_size={least}."
             )
 
 
 @contextmanager
 def join_processes(device: str | None) -> Iterator[Distributed]:
-    """Join the processes that torchrun started, or stand alone.
+    """Join the processes that torchrun started; without torchrun, this is the only process.
 
     Parameters
     ----------
     device : str, optional
-        ``cuda`` where there is a GPU, else ``cpu``; each process takes a GPU of its own.
+        ``cuda`` if there is a GPU, else ``cpu``; each process uses a different GPU.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Distributed(0, 1, torch.device(kind))
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    process_device = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
-        torch.cuda.set_device(place)
-    # The others wait while the first validates, which may take long.
+        torch.cuda.set_device(process_device)
+    # The other processes wait while the first validates, which may take long.
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=4))
     try:
-        yield Distributed(rank, size, place)
+        yield Distributed(rank, size, process_device)
     finally:
         dist.destroy_process_group()

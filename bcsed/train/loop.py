@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -19,11 +20,11 @@ from ..config.contract import Contract
 from ..config.experiments import Experiment
 from ..errors import DataError
 from ..files import atomic_write
-from ..models.network import SedNet, pool
+from ..models.network import SedNet, modern_names, pool
 from ..plot.figures import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
-from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, from_config
-from .checkpoints import ANSWERS, BEST, LAST, METRICS, PLOT, save_state
+from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
+from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION, save_state
 from .data import TrainingData
 from .dataset.batches import Batch, BatchInputs, batches, epoch_order
 from .dataset.clips import ClipReader
@@ -35,18 +36,12 @@ from .validate import measure, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
+EpochDone = Callable[[Mapping[str, float]], None]
 Augmentations = tuple[Mix, Noise, Masks]
 
 
 class Student(torch.nn.Module):
-    """A network, and what is trained beside it to meet a teacher's embeddings.
-
-    Parameters
-    ----------
-    network : SedNet
-    size : int
-        D of the embeddings; 0 for none.
-    """
+    """A network, and a layer that projects its features to a teacher's embeddings of a size above 0."""
 
     def __init__(self, network: SedNet, size: int) -> None:
         super().__init__()
@@ -54,11 +49,11 @@ class Student(torch.nn.Module):
         self.project = torch.nn.Linear(network.n_features, size) if size else None
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, F, T) dB -> what and when, (B, t, K) each, and an embedding (B, D)."""
-        pooled = self.network.encode(db)
-        logits, attention = self.network.apply_heads(pooled)
-        told = pooled.float().mean(2)
-        return logits, attention, told[:, :0] if self.project is None else self.project(told)
+        """Compute logits and attention, (B, t, K) each, and an embedding (B, D) of dB windows (B, F, T)."""
+        encoded = self.network.encode(db)
+        logits, attention = self.network.apply_heads(encoded)
+        features = encoded.float().mean(2)
+        return logits, attention, features[:, :0] if self.project is None else self.project(features)
 
 
 class Loop:
@@ -68,33 +63,36 @@ class Loop:
         self,
         experiment: Experiment,
         contract: Contract,
-        ready: TrainingData,
+        data: TrainingData,
         network: SedNet,
         processes: Distributed,
         out: Path,
         options: TrainOptions,
-        stop_at: float = math.inf,
+        stop_at: float = math.inf,  # of the monotonic clock
     ) -> None:
-        self.experiment, self.contract, self.ready, self.fit = experiment, contract, ready, experiment.fit
+        self.experiment, self.contract, self.data, self.fit = experiment, contract, data, experiment.fit
         self.processes, self.out, self.options, self.stop_at = processes, out, options, stop_at
         self.device, self.network = processes.device, network
         # Soundscapes have the other half of the memory.
-        cache_gb = options.cache_gb / 2 if ready.injectors or ready.labelled else options.cache_gb
-        clips = ClipReader(ready.recordings, experiment.frontend, experiment.data, cache_gb, ready.marks)
-        self.feed = BatchInputs(
-            clips, ready.targets, ready.weights, ready.own, ready.labelled, ready.injectors, ready.teacher
+        cache_gb = options.cache_gb / 2 if data.injectors or data.labelled else options.cache_gb
+        clips = ClipReader(data.recordings, experiment.frontend, experiment.data, cache_gb, data.marks)
+        self.inputs = BatchInputs(
+            clips, data.targets, data.weights, data.class_index, data.labelled, data.injectors, data.teacher
         )
         online = experiment.data.pseudo_source == "online"
-        self.injectors = [Injector(inject, union=online and source.pseudo) for source, inject in ready.injectors]
-        self.labels_itself = [online and source.pseudo for source, _ in ready.injectors]
+        # Online pseudolabels are computed by the network in training.
+        self.online = [online and sampler.pseudo for sampler, _ in data.injectors]
+        self.injectors = [
+            Injector(inject, union=union) for (_, inject), union in zip(data.injectors, self.online, strict=True)
+        ]
         self.mel = LogMel(experiment.frontend).to(self.device)
-        self.student = Student(network, ready.teacher.size if ready.teacher else 0).to(self.device)
+        self.student = Student(network, data.teacher.size if data.teacher else 0).to(self.device)
         self.trained: torch.nn.Module = self.student
         if processes.size > 1:
-            # Some timm models carry layers that only their classifier would use: the same ones in every step.
+            # Some timm models have layers that only their classifier uses: the same ones in every step.
             self.trained = DistributedDataParallel(self.student, static_graph=True)
-        # What is validated and kept: the network, or the moving average of its weights. BatchNorm's statistics
-        # are the network's own; averaged ones, or ones estimated anew, have come out as NaN on NFNet heads.
+        # Only weights are averaged. BatchNorm statistics are the network's: averaged ones, and ones estimated anew,
+        # became NaN on NFNet heads.
         self.average: AveragedModel | None = None
         if self.fit.ema:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.fit.ema))  # type: ignore[no-untyped-call]
@@ -110,30 +108,19 @@ class Loop:
         self.history: list[dict[str, float]] = []
 
     @property
-    def kept(self) -> SedNet:
-        """The network whose weights are validated and kept."""
+    def validated_network(self) -> SedNet:
+        """The network that is validated and saved: the one in training, or the moving average of its weights."""
         return self.network if self.average is None else cast(SedNet, self.average.module)
 
-    def run(self, progress: Progress | None, epoch_done: Callable[[Mapping[str, float]], None] | None) -> None:
-        """Train all epochs that are left, or as many steps of them as there is time for."""
+    def run(self, progress: Progress | None, epoch_done: EpochDone | None) -> None:
+        """Train the remaining epochs, or as many steps of them as the time limit allows."""
         saved = time.monotonic()
         while self.epoch < self.fit.epochs and not self._out_of_time():
             began = time.monotonic()
-            mix = from_config(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
-            feed = batches(
-                self.feed,
-                self._order(self.epoch),
-                batch_size=self.fit.batch_size,
-                crop=self.experiment.data.crop,
-                seed=self.fit.seed,
-                epoch=self.epoch,
-                first_step=self.step,
-                jobs=self.options.jobs,
-                part=(self.processes.rank, self.processes.size),
-            )
+            augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             self.trained.train()
-            for batch in feed:
-                self.loss_sum += self._learn(batch, mix)
+            for batch in self._batches():
+                self.loss_sum += self._train_step(batch, augmentations)
                 self.step += 1
                 if progress is not None:
                     progress(self.epoch, self.step, self.n_steps, self.loss_sum / self.step)
@@ -153,39 +140,59 @@ class Loop:
                 epoch_done(self.history[-1])
 
     def _out_of_time(self) -> bool:
-        """Say whether the time is over, in all processes at the same step: none may wait for one that has left."""
+        """Return True if the time is over, in all processes at the same step: none may wait for one that stopped."""
         if self.stop_at == math.inf:
             return False
         late = torch.tensor(float(time.monotonic() > self.stop_at), device=self.device)
         return self.processes.mean(late) > 0
 
-    def _order(self, epoch: int) -> Any:
-        return epoch_order(self.ready.train_rows, self.fit.seed, epoch, own=self.ready.own, data=self.experiment.data)
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        return epoch_order(
+            self.data.train_rows,
+            self.fit.seed,
+            epoch,
+            class_index=self.data.class_index,
+            data=self.experiment.data,
+        )
 
-    def _learn(self, batch: Batch, mix: Augmentations) -> float:
-        """Take one step and return its loss."""
-        # All of a step's randomness follows from its place, so a resumed run draws the same.
-        place = [self.fit.seed, self.epoch, 3, self.step, *((self.processes.rank,) if self.processes.rank else ())]
-        seeds = np.random.SeedSequence(place).generate_state(2)
+    def _batches(self) -> Any:
+        """Iterate over the remaining batches of the epoch, this process's part of each."""
+        return batches(
+            self.inputs,
+            self._order(self.epoch),
+            batch_size=self.fit.batch_size,
+            crop=self.experiment.data.crop,
+            seed=self.fit.seed,
+            epoch=self.epoch,
+            first_step=self.step,
+            jobs=self.options.jobs,
+            part=(self.processes.rank, self.processes.size),
+        )
+
+    def _train_step(self, batch: Batch, augmentations: Augmentations) -> float:
+        """Update the weights once and return the loss."""
+        # All random numbers of a step are derived from its key, so a resumed run draws the same ones.
+        key = [self.fit.seed, self.epoch, 3, self.step, *((self.processes.rank,) if self.processes.rank else ())]
+        seeds = np.random.SeedSequence(key).generate_state(2)
         generator = torch.Generator(self.device).manual_seed(int(seeds[0]))
         torch.manual_seed(int(seeds[1]))
         with torch.no_grad():
-            heard, db = self._hear(batch, mix, generator)
+            waves, db = self._augment(batch, augmentations, generator)
         rate = learning_rate(self.fit, self.epoch + self.step / self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
             logits, attention, embedding = self.trained(db)
-        loss = criterion(logits, attention, heard.targets, heard.weights, fit=self.fit, kind=self.contract.net.pool)
+        loss = criterion(logits, attention, waves.targets, waves.weights, fit=self.fit, kind=self.contract.net.pool)
         if self.fit.distil_weight:
-            loss = loss + self.fit.distil_weight * cosine_distance(embedding, heard.vectors)
+            loss = loss + self.fit.distil_weight * cosine_distance(embedding, waves.embeddings)
         value = self.processes.mean(loss)
         if not math.isfinite(value):
             raise DataError(
                 f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}; the last checkpoint "
-                "is kept. Try a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in "
-                "half precision)."
+                "remains. Try a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half "
+                "precision)."
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.fit.clip_norm:
@@ -197,25 +204,26 @@ class Loop:
             self.average.update_parameters(self.network)
         return value
 
-    def _hear(self, batch: Batch, mix: Augmentations, generator: torch.Generator) -> tuple[WaveBatch, torch.Tensor]:
-        """Mix, inject and disturb a batch; return it and its dB windows (B, F, T)."""
-        mixing, noise, masks = mix
-        heard = mixing(
-            WaveBatch(*map(self._move, (batch.waves, batch.targets, batch.weights, batch.vectors))), generator
-        )
-        for inject, excerpts, itself in zip(self.injectors, batch.excerpts, self.labels_itself, strict=True):
-            brought = Excerpts(*map(self._move, excerpts))
-            heard = inject(heard, self._label(brought) if itself else brought, generator)
-        return heard, masks(self.mel(noise(heard.waves, generator)), generator)
+    def _augment(
+        self, batch: Batch, augmentations: Augmentations, generator: torch.Generator
+    ) -> tuple[WaveBatch, torch.Tensor]:
+        """Return the batch with all augmentations, and its dB windows (B, F, T)."""
+        mix, noise, masks = augmentations
+        parts = (batch.waves, batch.targets, batch.weights, batch.embeddings)
+        waves = mix(WaveBatch(*map(self._move, parts)), generator)
+        for injector, excerpts, online in zip(self.injectors, batch.excerpts, self.online, strict=True):
+            moved = Excerpts(*map(self._move, excerpts))
+            waves = injector(waves, self._pseudolabel(moved) if online else moved, generator)
+        return waves, masks(self.mel(noise(waves.waves, generator)), generator)
 
     def _move(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.device, non_blocking=True)
 
-    def _label(self, excerpts: Excerpts) -> Excerpts:
-        """Label excerpts with the network in training (in-situ pseudolabels)."""
-        if not len(excerpts.places):
+    def _pseudolabel(self, excerpts: Excerpts) -> Excerpts:
+        """Label excerpts with the network in training (online pseudolabels)."""
+        if not len(excerpts.sample_index):
             return excerpts
-        settings, network = self.experiment.data, self.kept
+        settings, network = self.experiment.data, self.validated_network
         first, last = settings.in_situ_weight
         weight = first + (last - first) * self.epoch / max(1, self.fit.epochs - 1)
         was_training = network.training
@@ -229,72 +237,58 @@ class Loop:
         return excerpts._replace(targets=targets, weights=weights)
 
     def _finish_epoch(self, seconds: float) -> None:
+        """Validate, and write the metrics and checkpoints of an epoch."""
         self.processes.wait()
         values: dict[str, float] = {
             "epoch": self.epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": self.loss_sum / max(1, self.step),
         }
-        if not self.processes.first:
-            self.history.append(values)
-            self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-            self.processes.wait()
-            return
-        answers = self._validate()
-        for found in answers:
-            values |= measure(found)
-        chosen = values.get("row_auc", values.get("clip_auc"))
-        # A NaN is better than nothing, and worse than any number.
-        score = -math.inf if chosen is None or math.isnan(chosen) else chosen
-        improved = chosen is not None and (score > self.best or not (self.out / BEST).is_file())
-        self.best = max(self.best, score)
-        values["best"] = float(improved)
-        values["seconds"] = seconds
+        evaluations = self._validate() if self.processes.first else []
+        for evaluation in evaluations:
+            values |= measure(evaluation)
+        improved = self._improved(values)
+        if self.processes.first:
+            values |= {"best": float(improved), "seconds": seconds}
         self.history.append(values)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-        if answers:
-            # Rows of soundscapes, where there are any: they are what is submitted.
-            write_evaluation(self.out / ANSWERS.format("last"), answers[-1])
+        if evaluations:
+            # Rows of soundscapes if there are any, because they are submitted.
+            write_evaluation(self.out / VALIDATION.format("last"), evaluations[-1])
         if improved:
-            write_evaluation(self.out / ANSWERS.format("best"), answers[-1])
+            write_evaluation(self.out / VALIDATION.format("best"), evaluations[-1])
             self._save(BEST)
-        self._report()
-        # Last: a run killed before it does this epoch's end again, and one killed after it has everything.
-        self._save(LAST)
+        if self.processes.first:
+            self._write_metrics()
+            # Last: a run killed earlier repeats the end of this epoch, a run killed later has all files.
+            self._save(LAST)
         self.processes.wait()
 
-    def _validate(self) -> list[Evaluation]:
-        network = self.kept
-        network.eval()
-        found = []
-        if len(self.ready.valid_rows):
-            answers = validate_clips(
-                network,
-                self.contract,
-                self.feed.clips,
-                self.ready.valid_rows,
-                self.ready.truth,
-                ids=self.ready.names,
-                files=self.ready.originals,
-                device=self.device,
-                batch_size=self.fit.batch_size,
-                jobs=self.options.jobs,
-            )
-            found.append(answers)
-        if self.ready.soundscapes:
-            answers = validate_rows(
-                network,
-                self.contract,
-                self.ready.soundscapes,
-                self.ready.row_truth,
-                row_s=self.ready.year.row_s,
-                row_id=self.ready.year.row_id,
-                device=self.device,
-            )
-            found.append(answers)
-        return found
+    def _improved(self, values: Mapping[str, float]) -> bool:
+        """Return True if the epoch has the best validation so far, and remember it."""
+        auc = values.get("row_auc", values.get("clip_auc"))
+        if auc is None:
+            return False
+        # NaN is below every number, but better than no checkpoint.
+        score = -math.inf if math.isnan(auc) else auc
+        improved = score > self.best or not (self.out / BEST).is_file()
+        self.best = max(self.best, score)
+        return improved
 
-    def _report(self) -> None:
+    def _validate(self) -> list[Evaluation]:
+        network, device, evaluations = self.validated_network, self.device, []
+        network.eval()
+        if len(self.data.valid_rows):
+            size, jobs = self.fit.batch_size, self.options.jobs
+            clips = self.inputs.clips
+            evaluations.append(
+                validate_clips(network, self.contract, clips, self.data, device=device, batch_size=size, jobs=jobs)
+            )
+        if self.data.soundscapes:
+            evaluations.append(validate_rows(network, self.contract, self.data, device=device))
+        return evaluations
+
+    def _write_metrics(self) -> None:
         table = pd.DataFrame(self.history)
         with atomic_write(self.out / METRICS) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
@@ -303,7 +297,7 @@ class Loop:
 
     def _save(self, name: str) -> None:
         state: dict[str, Any] = {
-            "model": self.kept.state_dict(),
+            "model": self.validated_network.state_dict(),
             "epoch": self.epoch,
             "metrics": self.history[-1] if self.history else {},
         }
@@ -321,10 +315,15 @@ class Loop:
         save_state(self.out / name, state)
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Take up the state of a checkpoint."""
+        """Restore the state of a checkpoint, if there is one; it may have tensor names of an earlier version."""
         if state is None:
             return
-        self.student.load_state_dict(state["raw"])
+        raw, prefix = state["raw"], "network."
+        tensors = {name.removeprefix(prefix): raw[name] for name in raw if name.startswith(prefix)}
+        self.student.load_state_dict(
+            {name: value for name, value in raw.items() if not name.startswith(prefix)}
+            | {prefix + name: value for name, value in modern_names(tensors).items()}
+        )
         if self.average is not None:
             self.average.module.load_state_dict(state["model"])
             self.average.n_averaged.fill_(state["averaged"])

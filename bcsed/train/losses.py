@@ -1,7 +1,7 @@
-"""Answers, targets and weights -> one number to descend.
+"""Training losses on probabilities.
 
 Every loss is a sum over elements (clip, class), each times its weight, so that an element of weight w
-contributes exactly w times what it would alone.
+contributes exactly w times as much as with weight 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from ..config.recipe import Fit
 from ..models.network import pool
 
-# float32 knows no number between 1 - 6e-8 and 1; the logarithm stays finite.
+# float32 has no value between 1 - 6e-8 and 1; with this margin the logarithm stays finite.
 _EDGE = 1e-6
 
 
@@ -33,45 +33,27 @@ def focal(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> 
 
 
 def cross_entropy(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the classes on multi-hot targets, mean over clips (BirdCLEF 2025, 1st place).
+    """Cross-entropy over the classes on multi-hot targets (B, K), mean over clips (BirdCLEF 2025, 1st place).
 
-    Equals ``torch.nn.functional.cross_entropy(logit(p), target)`` where all weights are 1; targets are not
-    made to sum to 1.
-
-    Parameters
-    ----------
-    p, target, weight : Tensor, shape (B, K)
-
-    Returns
-    -------
-    Tensor, shape ()
+    Equals ``torch.nn.functional.cross_entropy(logit(p), target)`` if all weights are 1; targets are not
+    normalised to a sum of 1.
     """
-    told = torch.log_softmax(_logit(p), 1)
-    return -(weight * target * told).sum(1).mean()
+    return -(weight * target * torch.log_softmax(_logit(p), 1)).sum(1).mean()
 
 
 def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Soft area under the ROC curve: how far each positive stays above each negative of its class.
+    """Soft area under the ROC curve: a penalty for each negative above a positive of its class; inputs (B, K).
 
     ``Σ_ij t_i (1 - t_j) w_i w_j softplus(z_j - z_i) / Σ_ij t_i (1 - t_j)`` with logits z, for each class;
-    the mean over classes that have such a pair in the batch (BirdCLEF 2025, 4th place).
-
-    Parameters
-    ----------
-    p, target, weight : Tensor, shape (B, K)
-
-    Returns
-    -------
-    Tensor, shape ()
-        0 where no class has a pair.
+    the mean over classes that have such a pair in the batch (BirdCLEF 2025, 4th place), 0 if none has.
     """
     z = _logit(p)
-    apart = torch.nn.functional.softplus(z[None] - z[:, None])  # (positive, negative, K)
+    margin = torch.nn.functional.softplus(z[None] - z[:, None])  # (positive, negative, K)
     pairs = target[:, None] * (1.0 - target[None])
-    # A clip is no pair with itself, however soft its target.
+    # A clip with a soft target is not a pair with itself.
     pairs = pairs * (1.0 - torch.eye(len(z), device=z.device))[..., None]
     n_pairs = pairs.sum((0, 1))
-    lost = (pairs * weight[:, None] * weight[None] * apart).sum((0, 1)) / n_pairs.clamp_min(1e-6)
+    lost = (pairs * weight[:, None] * weight[None] * margin).sum((0, 1)) / n_pairs.clamp_min(1e-6)
     counted = n_pairs > 0
     return torch.where(counted, lost, torch.zeros_like(lost)).sum() / counted.sum().clamp_min(1)
 
@@ -85,29 +67,22 @@ def criterion(
     fit: Fit,
     kind: str,
 ) -> torch.Tensor:
-    """Return the training loss of a batch.
+    """Return the loss of a batch: that of the clip probability, plus that of the mean logit over time if `two_way`.
 
     Parameters
     ----------
-    what, when : Tensor, shape (B, t, K)
-        The network's answers.
+    logits, attention : Tensor, shape (B, t, K)
     target, weight : Tensor of float32, shape (B, K)
-        Targets in [0, 1], and what each element counts in the loss.
+        Targets in [0, 1], and the weight of each element in the loss.
     fit : Fit
-        Its `loss`, `two_way`, `focal_gamma`, `focal_alpha` and `auc_bce`.
     kind : {'prob', 'logit'}
-        The pooling of the clip answer.
-
-    Returns
-    -------
-    Tensor, shape ()
-        The loss of the clip answer, plus that of the time-mean of the frame logits if `two_way`.
+        The pooling of the clip probability.
     """
     logits, attention = logits.float(), attention.float()
-    answers = [pool(logits, attention, kind)]
+    probabilities = [pool(logits, attention, kind)]
     if fit.two_way:
-        answers.append(logits.mean(1).sigmoid())
-    return torch.stack([_loss(p, target, weight, fit) for p in answers]).sum()
+        probabilities.append(logits.mean(1).sigmoid())
+    return torch.stack([_loss(p, target, weight, fit) for p in probabilities]).sum()
 
 
 def _loss(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, fit: Fit) -> torch.Tensor:
@@ -122,7 +97,7 @@ def _loss(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, fit: Fit)
 
 
 def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return 1 - cos between embeddings (B, D), mean over the clips that have a teacher's; 0 if none has."""
+    """Return 1 - cos between embeddings (B, D), mean over the clips whose teacher embedding is known, else 0."""
     known = teacher.any(1)
     distance = 1.0 - torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=1)
     return torch.where(known, distance, torch.zeros_like(distance)).sum() / known.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""What a training reads besides its data, and how it is run."""
+"""The inputs of a training, and how it is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainInputs:
-    """Files that a training reads besides the competition's data.
+    """Files that a training reads in addition to the competition's data.
 
     Parameters
     ----------

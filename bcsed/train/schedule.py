@@ -10,8 +10,8 @@ from ..config.recipe import Fit
 def learning_rate(fit: Fit, progress: float) -> float:
     """Return the learning rate after `progress` epochs.
 
-    Linear from `lr_start` to `lr` over the warm-up; then cosine cycles of `cycle_epochs` from a peak to
-    zero, each peak half the last (SGDR, Loshchilov and Hutter 2017, with a decaying peak).
+    Linear from `lr_start` to `lr` during the warm-up; then cosine cycles of `cycle_epochs` from a peak to
+    zero, each peak half the previous one (SGDR, Loshchilov and Hutter 2017, with a decaying peak).
 
     Examples
     --------
@@ -21,6 +21,6 @@ def learning_rate(fit: Fit, progress: float) -> float:
     """
     if progress < fit.warmup_epochs:
         return fit.lr_start + (fit.lr - fit.lr_start) * progress / fit.warmup_epochs
-    cycle, place = divmod(progress - fit.warmup_epochs, fit.cycle_epochs)
+    cycle, position = divmod(progress - fit.warmup_epochs, fit.cycle_epochs)
     peak = fit.lr * math.pow(0.5, cycle)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * place / fit.cycle_epochs))
+    return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))

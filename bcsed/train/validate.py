@@ -1,20 +1,17 @@
-"""How good is the network now: on held-out clips, and on rows of labelled soundscapes.
+"""Validation on held-out clips and on rows of labelled soundscapes.
 
-Soundscape rows are cut, pooled and named by `bcsed.predict`'s own code, as in a submission. The answers are
-kept beside the figures, so that two runs can be compared recording by recording.
+Rows are windowed, pooled and named by the code of `bcsed.predict`, as in a submission. The scores are saved with
+the metrics, so that two runs can be compared recording by recording.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ..audio.decode import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..config.contract import Contract
 from ..models.backends import TorchBackend
@@ -24,79 +21,62 @@ from ..predict.blocks import Windowing, score_recording
 from ..scores import metrics
 from ..scores.evaluation import Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids
+from .data import TrainingData
 from .dataset.batches import BatchInputs, batches
 from .dataset.clips import ClipReader
 
 
-def measure(answers: Evaluation) -> dict[str, float]:
-    """Return macro ROC-AUC with its number of classes, cmAP and LRAP, named by what was answered."""
-    truth = answers.truth.astype(np.float32)
-    auc, n_classes = metrics.macro_auc(truth, answers.scores)
+def measure(evaluation: Evaluation) -> dict[str, float]:
+    """Return macro ROC-AUC with its number of classes, cmAP and LRAP; names begin with ``clip_`` or ``row_``."""
+    truth = evaluation.truth.astype(np.float32)
+    auc, n_classes = metrics.macro_auc(truth, evaluation.scores)
     values: dict[str, Any] = {
         "auc": auc,
         "classes": n_classes,
-        "cmap": metrics.padded_cmap(truth, answers.scores),
-        "lrap": metrics.lrap(truth, answers.scores),
+        "cmap": metrics.padded_cmap(truth, evaluation.scores),
+        "lrap": metrics.lrap(truth, evaluation.scores),
     }
-    return {f"{answers.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
+    return {f"{evaluation.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
 
 
 def validate_clips(
     network: SedNet,
     contract: Contract,
     clips: ClipReader,
-    chosen: npt.NDArray[np.int64],
-    truth: npt.NDArray[np.float32],
+    data: TrainingData,
     *,
-    ids: Sequence[str],
-    files: Sequence[str],
     device: torch.device,
     batch_size: int,
     jobs: int,
 ) -> Evaluation:
-    """Answer the first window of each held-out clip; `ids` and `files` name all N clips."""
-    mel = LogMel(contract.frontend).to(device)
+    """Score the first window of each held-out clip."""
+    mel, rows = LogMel(contract.frontend).to(device), data.valid_rows
+    inputs = BatchInputs(clips, data.targets, data.weights)
+    options: dict[str, Any] = {"crop": "first", "seed": 0, "epoch": 0, "keep_last": True}
     scores = []
-    feed = batches(
-        BatchInputs(clips, truth, truth),
-        chosen,
-        batch_size=batch_size,
-        crop="first",
-        seed=0,
-        epoch=0,
-        keep_last=True,
-        jobs=jobs,
-    )
     with torch.inference_mode():
-        for batch in feed:
+        for batch in batches(inputs, rows, batch_size=batch_size, jobs=jobs, **options):
             logits, attention = network(mel(batch.waves.to(device)))
             scores.append(pool(logits, attention, contract.net.pool).cpu().numpy())
     return Evaluation(
         kind="clips",
-        ids=tuple(ids[row] for row in chosen),
-        files=tuple(files[row] for row in chosen),
+        ids=tuple(data.names[row] for row in rows),
+        files=tuple(data.originals[row] for row in rows),
         classes=contract.classes,
-        truth=truth[chosen].astype(np.uint8),
+        truth=np.eye(len(contract.classes), dtype=np.uint8)[data.class_index[rows]],
         scores=np.concatenate(scores),
     )
 
 
-def validate_rows(
-    network: SedNet,
-    contract: Contract,
-    recordings: Sequence[AudioInfo],
-    truth: pd.DataFrame,
-    *,
-    row_s: int,
-    row_id: str,
-    device: torch.device,
-) -> Evaluation:
-    """Answer the labelled rows of soundscapes, through the submission's own code."""
+def validate_rows(network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device) -> Evaluation:
+    """Score the labelled rows of soundscapes with the code of a submission."""
     ensemble = Ensemble((TorchBackend(network, contract, device),), (1.0,))
+    row_s, row_id = data.competition.row_s, data.competition.row_id
     tables = []
-    for found in recordings:
-        scores, _ = score_recording(found, ensemble, Windowing(row_s=row_s))
-        ids = row_ids(found.path.stem, len(scores), row_s, row_id)
+    for recording in data.soundscapes:
+        scores, _ = score_recording(recording, ensemble, Windowing(row_s=row_s))
+        ids = row_ids(recording.path.stem, len(scores), row_s, row_id)
         tables.append(make_table(ids, contract.classes, scores))
     table = pd.concat(tables)
-    return make_evaluation(truth.loc[truth.index.intersection(table.index), list(contract.classes)], table)
+    truth = data.row_truth.loc[data.row_truth.index.intersection(table.index), list(contract.classes)]
+    return make_evaluation(truth, table)

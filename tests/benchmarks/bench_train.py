@@ -24,7 +24,7 @@ from bcsed.config.contract import Contract
 from bcsed.config.experiments import Experiment, find_experiment
 from bcsed.data.competitions import BIRDCLEF_2025
 from bcsed.models.network import SedNet
-from bcsed.train.augment import from_config
+from bcsed.train.augment import make_augmentations
 from bcsed.train.data import TrainingData
 from bcsed.train.dataset.batches import batches, epoch_order
 from bcsed.train.dataset.excerpts import ExcerptSampler
@@ -49,7 +49,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as name:
         loop = prepare(Path(name), experiment, options, device)
-        mix = from_config(experiment.augment, experiment.frontend.top_db, 0)
+        mix = make_augmentations(experiment.augment, experiment.frontend.top_db, 0)
         first = next(feed_of(loop, options, 0))
         with torch.no_grad():
             ready = loop.mel(first.waves.to(device))
@@ -65,7 +65,7 @@ def main() -> None:
             feed = feed_of(loop, options, repeat)
 
             def learn(feed=feed) -> None:
-                loop._learn(next(feed), mix)
+                loop._train_step(next(feed), mix)
 
             full.append(statistics.mean([timed(learn, device) for _ in range(options.steps + 1)][1:]))
             feed.close()
@@ -96,8 +96,7 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         marks=[()] * n,
         targets=targets,
         weights=np.ones_like(targets),
-        truth=targets,
-        own=own,
+        class_index=own,
         train_rows=np.arange(n).repeat(options.batch * (options.steps + 5) // n + 1),
         valid_rows=np.empty(0, np.int64),
         injectors=injectors(infos[n:], experiment, options, rng),
@@ -106,7 +105,7 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         clips_sha256="",
         sources={},
         skipped={},
-        year=BIRDCLEF_2025,
+        competition=BIRDCLEF_2025,
     )
     contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.frontend, experiment.net, K, dropout=experiment.fit.dropout)
@@ -138,8 +137,8 @@ def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: n
 def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
     """Return an epoch's batches, as the loop takes them."""
     return batches(
-        loop.feed,
-        epoch_order(loop.ready.train_rows, 0, epoch),
+        loop.inputs,
+        epoch_order(loop.data.train_rows, 0, epoch),
         batch_size=options.batch,
         crop="random",
         seed=0,

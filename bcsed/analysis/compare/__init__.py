@@ -25,16 +25,16 @@ from .runs import ComparedRun, read_run
 from .variants import compare_variants
 
 __all__ = [
-    "Evaluation",
     "ComparedRun",
+    "Evaluation",
+    "compare_variants",
     "describe_difference",
     "evaluate_on_soundscapes",
-    "read_run",
+    "format_table",
     "read_evaluation",
+    "read_run",
     "read_truth",
     "train_grid",
-    "format_table",
-    "compare_variants",
-    "write_table",
     "write_evaluation",
+    "write_table",
 ]

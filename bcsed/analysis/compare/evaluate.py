@@ -20,7 +20,7 @@ from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...models.export import export
 from ...scores.checks.ids import split_row_id
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
-from ...train.checkpoints import ANSWERS, BEST, LAST, load_run
+from ...train.checkpoints import BEST, LAST, load_run
 from .runs import ComparedRun
 
 SEALED = "compare-bundle"
@@ -60,7 +60,7 @@ def evaluate_on_soundscapes(
     Returns
     -------
     Answers
-        Of kind ``rows``, one per row of the truth; kept as ``answers-<truth file>-<digits>.npz``, where the
+        Of kind ``rows``, one per row of the truth; kept as ``evaluation-<truth file>-<digits>.npz``, where the
         digits change with the truth, the network, the recordings, the rows and bcsed's version.
 
     Raises
@@ -80,7 +80,7 @@ def evaluate_on_soundscapes(
     file = None
     if folder is not None:
         digits = _digits(compared, paths, truth_csv, windowing)
-        file = folder / ANSWERS.format(f"{truth_csv.stem}-{digits}")
+        file = folder / f"evaluation-{truth_csv.stem}-{digits}.npz"
         if file.is_file():
             return read_evaluation(file)
     sealed = _sealed(compared, folder / SEALED) if is_run and folder is not None else bundle.load(compared.path)

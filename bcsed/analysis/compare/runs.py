@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from ...config.diff import flatten
-from ...config.versions import upgrade_run
 from ...errors import ConfigError, DataError
 from ...models.bundle.manifest import MANIFEST, read_manifest
 from ...scores.evaluation import Evaluation, read_evaluation
-from ...train.checkpoints import ANSWERS, BEST, METRICS, RUN
+from ...train.checkpoints import BEST, METRICS, RUN, evaluation_path, read_description
 
 # What a description holds besides the settings: where, when, how well, and what follows from the rest.
 _NO_SETTINGS = (
-    *("bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
+    *("schema", "bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
     *("checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference", "versions"),
 )
 _SEED = "fit.seed"
@@ -119,9 +117,9 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
         raise DataError(f"{run} is neither a run nor a bundle: it has no {RUN} and no {MANIFEST}.")
     told = _read_run(run / RUN)
     history = _read_history(run, told["recipe"]["fit"]["epochs"])
-    has_best = (run / BEST).is_file() or (run / ANSWERS.format("best")).is_file()
+    has_best = (run / BEST).is_file() or evaluation_path(run, "best").is_file()
     chosen = checkpoint or ("best" if has_best else "last")
-    file = run / ANSWERS.format(chosen)
+    file = evaluation_path(run, chosen)
     found = ComparedRun(
         path=run,
         experiment=told["experiment"],
@@ -143,20 +141,12 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
 
 
 def _read_run(file: Path) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        lacking = [key for key in ("experiment", "recipe", "contract", "fold") if key not in told]
-        fit = told["recipe"]["fit"] if not lacking else {}
-        complete = not lacking and {"epochs", "seed"} <= set(fit) and list(told["contract"]["classes"])
-        if complete and not (
-            isinstance(fit["epochs"], int) and all(isinstance(name, str) for name in told["contract"]["classes"])
-        ):
-            raise TypeError("epochs is no whole number, or a class has no name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is damaged: not readable as the description of a run.") from error
-    if not complete:
-        raise DataError(f"{file} is damaged: it lacks {', '.join(lacking) or 'part of its recipe'}.")
-    return upgrade_run(told)
+    told = read_description(file.parent)
+    fit, classes = told["recipe"].get("fit"), told["contract"].get("classes")
+    complete = isinstance(fit, dict) and isinstance(fit.get("epochs"), int) and "seed" in fit
+    if not complete or not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"{file} is damaged: it lacks epochs and seed of its recipe, or names of classes.")
+    return told
 
 
 def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,32 +19,23 @@ from ...errors import DataError
 
 Wave = npt.NDArray[np.float32]
 
-# Longer recordings are read in part each time rather than kept.
+# Longer recordings are not cached; each window is read from the file.
 _CACHED_S = 120.0
 
 
 class Clip(NamedTuple):
-    """A window of sound (n,), its targets and weights (K,), and a teacher's embedding of it (D,)."""
+    """A window (n,), its targets and loss weights (K,), and a teacher's embedding of it (D,)."""
 
     wave: Wave
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
-    vector: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
 
 
 class ClipReader:
-    """Windows of recordings, with as many decoded recordings kept in memory as are allowed.
+    """Read windows of recordings, and cache decoded recordings of up to two minutes in `cache_gb` of memory.
 
-    Parameters
-    ----------
-    recordings : sequence of audio.AudioInfo
-    signal : Frontend
-    data : Data
-        Its `pad` here; the crop is given with each clip.
-    cache_gb : float
-        Memory for decoded recordings of up to two minutes; it changes the speed and nothing else.
-    marks : sequence of tuple of float, optional
-        Seconds of each recording around which a 'marked' window is cut.
+    `marks` are the seconds of each recording that may be the centre of a 'marked' window.
     """
 
     def __init__(
@@ -57,34 +48,19 @@ class ClipReader:
     ) -> None:
         self.recordings, self.frontend, self.data = recordings, frontend, data
         self.marks = marks
-        self._left = int(cache_gb * 2**30)
-        self._kept: dict[int, Wave] = {}
+        self._free_bytes = int(cache_gb * 2**30)
+        self._cached: dict[int, Wave] = {}
         self._lock = threading.Lock()
 
-    def wave(self, place: int, crop: str, rng: np.random.Generator) -> Wave:
-        """Return one window of a recording, with the audio that its outer frames see.
+    def first_frame(self, index: int, crop: str, rng: np.random.Generator) -> int:
+        """Return the first frame of a window; below 0 if the recording is shorter than the window.
 
-        Parameters
-        ----------
-        place : int
-            Which recording.
-        crop : {'random', 'first', 'centre', 'marked'}
-        rng : Generator
-            Decides where a random window begins.
-
-        Returns
-        -------
-        ndarray of float32, shape (signal.clip_samples,)
-            Frames begin on the recording's own frame grid. A recording shorter than the window stands
-            anywhere in it, at its start or in its middle, as `crop` says.
+        `crop` is 'random', 'first', 'centre' or 'marked'; `rng` also positions a shorter recording in its window.
         """
-        return self.window(place, self.first_frame(place, crop, rng))
-
-    def first_frame(self, place: int, crop: str, rng: np.random.Generator) -> int:
-        """Return where a window begins, in frames; below 0 where the recording is shorter than the window."""
-        found, frontend = self.recordings[place], self.frontend
-        room = -(-found.length(frontend.sample_rate) // frontend.hop_length) - frontend.n_frames
-        marks = self.marks[place] if self.marks is not None and crop == "marked" else ()
+        frontend = self.frontend
+        n_samples = self.recordings[index].length(frontend.sample_rate)
+        room = -(-n_samples // frontend.hop_length) - frontend.n_frames
+        marks = self.marks[index] if self.marks is not None and crop == "marked" else ()
         if marks and room >= 0:
             centre = marks[int(rng.integers(len(marks)))] * frontend.sample_rate / frontend.hop_length
             return int(np.clip(round(centre) - frontend.n_frames // 2, 0, room))
@@ -92,69 +68,53 @@ class ClipReader:
             return int(rng.integers(0, room, endpoint=True)) if room >= 0 else -int(rng.integers(0, -room + 1))
         return 0 if crop == "first" else room // 2
 
-    def window(self, place: int, first: int) -> Wave:
-        """Return the samples that the window from frame `first` on sees, ``(signal.clip_samples,)``."""
+    def window(self, index: int, first: int) -> Wave:
+        """Return the samples of all frames of the window from frame `first` on, ``(frontend.clip_samples,)``."""
         frontend = self.frontend
         begin = first * frontend.hop_length - frontend.n_fft // 2
-        return self.samples(place, begin, begin + frontend.clip_samples)
+        return self.samples(index, begin, begin + frontend.clip_samples)
 
-    def samples(self, place: int, begin: int, end: int) -> Wave:
-        """Return samples `begin` to `end` of a recording; beyond its ends as `data.pad` says.
+    def samples(self, index: int, begin: int, end: int) -> Wave:
+        """Return samples `begin` to `end` of a recording, padded beyond its ends as in `data.pad`.
 
-        A recording is repeated only if it is shorter than the window that is asked for.
+        A recording is repeated only if it is shorter than a window.
         """
-        n = self.recordings[place].length(self.frontend.sample_rate)
+        n = self.recordings[index].length(self.frontend.sample_rate)
         if self.data.pad == "repeat" and -(-n // self.frontend.hop_length) < self.frontend.n_frames:
-            return self._read(place, 0, n).take(np.arange(begin, end), mode="wrap")
+            return self._read(index, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
-        # A copy: what is kept must not be changed by whoever is given a part of it.
-        return np.array(cut_excerpt(self._read(place, left, right), begin, end, left))
+        # A copy, so that the cached samples cannot be changed through the returned ones.
+        return np.array(cut_excerpt(self._read(index, left, right), begin, end, left))
 
-    def _read(self, place: int, start: int, stop: int) -> Wave:
-        found, rate = self.recordings[place], self.frontend.sample_rate
-        kept = self._kept.get(place)
-        if kept is not None:
-            return kept[start:stop]
-        size = 4 * found.length(rate)
+    def _read(self, index: int, start: int, stop: int) -> Wave:
+        recording, rate = self.recordings[index], self.frontend.sample_rate
+        cached = self._cached.get(index)
+        if cached is not None:
+            return cached[start:stop]
+        size = 4 * recording.length(rate)
         with self._lock:
-            keep = found.duration_s <= _CACHED_S and size <= self._left
-            if keep:
-                self._left -= size
-        if not keep:
-            return read_audio(found, rate, start, stop)[0]
-        wave = read_audio(found, rate)[0]
-        self._kept[place] = wave
+            cache = recording.duration_s <= _CACHED_S and size <= self._free_bytes
+            if cache:
+                self._free_bytes -= size
+        if not cache:
+            return read_audio(recording, rate, start, stop)[0]
+        wave = read_audio(recording, rate)[0]
+        self._cached[index] = wave
         return wave[start:stop]
 
 
-def read_headers(
-    paths: Sequence[str | Path], *, jobs: int = 4, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[AudioInfo | None], dict[str, str]]:
-    """Read the headers of many recordings before any of them is needed.
+def read_headers(paths: Sequence[str | Path], *, jobs: int = 4) -> tuple[list[AudioInfo | None], dict[str, str]]:
+    """Read the headers of many recordings in threads, None for an unreadable one; also return path -> reason."""
 
-    Returns
-    -------
-    infos : list of audio.AudioInfo or None
-        None where a recording cannot be read.
-    failures : dict
-        Path -> why.
-    """
-
-    def one(path: str | Path) -> AudioInfo | DataError:
+    def read(path: str | Path) -> AudioInfo | DataError:
         try:
             return read_info(path)
         except DataError as error:
             return error
 
-    infos: list[AudioInfo | None] = []
-    failures: dict[str, str] = {}
     with ThreadPoolExecutor(max(1, jobs)) as executor:
-        for path, found in zip(paths, executor.map(one, paths), strict=True):
-            if isinstance(found, DataError):
-                failures[str(path)] = str(found)
-                infos.append(None)
-            else:
-                infos.append(found)
-            if progress is not None:
-                progress(len(infos), len(paths))
-    return infos, failures
+        results = list(executor.map(read, paths))
+    failures = {
+        str(path): str(result) for path, result in zip(paths, results, strict=True) if isinstance(result, DataError)
+    }
+    return [None if isinstance(result, DataError) else result for result in results], failures

@@ -1,8 +1,8 @@
-"""Soundscapes with labelled rows -> excerpts with labels, for injection and for training."""
+"""Excerpts of soundscapes with labelled rows, for injection and for training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,40 +15,19 @@ from .clips import Clip, ClipReader
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
+_NO_EMBEDDING = np.zeros(0, np.float32)
+
 
 class ExcerptSampler:
-    """Recordings of a place, and what calls in which of their rows.
-
-    Parameters
-    ----------
-    recordings : sequence of audio.AudioInfo
-    file : ndarray of int64, shape (R,)
-        The recording of each row.
-    start_s, end_s : ndarray of int64, shape (R,)
-        Where a row begins and ends, in seconds.
-    values : ndarray, shape (R, K)
-        Labels in [0, 1]: human ones 0 or 1, pseudolabels probabilities, 0 where not selected.
-    signal : Frontend
-    data : Data
-        The label knobs.
-    pseudo : bool
-        Whether the labels are pseudolabels.
-    cache_gb : float
-        Memory for decoded recordings.
-
-    Raises
-    ------
-    DataError
-        If there are no rows.
-    """
+    """Draw excerpts of soundscapes and label them from their R rows."""
 
     def __init__(
         self,
         recordings: Sequence[AudioInfo],
-        file: npt.NDArray[np.int64],
+        file: npt.NDArray[np.int64],  # the recording of each row, (R,)
         start_s: npt.NDArray[np.int64],
         end_s: npt.NDArray[np.int64],
-        values: npt.NDArray[np.floating],
+        values: npt.NDArray[np.floating],  # human labels 0 or 1, pseudolabels in [0, 1], 0 if not selected, (R, K)
         *,
         frontend: Frontend,
         data: Data,
@@ -62,7 +41,7 @@ class ExcerptSampler:
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
         self.begin, self.end = (np.asarray(x)[order] * frontend.sample_rate for x in (start_s, end_s))
-        # The rows of each recording are a run.
+        # The rows of recording k are self._first[k] to self._first[k + 1].
         self._first = np.searchsorted(self.file, np.arange(len(recordings) + 1))
         self._cumulated: dict[object, npt.NDArray[np.float64]] = {}
 
@@ -70,43 +49,31 @@ class ExcerptSampler:
         """Return the number of rows."""
         return len(self.file)
 
-    def draw(self, inject: Injection, own: int, rng: np.random.Generator) -> Clip | None:
-        """Return an excerpt as `inject` asks for, as long as a window.
+    def sample(self, inject: Injection, class_index: int, rng: np.random.Generator) -> Clip | None:
+        """Return a random excerpt of a window's length, None if no row has the class.
 
-        Parameters
-        ----------
-        inject : Injection
-            Its `mode`, `excerpt` and `draw`.
-        own : int
-            The sample's class, which a pseudolabelled substitute must hold; -1 for any.
-        rng : Generator
-
-        Returns
-        -------
-        Clip or None
-            None where no row holds the class.
+        `class_index` is the class that a pseudolabelled substitute must have; -1 for any.
         """
         n = self.frontend.clip_samples
-        lengths = (n,) if inject.excerpt == "whole" else (n // 2, n - n // 2)
-        waves, targets, weights = [], None, None
-        for length in lengths:
-            chosen = self._choose(inject, own, rng)
-            if chosen is None:
+        waves: list[npt.NDArray[np.float32]] = []
+        labels: Labels | None = None
+        for length in (n,) if inject.excerpt == "whole" else (n // 2, n - n // 2):
+            source = self._draw_source(inject, class_index, rng)
+            if source is None:
                 return None
-            file, row = chosen
-            begin = self._begin(file, row, length, rng)
+            file, row = source
+            begin = self._draw_begin(file, row, length, rng)
             waves.append(self.clips.samples(file, begin, begin + length))
-            mine = self._labels(file, begin, begin + length)
-            targets, weights = mine if targets is None or weights is None else _join(targets, weights, *mine)
-        assert targets is not None
-        assert weights is not None
-        return Clip(np.concatenate(waves), targets, weights, np.zeros(0, np.float32))
+            part = self._labels(file, begin, begin + length)
+            labels = part if labels is None else _join(*labels, *part)
+        assert labels is not None
+        return Clip(np.concatenate(waves), *labels, _NO_EMBEDDING)
 
-    def around(self, row: int, rng: np.random.Generator) -> Clip:
-        """Return a window that holds a row, placed at random, with its labels."""
+    def window_around(self, row: int, rng: np.random.Generator) -> Clip:
+        """Return a window that contains a row at a random position, with its labels."""
         file, n = int(self.file[row]), self.frontend.clip_samples
-        begin = self._begin(file, row, n, rng)
-        return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), _NONE)
+        begin = self._draw_begin(file, row, n, rng)
+        return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), _NO_EMBEDDING)
 
     def maxima(self) -> npt.NDArray[np.float64]:
         """Return for each recording the sum over classes of the highest label, (files,)."""
@@ -115,32 +82,34 @@ class ExcerptSampler:
             total[file] = self.values[self._first[file] : self._first[file + 1]].max(0).astype(np.float64).sum()
         return total
 
-    def _choose(self, inject: Injection, own: int, rng: np.random.Generator) -> tuple[int, int | None] | None:
-        """Draw a recording, and a row of it unless any place will do."""
-        if inject.mode == "substitute" and self.pseudo and own >= 0:
-            row = self._draw(("class", own), lambda: self.values[:, own].astype(np.float64), rng)
-            return None if row is None else (int(self.file[row]), row)
-        if inject.draw == "confidence":
+    def _draw_source(
+        self, inject: Injection, class_index: int, rng: np.random.Generator
+    ) -> tuple[int, int | None] | None:
+        """Draw a recording, and a row of it unless the excerpt may be anywhere in it."""
+        if inject.mode == "substitute" and self.pseudo and class_index >= 0:
+            row = self._draw(("class", class_index), lambda: self.values[:, class_index], rng)
+        elif inject.draw == "confidence":
             file = self._draw("confidence", self.maxima, rng)
             return None if file is None else (file, None)
-        # Of pseudolabelled rows those that hold something; where a person heard nothing, there is nothing.
-        row = self._draw("rows", lambda: (self.values > 0).any(1) if self.pseudo else np.ones(len(self)), rng)
+        else:
+            # A pseudolabelled row without a label may contain anything; a human-labelled one is known to be empty.
+            row = self._draw("rows", lambda: (self.values > 0).any(1) if self.pseudo else np.ones(len(self)), rng)
         return None if row is None else (int(self.file[row]), row)
 
-    def _draw(self, key: object, weights: object, rng: np.random.Generator) -> int | None:
-        """Draw an index in proportion to weights, whose running sum is kept."""
+    def _draw(self, key: object, weights: Callable[[], npt.ArrayLike], rng: np.random.Generator) -> int | None:
+        """Draw an index in proportion to weights, whose cumulated sum is cached under a key."""
         if key not in self._cumulated:
-            self._cumulated[key] = np.cumsum(np.asarray(weights(), np.float64))  # type: ignore[operator]
+            self._cumulated[key] = np.cumsum(np.asarray(weights(), np.float64))
         total = self._cumulated[key]
-        place = rng.random() * total[-1]
-        return int(np.searchsorted(total, place, side="right")) if total[-1] > 0 else None
+        threshold = rng.random() * total[-1]
+        return int(np.searchsorted(total, threshold, side="right")) if total[-1] > 0 else None
 
-    def _begin(self, file: int, row: int | None, length: int, rng: np.random.Generator) -> int:
-        """Draw where an excerpt begins: anywhere, or so that it holds a row or lies in it."""
+    def _draw_begin(self, file: int, row: int | None, length: int, rng: np.random.Generator) -> int:
+        """Draw the first sample of an excerpt: anywhere, or so that it contains a row or is inside it."""
         frontend = self.frontend
         n = self.clips.recordings[file].length(frontend.sample_rate)
+        # An excerpt on the frame grid begins half a spectrum before its first frame.
         margin = frontend.n_fft // 2
-        # An excerpt of the frame grid begins half a spectrum before its first frame.
         last = max(0, n - length + 2 * margin)
         low, high = 0, last
         if row is not None:
@@ -150,33 +119,27 @@ class ExcerptSampler:
         return first * frontend.hop_length - margin
 
     def _labels(self, file: int, begin: int, end: int) -> Labels:
-        """Return targets and weights of an excerpt: the maximum over the rows of which half is heard."""
+        """Return targets and weights of an excerpt: the maximum over the rows that overlap it by half or more."""
         rows = slice(self._first[file], self._first[file + 1])
         row_begin, row_end = self.begin[rows], self.end[rows]
         overlap = np.minimum(row_end, end) - np.maximum(row_begin, begin)
-        heard = 2 * overlap >= row_end - row_begin
-        # An excerpt shorter than a row has the labels of the row that it shares most with.
-        heard |= (overlap == overlap.max()) & (overlap > 0)
+        used = 2 * overlap >= row_end - row_begin
+        # An excerpt shorter than a row has the labels of the row with the largest overlap.
+        used |= (overlap == overlap.max()) & (overlap > 0)
         K, data = self.values.shape[1], self.data
-        value = self.values[rows][heard].max(0).astype(np.float32) if heard.any() else np.zeros(K, np.float32)
+        value = self.values[rows][used].max(0).astype(np.float32) if used.any() else np.zeros(K, np.float32)
         weight = np.ones(K, np.float32)
         if self.pseudo:
             weight[value > 0] = data.pseudo_loss_weight
             value = value * data.pseudo_target if data.pseudo_soft else (value > 0) * data.pseudo_target
         else:
             value = value * data.label_target
-            if self._has_gap(overlap, file, begin, end):
-                # What calls in the part that nobody labelled is not known.
+            n = self.clips.recordings[file].length(self.frontend.sample_rate)
+            unlabelled = min(end, n) - max(begin, 0) - overlap.clip(0).sum()
+            if unlabelled > self.frontend.sample_rate:
+                # Negatives are unknown if more than a second of the excerpt is without labels.
                 weight[value == 0] = 0.0
         return value.astype(np.float32), weight
-
-    def _has_gap(self, overlap: npt.NDArray[np.int64], file: int, begin: int, end: int) -> bool:
-        n = self.clips.recordings[file].length(self.frontend.sample_rate)
-        inside = min(end, n) - max(begin, 0)
-        return bool(inside - overlap.clip(0).sum() > self.frontend.sample_rate)
-
-
-_NONE = np.zeros(0, np.float32)
 
 
 def _join(
@@ -185,20 +148,20 @@ def _join(
     others: npt.NDArray[np.float32],
     other_weights: npt.NDArray[np.float32],
 ) -> Labels:
-    """Join the labels of two excerpts of one source: the higher target, and with it its weight."""
+    """Join the labels of two excerpts of one source: the higher target, with its weight."""
     joined = np.where(targets > others, weights, other_weights)
-    # Unknown in one of them, and not heard in the other, is unknown.
-    silent = (targets == 0) & (others == 0)
-    joined = np.where(silent, np.minimum(weights, other_weights), joined)
+    # A class that is unknown in one excerpt and negative in the other is unknown.
+    negative = (targets == 0) & (others == 0)
+    joined = np.where(negative, np.minimum(weights, other_weights), joined)
     return np.maximum(targets, others), joined.astype(np.float32)
 
 
-def online_labels(
+def make_unlabelled_sampler(
     recordings: Sequence[AudioInfo], n_classes: int, *, frontend: Frontend, data: Data, cache_gb: float = 0.0
 ) -> ExcerptSampler:
-    """Return unlabelled recordings as a source: every place equally likely, labels left to the network."""
+    """Return a sampler of unlabelled recordings, all positions equally likely; the network labels the excerpts."""
     file = np.arange(len(recordings))
-    ends = np.array([max(1, int(found.duration_s)) for found in recordings])
+    ends = np.array([max(1, int(recording.duration_s)) for recording in recordings])
     values = np.ones((len(recordings), n_classes), np.float16)
     return ExcerptSampler(
         recordings, file, 0 * file, ends, values, frontend=frontend, data=data, pseudo=True, cache_gb=cache_gb

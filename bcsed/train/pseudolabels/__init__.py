@@ -1,24 +1,22 @@
-"""Score table -> pseudolabels with provenance: which teacher said what of which row, and what of it is believed.
+"""Pseudolabels of soundscapes: a teacher's probabilities, the selection of labels, and their provenance.
 
-Conventions
------------
 A table has one row per row of each recording, in order, and one column per class *by name*. A value is the
-teacher's probability (raised to `power`) where the class is believed to call in the row, and 0 elsewhere.
-On disk it is Parquet: ``filename``, ``start``, ``end`` (seconds), then one float16 column per class; beside it
-a JSON file of the same stem says where it came from and holds its SHA-256.
+teacher's probability (raised to `power`) where the label is selected, else 0. On disk it is Parquet:
+``filename``, ``start``, ``end`` (seconds), then one float16 column per class. A JSON file of the same stem
+contains the provenance and the SHA-256 of the table.
 """
 
-from .api import answers_folder, make_pseudolabels
+from .api import make_pseudolabels, scores_folder
 from .selection import Selection, select
 from .table import Pseudolabels, check_broadcast, read_pseudolabels, write_pseudolabels
 
 __all__ = [
     "Pseudolabels",
     "Selection",
-    "answers_folder",
     "check_broadcast",
     "make_pseudolabels",
     "read_pseudolabels",
+    "scores_folder",
     "select",
     "write_pseudolabels",
 ]

@@ -1,8 +1,9 @@
-"""Score table -> pseudolabels with provenance: which teacher said what of which row, and what of it is believed."""
+"""Label soundscapes with teachers: score, select, write the table."""
 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
 from ...predict.blocks import Windowing
 from ...predict.outputs import OutputOptions
-from ...scores.checks.ids import split_row_id
+from ...scores.checks.ids import parse_row_ids
 from .selection import Selection, select
 from .table import Pseudolabels, check_broadcast, write_pseudolabels
 
@@ -34,119 +35,103 @@ def make_pseudolabels(
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pseudolabels:
-    """Let teachers label recordings, and write the table.
+    """Label recordings with teachers, and write the table.
 
     Parameters
     ----------
     bundles : sequence of Bundle
-        The teachers, of one class list.
+        The teachers, with the same classes.
     recordings : sequence of str or Path
         Files and folders.
     out : str or Path
-        The table, ``*.parquet``. Beside it: provenance in JSON, a figure of the counts, and a folder of the
-        teachers' answers, with which the same call goes on after a kill, and another selection is made at
-        once.
+        The table, ``*.parquet``. The same stem names its provenance (JSON), a figure of the counts, and a folder of
+        the teachers' scores, from which an interrupted call is resumed and another selection needs no scoring.
     selection : Selection, optional
-        A threshold of .5 by default.
-    weights, cut, jobs, progress
+        A threshold of 0.5 by default.
+    weights : sequence of float, optional
+        Of the teachers; equal by default.
+    windowing, jobs, progress
         See `bcsed.predict.predict`.
 
     Returns
     -------
     Pseudolabels
-        Recordings that cannot be read, and those of digital silence, are left out and counted in the provenance.
+        Without unreadable and silent recordings, which are counted in the provenance.
 
     Raises
     ------
     ConfigError, BundleError, DataError
-        As `predict`; or if `out` is there already, nothing could be read, or a recording's rows are all
-        identical.
+        As `predict`; or if `out` exists, no recording can be read, or all rows of a recording are identical.
     """
     selection, out, windowing = selection or Selection(), Path(out), windowing or Windowing()
     if out.suffix != ".parquet":
         raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
     if out.exists():
         raise DataError(f"{out} is already there; name another file, or remove it.")
-    heard_paths = find_recordings(recordings)
-    _check_stems(heard_paths)
+    paths = find_recordings(recordings)
+    _check_stems(paths)
     result = predict(
         from_bundles(bundles, weights),
         recordings,
-        out=answers_folder(out),
+        out=scores_folder(out),
         windowing=windowing,
         output=OutputOptions(formats=()),
         options=RunOptions(jobs=jobs),
         progress=progress,
     )
     if not len(result.scores):
-        raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {answers_folder(out)}.")
+        raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {scores_folder(out)}.")
     check_broadcast(result.scores, allowed=result.silent)
-    names = {path.stem: path.name for path in heard_paths}
-    split = [split_row_id(row_id) for row_id in result.scores.index]
-    heard = np.array([stem not in result.silent for stem, _ in split])
-    scores = result.scores.to_numpy(np.float32)[heard]
-    ends = np.array([end_s for _, end_s in split], np.int64)[heard]
+    ids = parse_row_ids(result.scores.index)
+    used = np.array([stem not in result.silent for stem in ids.stems])[ids.recording]
+    names = {path.stem: path.name for path in paths}
     classes = tuple(map(str, result.scores.columns))
-    values = select(scores, classes, selection)
-    filename = np.array([names[stem] for stem, _ in split], object)[heard]
     table = Pseudolabels(
-        filename=filename,
-        start_s=ends - windowing.row_s,
-        end_s=ends,
-        values=values,
+        filename=np.array([names[stem] for stem in ids.stems], object)[ids.recording][used],
+        start_s=ids.end_s[used] - windowing.row_s,
+        end_s=ids.end_s[used],
+        values=select(result.scores.to_numpy(np.float32)[used], classes, selection),
         classes=classes,
-        provenance=_provenance(
-            bundles, weights, selection, windowing, result.n_recordings, result.n_failed, result.silent
-        ),
+        provenance={
+            "bcsed": __version__,
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "teachers": _describe_teachers(bundles, [1.0] * len(bundles) if weights is None else weights),
+            "selection": selection.describe(),
+            "windowing": to_dict(windowing),
+            "n_recordings": result.n_recordings,
+            "n_failed": result.n_failed,
+            "silent": list(result.silent),
+        },
     )
     write_pseudolabels(table, out)
     return table
 
 
-def _check_stems(paths: Sequence[Path]) -> None:
-    """Refuse two recordings of one stem: a table's rows are bound to recordings by their file names."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
-            raise DataError(
-                f"{other} and {path} share the name {path.stem!r}, so their rows could not be told apart; label them "
-                "in two tables."
-            )
-
-
-def answers_folder(out: str | Path) -> Path:
-    """Return where the teachers' answers are kept for a table."""
+def scores_folder(out: str | Path) -> Path:
+    """Return the folder of the teachers' scores of a table."""
     out = Path(out)
-    return out.with_name(f"{out.stem}.answers")
+    return out.with_name(f"{out.stem}.scores")
 
 
-def _provenance(
-    bundles: Sequence[Bundle],
-    weights: Sequence[float] | None,
-    selection: Selection,
-    windowing: Windowing,
-    n_recordings: int,
-    n_failed: int,
-    silent: Sequence[str],
-) -> dict[str, Any]:
-    given = list(weights) if weights is not None else [1.0] * len(bundles)
-    return {
-        "bcsed": __version__,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "teachers": [
-            {
-                "bundle": str(bundle.path),
-                "experiment": bundle.provenance.get("experiment", ""),
-                "fingerprint": bundle.contract.fingerprint,
-                "sha256": bundle.sha256,
-                "weight": weight,
-            }
-            for bundle, weight in zip(bundles, given, strict=True)
-        ],
-        "selection": selection.describe(),
-        "rows": to_dict(windowing),
-        "n_recordings": n_recordings,
-        "n_failed": n_failed,
-        "silent": list(silent),
-    }
+def _check_stems(paths: Sequence[Path]) -> None:
+    """Refuse two recordings of one stem: row ids contain the stem only."""
+    stem, count = Counter(path.stem for path in paths).most_common(1)[0] if paths else ("", 0)
+    if count > 1:
+        first, second = [path for path in paths if path.stem == stem][:2]
+        raise DataError(
+            f"{first} and {second} share the name {stem!r}, so their rows would have the same ids; label them in two "
+            "tables."
+        )
+
+
+def _describe_teachers(bundles: Sequence[Bundle], weights: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "bundle": str(bundle.path),
+            "experiment": bundle.provenance.get("experiment", ""),
+            "fingerprint": bundle.contract.fingerprint,
+            "sha256": bundle.sha256,
+            "weight": weight,
+        }
+        for bundle, weight in zip(bundles, weights, strict=True)
+    ]

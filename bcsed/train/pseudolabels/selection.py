@@ -1,8 +1,7 @@
-"""Which of a teacher's answers are believed."""
+"""Select pseudolabels from a teacher's probabilities."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,28 +12,28 @@ import numpy.typing as npt
 from ...errors import ConfigError
 from .table import Half
 
-# The smallest probability that float16 tells from nothing.
+# The smallest probability that is not 0 in float16.
 _LEAST = 6e-8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of a teacher's answers are believed.
+    """The rule that selects pseudolabels.
 
     Parameters
     ----------
     kind : {'threshold', 'top', 'soft'}
-        Answers of at least a threshold; of those of at least `floor`, the `top_n` highest of each class;
-        or all of them, as they are.
+        Probabilities of at least a threshold; of those of at least `floor`, the `top_n` highest of each class;
+        or all probabilities.
     threshold : float in (0, 1)
         For every class.
     thresholds : mapping of str to float
         Exceptions, by class.
     floor : float in [0, 1)
     top_n : int
-        Rows kept of each class at most; with 'threshold' too, where it is above 0.
+        Most rows of each class; also limits 'threshold' if it is above 0.
     power : float > 0
-        What the probabilities that are kept are raised to; above 1 it sharpens.
+        The exponent of selected probabilities; above 1 it sharpens.
     """
 
     kind: str = "threshold"
@@ -58,21 +57,18 @@ class Selection:
             raise ConfigError(f"power must be above 0, got {self.power:g}.")
 
     def describe(self) -> dict[str, Any]:
-        """Return what of it has an effect, as plain values."""
-        read = {
+        """Return the fields that have an effect, as plain values."""
+        used = {
             "threshold": ("threshold", "thresholds", *(("top_n",) if self.top_n else ())),
             "top": ("floor", "top_n"),
             "soft": (),
         }[self.kind]
-        told = {name: getattr(self, name) for name in ("kind", *read, "power")}
-        plain: dict[str, Any] = json.loads(
-            json.dumps({k: dict(v) if k == "thresholds" else v for k, v in told.items()})
-        )
-        return plain
+        values = {name: getattr(self, name) for name in ("kind", *used, "power")}
+        return values | ({"thresholds": dict(self.thresholds)} if "thresholds" in values else {})
 
 
 def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: Selection) -> Half:
-    """Return the values of a table: probabilities to the power where they are believed, else 0.
+    """Return the values of a table: probabilities to the power where they are selected, else 0.
 
     Parameters
     ----------
@@ -88,22 +84,22 @@ def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: S
     Raises
     ------
     ConfigError
-        If a threshold is given for a class that there is none of.
+        If a threshold names an unknown class.
     """
     unknown = sorted(set(selection.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
     if selection.kind == "soft":
-        kept = np.ones(scores.shape, bool)
+        selected = np.ones(scores.shape, bool)
     elif selection.kind == "threshold":
-        kept = scores >= np.array([selection.thresholds.get(name, selection.threshold) for name in classes])
+        selected = scores >= np.array([selection.thresholds.get(name, selection.threshold) for name in classes])
     else:
-        kept = scores >= selection.floor
+        selected = scores >= selection.floor
     if selection.kind != "soft" and selection.top_n:
-        # Of equal scores the earlier rows.
-        order = np.argsort(-np.where(kept, scores, -1.0), axis=0, kind="stable")
-        highest = np.zeros_like(kept)
+        # Of equal scores, earlier rows come first.
+        order = np.argsort(-np.where(selected, scores, -1.0), axis=0, kind="stable")
+        highest = np.zeros_like(selected)
         np.put_along_axis(highest, order[: selection.top_n], True, axis=0)
-        kept &= highest
+        selected &= highest
     powered = np.maximum(scores.astype(np.float64) ** selection.power, 0 if selection.kind == "soft" else _LEAST)
-    return np.where(kept, powered, 0.0).astype(np.float16)
+    return np.where(selected, powered, 0.0).astype(np.float16)

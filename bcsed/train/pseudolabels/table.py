@@ -1,8 +1,7 @@
-"""A table of pseudolabels: what it holds, and how it lies on disk."""
+"""The table of pseudolabels and its files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...files import atomic_write, read_errors, sha256
+from ...files import atomic_write, check_schema, read_errors, read_json, sha256, write_json
 from ...plot.figures import pseudolabel_counts
 from ...scores.checks.ids import parse_row_ids
 from ...scores.table import broadcast_recordings
 
 Half = npt.NDArray[np.float16]
 
+# Of the JSON file. Schema 1 (files without a schema) has "rows" for "windowing".
+SCHEMA = 2
 _FIXED = ("filename", "start", "end")
 
 
@@ -34,7 +35,7 @@ class Pseudolabels:
     values : ndarray of float16, shape (R, K)
     classes : tuple of str
     provenance : mapping
-        Teachers, selection, how rows were cut, counts, date.
+        Teachers, selection, windowing, counts, date.
     """
 
     filename: npt.NDArray[np.object_]
@@ -46,16 +47,16 @@ class Pseudolabels:
 
     @property
     def soft(self) -> bool:
-        """Whether nothing was selected, so that every answer is there."""
+        """Whether the table contains all probabilities."""
         return bool(self.provenance["selection"]["kind"] == "soft")
 
     def columns(self, classes: Sequence[str]) -> Half:
-        """Return the values with the columns of a class list, in its order, bound by name.
+        """Return the values with columns in the order of `classes`.
 
         Raises
         ------
         DataError
-            If the two class lists do not hold the same names.
+            If the classes are not those of the table.
         """
         differing = sorted(set(classes) ^ set(self.classes))
         if differing:
@@ -64,68 +65,62 @@ class Pseudolabels:
                 f"class {differing[0]!r} is only in the {only} ({len(differing)} such classes); pseudolabels must "
                 "come from a teacher of the same classes."
             )
-        place = {name: k for k, name in enumerate(self.classes)}
-        return self.values[:, [place[name] for name in classes]]
+        return self.values[:, [self.classes.index(name) for name in classes]]
 
     def per_class(self) -> dict[str, int]:
-        """Return the rows kept of each class."""
+        """Return the number of rows with a label of each class."""
         counts = (self.values > 0).sum(0)
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
     def per_file(self) -> dict[str, int]:
-        """Return the rows of each recording that hold anything."""
-        kept = pd.Series((self.values > 0).any(1), index=self.filename)
-        return {str(name): int(count) for name, count in kept.groupby(level=0, sort=False).sum().items()}
+        """Return the number of rows with a label of each recording."""
+        labelled = pd.Series((self.values > 0).any(1), index=self.filename)
+        return {str(name): int(count) for name, count in labelled.groupby(level=0, sort=False).sum().items()}
 
 
 def check_broadcast(scores: pd.DataFrame, *, allowed: Sequence[str] = ()) -> None:
-    """Refuse scores in which all rows of a recording are identical.
-
-    Raises
-    ------
-    DataError
-        Naming the first such recording.
-    """
+    """Refuse (DataError) a score table in which all rows of a recording are identical, but for allowed recordings."""
     same = [stem for stem in broadcast_recordings(scores) if stem not in allowed]
     if same:
-        raise _broadcast(same, len(parse_row_ids(scores.index).stems))
+        raise _broadcast_error(same, len(parse_row_ids(scores.index).stems))
 
 
-def _broadcast(same: Sequence[str], n_files: int) -> DataError:
+def _broadcast_error(same: Sequence[str], n_files: int) -> DataError:
     return DataError(
-        f"all rows of {len(same)} of {n_files} recordings are identical, {same[0]!r} first: one window's answer was "
-        "given to every row, which would make most of these labels wrong."
+        f"all rows of {len(same)} of {n_files} recordings are identical, {same[0]!r} first: the scores of one window "
+        "were copied to every row, so most of these labels would be wrong."
     )
 
 
 def write_pseudolabels(table: Pseudolabels, out: str | Path) -> None:
-    """Write a table, its provenance and its figure; the JSON file last.
+    """Write a table, its figure, and last its provenance.
 
     Raises
     ------
     DataError
-        If the disk refuses.
+        If a class is called as a fixed column, or a file cannot be written.
     """
     import pyarrow
     import pyarrow.parquet
 
     out = Path(out)
+    reserved = sorted(set(table.classes) & set(_FIXED))
+    if reserved:
+        raise DataError(f"a class is called {reserved[0]!r}, which is a column of every table of pseudolabels.")
     columns: dict[str, Any] = {
         "filename": pyarrow.array(list(table.filename), pyarrow.string()),
         "start": pyarrow.array(table.start_s),
         "end": pyarrow.array(table.end_s),
+        **{name: pyarrow.array(table.values[:, k]) for k, name in enumerate(table.classes)},
     }
-    taken = sorted(set(table.classes) & set(_FIXED))
-    if taken:
-        raise DataError(f"a class is called {taken[0]!r}, which is a column of every table of pseudolabels.")
-    columns |= {name: pyarrow.array(table.values[:, k]) for k, name in enumerate(table.classes)}
     with atomic_write(out) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
     per_class, per_file = table.per_class(), table.per_file()
     with atomic_write(out.with_suffix(".png")) as temporary:
         title = f"Pseudolabels: {out.parent.name}/{out.name}"
         pseudolabel_counts(per_class, list(per_file.values()), temporary, title=title)
-    told = {
+    provenance = {
+        "schema": SCHEMA,
         **table.provenance,
         "classes": list(table.classes),
         "n_rows": len(table.values),
@@ -133,53 +128,52 @@ def write_pseudolabels(table: Pseudolabels, out: str | Path) -> None:
         "rows_per_file": per_file,
         "sha256": sha256(out),
     }
-    with atomic_write(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    write_json(out.with_suffix(".json"), provenance)
 
 
 def read_pseudolabels(path: str | Path) -> Pseudolabels:
-    """Read a table that `write` wrote.
+    """Read a table that `write_pseudolabels` wrote.
 
     Raises
     ------
     DataError
-        If there is no such table, it or its provenance is missing, damaged or of another pair, a value is no
+        If the table or its provenance is missing or damaged, they do not belong together, a value is not a
         probability, or all rows of a recording are identical.
     """
     path = Path(path)
-    told = _read_json(path)
-    if sha256(path) != told["sha256"]:
-        raise DataError(f"{path} was changed after it was made: it is not the table that its JSON file tells of.")
-    table = _read_parquet(path, told["classes"])
-    values = np.stack([table[name].to_numpy() for name in told["classes"]], 1).astype(np.float16)
+    provenance = _read_provenance(path)
+    if sha256(path) != provenance["sha256"]:
+        raise DataError(f"{path} was changed after it was written: its JSON file describes another table.")
+    table = _read_parquet(path, provenance["classes"])
+    values = np.stack([table[name].to_numpy() for name in provenance["classes"]], 1).astype(np.float16)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise DataError(f"{path} holds values that are no probabilities.")
-    found = Pseudolabels(
+        raise DataError(f"{path} holds values that are not probabilities.")
+    result = Pseudolabels(
         filename=table["filename"].to_numpy(zero_copy_only=False).astype(object),
         start_s=table["start"].to_numpy().astype(np.int64),
         end_s=table["end"].to_numpy().astype(np.int64),
         values=values,
-        classes=tuple(told["classes"]),
-        provenance=told,
+        classes=tuple(provenance["classes"]),
+        provenance=provenance,
     )
-    _check_files(found)
-    return found
+    _check_repeated_rows(result)
+    return result
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_provenance(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such table of pseudolabels; `bcsed pseudolabel` makes one.")
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        raise DataError(f"{path} has no {beside.name} beside it that says which teacher made it; make it again.")
-    try:
-        told = json.loads(beside.read_text(encoding="utf-8"))
-        lacking = [key for key in ("classes", "selection", "teachers", "sha256") if key not in told]
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{beside} is damaged: not readable as JSON.") from error
-    if lacking or not isinstance(told, dict):
-        raise DataError(f"{beside} is damaged: it lacks {', '.join(lacking)}.")
-    return told
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        raise DataError(f"{path} has no {file.name}, which names its teachers and selection; make the table again.")
+    provenance = read_json(file)
+    check_schema(provenance, file, (1, SCHEMA))
+    missing = [key for key in ("classes", "selection", "teachers", "sha256") if key not in provenance]
+    if missing:
+        raise DataError(f"{file} is damaged: {', '.join(missing)} is missing.")
+    if "rows" in provenance:
+        provenance["windowing"] = provenance.pop("rows")
+    return {**provenance, "schema": SCHEMA}
 
 
 def _read_parquet(path: Path, classes: Sequence[str]) -> Any:
@@ -187,20 +181,20 @@ def _read_parquet(path: Path, classes: Sequence[str]) -> Any:
 
     with read_errors(path, "Parquet"):
         table = pyarrow.parquet.read_table(path)
-    lacking = [name for name in (*_FIXED, *classes) if name not in table.column_names]
-    if lacking or not table.num_rows:
-        raise DataError(f"{path}: " + (f"no column {lacking[0]!r}." if lacking else "the table is empty."))
+    missing = [name for name in (*_FIXED, *classes) if name not in table.column_names]
+    if missing or not table.num_rows:
+        raise DataError(f"{path}: " + (f"no column {missing[0]!r}." if missing else "the table is empty."))
     return table
 
 
-def _check_files(table: Pseudolabels) -> None:
-    """Refuse a table whose files repeat one row; values of 1 may honestly be all the same."""
+def _check_repeated_rows(table: Pseudolabels) -> None:
+    """Refuse a table in which all rows of a recording are identical; only values of 0 and 1 may be."""
     same = []
     groups = pd.Series(range(len(table.values))).groupby(table.filename, sort=False)
-    for name, places in groups:
-        block = table.values[places.to_numpy()]
+    for name, rows in groups:
+        block = table.values[rows.to_numpy()]
         first = block[0]
         if len(block) > 1 and (block == first).all() and ((first > 0) & (first < 1)).any():
             same.append(str(name))
     if same:
-        raise _broadcast(same, groups.ngroups)
+        raise _broadcast_error(same, groups.ngroups)
