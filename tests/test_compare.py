@@ -699,6 +699,7 @@ def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_question_of_the_teacher(land25, tmp_path, capsys):
+    from bcsed import rounds
     from bcsed.cli.app import main
 
     words = ["compare", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
@@ -709,6 +710,6 @@ def test_the_question_of_the_teacher(land25, tmp_path, capsys):
     assert "3 networks label" in told
     assert "2  tiny-round-2" in told
     for plan, n_teachers in (("teacher-small", 1), ("teacher-ensemble", 3)):
-        ledger = json.loads((tmp_path / "out" / plan / "ledger.json").read_text())
+        ledger = rounds.read_ledger(tmp_path / "out" / plan)
         assert len(ledger[1]["teacher"]) == n_teachers
         assert ledger[1]["pseudolabels"]["selection"]["kind"] == "threshold"

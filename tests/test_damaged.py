@@ -17,7 +17,7 @@ from bcsed.errors import BcsedError, BundleError, DataError
 from bcsed.files import read_errors
 from bcsed.models.pretrained_sources import read_source
 from bcsed.predict.outputs import read_members
-from bcsed.report import scores as reported
+from bcsed.report.scores import read_prediction
 from bcsed.scores import detections
 from bcsed.scores.evaluation import Evaluation, read_evaluation, write_evaluation
 from bcsed.scores.table import make_table
@@ -77,7 +77,7 @@ FILES = {
     "table.parquet": (lambda path: TABLE.reset_index().to_parquet(path, index=False), doctor.read_scores),
     "detections.parquet": (write_detections, detections.read_detections),
     "members/1-x.parquet": (write_member, lambda path: read_members(path.parent.parent)),
-    "scores.parquet": (write_scores, lambda path: reported.read(path.parent)),
+    "scores.parquet": (write_scores, lambda path: read_prediction(path.parent)),
     "last.pt": (lambda path: torch.save({"model": {"w": torch.ones(3)}, "epoch": 1}, path), load_state),
     "w.pt": (lambda path: torch.save({"w": torch.ones(3)}, path), read_source),
     "w.safetensors": (lambda path: save_file({"w": torch.ones(3)}, path), read_source),

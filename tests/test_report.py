@@ -20,16 +20,18 @@ from test_train import SMALL
 
 from bcsed import plot, predict, train
 from bcsed.audio.decode import read_info
+from bcsed.audio.windows import count_rows
 from bcsed.cli.report import report as command
 from bcsed.cli.report import report_options
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.ensemble import from_bundles
 from bcsed.predict.outputs import OutputOptions
-from bcsed.report import excerpt as heard
-from bcsed.report import svg as drawn
 from bcsed.report.api import report
+from bcsed.report.excerpt import encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
+from bcsed.report.inputs import ReportContext
 from bcsed.report.page import Facts, Page, Section, Sound, Table, Text, fit, render
 from bcsed.report.recordings import Recording, Viewer, in_time
+from bcsed.report.svg import svg, time_axis, with_prefix
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.evaluation import Evaluation
 from bcsed.train import pseudolabels as pseudolabel
@@ -157,7 +159,7 @@ class TestPage:
     def test_a_long_table_says_where_it_ends(self):
         table = Table(caption="c", columns=("a",), rows=[(k,) for k in range(5000)])
         html = render(Page("t", "s", [Section("one", [table])]))
-        assert b"The first 3000 of 5000 lines." in html
+        assert b"The first 3000 of 5000 rows." in html
         assert len(Parsed(html).all("tr")) == 3001
 
     @pytest.mark.parametrize("name", HOSTILE)
@@ -183,19 +185,19 @@ class TestPage:
         assert b"left out" not in fit(page(), whole)
         small = fit(page(), whole - 3000)
         assert len(small) <= whole - 3000
-        assert b"1 of the sounds had to be left out" in small
+        assert b"1 of the sounds were left out" in small
         # The last goes before the first.
         assert b"sound 1" in small and b"sound 2" not in small
         smaller = fit(page(), whole - 13_000)
-        assert b"3 of the sounds and 1 of the tables&#39; ends had to be left out" in smaller
+        assert b"3 of the sounds and 1 of the ends of tables were left out" in smaller
         with pytest.raises(DataError, match=r"the page would be 0\.0 MB, .* more than it may be; name fewer paths"):
             fit(page(), 3000)
 
 
-class TestDrawn:
+class TestSvg:
     def test_inks_follow_the_page(self):
         ax = plot.class_auc_bars(pd.DataFrame({"class": ["a"], "n_positive": [1], "auc": [0.5]}), taxa={"a": "Aves"})
-        text, width = drawn.svg(ax)
+        text, width = svg(ax)
         assert text.startswith("<svg ") and "currentColor" in text and "var(--c0)" in text
         assert "#000000" not in text and "#1f77b4" not in text
         assert "<metadata>" not in text and not re.search(r"<svg [^>]*(width|height)=", text)
@@ -205,12 +207,12 @@ class TestDrawn:
     def test_pictures_are_webp(self):
         from bcsed.config.contract import TINY_128
 
-        text, _ = drawn.svg(plot.spectrogram(np.random.default_rng(0).normal(size=(64, 300)).astype("f4"), TINY_128))
+        text, _ = svg(plot.spectrogram(np.random.default_rng(0).normal(size=(64, 300)).astype("f4"), TINY_128))
         assert "data:image/webp;base64," in text and "image/png" not in text
 
     def test_ids_are_the_figure_s_own(self):
-        text, _ = drawn.svg(plot.loss(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})))
-        made = drawn.with_prefix(text, "p1-2", 'a "quoted" <alt>')
+        text, _ = svg(plot.loss(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})))
+        made = with_prefix(text, "p1-2", 'a "quoted" <alt>')
         ids = set(re.findall(r'\bid="([^"]+)"', made))
         assert ids and all(name.startswith("p1-2-") for name in ids)
         assert set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", made)) <= ids
@@ -218,43 +220,45 @@ class TestDrawn:
 
     def test_where_time_is(self):
         ax = plot.detections(pd.DataFrame(columns=["start_s", "end_s", "label", "score"]), span_s=(5, 20))
-        drawn.svg(ax)
-        found = drawn.span(ax)
+        svg(ax)
+        found = time_axis(ax)
         assert (found.start_s, found.end_s) == (5, 20)
         assert 0 <= found.left < found.right <= 1
 
 
-class TestHeard:
+class TestExcerpt:
     @pytest.mark.parametrize(
         ("name", "block"), [("long", (0, 12)), ("long", (3, 7)), ("odd", (0, 5)), ("blip", (0, 1))]
     )
-    def test_each_step_answers_for_its_own_time(self, oracle, recordings, name, block):
-        """The oracle reports loudness, so what it says of a step is the mean of the picture there."""
-        frontend = oracle.contract.frontend
-        found = read_info(recordings / f"{name}.wav")
-        made = heard.score_excerpt(from_bundles([oracle]), found, 5, block)
-        per = frontend.n_frames // oracle.steps
+    def test_the_outputs_of_a_time_step_belong_to_its_time(self, oracle, recordings, name, block):
+        """The oracle's logit is loudness, so the logit of a time step is the mean of the spectrogram there."""
+        frontend, classes = oracle.contract.frontend, oracle.contract.classes
+        audio = read_info(recordings / f"{name}.wav")
+        excerpt = score_excerpt(from_bundles([oracle]).members[0], audio, 5, block, classes)
+        per_step = frontend.n_frames // oracle.steps
         hop_s = frontend.hop_length / frontend.sample_rate
-        whole = heard.spectrogram_excerpt(found, frontend, 5, (0, heard.n_rows(found, 5)))
-        assert made.first_frame == block[0] * 160
-        np.testing.assert_array_equal(made.db, whole.db[:, block[0] * 160 : block[0] * 160 + made.db.shape[1]])
-        assert len(made.logits) >= 1
-        for step, answer in enumerate(made.logits[:, 0]):
-            begin = round((made.first_s + step * made.step_s) / hop_s)
-            if begin + per <= whole.db.shape[1]:
-                assert answer == pytest.approx(whole.db[:, begin : begin + per].mean() / 20, abs=1e-4)
-        assert len(made.rows) == block[1] - block[0]
+        n_rows = count_rows(audio.n_samples, audio.sample_rate, 5)
+        full_db = spectrogram_excerpt(audio, frontend, 5, (0, n_rows)).db
+        first = block[0] * 160
+        assert excerpt.first_frame == first
+        np.testing.assert_array_equal(excerpt.db, full_db[:, first : first + excerpt.db.shape[1]])
+        assert len(excerpt.logits) >= 1
+        for step, logit in enumerate(excerpt.logits[:, 0]):
+            begin = round((excerpt.first_s + step * excerpt.step_s) / hop_s)
+            if begin + per_step <= full_db.shape[1]:
+                assert logit == pytest.approx(full_db[:, begin : begin + per_step].mean() / 20, abs=1e-4)
+        assert len(excerpt.rows) == block[1] - block[0]
 
-    def test_a_part_lies_around_its_middle(self):
-        assert heard.part_of(12, 5, 11) == (0, 12)
-        assert heard.part_of(3, 5, 0) == (0, 3)
-        assert heard.part_of(720, 5, 300) == (294, 306)
-        assert heard.part_of(720, 5, 719) == (708, 720)
-        assert heard.part_of(5, 90, 3) == (3, 4)
+    def test_an_excerpt_lies_around_its_middle_row(self):
+        assert excerpt_rows(12, 5, 11) == (0, 12)
+        assert excerpt_rows(3, 5, 0) == (0, 3)
+        assert excerpt_rows(720, 5, 300) == (294, 306)
+        assert excerpt_rows(720, 5, 719) == (708, 720)
+        assert excerpt_rows(5, 90, 3) == (3, 4)
 
     def test_the_sound_is_that_part_of_the_recording(self, recordings):
         found = read_info(recordings / "long.wav")
-        uri = heard.ogg(found, 10.0, 20.0)
+        uri = encode_ogg(found, 10.0, 20.0)
         kind, _, data = uri.partition(",")
         assert kind == "data:audio/ogg;base64"
         wave, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
@@ -263,8 +267,8 @@ class TestHeard:
         own, _ = soundfile.read(recordings / "long.wav", start=10 * RATE, frames=10 * RATE)
         louder = [np.sqrt(np.square(values.reshape(20, -1)).mean(1)) for values in (wave, own)]
         assert np.corrcoef(*np.log(louder))[0, 1] > 0.95
-        with pytest.raises(DataError, match="has nothing from 70 to 80 s"):
-            heard.ogg(found, 70.0, 80.0)
+        with pytest.raises(DataError, match="has no audio from 70 to 80 s"):
+            encode_ogg(found, 70.0, 80.0)
 
 
 class TestRecordings:
@@ -275,57 +279,57 @@ class TestRecordings:
             Recording(name=name, path=path, scores=np.abs(truth - wrong).astype(np.float32), truth=truth)
             for name, wrong in (("good", 0.1), ("bad", 0.9), ("fair", np.array([[0.9], [0.1], [0.1]])))
         ]
-        section = Viewer(classes=("a", "b"), n_shown=1).section(made)
+        section = Viewer(classes=("a", "b"), context=ReportContext(n_examples=1)).section(made)
         assert [part.title for part in section.sections] == ["Worst: bad (ROC-AUC 0.000)", "Best: good (ROC-AUC 1.000)"]
         assert all(part.recording for part in section.sections)
         kinds = [item.kind for item in section.sections[0].items]
         assert kinds[:3] == ["figure", "sound", "text"]
         told = section.sections[0].items[2].text
         assert told.endswith("True: a: 0 to 5 s; b: 10 to 15 s.")
-        assert told.startswith("Found: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
+        assert told.startswith("Detections: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
 
     def test_no_recording_is_shown_twice(self, recordings):
         made = [Recording(name=f"r{k}", path=recordings / "blip.wav", scores=np.full((1, 2), k / 5)) for k in range(3)]
-        shown = Viewer(classes=("a", "b"), n_shown=2).section(made).sections
-        assert [part.title.split(":")[0] for part in shown] == ["Least sure", "Least sure", "Surest"]
+        shown = Viewer(classes=("a", "b"), context=ReportContext(n_examples=2)).section(made).sections
+        assert [part.title.split(":")[0] for part in shown] == ["Lowest scores", "Lowest scores", "Highest scores"]
         assert len({part.title for part in shown}) == 3
 
     def test_a_recording_that_is_gone_or_damaged(self, tmp_path):
         (tmp_path / "bad.wav").write_bytes(b"no audio")
         made = [Recording(name="bad", path=tmp_path / "bad.wav", scores=np.ones((1, 1), np.float32))]
         section = Viewer(classes=("a",)).section(made)
-        assert "It cannot be shown" in section.sections[0].items[0].text
+        assert "The recording cannot be shown" in section.sections[0].items[0].text
         gone = Viewer(classes=("a",)).section([Recording(name="gone", path=None, scores=np.ones((1, 1), np.float32))])
         assert not gone.sections
         assert "--recordings" in gone.items[0].text
 
     def test_rows_that_are_not_known_are_not_judged(self):
-        ids = ["x_15", "x_5"]
-        scores = in_time(ids, np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), 5, 0.0)
-        truth = in_time(ids, np.array([[1, 0], [0, 1]], np.float32), 5, np.nan)
+        rows = np.array([2, 0])
+        scores = in_time(rows, np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), 0.0)
+        truth = in_time(rows, np.array([[1, 0], [0, 1]], np.float32), np.nan)
         made = Recording(name="x", path=None, scores=scores, truth=truth)
         assert np.isnan(truth[1]).all()
         assert made.auc == 1.0
-        assert made.middle == 0 or made.middle == 2
+        assert made.central_row in (0, 2)
 
     def test_classes_of_which_nothing_is_known_are_not_judged(self):
         scores = np.array([[0.9, 0.5], [0.1, 0.6]], np.float32)
         truth = np.array([[1, np.nan], [0, np.nan]], np.float32)
         assert Recording(name="x", path=None, scores=scores, truth=truth).auc == 1.0
 
-    def test_answers_are_bound_by_name(self, oracle, recordings):
-        found = read_info(recordings / "short.wav")
-        made = heard.score_excerpt(from_bundles([oracle]), found, 5, (0, 2))
-        turned = made.of(("loud", "quiet"), ("quiet",))
-        np.testing.assert_array_equal(turned.logits, made.logits[:, 1:])
-        np.testing.assert_array_equal(turned.rows, made.rows[:, 1:])
-        viewer = Viewer(classes=("quiet", "loud"), ensemble=from_bundles([oracle]))
-        np.testing.assert_array_equal(viewer._heard(found, (0, 2)).logits, made.logits[:, ::-1])
+    def test_outputs_are_matched_to_classes_by_name(self, oracle, recordings):
+        audio = read_info(recordings / "short.wav")
+        member = from_bundles([oracle]).members[0]
+        excerpt = score_excerpt(member, audio, 5, (0, 2), ("loud", "quiet"))
+        reordered = score_excerpt(member, audio, 5, (0, 2), ("quiet", "loud"))
+        for field in ("logits", "attention", "rows"):
+            np.testing.assert_array_equal(getattr(reordered, field), getattr(excerpt, field)[:, ::-1])
 
     def test_names_say_more_than_labels(self, recordings):
         truth = np.array([[1.0], [0], [0], [0], [0]], np.float32)
+        names = {"wren1": ClassName("T. troglodytes", "Wren", "Aves")}
         made = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
-        viewer = Viewer(classes=("wren1",), names={"wren1": ClassName("T. troglodytes", "Wren", "Aves")}, n_shown=1)
+        viewer = Viewer(classes=("wren1",), context=ReportContext(names=names, n_examples=1))
         section = viewer.section(made)
         assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2].text
         assert ">Wren</text>" in section.sections[0].items[0].svg
@@ -333,7 +337,7 @@ class TestRecordings:
 
 class TestKinds:
     def test_a_run(self, run, tmp_path):
-        made = report([run], tmp_path / "out.html", n_shown=1)
+        made = report([run], tmp_path / "out.html", n_examples=1)
         page = parse(made.path)
         assert made.parts == ("Training run",)
         assert made.n_bytes == made.path.stat().st_size < 3e6
@@ -357,14 +361,14 @@ class TestKinds:
         shutil.rmtree(tmp_path / "gone", ignore_errors=True)
         parsed = parse(report([folder], tmp_path / "out.html").path)
         said = " ".join(parsed.texts["p"])
-        assert "The data that it learned from cannot be read now" in said
-        assert "The recordings are not where they were" in said
+        assert "The training data cannot be read" in said
+        assert "The recordings were not found" in said
         assert len(parsed.all("audio")) == 0
 
     def test_a_run_that_held_nothing_out(self, tmp_path):
         folder = make_run(tmp_path / "run", None, fold=None)
         page = parse(report([folder], tmp_path / "out.html").path)
-        assert "Nothing was held out, so there is no score; --recordings and --truth give one." in page.texts["p"]
+        assert "The run has no held-out data, so there are no scores; add some with --recordings and --truth." in page.texts["p"]
 
     def test_several_runs_are_compared(self, tmp_path):
         runs = [
@@ -375,13 +379,13 @@ class TestKinds:
         made = report(runs, tmp_path / "out.html")
         page = parse(made.path)
         assert made.parts == ("Comparison", "Training one", "Training two", "Training three")
-        assert page.texts["caption"][:2] == ["Variants", "What they differ in"]
+        assert page.texts["caption"][:2] == ["Variants", "Differences"]
         assert "fit.lr: 0.001 -> 0.002" in page.texts["td"]
-        assert any("three has no answers to compare" in text for text in page.texts["p"])
+        assert any("three has no scores to compare" in text for text in page.texts["p"])
         assert "Gain over line 1" in " ".join(page.texts["text"])
 
     def test_scores_with_truth(self, scores, truth, recordings, tmp_path):
-        made = report([scores], tmp_path / "out.html", truth=truth, n_shown=1)
+        made = report([scores], tmp_path / "out.html", truth=truth, n_examples=1)
         page = parse(made.path)
         shown = " ".join(page.texts["text"])
         for title in (
@@ -397,35 +401,35 @@ class TestKinds:
         assert len(page.all("audio")) == 2
 
     def test_scores_without_truth(self, scores, tmp_path):
-        page = parse(report([scores], tmp_path / "out.html", n_shown=1).path)
+        page = parse(report([scores], tmp_path / "out.html", n_examples=1).path)
         titles = page.texts["h4"]
-        assert [title.split(":")[0] for title in titles] == ["Least sure", "Surest"]
-        assert "Classes, those with the highest scores first" in page.texts["caption"]
+        assert [title.split(":")[0] for title in titles] == ["Lowest scores", "Highest scores"]
+        assert "Classes, the highest scores first" in page.texts["caption"]
         assert any("With --truth, each member" in text for text in page.texts["p"])
 
     def test_truth_of_some_classes_in_another_order(self, scores, truth, tmp_path):
         table = pd.read_csv(truth, index_col="row_id")
         table[["c", "a"]].head(9).to_csv(tmp_path / "some.csv")
-        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "some.csv", n_shown=1).path)
+        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "some.csv", n_examples=1).path)
         assert any("over 2 of 2 classes, on 9 soundscape rows" in text for text in page.texts["p"])
         assert "when: attention score" in " ".join(page.texts["text"])
 
     def test_truth_by_which_nothing_can_be_scored(self, scores, truth, tmp_path):
         table = pd.read_csv(truth, index_col="row_id")
         (table * 0).to_csv(tmp_path / "none.csv")
-        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "none.csv", n_shown=1).path)
+        page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "none.csv", n_examples=1).path)
         said = " ".join(page.texts["p"])
-        assert "nothing can be scored: none of 3 classes" in said
-        assert "What members and steps are worth cannot be said" in said
+        assert "ROC-AUC is not defined on 24 soundscape rows: " in said
+        assert "The contributions of members and stages cannot be computed" in said
 
     def test_a_table_alone_and_recordings_and_bundle_named(self, scores, recordings, tiny, tmp_path):
         table = scores / "submission.csv"
         alone = parse(report([table], tmp_path / "alone.html").path)
         assert not alone.all("audio")
-        options = {"recordings": [recordings], "n_shown": 1}
+        options = {"recordings": [recordings], "n_examples": 1}
         seen = parse(report([table], tmp_path / "seen.html", **options).path)
         assert len(seen.all("audio")) == 2
-        assert any("Without a network at hand" in text for text in seen.texts["p"])
+        assert any("Attention is not shown" in text for text in seen.texts["p"])
         asked = parse(report([table], tmp_path / "asked.html", bundle=tiny.path, **options).path)
         assert "when: attention score" in " ".join(asked.texts["text"])
 
@@ -437,9 +441,9 @@ class TestKinds:
         labels = pd.DataFrame(known, pd.Index(rows, name="row_id"), ["1139490", "cuckoo1", "frog1"])
         labels.to_csv(tmp_path / "truth.csv")
         sounds = [year / "test_soundscapes"]
-        made = report([folder], tmp_path / "out.html", recordings=sounds, truth=tmp_path / "truth.csv", n_shown=1)
+        made = report([folder], tmp_path / "out.html", recordings=sounds, truth=tmp_path / "truth.csv", n_examples=1)
         page = parse(made.path)
-        assert "It is judged on 12 soundscape rows of other recordings." in page.texts["p"]
+        assert "It is evaluated on 12 soundscape rows of other recordings." in page.texts["p"]
         assert all("soundscape_" in title for title in page.texts["h4"])
 
     def test_a_bundle_on_soundscapes(self, run, year, tmp_path):
@@ -460,7 +464,7 @@ class TestKinds:
         )
         before = sorted(path.name for path in sealed.path.iterdir())
         sounds = [year / "test_soundscapes"]
-        made = report([sealed.path], tmp_path / "out.html", recordings=sounds, truth=labels, n_shown=1)
+        made = report([sealed.path], tmp_path / "out.html", recordings=sounds, truth=labels, n_examples=1)
         page = parse(made.path)
         assert page.texts["h3"] == ["Classes", "Scores, precision and recall", "Recordings"]
         assert page.texts["h4"][0].startswith("Worst: soundscape_1 (ROC-AUC")
@@ -479,7 +483,7 @@ class TestKinds:
         shutil.copytree(scores, tmp_path / "demo" / "scores")
         make_run(tmp_path / "demo" / "run", answers_of())
         (tmp_path / "demo" / "notes.txt").touch()
-        made = report([tmp_path / "demo"], tmp_path / "out.html", n_shown=0)
+        made = report([tmp_path / "demo"], tmp_path / "out.html", n_examples=0)
         assert made.parts == ("Bundle bundle", "Training run", "Scores scores")
         assert tiny.contract.fingerprint in parse(made.path).texts["dd"]
 
@@ -491,7 +495,7 @@ class TestKinds:
         ]
         out = tmp_path / "rounds"
         (out / "round-2").mkdir(parents=True)
-        (out / "ledger.json").write_text(json.dumps(ledger))
+        (out / "ledger.json").write_text(json.dumps({"schema": 2, "rounds": ledger}))
         for suffix in (".parquet", ".json"):
             shutil.copy(land25[1].with_suffix(suffix), out / "round-2" / f"pseudolabels{suffix}")
         made = report([out], tmp_path / "out.html")
@@ -505,7 +509,7 @@ class TestKinds:
 class TestRefusals:
     def test_what_is_nothing(self, tmp_path):
         (tmp_path / "empty").mkdir()
-        for path, why in ((tmp_path / "none", "no such path"), (tmp_path / "empty", "nothing that can be reported")):
+        for path, why in ((tmp_path / "none", "no such path"), (tmp_path / "empty", "contains nothing that can be reported")):
             with pytest.raises(DataError, match=rf"{why}; name a run, a bundle"):
                 report([path], tmp_path / "out.html")
         assert not (tmp_path / "out.html").exists()
@@ -517,10 +521,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            ({"paths": []}, "a report is about paths; got 0, 3 recordings and 10 MB"),
-            ({"n_shown": -1}, "got 1, -1 recordings"),
+            ({"paths": []}, "got 0 paths, 3 examples and 10 MB"),
+            ({"n_examples": -1}, "got 1 paths, -1 examples"),
             ({"limit_mb": 0}, "and 0 MB"),
-            ({"out": "page.pdf"}, r"a report is a page, such as report\.html; got 'page\.pdf'"),
+            ({"out": "page.pdf"}, r"must be named like report\.html, got 'page\.pdf'"),
         ],
     )
     def test_a_wrong_call(self, tiny, change, sentence):
@@ -530,21 +534,21 @@ class TestRefusals:
 
     def test_truth_of_other_recordings(self, scores, tmp_path):
         (tmp_path / "truth.csv").write_text("row_id,a,b,c\nelsewhere_5,1,0,0\n")
-        with pytest.raises(DataError, match=r"none of the 1 true rows of .* is in .*; is it of other recordings\?"):
+        with pytest.raises(DataError, match=r"none of the 1 labelled rows of .* is in .*; name the labels"):
             report([scores], tmp_path / "out.html", truth=tmp_path / "truth.csv")
 
     def test_rows_that_tell_no_time(self, tmp_path):
         (tmp_path / "scores.csv").write_text("row_id,a\nx_5,0.5\nx_later,0.5\n")
-        with pytest.raises(DataError, match="the row 'x_later' does not end with the second at which it ends"):
+        with pytest.raises(DataError, match="the row 'x_later' does not end with its end second"):
             report([tmp_path / "scores.csv"], tmp_path / "out.html")
 
     def test_an_unfinished_prediction(self, scores, tmp_path):
         (tmp_path / "scores").mkdir()
         (tmp_path / "scores" / "manifest.json").write_text('{"settings": {}}')
-        with pytest.raises(DataError, match="is no finished folder of predict"):
+        with pytest.raises(DataError, match="is not a finished folder of predict"):
             report([tmp_path / "scores"], tmp_path / "out.html")
         shutil.copy(scores / "manifest.json", tmp_path / "scores" / "manifest.json")
-        with pytest.raises(DataError, match="holds no score table"):
+        with pytest.raises(DataError, match="contains no score table"):
             report([tmp_path / "scores"], tmp_path / "out.html")
 
 
@@ -615,7 +619,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def page(run, scores, truth, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    return report([run, scores], out, truth=truth, n_shown=1).path
+    return report([run, scores], out, truth=truth, n_examples=1).path
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from bcsed.config.experiments import STUDIES
 from bcsed.data import synthetic as sample
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
-from bcsed.rounds.api import _members
+from bcsed.rounds.api import _teachers
 from bcsed.rounds.plan import Plan, Round
 from bcsed.train import pseudolabels as pseudolabel
 
@@ -49,7 +49,8 @@ def done(land25, tmp_path_factory):
 
 def test_a_plan_leaves_its_rounds_and_a_ledger(done):
     out, ledger = done
-    assert json.loads((out / "ledger.json").read_text()) == ledger
+    assert json.loads((out / "ledger.json").read_text()) == {"schema": 2, "rounds": ledger}
+    assert rounds.read_ledger(out) == ledger
     assert [entry["round"] for entry in ledger] == [1, 2]
     first, second = ledger
     assert (first["teacher"], first["pseudolabels"]) == ([], None)
@@ -96,22 +97,22 @@ def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
 
     for name in ("train", "export"):
         monkeypatch.setattr(f"bcsed.rounds.api.{name}", never)
-    monkeypatch.setattr("bcsed.train.pseudolabels.make_pseudolabels", never)
+    monkeypatch.setattr("bcsed.rounds.api.make_pseudolabels", never)
     assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], out) == ledger
 
 
 def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
     out, _ = done
-    with pytest.raises(DataError, match=r"holds another plan \(its fold differ\)"):
+    with pytest.raises(DataError, match=r"contains another plan \(fold differs\)"):
         rounds.run(plan_of(TAUGHT), land25[0], out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    with pytest.raises(DataError, match="holds other things"):
+    with pytest.raises(DataError, match="contains other files"):
         rounds.run(plan_of(TAUGHT), land25[0], tmp_path / "full")
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
-    edit_json(copy / "ledger.json", lambda told: told[0]["students"][0].update(sha256="0"))
-    with pytest.raises(DataError, match=r"round-1.tiny-s0.bundle is not the network that .*ledger\.json tells of"):
+    edit_json(copy / "ledger.json", lambda ledger: ledger["rounds"][0]["students"][0].update(sha256="0"))
+    with pytest.raises(DataError, match=r"round-1.tiny-s0.bundle is not the network listed in .*ledger\.json"):
         rounds.run(plan_of(TAUGHT, fold=0), land25[0], copy)
     shutil.rmtree(copy / "round-1" / "tiny-s0" / "bundle")
     with pytest.raises(BundleError, match="there is no such folder"):
@@ -140,7 +141,7 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         ),
         (
             lambda: plan_of(Round(experiments=("tiny",), teacher=("round-2",), share=0.5)),
-            "'round-2', which is no earlier",
+            "'round-2' of round 2 is not an earlier round",
         ),
         (
             lambda: plan_of(Round(experiments=("tiny",), teacher=("round-1/tiny-s3",), share=0.5)),
@@ -163,7 +164,7 @@ def test_plan_files(tmp_path):
     assert (plan.name, plan.fold, len(plan.rounds)) == ("mine", None, 2)
     assert plan.student(2, "tiny-s0").fit.epochs == 3
     for change, sentence in (
-        ({"rounds": 3}, 'must hold {"name"'),
+        ({"rounds": 3}, 'must contain {"name"'),
         ({"rounds": [{"experiment": ["tiny"]}]}, "round 1 has no field 'experiment'; its fields are experiments"),
         ({"rounds": [{}]}, "round 1 lacks experiments"),
         ({"rounds": [7]}, "round 1 must be an object"),
@@ -178,6 +179,34 @@ def test_plan_files(tmp_path):
         rounds.find_plan(str(file))
     with pytest.raises(ConfigError, match="there is no plan 'tinny': no such file, and the presets are write-up"):
         rounds.find_plan("tinny")
+
+
+def test_plans_in_the_words_of_schema_1_are_read(tmp_path):
+    file = tmp_path / "old.json"
+    second = {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.25, "draw": "maxima"}
+    changes = ["pseudo__level=rms", "data__sampling=plain", "signal.folds=2"]
+    file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"]}, {**second, "set": changes}]}))
+    plan = rounds.find_plan(str(file))
+    assert plan.rounds[1].draw == "confidence"
+    assert plan.rounds[1].set == ("pseudo__level=rms", "data__sampling=uniform", "frontend.time_folds=2")
+    file.write_text(json.dumps({"schema": 3, "rounds": [{"experiments": ["tiny"]}]}))
+    with pytest.raises(ConfigError, match="schema 3"):
+        rounds.find_plan(str(file))
+
+
+def test_folders_of_schema_1_are_continued(done, land25, tmp_path):
+    out, ledger = done
+    old = tmp_path / "old"
+    shutil.copytree(out, old)
+    (old / "ledger.json").write_text(json.dumps(ledger))
+    edit_json(old / "plan.json", lambda plan: plan.pop("schema"))
+    assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], old) == ledger
+    (old / "ledger.json").write_text('{"schema": 3}')
+    with pytest.raises(DataError, match="schema 3"):
+        rounds.read_ledger(old)
+    (old / "ledger.json").write_text('{"schema": 2}')
+    with pytest.raises(DataError, match="not readable as a ledger of rounds"):
+        rounds.read_ledger(old)
 
 
 @pytest.mark.parametrize("name", list(rounds.PRESETS))
@@ -212,12 +241,12 @@ def test_a_base_takes_the_place_of_all_experiments():
 def test_members_and_their_weights(done):
     out, _ = done
     third = Round(experiments=("tiny",), teacher=("previous", "round-1/tiny-s0"), weights=(3.0, 1.0), share=0.5)
-    members = _members(plan_of(TAUGHT, third, fold=0), 3, out)
+    members = _teachers(plan_of(TAUGHT, third, fold=0), 3, out)
     assert [weight for _, weight in members] == [1.5, 1.5, 1.0]
     assert [member.path.parent.name for member, _ in members] == ["tiny-s0", "tiny-s1", "tiny-s0"]
     path = str(out / "round-1" / "tiny-s0" / "bundle")
     elsewhere = plan_of(Round(experiments=("tiny",), teacher=(path,), share=0.5))
-    assert _members(elsewhere, 2, out)[0][0].path == Path(path)
+    assert _teachers(elsewhere, 2, out)[0][0].path == Path(path)
 
 
 def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
@@ -236,7 +265,7 @@ def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
     assert "go together" in capsys.readouterr().err
     assert main([*words, "--recordings", str(year / "test_soundscapes")]) == 0
     assert "round 1: 1 students, macro ROC-AUC" in capsys.readouterr().out
-    (entry,) = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    (entry,) = rounds.read_ledger(tmp_path / "out")
     assert (entry["students"][0]["n_classes"], entry["students"][0]["scored_on"]) == (3, "truth.csv")
     assert main(["rounds", str(tmp_path / "none.json"), "--data", str(data), "--out", str(tmp_path / "o")]) == 2
     assert "there is no plan" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def report(options: argparse.Namespace) -> int:
             recordings=options.recordings or (),
             bundle=options.bundle,
             taxonomy=options.taxonomy,
-            n_shown=options.show,
+            n_examples=options.show,
             limit_mb=options.limit_mb,
             jobs=options.jobs,
             progress=lambda name: bar.step(f"looking at {name}", 0, 1, ""),

@@ -62,11 +62,11 @@ def rounds(options: argparse.Namespace) -> int:
             recordings=options.recordings,
             truth=options.truth,
             options=training_options(options),
-            say=bar.say,
+            log=bar.say,
             progress=lambda label, done, total: bar.step(label, done, total, ""),
         )
     for entry in ledger:
-        bar.say(noisy.line(entry))
+        bar.say(noisy.describe_round(entry))
     bar.say(f"the ledger is in {Path(options.out) / noisy.LEDGER}")
     return 0
 
@@ -155,8 +155,8 @@ def _plans(names: Sequence[str], options: argparse.Namespace, bar: Bar) -> list[
             options.data,
             out,
             options=training_options(options),
-            say=bar.say,
+            log=bar.say,
             progress=lambda label, done, total: bar.step(label, done, total, ""),
         )
-        runs += noisy.students(plan, out)[-1]
+        runs += noisy.student_runs(plan, out)[-1]
     return runs

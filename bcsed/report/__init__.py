@@ -1,11 +1,11 @@
-"""One self-contained page of HTML about trainings, predictions, pseudolabels, or several of them.
+"""One self-contained HTML page about trainings, bundles, predictions, pseudolabels and rounds.
 
 Conventions
 -----------
-What is shown follows from what a path holds: a run, a bundle, a folder of `predict` or a score table, a table of
-pseudolabels, the rounds of a noisy student; or a folder of such folders, as `bcsed demo` leaves it. Several runs are
-compared first. Figures are drawings in the page, sounds are in it too; nothing is fetched, and a policy in the page
-lets nothing be fetched. Everything that comes from files is escaped.
+The content of a path decides what is reported of it: a run, a bundle, a folder of `predict` or a score table, a table
+of pseudolabels, the rounds of a noisy student, or a folder of such folders. Several runs are compared first. Figures
+are SVG in the page, sounds are in it too. The page loads nothing, and its content security policy forbids loading.
+All text from files is escaped.
 """
 
 from .api import LIMIT_MB, ReportFile, report

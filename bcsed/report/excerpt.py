@@ -1,185 +1,152 @@
-"""What a network made of a part of a recording: picture, answers step by step, rows; by `bcsed.predict`'s own code."""
+"""An excerpt of a recording: spectrogram, network outputs, row scores (by the code of `bcsed.predict`), and sound."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..audio.decode import AudioInfo, read_audio
 from ..audio.spectrogram import LogMel
-from ..audio.windows import count_rows
 from ..config.contract import Frontend
 from ..errors import DataError
-from ..models.backends import Array
+from ..models.backends import Array, Backend
 from ..models.ensemble import Ensemble
 from ..predict.blocks import Windowing, compute_spectrograms, make_views, pool_block, submit_block
 
-# A minute is what a soundscape of the competition has, and what can be looked at.
-MOST_S = 60
-# Of libsndfile's Vorbis: 0 is the best and largest, 1 the worst and smallest.
+# The duration of a soundscape of the competition; a longer figure could not be read.
+MAX_S = 60
+# Scale of libsndfile's Vorbis encoder: 0 is the best and largest, 1 the worst and smallest.
 _COMPRESSION = 0.75
 _RATE_HZ = 32_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """A part of a recording, from `first_row` on.
+    """A part of a recording; without a network, only the spectrogram has values."""
 
-    Parameters
-    ----------
-    db : ndarray, shape (F, T)
-        The picture.
-    first_frame : int
-        At which it begins.
-    step_s, first_s : float
-        Seconds of a step, and where the first one begins.
-    what, when : ndarray of float32, shape (t, K)
-        The network's answers; no steps where there was no network to ask.
-    rows : ndarray of float32, shape (R, K)
-        Probabilities of the rows.
-    """
-
-    db: Array
-    first_frame: int
-    step_s: float = 0.0
-    first_s: float = 0.0
-    logits: Array
-    attention: Array
-    rows: Array
-
-    def of(self, classes: Sequence[str], wanted: Sequence[str]) -> Excerpt:
-        """Return the columns of some classes, bound by name."""
-        place = {name: k for k, name in enumerate(classes)}
-        columns = [place[name] for name in wanted]
-        return replace(
-            self, logits=self.logits[:, columns], attention=self.attention[:, columns], rows=self.rows[:, columns]
-        )
+    db: Array  # spectrogram (F, T)
+    first_frame: int  # of the spectrogram, in the recording
+    step_s: float = 0.0  # duration of a time step of the network
+    first_s: float = 0.0  # start of the first time step
+    logits: Array  # (t, K)
+    attention: Array  # (t, K)
+    rows: Array  # probabilities of the rows (R, K)
 
 
-def part_of(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
-    """Return the half-open run of rows to show of a recording, around one of them."""
-    n = max(1, MOST_S // row_s)
+def excerpt_rows(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
+    """Return the half-open range of at most `MAX_S` seconds of rows around one of them."""
+    n = max(1, MAX_S // row_s)
     first = max(0, min(middle - n // 2, n_rows - n))
     return first, min(first + n, n_rows)
 
 
-def score_excerpt(ensemble: Ensemble, found: AudioInfo, row_s: int, block: tuple[int, int]) -> Excerpt:
-    """Let a network hear some rows of a recording, window after window without overlap.
+def score_excerpt(
+    member: Backend, audio: AudioInfo, row_s: int, block: tuple[int, int], classes: Sequence[str]
+) -> Excerpt:
+    """Score some rows of a recording with windows that do not overlap.
 
     Parameters
     ----------
-    ensemble : Ensemble
-        Its first member is heard.
-    found : audio.AudioInfo
+    member : Backend
+    audio : AudioInfo
     row_s : int
     block : tuple of 2 int
-        Half-open run of rows.
+        Half-open range of rows.
+    classes : sequence of K str
+        Classes of the network, in the order of the result.
 
     Raises
     ------
     DataError
         If the recording cannot be decoded.
     """
-    member = ensemble.members[0]
-    alone = Ensemble((member,), (1.0,))
-    frontend = member.contract.frontend
-    windowing = Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s)
-    views = make_views(alone, windowing)
-    pictures = compute_spectrograms(found, alone, views, block, {frontend: LogMel(frontend)})
-    collector = submit_block(pictures, alone, views)
+    frontend, ensemble = member.contract.frontend, Ensemble((member,), (1.0,))
+    views = make_views(ensemble, Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s))
+    spectrograms = compute_spectrograms(audio, ensemble, views, block, {frontend: LogMel(frontend)})
+    pending = submit_block(spectrograms, ensemble, views)
     member.finish()
-    plan, (logits, attention) = pictures.plans[0], collector.answers[0]
-    cells = np.arange(plan.n_cells)
-    # The last window may lie over the one before: a step is answered by the later of the two.
-    answer_of = np.zeros(plan.n_cells, np.int64)
-    answer_of[plan.cell.reshape(-1)] = np.arange(plan.cell.size)
-    logits, attention = (values.reshape(-1, values.shape[-1])[answer_of[cells]] for values in (logits, attention))
+    plan = spectrograms.plans[0]
+    # The last window may overlap the one before it: the later of two outputs for a time step counts.
+    output_of = np.zeros(plan.n_cells, np.int64)
+    output_of[plan.cell.reshape(-1)] = np.arange(plan.cell.size)
     step_s = frontend.window_s / member.steps
     first_step = int(plan.starts[0]) // (frontend.n_frames // member.steps)
-    begin, end = _frames(found, frontend, row_s, block)
-    first_frame, db = pictures.by_frontend[frontend]
-    last = max(begin + 1, min(end, first_frame + db.shape[1]))
-    inside = _inside(first_step + cells, step_s, begin, last, frontend)
+    begin, end = _frames(audio, frontend, row_s, block)
+    first_frame, db = spectrograms.by_frontend[frontend]
+    end = max(begin + 1, min(end, first_frame + db.shape[1]))
+    # Time steps that begin inside the excerpt, at least one.
+    start_s = (first_step + np.arange(plan.n_cells)) * step_s
+    hop_s = frontend.hop_length / frontend.sample_rate
+    inside = np.flatnonzero((start_s >= begin * hop_s - 1e-9) & (start_s < end * hop_s - 1e-9))
+    inside = inside if len(inside) else np.array([0])
+    columns = [member.contract.classes.index(name) for name in classes]
+    logits, attention = (
+        values.reshape(-1, values.shape[-1])[output_of[inside]][:, columns] for values in pending.answers[0]
+    )
     return Excerpt(
-        db=db[:, begin - first_frame : last - first_frame],
+        db=db[:, begin - first_frame : end - first_frame],
         first_frame=begin,
         step_s=step_s,
         first_s=(first_step + int(inside[0])) * step_s,
-        logits=logits[inside],
-        attention=attention[inside],
-        rows=pool_block(collector, pictures, alone, views)[0],
+        logits=logits,
+        attention=attention,
+        rows=pool_block(pending, spectrograms, ensemble, views)[0][:, columns],
     )
 
 
-def spectrogram_excerpt(found: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
-    """Return only the picture of some rows, where there is no network to ask.
+def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
+    """Compute only the spectrogram of some rows.
 
     Raises
     ------
     DataError
         If the recording cannot be decoded.
     """
-    begin, end = _frames(found, frontend, row_s, block)
+    begin, end = _frames(audio, frontend, row_s, block)
     mel = LogMel(frontend)
     first, last = mel.reach(begin, end)
-    wave, _ = read_audio(found, frontend.sample_rate, max(0, first), last)
+    wave, _ = read_audio(audio, frontend.sample_rate, max(0, first), last)
     with torch.inference_mode():
         db = mel.compute(wave, begin, end, max(0, first)).numpy()
-    nothing = np.empty((0, 0), np.float32)
-    return Excerpt(db=db, first_frame=begin, logits=nothing, attention=nothing, rows=nothing)
+    empty = np.empty((0, 0), np.float32)
+    return Excerpt(db=db, first_frame=begin, logits=empty, attention=empty, rows=empty)
 
 
-def n_rows(found: AudioInfo, row_s: int) -> int:
-    """Return how many rows a recording has."""
-    return count_rows(found.n_samples, found.sample_rate, row_s)
-
-
-def ogg(found: AudioInfo, start_s: float, end_s: float) -> str:
-    """Return a part of a recording as a data URI: mono Ogg Vorbis, small rather than fine.
+def encode_ogg(audio: AudioInfo, start_s: float, end_s: float) -> str:
+    """Return a part of a recording as a data URI of a small mono Ogg Vorbis file.
 
     Raises
     ------
     DataError
-        If it cannot be decoded, or nothing of it is there.
+        If the recording cannot be decoded, or ends before `start_s`.
     """
     import soundfile
 
-    rate = min(_RATE_HZ, found.sample_rate)
-    wave, _ = read_audio(found, rate, round(start_s * rate), round(end_s * rate))
+    rate = min(_RATE_HZ, audio.sample_rate)
+    wave, _ = read_audio(audio, rate, round(start_s * rate), round(end_s * rate))
     if not len(wave):
-        raise DataError(f"{found.path} has nothing from {start_s:g} to {end_s:g} s.")
+        raise DataError(f"{audio.path} has no audio from {start_s:g} to {end_s:g} s.")
     peak = float(np.abs(wave).max())
-    # Field recordings are quiet; a page has no other volume control than that of the player.
+    # Field recordings are quiet, and the player can only reduce the volume.
     wave = wave * np.float32(0.9 / peak) if peak > 0 else wave
     buffer = io.BytesIO()
     with soundfile.SoundFile(
         buffer, "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=_COMPRESSION
     ) as file:
-        # Second by second: some versions of libsndfile fail on a long block.
+        # One second at a time: some versions of libsndfile fail on a long block.
         for start in range(0, len(wave), rate):
             file.write(wave[start : start + rate])
     return f"data:audio/ogg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _frames(found: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
-    """Return the half-open run of frames of some rows, to the recording's end at most."""
+def _frames(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> tuple[int, int]:
+    """Return the half-open range of frames of some rows, at most to the end of the recording."""
     row = row_s * frontend.sample_rate
-    end = min(block[1] * row, found.length(frontend.sample_rate))
+    end = min(block[1] * row, audio.length(frontend.sample_rate))
     begin = block[0] * row // frontend.hop_length
     return begin, max(begin + 1, -(-end // frontend.hop_length))
-
-
-def _inside(
-    steps: npt.NDArray[np.int64], step_s: float, begin: int, end: int, frontend: Frontend
-) -> npt.NDArray[np.int64]:
-    """Return the places of the steps that begin within some frames; one at least."""
-    hop_s = frontend.hop_length / frontend.sample_rate
-    at = steps * step_s
-    inside = np.flatnonzero((at >= begin * hop_s - 1e-9) & (at < end * hop_s - 1e-9))
-    return inside if len(inside) else np.array([0])

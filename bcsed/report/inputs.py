@@ -1,66 +1,79 @@
-"""What a path holds."""
+"""What the page is made from: paths, recognised by their content, and the options for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..models.bundle.manifest import MANIFEST as BUNDLE
-from ..predict.store import MANIFEST as SCORES
+from ..models.bundle import manifest
+from ..models.bundle.bundle import Bundle
+from ..predict import store
 from ..rounds.api import LEDGER, TABLE
+from ..scores.detections.taxonomy import ClassName
 from ..train.checkpoints import RUN
 
-# What tells a folder, and what it then is.
-_MARKS = {RUN: "run", BUNDLE: "bundle", LEDGER: "rounds", SCORES: "scores"}
+# The file that marks a folder, and the kind of the folder.
+_MARKERS = {RUN: "run", manifest.MANIFEST: "bundle", LEDGER: "rounds", store.MANIFEST: "scores"}
 
 
 class ReportInput(NamedTuple):
-    """A path and what it is: ``run``, ``bundle``, ``scores``, ``pseudolabels`` or ``rounds``."""
+    """A path and its kind: ``run``, ``bundle``, ``scores``, ``pseudolabels`` or ``rounds``."""
 
     kind: str
     path: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportContext:
+    """Options that hold for every path of the page; see `bcsed.report.report`."""
+
+    recordings: tuple[str | Path, ...] = ()
+    truth: str | Path | None = None
+    bundle: Bundle | None = None
+    names: Mapping[str, ClassName] = field(default_factory=dict)
+    n_examples: int = 3
+    jobs: int = 2
+    progress: Callable[[str], None] = lambda _: None
+
+
 def recognise(paths: Sequence[str | Path]) -> list[ReportInput]:
-    """Return what each path is; of a folder of such folders, what these are.
+    """Return the kind of each path, and of the content of a folder of such folders.
 
     Raises
     ------
     DataError
-        If one is nothing that can be reported, or stands twice.
+        If a path has no known kind, or occurs twice.
     """
-    found: list[ReportInput] = []
+    inputs: list[ReportInput] = []
     for path in map(Path, paths):
-        one = _kind(path)
-        inside = [one] if one is not None else _inside(path)
-        if not inside:
-            what = "there is no such path" if not path.exists() else "it holds nothing that can be reported"
+        recognised = _recognise_path(path)
+        if recognised is not None:
+            inputs.append(recognised)
+            if recognised.kind == "rounds":
+                inputs += [ReportInput("pseudolabels", table) for table in sorted(path.glob(f"round-*/{TABLE}"))]
+            continue
+        inside = [_recognise_path(item) for item in sorted(path.iterdir())] if path.is_dir() else []
+        known = [item for item in inside if item is not None and item.path.suffix != ".csv"]
+        if not known:
+            reason = "it contains nothing that can be reported" if path.exists() else "there is no such path"
             raise DataError(
-                f"{path}: {what}; name a run, a bundle, a folder of predict, a score table (.csv), a table of "
+                f"{path}: {reason}; name a run, a bundle, a folder of predict, a score table (.csv), a table of "
                 "pseudolabels (.parquet) or a folder of rounds."
             )
-        found += inside
-        if one is not None and one.kind == "rounds":
-            found += [ReportInput("pseudolabels", table) for table in sorted(path.glob(f"round-*/{TABLE}"))]
-    seen = set[Path]()
-    for each in found:
-        if each.path.resolve() in seen:
-            raise DataError(f"{each.path} is named more than once; name it once.")
-        seen.add(each.path.resolve())
-    return found
+        inputs += known
+    resolved = set[Path]()
+    for item in inputs:
+        if item.path.resolve() in resolved:
+            raise DataError(f"{item.path} is named more than once; name it once.")
+        resolved.add(item.path.resolve())
+    return inputs
 
 
-def _kind(path: Path) -> ReportInput | None:
+def _recognise_path(path: Path) -> ReportInput | None:
     if path.is_dir():
-        return next((ReportInput(kind, path) for mark, kind in _MARKS.items() if (path / mark).is_file()), None)
-    if path.suffix == ".parquet" and path.is_file():
-        return ReportInput("pseudolabels", path)
-    return ReportInput("scores", path) if path.suffix == ".csv" and path.is_file() else None
-
-
-def _inside(path: Path) -> list[ReportInput]:
-    if not path.is_dir():
-        return []
-    return [one for one in map(_kind, sorted(path.iterdir())) if one is not None and one.path.suffix != ".csv"]
+        return next((ReportInput(kind, path) for mark, kind in _MARKERS.items() if (path / mark).is_file()), None)
+    kind = {".parquet": "pseudolabels", ".csv": "scores"}.get(path.suffix)
+    return ReportInput(kind, path) if kind is not None and path.is_file() else None

@@ -1,8 +1,8 @@
-"""A page as values, and the one file of HTML that it becomes.
+"""The page as values, and its HTML file.
 
-Whatever comes from files (names of classes, paths, notes) passes through the template's escaping; what does not is our
-own style sheet and script, and figures, whose texts matplotlib has escaped. Should a name get through all the same,
-the page's policy lets nothing be fetched.
+The template escapes all text that comes from files (class names, paths, notes). The style sheet, the script and the
+figures are not escaped; matplotlib escapes the texts of figures. As a second barrier, the page's content security
+policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import importlib.resources
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._version import __version__
 from ..errors import DataError
-from .svg import Span, with_prefix
+from .svg import TimeAxis, svg, time_axis, with_prefix
 
-# Lines of a table; more could not be read, and would make the page slow.
-MOST_LINES = 3000
-_FEW_LINES = 200
+# More rows would make the page slow.
+MAX_ROWS = 3000
+# A table is cut to this if the page is too large.
+_FEW_ROWS = 200
+# A figure of more pixels, or a table of more columns, takes the full width of the page.
+_WIDE_PX, _WIDE_COLUMNS = 800, 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what they are."""
+    """Names and values; a name without a value is left out."""
 
     facts: Sequence[tuple[str, str]]
     kind = "facts"
@@ -41,54 +44,43 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawing.
-
-    Parameters
-    ----------
-    svg : str
-    alt : str
-        What it shows, for those who do not see it.
-    caption : str
-    width : int
-        Pixels, where there is room.
-    span : Span, optional
-        Where its line of time is, for a sound beside it.
-    """
+    """A drawing with its text alternative."""
 
     svg: str
     alt: str
     caption: str
-    width: int
-    span: Span | None = None
+    width: int  # natural width in pixels
+    time: TimeAxis | None = None  # for the playback position of a sound
     kind = "figure"
 
-    def drawn(self, prefix: str) -> str:
-        """Return the SVG with ids of its own."""
+    def render(self, prefix: str) -> str:
+        """Return the SVG with ids that are unique in the page."""
         return with_prefix(self.svg, prefix, self.alt)
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes the full width of the page."""
+        return self.width > _WIDE_PX
+
+
+def make_figure(ax: Any, *, alt: str, caption: str, with_time: bool = False) -> Figure:
+    """Return the figure of some axes as an item of the page."""
+    text, width = svg(ax)
+    return Figure(svg=text, alt=alt, caption=caption, width=width, time=time_axis(ax) if with_time else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """Something to play.
+    """An audio player."""
 
-    Parameters
-    ----------
-    uri : str
-        The file itself, as a data URI.
-    caption : str
-    start_s : float
-        Where in its recording it begins.
-    """
-
-    uri: str
+    uri: str  # a data URI
     caption: str
-    start_s: float
+    start_s: float  # in its recording
     kind = "sound"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: what is shown, and what it is sorted by."""
+class Cell(NamedTuple):
+    """A cell of a table: its text, and the number by which it is sorted."""
 
     text: str
     value: float | None = None
@@ -96,44 +88,48 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table; cells are text or numbers, None or NaN where nothing is known.
+    """A table of text and numbers.
 
-    A column of which nothing is known is left out.
+    None and NaN become empty cells; a column without any value is left out.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
-    most: int = MOST_LINES
+    max_rows: int = MAX_ROWS
     kind = "table"
 
     @functools.cached_property
-    def shown(self) -> list[list[Cell]]:
-        """The lines that are shown."""
-        return [[cells[k] for k in self._kept] for cells in self._cells]
+    def _columns(self) -> list[tuple[str, list[Cell]]]:
+        rows = self.rows[: self.max_rows]
+        cells = [[_cell(row[k]) for row in rows] for k in range(len(self.columns))]
+        used = [k for k, column in enumerate(cells) if not k or any(cell.text for cell in column)]
+        return [(self.columns[k], cells[k]) for k in used]
 
     @property
     def headings(self) -> list[str]:
-        """The columns that are shown."""
-        return [self.columns[k] for k in self._kept]
+        """Names of the columns that have values."""
+        return [name for name, _ in self._columns]
 
     @property
     def numeric(self) -> list[bool]:
-        """Which of these hold numbers."""
-        return [any(row[k].value is not None for row in self.shown) for k in range(len(self._kept))]
+        """For each of these columns, whether it contains numbers."""
+        return [any(cell.value is not None for cell in cells) for _, cells in self._columns]
 
-    @functools.cached_property
-    def _cells(self) -> list[list[Cell]]:
-        return [[_cell(value) for value in row] for row in self.rows[: self.most]]
-
-    @functools.cached_property
-    def _kept(self) -> list[int]:
-        return [k for k in range(len(self.columns)) if not k or any(cells[k].text for cells in self._cells)]
+    @property
+    def body(self) -> list[tuple[Cell, ...]]:
+        """Rows of cells."""
+        return list(zip(*(cells for _, cells in self._columns), strict=True))
 
     @property
     def note(self) -> str:
-        """What is said below the table."""
-        return f"The first {self.most} of {len(self.rows)} lines." if len(self.rows) > self.most else ""
+        """Text below the table."""
+        return f"The first {self.max_rows} of {len(self.rows)} rows." if len(self.rows) > self.max_rows else ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes the full width of the page."""
+        return len(self._columns) > _WIDE_COLUMNS
 
 
 Item = Text | Facts | Figure | Sound | Table
@@ -141,7 +137,7 @@ Item = Text | Facts | Figure | Sound | Table
 
 @dataclass
 class Section:
-    """A part of the page, with parts of its own."""
+    """A part of the page: its items, then its subsections."""
 
     title: str
     items: list[Item] = field(default_factory=list)
@@ -151,73 +147,71 @@ class Section:
 
 @dataclass
 class Page:
-    """All of it."""
+    """The whole page."""
 
     title: str
-    told: str
+    summary: str
     sections: list[Section]
     left_out: str = ""
 
 
 def render(page: Page) -> bytes:
-    """Return a page as one file of HTML."""
+    """Return a page as one HTML file."""
     html: str = _template().render(page=page, version=__version__, css=_resource("page.css"), js=_resource("page.js"))
     return html.encode()
 
 
 def fit(page: Page, limit: int) -> bytes:
-    """Return a page as HTML of at most `limit` bytes, leaving out what is heaviest, and saying so.
+    """Return a page as HTML of at most `limit` bytes; if it is larger, leave items out and write so in it.
 
-    Sounds go first, the last ones before the first; then the recordings' figures; then the ends of long tables.
+    Sounds are left out first, from the end of the page; then figures of recordings; then the ends of long tables.
 
     Raises
     ------
     DataError
-        If not even the rest fits.
+        If the rest is still too large.
     """
     html = render(page)
-    lost = {"sounds": 0, "spectrograms": 0, "tables' ends": 0}
+    counts = {"sounds": 0, "spectrograms": 0, "ends of tables": 0}
     droppable = list(_droppable(page))
     while len(html) > limit:
-        over = len(html) - limit
+        excess = len(html) - limit
         if not droppable:
             raise DataError(
-                f"the page would be {len(html) / 1e6:.1f} MB, {over / 1e6:.1f} more than it may be; name fewer paths."
+                f"the page would be {len(html) / 1e6:.1f} MB, {excess / 1e6:.1f} more than it may be; name fewer paths."
             )
-        # What is said of it takes some room too.
-        over += 400 if not page.left_out else 0
-        while over > 0 and droppable:
-            section, place, what = droppable.pop(0)
-            over -= _drop(section, place)
-            lost[what] += 1
-        named = " and ".join(f"{n} of the {what}" for what, n in lost.items() if n)
+        # The sentence about it takes some bytes too.
+        excess += 400 if not page.left_out else 0
+        while excess > 0 and droppable:
+            section, index, kind = droppable.pop(0)
+            excess -= _drop(section, index)
+            counts[kind] += 1
+        dropped = " and ".join(f"{n} of the {kind}" for kind, n in counts.items() if n)
         page.left_out = (
-            f"To keep the page under {limit / 1e6:g} MB, {named} had to be left out; fewer recordings (--show) leave "
-            "more room for each."
+            f"To keep the page under {limit / 1e6:g} MB, {dropped} were left out; fewer recordings (--examples) leave "
+            "more space for each."
         )
         html = render(page)
     return html
 
 
 def _droppable(page: Page) -> Iterator[tuple[Section, int, str]]:
-    every = list(_walk(page.sections))
-    kinds = (("sounds", Sound), ("spectrograms", Figure), ("tables' ends", Table))
-    for what, kind in kinds:
-        for section in reversed(every):
-            for place, item in reversed(list(enumerate(section.items))):
-                long = isinstance(item, Table) and len(item.rows) > _FEW_LINES
+    sections = list(_walk(page.sections))[::-1]
+    for name, kind in (("sounds", Sound), ("spectrograms", Figure), ("ends of tables", Table)):
+        for section in sections:
+            for index, item in reversed(list(enumerate(section.items))):
+                long = isinstance(item, Table) and len(item.rows) > _FEW_ROWS
                 if isinstance(item, kind) and (long if kind is Table else section.recording):
-                    yield section, place, what
+                    yield section, index, name
 
 
-def _drop(section: Section, place: int) -> int:
+def _drop(section: Section, index: int) -> int:
     """Leave an item out, and return about how many bytes that saves."""
-    item = section.items[place]
+    item = section.items[index]
     if isinstance(item, Table):
-        section.items[place] = replace(item, most=_FEW_LINES)
-        saved = item.shown[_FEW_LINES:]
-        return sum(len(cell.text) + 10 for row in saved for cell in row)
-    section.items[place] = Text("Its sound was left out." if isinstance(item, Sound) else "Its figure was left out.")
+        section.items[index] = replace(item, max_rows=_FEW_ROWS)
+        return sum(len(cell.text) + 10 for row in item.body[_FEW_ROWS:] for cell in row)
+    section.items[index] = Text(f"The {'sound' if isinstance(item, Sound) else 'figure'} was left out.")
     return len(item.uri) if isinstance(item, Sound) else len(item.svg) if isinstance(item, Figure) else 0
 
 

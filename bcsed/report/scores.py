@@ -1,236 +1,247 @@
-"""The part of the page of a prediction: its recordings, its members, and what is true where that is known."""
+"""The section about a prediction: its scores, its ensemble, its recordings."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
 from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
-from ..files import read_errors
-from ..models import bundle as bundles
-from ..models.ensemble import Ensemble, from_bundles
+from ..files import read_errors, read_json
+from ..models.backends import Backend
+from ..models.bundle.bundle import load
+from ..models.ensemble import from_bundles
 from ..predict import outputs
-from ..predict.outputs import read_members
 from ..predict.store import MANIFEST
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
-from ..scores.checks.ids import split_row_id
+from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.detect import DetectionSettings
-from ..scores.evaluation import make_evaluation, read_truth
+from ..scores.evaluation import Evaluation, read_truth
 from ..scores.table import check_table, read_parquet, read_table
-from .evaluation import evaluation_sections, figure
-from .page import Facts, Item, Section, Table, Text
-from .recordings import Recording, Viewer, in_time, row_length
-from .runs import ReportContext
+from .evaluation import evaluation_sections
+from .inputs import ReportContext
+from .page import Facts, Item, Section, Table, Text, make_figure
+from .recordings import Recording, Viewer, group_recordings, row_length
 
-_DRAWS = 500
+_N_BOOTSTRAP = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predicted:
-    """What a folder of `bcsed predict` holds.
-
-    Parameters
-    ----------
-    path : Path
-    manifest : mapping
-    scores : DataFrame
-    places : mapping of str to str
-        Name of a recording -> its path, as it was predicted.
-    members : mapping of str to DataFrame
-        Scores of each member, where they were kept.
-    """
+class Prediction:
+    """The content of a folder of `bcsed predict`, or of a score table alone."""
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any]  # empty for a table
     scores: pd.DataFrame
-    places: Mapping[str, str]
-    members: Mapping[str, pd.DataFrame]
+    paths: Mapping[str, str]  # name of a recording -> its path at the time of the prediction
+    members: Mapping[str, pd.DataFrame]  # scores of each member, if they were written
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The bundles of the ensemble."""
+        return list(self.manifest.get("models", ()))
+
+    @property
+    def weights(self) -> list[float]:
+        """The weight of each of them."""
+        return [float(model["weight"]) for model in self.models]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(map(str, self.scores.columns))
 
 
-def read(path: Path) -> Predicted:
-    """Read a folder of `bcsed predict`, or a score table by itself.
+def read_prediction(path: Path) -> Prediction:
+    """Read a folder of `bcsed predict`, or a score table.
 
     Raises
     ------
     DataError
-        If it is not finished or damaged, or has no scores.
+        If it is not finished, is damaged, or contains no scores.
     """
     if path.is_file():
         scores = read_table(path)
         check_table(scores, where=str(path))
-        return Predicted(path=path, manifest={}, scores=scores, places={}, members={})
+        return Prediction(path=path, manifest={}, scores=scores, paths={}, members={})
+    manifest = read_json(path / MANIFEST)
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        models = [dict(model) for model in manifest["models"]]
+        models = [{**model, "weight": float(model["weight"])} for model in manifest["models"]]
         manifest = {**manifest, "models": models, "row_s": int(manifest["settings"]["row_s"])}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(f"{path} is no finished folder of predict: {MANIFEST} says nothing of its models.") from error
-    members = read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
-    places: dict[str, str] = {}
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DataError(
+            f"{path} is not a finished folder of predict: {MANIFEST} does not list its models and row length."
+        ) from error
+    members = outputs.read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
+    paths: dict[str, str] = {}
     if (path / outputs.SCORES).is_file():
         table = read_parquet(path / outputs.SCORES)
         with read_errors(path / outputs.SCORES, "a table of scores"):
-            stems = [split_row_id(row_id)[0] for row_id in table["row_id"]]
-            places = dict(zip(stems, table["recording"].astype(str), strict=True))
+            rows = parse_row_ids(table["row_id"])
+            recordings = table["recording"].astype(str).to_numpy()
+            paths = {rows.stems[stem]: name for stem, name in zip(rows.recording, recordings, strict=True)}
             scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
     elif (path / outputs.SUBMISSION).is_file():
         scores = read_table(path / outputs.SUBMISSION)
     elif members:
-        weights = [float(model["weight"]) for model in models]
-        scores = postprocess.combine(members, weights, kind=str(manifest["mean"]))
+        scores = postprocess.combine(members, [model["weight"] for model in models], kind=str(manifest["mean"]))
     else:
-        raise DataError(f"{path} holds no score table; predict with --format submission or scores.")
+        raise DataError(f"{path} contains no score table; predict with --format submission or scores.")
     scores.columns = scores.columns.astype(str)
     check_table(scores, where=str(path))
-    return Predicted(path=path, manifest=manifest, scores=scores, places=places, members=members)
+    return Prediction(path=path, manifest=manifest, scores=scores, paths=paths, members=members)
 
 
-def section(found: Predicted, around: ReportContext) -> Section:
-    """Return a prediction's part."""
-    made = Section(f"Scores {found.path.resolve().name}", [Facts(_facts(found))])
-    row_s = found.manifest.get("row_s") or row_length(list(map(str, found.scores.index)))
-    classes = tuple(map(str, found.scores.columns))
-    truth = None if around.truth is None else _truth(found, around.truth)
+def prediction_section(prediction: Prediction, context: ReportContext) -> Section:
+    """Return the section about a prediction."""
+    scores, ids = prediction.scores, list(map(str, prediction.scores.index))
+    row_s = prediction.manifest.get("row_s") or row_length(ids)
+    truth = None if context.truth is None else _read_truth(prediction, context.truth)
+    section = Section(f"Scores {prediction.path.resolve().name}", [Facts(_facts(prediction))])
     if truth is not None:
-        made.sections += evaluation_sections(make_evaluation(truth, found.scores), around.names)
+        section.sections += evaluation_sections(_evaluation(truth, scores), context.names)
     else:
-        made.sections.append(
-            Section(
-                "Scores over all rows and classes",
-                [
-                    figure(
-                        plot.score_histogram(found.scores.to_numpy()),
-                        alt="Histogram of the scores on a logarithmic axis.",
-                        caption=f"{found.scores.size} scores: {len(found.scores)} rows, {len(classes)} classes.",
-                    ),
-                    Table(
-                        caption="Classes, those with the highest scores first",
-                        columns=("class", "highest score", "mean score", "rows of at least 0.5"),
-                        rows=_class_lines(found.scores),
-                    ),
-                ],
-            )
-        )
-    if len(found.manifest.get("models", ())) > 1:
-        made.sections.append(_ensemble(found, truth, around))
-    viewer = Viewer(
-        classes=classes,
-        names=around.names,
-        ensemble=_network(found, classes, around),
-        row_s=row_s,
-        detection=_detection(found, classes),
-        n_shown=around.n_shown,
-        progress=around.progress,
-    )
-    told = _asked(found, viewer)
-    made.sections.append(viewer.section(_recordings(found, truth, around, viewer.row_s), told))
-    return made
+        section.sections.append(_distribution(prediction))
+    if len(prediction.models) > 1:
+        section.sections.append(_ensemble(prediction, truth, context))
+    detection = _detection_settings(prediction)
+    member = _load_member(prediction, context)
+    viewer = Viewer(classes=prediction.classes, row_s=row_s, context=context, member=member, detection=detection)
+    remarks = [f"Rows with a score of at least {detection.threshold:g} are detections."]
+    if member is not None and len(prediction.models) > 1:
+        remarks.append("The attention is that of one member; the scores are those of the ensemble.")
+    section.sections.append(viewer.section(_recordings(prediction, ids, truth, context, row_s), remarks))
+    return section
 
 
-def _facts(found: Predicted) -> list[tuple[str, str]]:
-    told = found.manifest
-    facts = [("file" if not told else "folder", str(found.path)), ("rows", str(len(found.scores)))]
-    facts += [("classes", str(found.scores.shape[1]))]
-    if told:
-        models = told["models"]
+def _facts(prediction: Prediction) -> list[tuple[str, str]]:
+    manifest, models = prediction.manifest, prediction.models
+    facts = [
+        ("folder" if manifest else "file", str(prediction.path)),
+        ("rows", str(len(prediction.scores))),
+        ("classes", str(len(prediction.classes))),
+    ]
+    if manifest:
         facts += [
-            ("networks", ", ".join(f"{model.get('experiment') or model['bundle']}" for model in models)),
-            *([("mean", str(told["mean"]))] if len(models) > 1 else []),
-            ("post-processing", " ".join(told.get("post_processing", ())) or "none"),
-            ("windows", str(told["settings"].get("windows", ""))),
-            ("precision", str(told["settings"].get("precision", ""))),
-            ("recordings", f"{told.get('n_recordings', '')}, {told.get('n_failed', 0)} failed"),
-            ("time", f"{told.get('seconds', 0)} s"),
+            ("networks", ", ".join(str(model.get("experiment") or model["bundle"]) for model in models)),
+            ("mean", str(manifest["mean"]) if len(models) > 1 else ""),
+            ("post-processing", " ".join(manifest.get("post_processing", ())) or "none"),
+            ("windows", str(manifest["settings"].get("windows", ""))),
+            ("precision", str(manifest["settings"].get("precision", ""))),
+            ("recordings", f"{manifest.get('n_recordings', '')}, {manifest.get('n_failed', 0)} failed"),
+            ("time", f"{manifest.get('seconds', 0)} s"),
         ]
-    return [(name, value) for name, value in facts if value]
+    return facts
 
 
-def _class_lines(scores: pd.DataFrame) -> list[Sequence[object]]:
-    high, mean, sure = scores.max(), scores.mean(), (scores >= 0.5).sum()
-    order = high.sort_values(ascending=False, kind="stable").index
-    return [(str(name), float(high[name]), float(mean[name]), int(sure[name])) for name in order]
+def _distribution(prediction: Prediction) -> Section:
+    scores = prediction.scores
+    highest, mean, n_high = scores.max(), scores.mean(), (scores >= 0.5).sum()
+    order = highest.sort_values(ascending=False, kind="stable").index
+    return Section(
+        "Scores of all rows and classes",
+        [
+            make_figure(
+                plot.score_histogram(scores.to_numpy()),
+                alt="Histogram of the scores on a logarithmic axis.",
+                caption=f"{scores.size} scores: {len(scores)} rows, {len(order)} classes.",
+            ),
+            Table(
+                caption="Classes, the highest scores first",
+                columns=("class", "highest score", "mean score", "rows of at least 0.5"),
+                rows=[(str(name), float(highest[name]), float(mean[name]), int(n_high[name])) for name in order],
+            ),
+        ],
+    )
 
 
-def _truth(found: Predicted, path: str | Path) -> pd.DataFrame:
-    truth = read_truth(path, list(map(str, found.scores.columns)))
-    known: pd.DataFrame = truth.loc[truth.index.intersection(found.scores.index, sort=False)]
+def _read_truth(prediction: Prediction, path: str | Path) -> pd.DataFrame:
+    truth = read_truth(path, prediction.classes)
+    known: pd.DataFrame = truth.loc[truth.index.intersection(prediction.scores.index, sort=False)]
     if known.empty:
-        raise DataError(f"none of the {len(truth)} true rows of {path} is in {found.path}; is it of other recordings?")
+        raise DataError(
+            f"none of the {len(truth)} labelled rows of {path} is in {prediction.path}; name the labels of the same "
+            "recordings."
+        )
     return known
 
 
-def _ensemble(found: Predicted, truth: pd.DataFrame | None, around: ReportContext) -> Section:
-    """Return what the members are, how alike they are, and what each is worth."""
-    models = found.manifest["models"]
-    kept = list(found.members.values())
-    aucs: list[float | None] = [None] * len(models)
-    if truth is not None and len(kept) == len(models):
-        for place, table in enumerate(kept):
-            columns = [name for name in truth.columns if name in table.columns]
-            known = truth[columns]
-            areas = metrics.class_auc(known, metrics.align_tables(known, table, extra=True)) if columns else np.empty(0)
-            aucs[place] = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
-    lines = [
+def _evaluation(truth: pd.DataFrame, scores: pd.DataFrame) -> Evaluation:
+    rows = parse_row_ids(truth.index)
+    return Evaluation(
+        kind="rows",
+        ids=tuple(map(str, truth.index)),
+        files=tuple(rows.stems[stem] for stem in rows.recording),
+        classes=tuple(map(str, truth.columns)),
+        truth=truth.to_numpy(np.uint8),
+        scores=scores.loc[truth.index, truth.columns].to_numpy(np.float32),
+    )
+
+
+def _ensemble(prediction: Prediction, truth: pd.DataFrame | None, context: ReportContext) -> Section:
+    """Return the section about the members: their scores, correlations and contributions."""
+    aucs: list[float | None] = [None] * len(prediction.models)
+    if truth is not None and len(prediction.members) == len(prediction.models):
+        aucs = [_mean_auc(truth, table) for table in prediction.members.values()]
+    rows = [
         (
-            place,
-            str(model["bundle"]),
-            str(model.get("experiment", "")),
-            float(model["weight"]),
-            str(model.get("sha256", ""))[:12],
-            auc,
+            number,
+            *(str(model["bundle"]), str(model.get("experiment", "")), model["weight"]),
+            *(str(model.get("sha256", ""))[:12], auc),
         )
-        for place, (model, auc) in enumerate(zip(models, aucs, strict=True), 1)
+        for number, (model, auc) in enumerate(zip(prediction.models, aucs, strict=True), 1)
     ]
-    headings = ("member", "bundle", "experiment", "weight", "SHA-256", "macro ROC-AUC")
-    made = Section("Ensemble", [Table(caption="Members", columns=headings, rows=lines)])
-    if len(kept) < 2:
-        made.items.append(Text("The members' own scores were not kept; predict with --format members to compare them."))
-        return made
-    matrix = postprocess.spearman(found.members)
-    made.items.append(
-        figure(
-            plot.correlations(matrix),
-            alt="Matrix of the rank correlations between members; its numbers are in the cells.",
-            caption="How alike members order the rows of a class: Spearman's correlation, mean over classes. Members "
-            "that differ more add more to one another.",
+    columns = ("member", "bundle", "experiment", "weight", "SHA-256", "macro ROC-AUC")
+    items: list[Item] = [Table(caption="Members", columns=columns, rows=rows)]
+    if len(prediction.members) < 2:
+        items.append(Text("The scores of the members were not written; predict with --format members to compare them."))
+        return Section("Ensemble", items)
+    items.append(
+        make_figure(
+            plot.correlations(postprocess.spearman(prediction.members)),
+            alt="Matrix of the rank correlations between members; its cells contain the numbers.",
+            caption="Similarity of the members: Spearman's correlation of the rows of a class, mean over classes. "
+            "An ensemble of less similar members gains more.",
         )
     )
     if truth is None:
-        made.items.append(Text("With --truth, each member, step and mean is scored on and off."))
+        items.append(Text("With --truth, each member, stage and mean is evaluated with and without it."))
     else:
-        made.items += _worth(found, truth, around)
-    return made
+        items += _ablation(prediction, truth, context)
+    return Section("Ensemble", items)
 
 
-def _worth(found: Predicted, truth: pd.DataFrame, around: ReportContext) -> list[Item]:
-    """Return what each step, member and mean is worth."""
-    taxa = {label: name.taxon for label, name in around.names.items()}
-    weights = [float(model["weight"]) for model in found.manifest["models"]]
-    kind = str(found.manifest["mean"])
-    steps = postprocess.parse_stages(found.manifest.get("post_processing") or postprocess.COMMON)
-    scores = postprocess.combine(found.members, weights, kind=kind, classes=list(found.scores.columns))
-    rng = np.random.default_rng(0)
+def _mean_auc(truth: pd.DataFrame, table: pd.DataFrame) -> float | None:
+    columns = [name for name in truth.columns if name in table.columns]
+    areas = metrics.class_auc(truth[columns], table.loc[truth.index, columns]) if columns else np.empty(0)
+    return float(np.nanmean(areas)) if np.isfinite(areas).any() else None
+
+
+def _ablation(prediction: Prediction, truth: pd.DataFrame, context: ReportContext) -> list[Item]:
+    """Return the contribution of each stage, member and mean."""
+    members, weights, kind = prediction.members, prediction.weights, str(prediction.manifest["mean"])
+    stages = postprocess.parse_stages(prediction.manifest.get("post_processing") or postprocess.COMMON)
+    scores = postprocess.combine(members, weights, kind=kind, classes=list(prediction.scores.columns))
+    taxa = {label: name.taxon for label, name in context.names.items()}
+    options: dict[str, Any] = {"members": members, "weights": weights, "kind": kind, "taxa": taxa}
     try:
-        table = ablate(
-            truth, scores, steps, taxa=taxa, members=found.members, weights=weights, kind=kind, n=_DRAWS, rng=rng
-        )
+        table = ablate(truth, scores, stages, n=_N_BOOTSTRAP, rng=np.random.default_rng(0), **options)
     except BcsedError as error:
-        return [Text(f"What members and steps are worth cannot be said: {error}")]
+        return [Text(f"The contributions of members and stages cannot be computed: {error}")]
     cells = ("line", "auc", "n_classes", "gain", "gain_low", "gain_high")
     return [
-        figure(
+        make_figure(
             plot.ablation(table),
-            alt="Bars of what each step, member and mean gains; the table below has the numbers.",
-            caption="What each step, each member and each kind of mean gains over the scores as they are.",
+            alt="Bars of the gain of each stage, member and mean; the table contains the numbers.",
+            caption="Gain of each stage, each member and each kind of mean over the scores without change.",
         ),
         Table(
             caption="Ablation",
@@ -240,54 +251,38 @@ def _worth(found: Predicted, truth: pd.DataFrame, around: ReportContext) -> list
     ]
 
 
-def _network(found: Predicted, classes: Sequence[str], around: ReportContext) -> Ensemble | None:
-    """Return the network to ask: the bundle given, else the first of the prediction's that is still there."""
-    for model in [None, *found.manifest.get("models", ())]:
+def _load_member(prediction: Prediction, context: ReportContext) -> Backend | None:
+    """Return the network that computes the attention: the given bundle, else the prediction's first that is found."""
+    for model in (None, *prediction.models):
         try:
-            loaded = around.bundle if model is None else bundles.load(Path(str(model["bundle"])))
+            bundle = context.bundle if model is None else load(Path(str(model["bundle"])))
         except BcsedError:
             continue
-        same = model is None or (loaded is not None and loaded.sha256 == model.get("sha256"))
-        if loaded is not None and same and set(classes) <= set(loaded.contract.classes):
-            return from_bundles([loaded])
+        same = bundle is not None and (model is None or bundle.sha256 == model.get("sha256"))
+        if bundle is not None and same and set(prediction.classes) <= set(bundle.contract.classes):
+            return from_bundles([bundle]).members[0]
     return None
 
 
-def _detection(found: Predicted, classes: Sequence[str]) -> DetectionSettings:
-    told = found.manifest.get("detection", {})
-    own = {name: value for name, value in told.get("thresholds", {}).items() if name in set(classes)}
-    return DetectionSettings(threshold=told.get("threshold", 0.5), thresholds=own)
+def _detection_settings(prediction: Prediction) -> DetectionSettings:
+    settings = prediction.manifest.get("detection", {})
+    thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
+    return DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
 
 
-def _asked(found: Predicted, viewer: Viewer) -> list[str]:
-    told = [f"A row is found from a score of {viewer.detection.threshold:g} on."]
-    if viewer.ensemble is not None and len(found.manifest.get("models", ())) > 1:
-        told.append("Attention is that of one member; scores are those of all of them together.")
-    return told
-
-
-def _recordings(found: Predicted, truth: pd.DataFrame | None, around: ReportContext, row_s: int) -> list[Recording]:
-    paths = {name: Path(path) for name, path in found.places.items()}
-    given = find_recordings(around.recordings) if around.recordings else []
-    # What is named now counts more than where it once was.
-    paths |= {path.stem: path for path in given} | dict(zip(recording_names(given), given, strict=True))
-    classes = list(found.scores.columns)
-    values, ids = found.scores.to_numpy(np.float32), list(map(str, found.scores.index))
-    known = None
+def _recordings(
+    prediction: Prediction, ids: Sequence[str], truth: pd.DataFrame | None, context: ReportContext, row_s: int
+) -> list[Recording]:
+    """Return the scored recordings, with their files as far as these are found."""
+    paths = {name: Path(path) for name, path in prediction.paths.items()}
+    files = find_recordings(context.recordings) if context.recordings else []
+    # Paths that are given now replace those of the prediction.
+    paths |= {path.stem: path for path in files} | dict(zip(recording_names(files), files, strict=True))
+    known: npt.NDArray[Any] | None = None
     if truth is not None:
-        # The truth may tell of some classes and rows only.
-        known = truth.reindex(index=found.scores.index, columns=classes).to_numpy(np.float32)
-    listed = []
-    stems = [split_row_id(row_id)[0] for row_id in ids]
-    for name, places in pd.Series(range(len(ids))).groupby(stems, sort=False):
-        chosen = places.to_numpy()
-        own = [ids[place] for place in chosen]
-        listed.append(
-            Recording(
-                name=str(name),
-                path=paths.get(str(name)),
-                scores=in_time(own, values[chosen], row_s, 0.0),
-                truth=None if known is None else in_time(own, known[chosen], row_s, np.nan),
-            )
-        )
-    return listed
+        # The truth may have some of the classes and rows only.
+        known = truth.reindex(index=prediction.scores.index, columns=prediction.scores.columns).to_numpy(np.float32)
+    rows = parse_row_ids(ids)
+    names = [rows.stems[stem] for stem in rows.recording]
+    scores = prediction.scores.to_numpy(np.float32)
+    return group_recordings(names, scores, known, rows.end_s // row_s - 1, paths.get)

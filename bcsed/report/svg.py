@@ -1,4 +1,4 @@
-"""matplotlib axes -> SVG that lives in a page: its inks follow the page's, light and dark."""
+"""matplotlib axes -> SVG in a page, whose colours follow the page's light or dark scheme."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-# The page has these colours as variables, for light and for dark.
-_INKS = {
+# page.css defines these variables for light and dark.
+_COLOURS = {
     "#000000": "currentColor",
     "#ffffff": "var(--paper)",
     "#808080": "var(--grid)",
@@ -27,7 +27,7 @@ _INKS = {
     "#bcbd22": "var(--c8)",
     "#17becf": "var(--c9)",
 }
-_INK = re.compile("|".join(_INKS))
+_COLOUR = re.compile("|".join(_COLOURS))
 _STYLE = re.compile(r'style="[^"]*"')
 _RASTER = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 _PX_PER_INCH = 96
@@ -36,8 +36,8 @@ _WEBP_QUALITY = 82
 
 
 @dataclass(frozen=True)
-class Span:
-    """Where the line of time is in a figure: shares of its width, and seconds of the recording."""
+class TimeAxis:
+    """The time axis of a figure: its ends as shares of the figure's width, and in seconds of the recording."""
 
     left: float
     right: float
@@ -46,40 +46,40 @@ class Span:
 
 
 def svg(ax: Any) -> tuple[str, int]:
-    """Return the figure that some axes are in as SVG, and its natural width in pixels.
+    """Return the figure of some axes as SVG, and its natural width in pixels.
 
-    Rasters in it are recoded as WebP, a fifth of their size.
+    Images in it are recoded as WebP, at a fifth of their size.
     """
     import matplotlib
 
     figure, buffer = ax.figure, io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "bcsed", "svg.image_inline": True}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A name in a script that our font lacks is shown by the browser's.
+        # The browser has fonts for scripts that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    # A style in one figure would be one of the whole page; page.css has this one.
+    # The style element of one figure would apply to the whole page; page.css contains its rules.
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
     text = re.sub(r'<svg ([^>]*?)height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text, count=1)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r'<image ([^>]*?)id="[^"]*"', r"<image \1", text)
-    text = _STYLE.sub(lambda style: _INK.sub(lambda ink: _INKS[ink[0]], style[0]), text)
-    text = _RASTER.sub(lambda found: _webp(base64.b64decode(found[1])), text)
+    text = _STYLE.sub(lambda style: _COLOUR.sub(lambda colour: _COLOURS[colour[0]], style[0]), text)
+    text = _RASTER.sub(lambda png: _webp(base64.b64decode(png[1])), text)
     return text, round(figure.get_figwidth() * _PX_PER_INCH)
 
 
-def span(ax: Any) -> Span:
-    """Return where the line of time of drawn axes is."""
-    place = ax.get_position()
+def time_axis(ax: Any) -> TimeAxis:
+    """Return the time axis of axes that `svg` has drawn."""
+    position = ax.get_position()
     start_s, end_s = ax.get_xlim()
-    return Span(round(place.x0, 5), round(place.x1, 5), round(float(start_s), 3), round(float(end_s), 3))
+    return TimeAxis(round(position.x0, 5), round(position.x1, 5), round(float(start_s), 3), round(float(end_s), 3))
 
 
 def with_prefix(text: str, prefix: str, alt: str) -> str:
-    """Return an SVG whose ids begin with a prefix, so that many can share a page, and that says what it shows."""
+    """Return an SVG with a text alternative and with prefixed ids, so that many figures can share a page."""
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)

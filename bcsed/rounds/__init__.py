@@ -1,7 +1,7 @@
-"""Rounds of a noisy student: networks label the place, new networks learn from both, and again.
+"""Rounds of a noisy student: networks label soundscapes, new networks train on them, and so on.
 
-A `Plan` is a list of rounds. In each, teachers (networks of earlier rounds, or bundles from elsewhere) label
-the soundscapes, students learn from the clips and from what was labelled, are sealed, and enter the ledger::
+A `Plan` is a list of rounds. In each round, teachers (networks of earlier rounds, or other bundles) label the
+soundscapes; students are trained on the clips and on the labelled soundscapes, exported, and added to the ledger::
 
     DIR/plan.json
     DIR/round-1/tiny-s0/run, bundle
@@ -9,10 +9,22 @@ the soundscapes, students learn from the clips and from what was labelled, are s
     DIR/round-2/tiny-s0/run, bundle
     DIR/ledger.json
 
-Every step is whole or not there, so a plan that was killed goes on where it was, and comes to the same bits.
+Every step is atomic: a plan that was killed continues where it stopped, with bit-identical results.
 """
 
-from .api import LEDGER, PLAN, line, run, students
+from .api import LEDGER, PLAN, describe_round, read_ledger, run, student_runs
 from .plan import PRESETS, QUESTIONS, Plan, Round, find_plan
 
-__all__ = ["LEDGER", "PLAN", "PRESETS", "Plan", "QUESTIONS", "Round", "find_plan", "line", "run", "students"]
+__all__ = [
+    "LEDGER",
+    "PLAN",
+    "PRESETS",
+    "QUESTIONS",
+    "Plan",
+    "Round",
+    "describe_round",
+    "find_plan",
+    "read_ledger",
+    "run",
+    "student_runs",
+]

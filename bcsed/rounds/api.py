@@ -1,34 +1,34 @@
-"""Rounds of a noisy student: networks label the place, new networks learn from both, and again."""
+"""Run the rounds of a noisy student: label soundscapes, train students, export them, write the ledger."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis import compare
+from ..analysis.compare.evaluate import evaluate_on_soundscapes
+from ..analysis.compare.runs import read_run
+from ..config.strict import to_dict
 from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, is_occupied, remove_partial_files
-from ..models import bundle as bundles
-from ..models.bundle.bundle import Bundle
+from ..files import check_schema, is_occupied, read_errors, read_json, remove_partial_files, write_json
+from ..models.bundle.bundle import Bundle, load
 from ..models.export import export
 from ..predict.blocks import Windowing
 from ..scores import metrics
-from ..train import pseudolabels as pseudolabel
 from ..train.api import train
-from ..train.checkpoints import finished, load_run
+from ..train.checkpoints import RUN, finished, load_run
 from ..train.options import TrainInputs, TrainOptions
-from ..train.pseudolabels.table import Pseudolabels
-from .plan import Plan
+from ..train.pseudolabels.api import make_pseudolabels
+from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
+from .plan import SCHEMA, Plan, upgrade_plan
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
 
@@ -39,186 +39,183 @@ def run(
     *,
     recordings: Sequence[str | Path] | None = None,
     truth: str | Path | None = None,
-    say: Say = lambda _: None,
+    log: Log = lambda _: None,
     progress: Progress = lambda *_: None,
     options: TrainOptions | None = None,
 ) -> list[dict[str, Any]]:
-    """Run a plan, or what is left of it.
+    """Run a plan, or the rest of it.
 
     Parameters
     ----------
     plan : Plan
     data : str or Path
-        A competition's folder; its soundscapes are what is labelled.
+        The folder of a competition, whose soundscapes are labelled.
     out : str or Path
         The folder of the rounds.
     recordings, truth : optional
-        Labelled soundscapes on which every student is scored; they are never learned from here, and it is
-        the caller's to see that they are not among the soundscapes of `data`.
-    say, progress : callable, optional
-        Told what is done; and of the recordings labelled, with (label, done, in all).
+        Labelled soundscapes on which every student is evaluated. They must not be among the soundscapes of `data`;
+        this is not checked.
+    log, progress : callable, optional
+        Called with a sentence for each step; and with (label, recordings done, all recordings) during labelling.
     options : TrainOptions, optional
-        How each student's training is run.
+        Options of each training.
 
     Returns
     -------
     list of dict
-        The ledger: for each round its teachers, what was labelled, and each student's fingerprint and scores.
+        The ledger: for each round its teachers, counts of its pseudolabels, and fingerprint and scores of each student.
 
     Raises
     ------
     ConfigError, BundleError, DataError
-        If the folder holds another plan, or a finished round was changed; and as labelling and training.
+        If the folder contains another plan, or a finished round was changed; and as labelling and training.
     """
     if (recordings is None) != (truth is None):
-        raise ConfigError("recordings and truth go together: what to score on, and its labels.")
+        raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
     out, data = Path(out), Path(data)
-    _claim(plan, out)
+    _require_same_plan(plan, out)
     remove_partial_files(out)
-    ledger = _read_ledger(out)
+    ledger = read_ledger(out) if (out / LEDGER).is_file() else []
     for number, each in enumerate(plan.rounds, 1):
         if number <= len(ledger):
             _verify(out, ledger[number - 1])
             continue
         folder = out / f"round-{number}"
-        labelled = _label(plan, number, data, out, say, progress)
-        told = []
+        pseudolabels = _label(plan, number, data, out, log, progress)
+        students = []
         for name in each.names():
-            sealed = _student(plan, number, name, data, folder, labelled is not None, say, options)
-            told.append(_describe(sealed, name, folder / name, recordings, truth))
-        ledger.append({"round": number, "teacher": _teachers(labelled), **_counts(labelled), "students": told})
-        with atomic_write(out / LEDGER) as temporary:
-            temporary.write_text(json.dumps(ledger, indent=1) + "\n", encoding="utf-8")
-        say(line(ledger[-1]))
+            bundle = _train_student(plan, number, name, data, folder, log, options)
+            students.append(_describe_student(bundle, name, folder / name, recordings, truth))
+        ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
+        write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
+        log(describe_round(ledger[-1]))
     return ledger
 
 
-def students(plan: Plan, out: str | Path) -> list[list[Path]]:
-    """Return the runs of each round's students."""
+def student_runs(plan: Plan, out: str | Path) -> list[list[Path]]:
+    """Return the run folders of the students of each round."""
     return [
         [Path(out) / f"round-{number}" / name / "run" for name in each.names()]
         for number, each in enumerate(plan.rounds, 1)
     ]
 
 
-def line(entry: Mapping[str, Any]) -> str:
-    """Say in a line what a round came to."""
-    scored = [student["auc"] for student in entry["students"] if student["auc"] is not None]
-    best = f"macro ROC-AUC {sum(scored) / len(scored):.4f}" if scored else "not scored"
-    told = f"round {entry['round']}: {len(entry['students'])} students, {best}"
+def describe_round(entry: Mapping[str, Any]) -> str:
+    """Return one line about a round of the ledger."""
+    aucs = [student["auc"] for student in entry["students"] if student["auc"] is not None]
+    score = f"macro ROC-AUC {sum(aucs) / len(aucs):.4f}" if aucs else "not scored"
+    text = f"round {entry['round']}: {len(entry['students'])} students, {score}"
     if entry["pseudolabels"]:
-        told += f"; {entry['pseudolabels']['rows_with_label']} rows labelled by {len(entry['teacher'])} networks"
-    return told
+        text += f"; {entry['pseudolabels']['rows_with_label']} rows labelled by {len(entry['teacher'])} networks"
+    return text
 
 
-def _claim(plan: Plan, out: Path) -> None:
-    """Refuse a folder that holds something else than this plan."""
-    told = json.loads(json.dumps(dataclasses.asdict(plan)))
-    file = out / PLAN
+def read_ledger(out: str | Path) -> list[dict[str, Any]]:
+    """Read the ledger of a folder of rounds.
+
+    Raises
+    ------
+    DataError
+        If there is no ledger, or it is damaged.
+    """
+    file = Path(out) / LEDGER
+    with read_errors(file, "JSON"):
+        values = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(values, list):  # schema 1
+        return values
+    with read_errors(file, "a ledger of rounds"):
+        check_schema(values, file, (SCHEMA,))
+        return list(values["rounds"])
+
+
+def _require_same_plan(plan: Plan, out: Path) -> None:
+    """Write the plan into a new folder; refuse a folder with another plan or with other files."""
+    values, file = to_dict(plan), out / PLAN
     if file.is_file():
-        try:
-            earlier = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{file} is damaged: not readable as JSON.") from error
-        if earlier != told:
-            changed = next((key for key in told if earlier.get(key) != told[key]), "fields")
-            raise DataError(f"{out} holds another plan (its {changed} differ); name another folder.")
+        earlier = read_json(file)
+        check_schema(earlier, file, (1, SCHEMA))
+        earlier = upgrade_plan(earlier)
+        changed = [key for key in values if earlier.get(key) != values[key]]
+        if changed:
+            raise DataError(f"{out} contains another plan ({changed[0]} differs); name another folder.")
         return
     if is_occupied(out):
-        raise DataError(f"{out} holds other things; name a new folder for the rounds.")
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_ledger(out: Path) -> list[dict[str, Any]]:
-    file = out / LEDGER
-    if not file.is_file():
-        return []
-    try:
-        ledger: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is damaged: not readable as JSON.") from error
-    return ledger
+        raise DataError(f"{out} contains other files; name a new folder for the rounds.")
+    write_json(file, {"schema": SCHEMA, **values})
 
 
 def _verify(out: Path, entry: Mapping[str, Any]) -> None:
-    """Refuse to build on a finished round whose networks are not those of the ledger."""
+    """Refuse a finished round whose bundles are not those of the ledger."""
     for student in entry["students"]:
         path = out / f"round-{entry['round']}" / student["name"] / "bundle"
-        if bundles.load(path).sha256 != student["sha256"]:
-            raise DataError(f"{path} is not the network that {out / LEDGER} tells of; remove what comes after it.")
+        if load(path).sha256 != student["sha256"]:
+            raise DataError(
+                f"{path} is not the network listed in {out / LEDGER}; remove this round and the later ones from both."
+            )
 
 
-def _label(plan: Plan, number: int, data: Path, out: Path, say: Say, progress: Progress) -> Pseudolabels | None:
-    """Let a round's teachers label the soundscapes, unless they have."""
+def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: Progress) -> Pseudolabels | None:
+    """Label the soundscapes with the teachers of a round, or read the existing table."""
     each = plan.rounds[number - 1]
     if not each.teacher:
         return None
     path = out / f"round-{number}" / TABLE
     if path.is_file() and path.with_suffix(".json").is_file():
-        return pseudolabel.read_pseudolabels(path)
+        return read_pseudolabels(path)
     path.unlink(missing_ok=True)
-    members = _members(plan, number, out)
-    year = detect_competition(data)
-    say(f"round {number}: {len(members)} networks label {data / year.soundscapes_dir}")
-    return pseudolabel.make_pseudolabels(
-        [member for member, _ in members],
-        [data / year.soundscapes_dir],
+    teachers = _teachers(plan, number, out)
+    competition = detect_competition(data)
+    soundscapes = data / competition.soundscapes_dir
+    log(f"round {number}: {len(teachers)} networks label {soundscapes}")
+    return make_pseudolabels(
+        [bundle for bundle, _ in teachers],
+        [soundscapes],
         path,
         selection=each.selection(),
-        weights=[weight for _, weight in members],
-        windowing=Windowing(row_s=year.row_s, windows=each.windows, stride_s=each.stride_s),
+        weights=[weight for _, weight in teachers],
+        windowing=Windowing(row_s=competition.row_s, windows=each.windows, stride_s=each.stride_s),
         progress=lambda done, total: progress(f"label {number}", done, total),
     )
 
 
-def _members(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
+def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
+    """Return the teachers of a round and their weights."""
     each = plan.rounds[number - 1]
-    found = []
+    teachers = []
     for member, weight in zip(each.teacher, each.weights or (1.0,) * len(each.teacher), strict=True):
-        told = f"round-{number - 1}" if member == "previous" else member
-        if told.startswith("round-"):
-            earlier, _, name = told.removeprefix("round-").partition("/")
+        source = f"round-{number - 1}" if member == "previous" else member
+        paths = [Path(source)]
+        if source.startswith("round-"):
+            earlier, _, name = source.removeprefix("round-").partition("/")
             names = (name,) if name else plan.rounds[int(earlier) - 1].names()
             paths = [out / f"round-{earlier}" / student / "bundle" for student in names]
-        else:
-            paths = [Path(told)]
-        found += [(bundles.load(path), weight / len(paths)) for path in paths]
-    return found
+        teachers += [(load(path), weight / len(paths)) for path in paths]
+    return teachers
 
 
-def _student(
-    plan: Plan,
-    number: int,
-    name: str,
-    data: Path,
-    folder: Path,
-    taught: bool,
-    say: Say,
-    options: TrainOptions | None,
+def _train_student(
+    plan: Plan, number: int, name: str, data: Path, folder: Path, log: Log, options: TrainOptions | None
 ) -> Bundle:
-    """Train and seal a student, or what is left of that."""
+    """Train and export a student, or the rest of that."""
     run_folder, sealed = folder / name / "run", folder / name / "bundle"
     if sealed.is_dir():
-        return bundles.load(sealed)
-    experiment = plan.student(number, name)
+        return load(sealed)
+    each, experiment = plan.rounds[number - 1], plan.student(number, name)
     if not finished(run_folder):
-        begun = (run_folder / "run.json").is_file()
-        say(f"round {number}: {name} {'goes on' if begun else 'learns'}, {experiment.fit.epochs} epochs")
+        resume = (run_folder / RUN).is_file()
+        log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
         train(
             experiment,
             data,
             run_folder,
             fold=plan.fold,
-            resume=begun,
-            inputs=TrainInputs(
-                pseudolabels=folder / TABLE if taught else None, pretrained=plan.rounds[number - 1].pretrained
-            ),
+            resume=resume,
+            inputs=TrainInputs(pseudolabels=folder / TABLE if each.teacher else None, pretrained=each.pretrained),
             options=options,
         )
-    for left in sealed.parent.glob(f".{sealed.name}.*"):
-        # What a kill during the sealing left behind.
-        shutil.rmtree(left, ignore_errors=True)
+    for remainder in sealed.parent.glob(f".{sealed.name}.*"):
+        # An export that was killed leaves its temporary folder.
+        shutil.rmtree(remainder, ignore_errors=True)
     trained = load_run(run_folder)
     return export(
         trained.network,
@@ -230,48 +227,45 @@ def _student(
     )
 
 
-def _describe(
-    sealed: Bundle,
-    name: str,
-    folder: Path,
-    recordings: Sequence[str | Path] | None,
-    truth: str | Path | None,
+def _describe_student(
+    bundle: Bundle, name: str, folder: Path, recordings: Sequence[str | Path] | None, truth: str | Path | None
 ) -> dict[str, Any]:
-    """Return what the ledger says of a student; its score on given soundscapes, else on what it held out."""
-    told = sealed.provenance["metrics"]
-    auc, n_classes = told.get("row_auc", told.get("clip_auc")), told.get("row_classes", told.get("clip_classes"))
+    """Return the ledger's entry of a student, with its score on the given soundscapes, else on held-out data."""
+    values = bundle.provenance["metrics"]
+    auc, n_classes = (
+        values.get("row_auc", values.get("clip_auc")),
+        values.get("row_classes", values.get("clip_classes")),
+    )
+    scored_on = None if auc is None else "held-out data"
     if recordings is not None and truth is not None:
-        answers = compare.evaluate_on_soundscapes(compare.read_run(sealed.path), recordings, truth, keep=folder)
-        auc, n_classes = metrics.macro_auc(answers.truth, answers.scores)
+        evaluation = evaluate_on_soundscapes(read_run(bundle.path), recordings, truth, keep=folder)
+        auc, n_classes = metrics.macro_auc(evaluation.truth, evaluation.scores)
+        scored_on = Path(truth).name
     return {
         "name": name,
-        "experiment": sealed.provenance["experiment"],
-        "fingerprint": sealed.contract.fingerprint,
-        "sha256": sealed.sha256,
+        "experiment": bundle.provenance["experiment"],
+        "fingerprint": bundle.contract.fingerprint,
+        "sha256": bundle.sha256,
         "auc": None if auc is None else round(float(auc), 6),
         "n_classes": None if n_classes is None else int(n_classes),
-        "scored_on": str(Path(truth).name) if truth is not None else "held-out data" if auc is not None else None,
+        "scored_on": scored_on,
     }
 
 
-def _teachers(labelled: Pseudolabels | None) -> list[dict[str, Any]]:
-    if labelled is None:
-        return []
+def _describe_labels(pseudolabels: Pseudolabels | None) -> dict[str, Any]:
+    """Return the ledger's entries about teachers and pseudolabels."""
+    if pseudolabels is None:
+        return {"teacher": [], "pseudolabels": None}
     keys = ("experiment", "fingerprint", "sha256", "weight")
-    return [{key: teacher[key] for key in keys} for teacher in labelled.provenance["teachers"]]
-
-
-def _counts(labelled: Pseudolabels | None) -> dict[str, Any]:
-    if labelled is None:
-        return {"pseudolabels": None}
-    per_class = sorted(labelled.per_class().values())
+    per_class = sorted(pseudolabels.per_class().values())
     return {
+        "teacher": [{key: teacher[key] for key in keys} for teacher in pseudolabels.provenance["teachers"]],
         "pseudolabels": {
-            "selection": labelled.provenance["selection"],
-            "recordings": len(labelled.per_file()),
-            "rows": len(labelled.values),
-            "rows_with_label": int((labelled.values > 0).any(1).sum()),
-            "mass": round(float(labelled.values.astype("f8").sum()), 3),
+            "selection": pseudolabels.provenance["selection"],
+            "recordings": len(pseudolabels.per_file()),
+            "rows": len(pseudolabels.values),
+            "rows_with_label": int((pseudolabels.values > 0).any(1).sum()),
+            "mass": round(float(pseudolabels.values.astype("f8").sum()), 3),
             "rows_per_class": {"least": per_class[0], "median": per_class[len(per_class) // 2], "most": per_class[-1]},
-        }
+        },
     }

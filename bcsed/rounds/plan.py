@@ -1,9 +1,8 @@
-"""What a noisy student is to do: rounds, their teachers and students."""
+"""Plans of a noisy student: rounds, their teachers and their students."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,44 +10,50 @@ from typing import Any, TypeVar
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import at_least, check_types
+from ..config.versions import upgrade
 from ..errors import ConfigError
+from ..files import check_schema, read_json
 from ..train.pseudolabels.selection import Selection
+
+# Of plan.json and ledger.json; files of schema 1 do not contain a number, their ledger is a list, and some
+# values have other names.
+SCHEMA = 2
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Who teaches, who learns, and how.
+    """The teachers and students of a round.
 
     Parameters
     ----------
     experiments : tuple of str
-        Rows of the table, one student each.
+        Names of experiments, one student each.
     seeds : tuple of int
-        Each experiment is trained once with each.
+        Every experiment is trained once with each seed.
     teacher : tuple of str
         Members: ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the path of
-        a bundle. Without any, students learn from clips alone.
+        a bundle. Without teachers, students are trained on clips only.
     weights : tuple of float
-        One per member, shared by the students that it stands for; equal by default.
+        One per member, divided among its students; equal by default.
     select : {'soft', 'threshold', 'top'}
-        Which of the teachers' answers are believed, see `bcsed.train.pseudolabels.Selection`; with 'soft' they keep
-        their probabilities (``data.pseudo_soft``).
+        The teachers' probabilities that become labels, see `bcsed.pseudolabels.Selection`; with 'soft', students are
+        trained on probabilities (``data.pseudo_soft``).
     threshold, floor, top_n, power
         See `Selection`.
     thresholds : tuple of str
         Exceptions, as ``class=threshold``.
     windows, stride_s
-        How teachers look at a recording, see `bcsed.predict.Windowing`.
+        Windows of the teachers, see `bcsed.predict.Windowing`.
     injection, share, cap, draw
-        The fields ``pseudo.mode``, ``share``, ``cap`` and ``draw`` of every student; None leaves them.
+        ``pseudo.mode``, ``share``, ``cap`` and ``draw`` of every student; None: unchanged.
     epochs : int or None
-        ``fit.epochs`` of every student; None leaves it.
+        ``fit.epochs`` of every student; None: unchanged.
     set : tuple of str
         Other changes, as ``group.field=value``.
     pretrained : str or None
-        Weights to start from, see `bcsed.models.pretrained`.
+        Initial weights, see `bcsed.models.pretrained`.
     """
 
     experiments: tuple[str, ...]
@@ -84,23 +89,22 @@ class Round:
         self.selection()
 
     def selection(self) -> Selection:
-        """Return what of the teachers' answers is believed."""
-        split = [text.rpartition("=") for text in self.thresholds]
+        """Return the selection of pseudolabels."""
         try:
-            exceptions = {name: float(value) for name, _, value in split}
+            thresholds = {name: float(value) for name, _, value in (text.rpartition("=") for text in self.thresholds)}
         except ValueError as error:
             raise ConfigError(f"thresholds are written class=threshold, got {self.thresholds}.") from error
         return Selection(
             kind=self.select,
             threshold=self.threshold,
-            thresholds=exceptions,
+            thresholds=thresholds,
             floor=self.floor,
             top_n=self.top_n,
             power=self.power,
         )
 
     def names(self) -> tuple[str, ...]:
-        """Return the students' names."""
+        """Return the names of the students."""
         return tuple(f"{name}-s{seed}" for name in self.experiments for seed in self.seeds)
 
 
@@ -113,9 +117,9 @@ class Plan:
     name : str
     rounds : tuple of Round
     fold : int or None
-        What every student holds out.
+        The fold that every student holds out.
     set : tuple of str
-        Changes of every student of every round; a round's own go before.
+        Changes for every student; those of a round take precedence.
     """
 
     name: str
@@ -127,83 +131,73 @@ class Plan:
         if not self.rounds:
             raise ConfigError(f"the plan {self.name} has no rounds.")
         for number, each in enumerate(self.rounds, 1):
-            doubled = [name for name in each.names() if each.names().count(name) > 1]
-            if doubled:
-                raise ConfigError(f"round {number} names the student {doubled[0]} twice.")
+            duplicates = [name for name in each.names() if each.names().count(name) > 1]
+            if duplicates:
+                raise ConfigError(f"round {number} names the student {duplicates[0]} twice.")
             for member in each.teacher:
                 self._check_member(member, number)
-            # A misspelt field fails here, not after a night of training.
+            # A misspelt field fails here, before any training.
             for name in each.names():
                 self.student(number, name)
 
     def _check_member(self, member: str, number: int) -> None:
-        if member == "previous":
-            if number == 1:
-                raise ConfigError("round 1 has no round before it to be taught by.")
-            return
+        if member == "previous" and number == 1:
+            raise ConfigError("round 1 has no previous round to be its teacher.")
         if not member.startswith("round-"):
             return
         earlier, _, name = member.removeprefix("round-").partition("/")
         if not earlier.isdigit() or not 1 <= int(earlier) < number:
-            raise ConfigError(f"round {number} is taught by {member!r}, which is no earlier round.")
-        if name and name not in self.rounds[int(earlier) - 1].names():
+            raise ConfigError(f"the teacher {member!r} of round {number} is not an earlier round.")
+        students = self.rounds[int(earlier) - 1].names()
+        if name and name not in students:
             raise ConfigError(
-                f"round {number} is taught by {member!r}; the students of that round are "
-                f"{', '.join(self.rounds[int(earlier) - 1].names())}."
+                f"the teacher {member!r} of round {number} does not exist; the students of that round are "
+                f"{', '.join(students)}."
             )
 
     def student(self, number: int, name: str) -> Experiment:
-        """Return what a student of a round, counted from 1, is trained as."""
+        """Return the experiment of a student of a round, counted from 1."""
         each = self.rounds[number - 1]
         base, _, seed = name.rpartition("-s")
-        changes: dict[str, Any] = {}
-        if not each.teacher:
-            changes["pseudo__share"] = 0.0
-        elif each.select == "soft":
-            changes["data__pseudo_soft"] = True
-        given = {
+        fields = {
+            "pseudo__share": each.share if each.teacher or each.share is not None else 0.0,
+            "data__pseudo_soft": True if each.teacher and each.select == "soft" else None,
             "pseudo__mode": each.injection,
-            "pseudo__share": each.share,
             "pseudo__cap": each.cap,
             "pseudo__draw": each.draw,
             "fit__epochs": each.epochs,
         }
-        changes |= {key: value for key, value in given.items() if value is not None}
-        # From the general to the particular: the plan's changes, the round's fields, the round's changes.
+        changes = {key: value for key, value in fields.items() if value is not None}
+        # From the general to the specific: the plan's changes, the fields of the round, the round's changes.
         changes = parse_changes(self.set) | changes | parse_changes(each.set) | {"fit__seed": int(seed)}
-        made = find_experiment(base).vary(f"{base}-round-{number}", **changes)
-        if each.teacher and not made.pseudo.share > 0:
-            raise ConfigError(f"round {number} has a teacher, but {base} injects nothing: give the round a share.")
-        return made
-
-
-def _preset(name: str, *rounds: Round) -> Plan:
-    return Plan(name=name, rounds=rounds)
+        experiment = find_experiment(base).vary(f"{base}-round-{number}", **changes)
+        if each.teacher and not experiment.pseudo.share > 0:
+            raise ConfigError(f"round {number} has a teacher, but {base} injects nothing: set the round's share.")
+        return experiment
 
 
 def _write_up(name: str, *experiments: str) -> Plan:
-    """Let networks that were trained without backgrounds label them, hard at .5, for the post-mortem's network."""
+    """Train without backgrounds, label at 0.5, and train the network of the post-mortem."""
     second = Round(experiments=("exp-93",), teacher=("previous",), select="threshold")
-    return _preset(name, Round(experiments=experiments), second)
+    return Plan(name=name, rounds=(Round(experiments=experiments), second))
 
 
 def _noisy_student() -> Plan:
-    """Follow the 2025 winner: powers between the rounds, no threshold, half of the clip and half of the place."""
-    first = Round(experiments=("noisy-2025",))
+    """Follow the winner of 2025: no threshold, a power per round, half clip and half soundscape."""
     later = [
         Round(experiments=("noisy-2025",), teacher=("previous",), power=power, epochs=32)
         for power in (1.0, 1.54, 1.82, 1.67)
     ]
-    return _preset("noisy-student", first, *later)
+    return Plan(name="noisy-student", rounds=(Round(experiments=("noisy-2025",)), *later))
 
 
 def _tiny() -> Plan:
-    """For the sample: supervised, then backgrounds, then backgrounds again."""
-    taught = Round(experiments=("tiny",), teacher=("previous",), share=0.5, set=("pseudo.level=rms",))
-    return _preset("tiny", Round(experiments=("tiny",)), taught, taught)
+    """Train supervised, then twice with backgrounds; for the synthetic data."""
+    later = Round(experiments=("tiny",), teacher=("previous",), share=0.5, set=("pseudo.level=rms",))
+    return Plan(name="tiny", rounds=(Round(experiments=("tiny",)), later, later))
 
 
-# Built when asked for: importing the package checks no experiment.
+# Functions, so that importing the package checks no experiment.
 PRESETS: Mapping[str, Callable[[], Plan]] = {
     "write-up": lambda: _write_up("write-up", "exp-39"),
     "noisy-student": _noisy_student,
@@ -230,67 +224,87 @@ def find_plan(
     name : str
         A preset, or a path.
     changes : sequence of str
-        Changes of every student, as ``group.field=value``.
+        Changes for every student, as ``group.field=value``; they take precedence over those of the plan.
     base : str, optional
-        An experiment that takes the place of all others; several of a round become as many seeds of it.
+        An experiment that replaces all others; several experiments of a round become as many seeds of it.
     seeds : sequence of int, optional
-        Seeds of the last round's students.
+        Seeds of the students of the last round.
     fold : int or None
-        What a preset's students hold out.
+        The fold that the students of a preset hold out.
 
     Raises
     ------
     ConfigError
-        If there is no such preset or file, or a field is unknown, of the wrong type or makes no sense.
+        If there is no such preset or file, or a field is unknown, of the wrong type or invalid.
     """
-    if name in PRESETS:
-        plan = dataclasses.replace(PRESETS[name](), fold=fold)
-    else:
-        plan = _read(Path(name))
-    rounds = list(plan.rounds)
-    if base is not None:
-        rounds = [
-            dataclasses.replace(each, experiments=(base,), seeds=tuple(range(len(each.experiments))), set=_share(each))
-            for each in rounds
-        ]
+    plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _read_plan(Path(name))
+    rounds = []
+    for each in plan.rounds:
+        change: dict[str, Any] = {"set": (*each.set, *changes)}
+        if base is not None:
+            change |= {"experiments": (base,), "seeds": tuple(range(len(each.experiments)))}
+            if each.teacher and each.share is None:
+                # The base may inject nothing by default.
+                change["set"] = ("pseudo.share=0.25", *change["set"])
+        rounds.append(dataclasses.replace(each, **change))
     if seeds is not None:
         rounds[-1] = dataclasses.replace(rounds[-1], seeds=tuple(seeds))
-    # What is asked for now goes before what any round says.
-    rounds = [dataclasses.replace(each, set=(*each.set, *changes)) for each in rounds]
     return dataclasses.replace(plan, rounds=tuple(rounds))
 
 
-def _share(each: Round) -> tuple[str, ...]:
-    """Return a round's changes for a base that may inject nothing by itself."""
-    return ("pseudo.share=0.25", *each.set) if each.teacher and each.share is None else each.set
+def upgrade_plan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a plan file of any schema in today's words, without the number."""
+
+    def upgrade_part(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        part = dict(part)
+        if isinstance(part.get("draw"), str):
+            part["draw"] = upgrade({"pseudo": {"draw": part["draw"]}})["pseudo"]["draw"]
+        if isinstance(part.get("set"), list):
+            part["set"] = [_upgrade_change(text) if isinstance(text, str) else text for text in part["set"]]
+        return part
+
+    rounds = values.get("rounds")
+    upgraded = {key: value for key, value in upgrade_part(values).items() if key != "schema"}
+    return {**upgraded, "rounds": list(map(upgrade_part, rounds)) if isinstance(rounds, list) else rounds}
 
 
-def _read(file: Path) -> Plan:
+def _upgrade_change(text: str) -> str:
+    """Return a change such as ``pseudo__draw=maxima`` in today's words."""
+    key, _, value = text.partition("=")
+    group, separator, name = key.partition("." if "." in key else "__")
+    if not separator:
+        return text
+    group, fields = next(iter(upgrade({group: {name: value}}).items()))
+    name, value = next(iter(fields.items()))
+    return f"{group}{separator}{name}={value}"
+
+
+def _read_plan(file: Path) -> Plan:
     if not file.is_file():
         raise ConfigError(f"there is no plan {str(file)!r}: no such file, and the presets are {', '.join(PRESETS)}.")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} is not readable as JSON ({error}).") from error
-    if not isinstance(values, dict) or not isinstance(values.get("rounds"), list):
-        raise ConfigError(f'{file} must hold {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
+    values = read_json(file, ConfigError)
+    check_schema(values, file, (1, SCHEMA), ConfigError)
+    values = upgrade_plan(values)
+    if not isinstance(values["rounds"], list):
+        raise ConfigError(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
     rounds = [_build(Round, each, f"{file}, round {number}") for number, each in enumerate(values["rounds"], 1)]
     return _build(Plan, {"name": file.stem, **values, "rounds": rounds}, str(file))
 
 
 def _build(kind: type[T], values: Any, where: str) -> T:
-    """Build a value from the fields that are given; others keep their defaults, unknown ones are refused."""
+    """Build a value from some of its fields; the others have their defaults, and unknown ones are refused."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} must be an object with named fields.")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(fields)}.")
-    lacking = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values]
-    if lacking:
-        raise ConfigError(f"{where} lacks {', '.join(lacking)}.")
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}.")
     try:
-        return kind(**made)
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
