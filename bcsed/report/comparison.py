@@ -33,7 +33,6 @@ def comparison_section(runs: Sequence[ComparedRun]) -> Section:
 
 def _variants(runs: Sequence[ComparedRun]) -> list[Item]:
     table = compare_variants(runs)
-    has_gain = bool(table["gain"].notna().any())
     variants: list[dict[str, Any]] = [
         {**{str(key): value for key, value in line.items()}, "variant": f"{number}: {line['experiment']}"}
         for number, line in enumerate(table.to_dict("records"), 1)
@@ -68,7 +67,7 @@ def _variants(runs: Sequence[ComparedRun]) -> list[Item]:
             caption=f"Macro ROC-AUC on {'; or on '.join(dict.fromkeys(table['scored_on']))}.",
         ),
     ]
-    if has_gain:
+    if table["gain"].notna().any():
         gains = plot.gains(table)
         gains.legend(loc="best")
         caption = "Gain of each variant over the first; it is better to the right of the dotted line."
@@ -92,13 +91,7 @@ def _curves(runs: Sequence[ComparedRun]) -> list[Item]:
 
 
 def rounds_section(path: Path) -> Section:
-    """Return the ledger of the rounds of a noisy student.
-
-    Raises
-    ------
-    DataError
-        If it is damaged.
-    """
+    """Return the ledger of the rounds of a noisy student."""
     cells = ("name", "experiment", "auc", "n_classes", "scored_on")
     rows = []
     try:

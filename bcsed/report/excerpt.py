@@ -48,23 +48,7 @@ def excerpt_rows(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
 def score_excerpt(
     member: Backend, audio: AudioInfo, row_s: int, block: tuple[int, int], classes: Sequence[str]
 ) -> Excerpt:
-    """Score some rows of a recording with windows that do not overlap.
-
-    Parameters
-    ----------
-    member : Backend
-    audio : AudioInfo
-    row_s : int
-    block : tuple of 2 int
-        Half-open range of rows.
-    classes : sequence of K str
-        Classes of the network, in the order of the result.
-
-    Raises
-    ------
-    DataError
-        If the recording cannot be decoded.
-    """
+    """Score a half-open range of rows with windows that do not overlap; `classes` gives the order of the columns."""
     frontend, ensemble = member.contract.frontend, Ensemble((member,), (1.0,))
     views = make_views(ensemble, Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s))
     spectrograms = compute_spectrograms(audio, ensemble, views, block, {frontend: LogMel(frontend)})
@@ -100,13 +84,7 @@ def score_excerpt(
 
 
 def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
-    """Compute only the spectrogram of some rows.
-
-    Raises
-    ------
-    DataError
-        If the recording cannot be decoded.
-    """
+    """Compute only the spectrogram of some rows."""
     begin, end = _frames(audio, frontend, row_s, block)
     mel = LogMel(frontend)
     first, last = mel.reach(begin, end)
@@ -118,13 +96,7 @@ def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block:
 
 
 def encode_ogg(audio: AudioInfo, start_s: float, end_s: float) -> str:
-    """Return a part of a recording as a data URI of a small mono Ogg Vorbis file.
-
-    Raises
-    ------
-    DataError
-        If the recording cannot be decoded, or ends before `start_s`.
-    """
+    """Return a part of a recording as a data URI of a small mono Ogg Vorbis file."""
     import soundfile
 
     rate = min(_RATE_HZ, audio.sample_rate)

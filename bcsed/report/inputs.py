@@ -40,13 +40,7 @@ class ReportContext:
 
 
 def recognise(paths: Sequence[str | Path]) -> list[ReportInput]:
-    """Return the kind of each path, and of the content of a folder of such folders.
-
-    Raises
-    ------
-    DataError
-        If a path has no known kind, or occurs twice.
-    """
+    """Return the kind of each path, and of the content of a folder of such folders."""
     inputs: list[ReportInput] = []
     for path in map(Path, paths):
         recognised = _recognise_path(path)

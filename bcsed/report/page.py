@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -22,8 +23,6 @@ from .svg import TimeAxis, svg, time_axis, with_prefix
 MAX_ROWS = 3000
 # A table is cut to this if the page is too large.
 _FEW_ROWS = 200
-# A figure of more pixels, or a table of more columns, takes the full width of the page.
-_WIDE_PX, _WIDE_COLUMNS = 800, 8
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,6 @@ class Figure:
     width: int  # natural width in pixels
     time: TimeAxis | None = None  # for the playback position of a sound
     kind = "figure"
-
-    def render(self, prefix: str) -> str:
-        """Return the SVG with ids that are unique in the page."""
-        return with_prefix(self.svg, prefix, self.alt)
-
-    @property
-    def wide(self) -> bool:
-        """Whether it takes the full width of the page."""
-        return self.width > _WIDE_PX
 
 
 def make_figure(ax: Any, *, alt: str, caption: str, with_time: bool = False) -> Figure:
@@ -102,34 +92,18 @@ class Table:
     @functools.cached_property
     def _columns(self) -> list[tuple[str, list[Cell]]]:
         rows = self.rows[: self.max_rows]
-        cells = [[_cell(row[k]) for row in rows] for k in range(len(self.columns))]
-        used = [k for k, column in enumerate(cells) if not k or any(cell.text for cell in column)]
-        return [(self.columns[k], cells[k]) for k in used]
+        columns = [(name, [_cell(row[k]) for row in rows]) for k, name in enumerate(self.columns)]
+        return columns[:1] + [column for column in columns[1:] if any(cell.text for cell in column[1])]
 
     @property
-    def headings(self) -> list[str]:
-        """Names of the columns that have values."""
-        return [name for name, _ in self._columns]
-
-    @property
-    def numeric(self) -> list[bool]:
-        """For each of these columns, whether it contains numbers."""
-        return [any(cell.value is not None for cell in cells) for _, cells in self._columns]
+    def headings(self) -> list[tuple[str, bool]]:
+        """Name of each column with values, and whether it contains numbers."""
+        return [(name, any(cell.value is not None for cell in cells)) for name, cells in self._columns]
 
     @property
     def body(self) -> list[tuple[Cell, ...]]:
         """Rows of cells."""
         return list(zip(*(cells for _, cells in self._columns), strict=True))
-
-    @property
-    def note(self) -> str:
-        """Text below the table."""
-        return f"The first {self.max_rows} of {len(self.rows)} rows." if len(self.rows) > self.max_rows else ""
-
-    @property
-    def wide(self) -> bool:
-        """Whether it takes the full width of the page."""
-        return len(self._columns) > _WIDE_COLUMNS
 
 
 Item = Text | Facts | Figure | Sound | Table
@@ -165,15 +139,10 @@ def fit(page: Page, limit: int) -> bytes:
     """Return a page as HTML of at most `limit` bytes; if it is larger, leave items out and write so in it.
 
     Sounds are left out first, from the end of the page; then figures of recordings; then the ends of long tables.
-
-    Raises
-    ------
-    DataError
-        If the rest is still too large.
     """
     html = render(page)
-    counts = {"sounds": 0, "spectrograms": 0, "ends of tables": 0}
-    droppable = list(_droppable(page))
+    counts: Counter[str] = Counter()
+    droppable = _droppable(page)
     while len(html) > limit:
         excess = len(html) - limit
         if not droppable:
@@ -183,10 +152,11 @@ def fit(page: Page, limit: int) -> bytes:
         # The sentence about it takes some bytes too.
         excess += 400 if not page.left_out else 0
         while excess > 0 and droppable:
-            section, index, kind = droppable.pop(0)
-            excess -= _drop(section, index)
+            kind, items, index, replacement, n_bytes = droppable.pop(0)
+            items[index] = replacement
+            excess -= n_bytes
             counts[kind] += 1
-        dropped = " and ".join(f"{n} of the {kind}" for kind, n in counts.items() if n)
+        dropped = " and ".join(f"{n} of the {kind}" for kind, n in counts.items())
         page.left_out = (
             f"To keep the page under {limit / 1e6:g} MB, {dropped} were left out; fewer recordings (--examples) leave "
             "more space for each."
@@ -195,24 +165,19 @@ def fit(page: Page, limit: int) -> bytes:
     return html
 
 
-def _droppable(page: Page) -> Iterator[tuple[Section, int, str]]:
-    sections = list(_walk(page.sections))[::-1]
-    for name, kind in (("sounds", Sound), ("spectrograms", Figure), ("ends of tables", Table)):
-        for section in sections:
-            for index, item in reversed(list(enumerate(section.items))):
-                long = isinstance(item, Table) and len(item.rows) > _FEW_ROWS
-                if isinstance(item, kind) and (long if kind is Table else section.recording):
-                    yield section, index, name
-
-
-def _drop(section: Section, index: int) -> int:
-    """Leave an item out, and return about how many bytes that saves."""
-    item = section.items[index]
-    if isinstance(item, Table):
-        section.items[index] = replace(item, max_rows=_FEW_ROWS)
-        return sum(len(cell.text) + 10 for row in item.body[_FEW_ROWS:] for cell in row)
-    section.items[index] = Text(f"The {'sound' if isinstance(item, Sound) else 'figure'} was left out.")
-    return len(item.uri) if isinstance(item, Sound) else len(item.svg) if isinstance(item, Figure) else 0
+def _droppable(page: Page) -> list[tuple[str, list[Item], int, Item, int]]:
+    """Return kind, position, replacement and saved bytes of all that can be left out, in that order."""
+    sounds, figures, tables = [], [], []
+    for section in reversed(list(_walk(page.sections))):
+        for index, item in reversed(list(enumerate(section.items))):
+            if isinstance(item, Sound):
+                sounds.append(("sounds", section.items, index, Text("The sound was left out."), len(item.uri)))
+            elif isinstance(item, Figure) and section.recording:
+                figures.append(("spectrograms", section.items, index, Text("The figure was left out."), len(item.svg)))
+            elif isinstance(item, Table) and len(item.rows) > _FEW_ROWS:
+                n_bytes = sum(len(cell.text) + 10 for row in item.body[_FEW_ROWS:] for cell in row)
+                tables.append(("ends of tables", section.items, index, replace(item, max_rows=_FEW_ROWS), n_bytes))
+    return [*sounds, *figures, *tables]
 
 
 def _walk(sections: Sequence[Section]) -> Iterator[Section]:
@@ -235,7 +200,7 @@ def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_resource("page.html"))
+    return environment.from_string(_resource("page.html"), globals={"with_prefix": with_prefix})
 
 
 @functools.cache

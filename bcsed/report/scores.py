@@ -50,24 +50,13 @@ class Prediction:
         return list(self.manifest.get("models", ()))
 
     @property
-    def weights(self) -> list[float]:
-        """The weight of each of them."""
-        return [float(model["weight"]) for model in self.models]
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(map(str, self.scores.columns))
 
 
 def read_prediction(path: Path) -> Prediction:
-    """Read a folder of `bcsed predict`, or a score table.
-
-    Raises
-    ------
-    DataError
-        If it is not finished, is damaged, or contains no scores.
-    """
+    """Read a folder of `bcsed predict`, or a score table."""
     if path.is_file():
         scores = read_table(path)
         check_table(scores, where=str(path))
@@ -227,7 +216,8 @@ def _mean_auc(truth: pd.DataFrame, table: pd.DataFrame) -> float | None:
 
 def _ablation(prediction: Prediction, truth: pd.DataFrame, context: ReportContext) -> list[Item]:
     """Return the contribution of each stage, member and mean."""
-    members, weights, kind = prediction.members, prediction.weights, str(prediction.manifest["mean"])
+    members, kind = prediction.members, str(prediction.manifest["mean"])
+    weights = [model["weight"] for model in prediction.models]
     stages = postprocess.parse_stages(prediction.manifest.get("post_processing") or postprocess.COMMON)
     scores = postprocess.combine(members, weights, kind=kind, classes=list(prediction.scores.columns))
     taxa = {label: name.taxon for label, name in context.names.items()}

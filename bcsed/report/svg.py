@@ -10,22 +10,17 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+_CYCLE = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
+    *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+)
 # page.css defines these variables for light and dark.
 _COLOURS = {
     "#000000": "currentColor",
     "#ffffff": "var(--paper)",
     "#808080": "var(--grid)",
     "#cccccc": "var(--line)",
-    "#1f77b4": "var(--c0)",
-    "#ff7f0e": "var(--c1)",
-    "#2ca02c": "var(--c2)",
-    "#d62728": "var(--c3)",
-    "#9467bd": "var(--c4)",
-    "#8c564b": "var(--c5)",
-    "#e377c2": "var(--c6)",
-    "#7f7f7f": "var(--c7)",
-    "#bcbd22": "var(--c8)",
-    "#17becf": "var(--c9)",
+    **{colour: f"var(--c{k})" for k, colour in enumerate(_CYCLE)},
 }
 _COLOUR = re.compile("|".join(_COLOURS))
 _STYLE = re.compile(r'style="[^"]*"')

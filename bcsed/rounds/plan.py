@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
-from ..config.strict import at_least, check_types
+from ..config.strict import at_least, check_types, from_dict
 from ..config.versions import upgrade
 from ..errors import ConfigError
 from ..files import check_schema, read_json
@@ -38,18 +39,13 @@ class Round:
     weights : tuple of float
         One per member, divided among its students; equal by default.
     select : {'soft', 'threshold', 'top'}
-        The teachers' probabilities that become labels, see `bcsed.pseudolabels.Selection`; with 'soft', students are
-        trained on probabilities (``data.pseudo_soft``).
-    threshold, floor, top_n, power
-        See `Selection`.
-    thresholds : tuple of str
-        Exceptions, as ``class=threshold``.
+        The kind of the selection; with 'soft', students are trained on probabilities (``data.pseudo_soft``).
+    threshold, thresholds, floor, top_n, power
+        See `bcsed.pseudolabels.Selection`; `thresholds` as ``class=threshold``.
     windows, stride_s
         Windows of the teachers, see `bcsed.predict.Windowing`.
-    injection, share, cap, draw
-        ``pseudo.mode``, ``share``, ``cap`` and ``draw`` of every student; None: unchanged.
-    epochs : int or None
-        ``fit.epochs`` of every student; None: unchanged.
+    injection, share, cap, draw, epochs
+        ``pseudo.mode``, ``share``, ``cap`` and ``draw`` and ``fit.epochs`` of every student; None: unchanged.
     set : tuple of str
         Other changes, as ``group.field=value``.
     pretrained : str or None
@@ -254,31 +250,11 @@ def find_plan(
 
 def upgrade_plan(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a plan file of any schema in today's words, without the number."""
-
-    def upgrade_part(part: Any) -> Any:
-        if not isinstance(part, Mapping):
-            return part
-        part = dict(part)
-        if isinstance(part.get("draw"), str):
-            part["draw"] = upgrade({"pseudo": {"draw": part["draw"]}})["pseudo"]["draw"]
-        if isinstance(part.get("set"), list):
-            part["set"] = [_upgrade_change(text) if isinstance(text, str) else text for text in part["set"]]
-        return part
-
-    rounds = values.get("rounds")
-    upgraded = {key: value for key, value in upgrade_part(values).items() if key != "schema"}
-    return {**upgraded, "rounds": list(map(upgrade_part, rounds)) if isinstance(rounds, list) else rounds}
-
-
-def _upgrade_change(text: str) -> str:
-    """Return a change such as ``pseudo__draw=maxima`` in today's words."""
-    key, _, value = text.partition("=")
-    group, separator, name = key.partition("." if "." in key else "__")
-    if not separator:
-        return text
-    group, fields = next(iter(upgrade({group: {name: value}}).items()))
-    name, value = next(iter(fields.items()))
-    return f"{group}{separator}{name}={value}"
+    plan: dict[str, Any] = copy.deepcopy({key: value for key, value in values.items() if key != "schema"})
+    for each in plan["rounds"] if isinstance(plan.get("rounds"), list) else ():
+        if isinstance(each, dict) and "draw" in each:
+            each["draw"] = upgrade({"pseudo": {"draw": each["draw"]}})["pseudo"]["draw"]
+    return plan
 
 
 def _read_plan(file: Path) -> Plan:
@@ -287,7 +263,7 @@ def _read_plan(file: Path) -> Plan:
     values = read_json(file, ConfigError)
     check_schema(values, file, (1, SCHEMA), ConfigError)
     values = upgrade_plan(values)
-    if not isinstance(values["rounds"], list):
+    if not isinstance(values.get("rounds"), list):
         raise ConfigError(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
     rounds = [_build(Round, each, f"{file}, round {number}") for number, each in enumerate(values["rounds"], 1)]
     return _build(Plan, {"name": file.stem, **values, "rounds": rounds}, str(file))
@@ -295,16 +271,9 @@ def _read_plan(file: Path) -> Plan:
 
 def _build(kind: type[T], values: Any, where: str) -> T:
     """Build a value from some of its fields; the others have their defaults, and unknown ones are refused."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must be an object with named fields.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ConfigError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(fields)}.")
-    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values]
-    if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}.")
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return from_dict(kind, {**defaults, **values} if isinstance(values, Mapping) else values, where)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise error if str(error).startswith(where) else ConfigError(f"{where}: {error}") from error
