@@ -31,7 +31,7 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
     except DataError as error:
         return [Section("Classes", [Text(f"ROC-AUC is not defined on {items}: {error}")])]
     per_class = metrics.per_class(truth, scores)
-    calibration = calibrate(truth, scores, precision=PRECISION, support=MIN_POSITIVES)
+    calibration = calibrate(truth, scores, precision=PRECISION, min_positives=MIN_POSITIVES)
     summary = (
         f"Macro ROC-AUC {auc:.4f} over {n_classes} of {len(per_class)} classes, on {items}{_interval(evaluation)}. "
         "ROC-AUC is not defined for a class that is true everywhere or nowhere."

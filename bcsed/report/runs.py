@@ -18,7 +18,6 @@ from ..data.competitions import Competition, detect_competition
 from ..data.label_files import read_train
 from ..data.labels import assign_folds, class_counts
 from ..errors import BcsedError
-from ..files import read_json
 from ..models.backends import Backend, TorchBackend
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST
@@ -27,7 +26,7 @@ from ..predict.blocks import Windowing
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation
-from ..train.checkpoints import RUN, load_run
+from ..train.checkpoints import load_run, read_description
 from ..train.dataset.clips import read_headers
 from .evaluation import evaluation_sections, full_name, taxa_of
 from .inputs import ReportContext
@@ -89,7 +88,7 @@ def scored_sections(
 
 
 def _facts(run: ComparedRun) -> list[tuple[str, str]]:
-    described = read_json(run.path / RUN)
+    described = read_description(run.path)
     frontend = run.contract["frontend"]
     seconds = frontend["n_frames"] * frontend["hop_length"] / frontend["sample_rate"]
     band = f"{frontend['n_mels']} mel bands, {frontend['fmin_hz']:g} to {frontend['fmax_hz']:g} Hz"
@@ -175,7 +174,7 @@ def _data_section(run: ComparedRun, context: ReportContext) -> Section:
 
 
 def _data(run: Path) -> tuple[Path, Competition]:
-    data = Path(str(read_json(run / RUN).get("data", "")))
+    data = Path(str(read_description(run).get("data", "")))
     return data, detect_competition(data)
 
 

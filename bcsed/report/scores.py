@@ -24,7 +24,7 @@ from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.detect import DetectionSettings
-from ..scores.evaluation import Evaluation, read_truth
+from ..scores.evaluation import make_evaluation, read_truth
 from ..scores.table import check_table, read_parquet, read_table
 from .evaluation import evaluation_sections
 from .inputs import ReportContext
@@ -96,7 +96,7 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     truth = None if context.truth is None else _read_truth(prediction, context.truth)
     section = Section(f"Scores {prediction.path.resolve().name}", [Facts(_facts(prediction))])
     if truth is not None:
-        section.sections += evaluation_sections(_evaluation(truth, scores), context.names)
+        section.sections += evaluation_sections(make_evaluation(truth, scores), context.names)
     else:
         section.sections.append(_distribution(prediction))
     if len(prediction.models) > 1:
@@ -163,18 +163,6 @@ def _read_truth(prediction: Prediction, path: str | Path) -> pd.DataFrame:
     return known
 
 
-def _evaluation(truth: pd.DataFrame, scores: pd.DataFrame) -> Evaluation:
-    rows = parse_row_ids(truth.index)
-    return Evaluation(
-        kind="rows",
-        ids=tuple(map(str, truth.index)),
-        files=tuple(rows.stems[stem] for stem in rows.recording),
-        classes=tuple(map(str, truth.columns)),
-        truth=truth.to_numpy(np.uint8),
-        scores=scores.loc[truth.index, truth.columns].to_numpy(np.float32),
-    )
-
-
 def _ensemble(prediction: Prediction, truth: pd.DataFrame | None, context: ReportContext) -> Section:
     """Return the section about the members: their scores, correlations and contributions."""
     aucs: list[float | None] = [None] * len(prediction.models)
@@ -210,7 +198,8 @@ def _ensemble(prediction: Prediction, truth: pd.DataFrame | None, context: Repor
 
 def _mean_auc(truth: pd.DataFrame, table: pd.DataFrame) -> float | None:
     columns = [name for name in truth.columns if name in table.columns]
-    areas = metrics.class_auc(truth[columns], table.loc[truth.index, columns]) if columns else np.empty(0)
+    known = truth[columns]
+    areas = metrics.class_auc(known, metrics.align_tables(known, table, extra=True)) if columns else np.empty(0)
     return float(np.nanmean(areas)) if np.isfinite(areas).any() else None
 
 
