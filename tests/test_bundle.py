@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from bcsed import predict
+from bcsed.analysis import compare
 from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
@@ -166,13 +168,58 @@ def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
         bundle.check(tiny)
 
 
-def test_a_bundle_of_the_first_schema_is_what_it_was():
-    """Sealed before there were heads to choose, see golden/make.py."""
-    old = bundle.load(Path(__file__).parent / "golden" / "bundle_schema1")
-    assert json.loads((old.path / "bundle.json").read_text())["schema"] == 1
+@pytest.mark.parametrize("schema", [1, 2])
+def test_bundles_of_earlier_schemas_load_check_and_predict(schema, oracle, recordings):
+    """Sealed by earlier versions, see golden/make.py."""
+    old = bundle.load(Path(__file__).parent / "golden" / f"bundle_schema{schema}")
+    assert json.loads((old.path / "bundle.json").read_text())["schema"] == schema
+    assert old.contract == oracle.contract
     assert old.contract.fingerprint == "84c6b0c3cdeb1b8d"
-    assert (old.contract.net.heads, old.contract.groups) == ("shared", ())
     assert max(bundle.check(old).values()) < 1e-4
+    paths = [recordings / "short.wav"]
+    scores, expected = (predict.predict([sealed], paths).scores for sealed in (old, oracle))
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_the_recipe_of_an_earlier_schema_has_todays_names():
+    old = bundle.load(Path(__file__).parent / "golden" / "bundle_schema2")
+    assert old.recipe["frontend"]["time_folds"] == 2
+    assert (old.recipe["net"]["heads"], old.recipe["data"]["pseudo_source"]) == ("shared", "online")
+    run = compare.read_run(old.path)
+    assert (run.experiment, run.fold, run.settings["data.sampling"]) == ("tiny", 0, "uniform")
+
+
+def test_the_model_card(tmp_path, network, tiny):
+    provenance = {"experiment": "tiny", "n_clips": 1234, "sources": {}, "metrics": {"clip_auc": 0.87654321}}
+    recipe = {"fit": {"epochs": 18, "loss": "bce", "drop_path": []}, "frontend": {"n_mels": 64}}
+    priors = np.full(3, 0.2, "float32")
+    sealed = export(
+        network, tmp_path / "owl", contract=tiny.contract, priors=priors, recipe=recipe, provenance=provenance
+    )
+    card = (sealed.path / "README.md").read_text()
+    titles = [line for line in card.splitlines() if line.startswith("#")]
+    names = "Classes, Front end, Network, Training data, Recipe, Validation, Provenance, Licence, How to load it"
+    assert titles == ["# owl", *(f"## {name}" for name in names.split(", "))]
+    for line in (
+        "`a`, `b`, `c`",
+        "- n_mels: 64",
+        "- backbone: mobilenetv3_small_050",
+        "- input_image: 3x128x128",
+        "- n_clips: 1234",
+        "- sources: none",
+        "- fit: epochs 18, loss bce, drop_path []",
+        "- clip_auc: 0.876543",
+        f"- fingerprint: {tiny.contract.fingerprint}",
+        'sealed = bundle.load("owl")',
+    ):
+        assert line in card.splitlines()
+    assert "Not recorded." in (tiny.path / "README.md").read_text()
+    # The card may be removed, but not changed.
+    (sealed.path / "README.md").unlink()
+    assert bundle.load(sealed.path) == sealed
+    (sealed.path / "README.md").write_text("changed")
+    with pytest.raises(BundleError, match=r"README\.md was changed after sealing"):
+        bundle.load(sealed.path)
 
 
 def test_the_second_schema_says_which_heads(copy, reseal):

@@ -12,13 +12,15 @@ import pytest
 from bcsed import predict
 from bcsed.analysis import compare
 from bcsed.config.contract import FRONTENDS
+from bcsed.config.diff import describe_difference
 from bcsed.config.experiments import GROUPS, find_experiment
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.scores import metrics
-from bcsed.scores.evaluation import Evaluation
+from bcsed.scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
 from bcsed.train import TrainOptions
+from bcsed.train.grid import train_grid
 
 CLASSES = ("a", "b", "c")
 N_FILES, PER_FILE = 12, 6
@@ -74,7 +76,7 @@ def make_run(
     history = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "row_auc": [0.5, 0.6, 0.7], "seconds": [seconds] * 3}
     pd.DataFrame(history).to_csv(folder / "metrics.csv", index=False)
     if answers is not None:
-        compare.write_evaluation(folder / f"validation-{checkpoint}.npz", answers)
+        write_evaluation(folder / f"validation-{checkpoint}.npz", answers)
     return folder
 
 
@@ -99,7 +101,7 @@ class TestRead:
 
     def test_the_best_checkpoint_is_preferred(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.1))
-        compare.write_evaluation(folder / "validation-best.npz", make_answers(0.9))
+        write_evaluation(folder / "validation-best.npz", make_answers(0.9))
         best, last = compare.read_run(folder), compare.read_run(folder, checkpoint="last")
         assert (best.checkpoint, last.checkpoint) == ("best", "last")
         assert best.evaluation.scores.mean() > last.evaluation.scores.mean()
@@ -113,7 +115,7 @@ class TestRead:
     def test_unfinished(self, tmp_path):
         folder = make_run(tmp_path / "run", make_answers(0.5))
         pd.read_csv(folder / "metrics.csv").head(1).to_csv(folder / "metrics.csv", index=False)
-        with pytest.raises(DataError, match=r"is not finished: 1 of 3 epochs are trained; go on with .*--resume"):
+        with pytest.raises(DataError, match=r"is not finished: 1 of 3 epochs are trained; continue with .*--resume"):
             compare.read_run(folder)
         (folder / "metrics.csv").unlink()
         with pytest.raises(DataError, match="is not finished: 0 of 3 epochs"):
@@ -122,7 +124,7 @@ class TestRead:
     def test_nothing_was_held_out(self, tmp_path):
         run = compare.read_run(make_run(tmp_path / "run", None))
         assert run.evaluation is None
-        with pytest.raises(DataError, match="has no answers to compare: nothing was held out of it; score it on"):
+        with pytest.raises(DataError, match="has no evaluation: it has no held-out data; evaluate it on"):
             compare.compare_variants([run])
 
     def test_answers_of_other_classes(self, tmp_path):
@@ -162,34 +164,34 @@ class TestRead:
             compare.read_run(folder)
 
     def test_a_bundle(self, tiny):
-        with pytest.raises(DataError, match="does not say how it was trained"):
+        with pytest.raises(DataError, match="does not record its training"):
             compare.read_run(tiny.path)
 
 
 class TestAnswers:
     def test_cut_short_anywhere(self, tmp_path):
         file = tmp_path / "answers.npz"
-        compare.write_evaluation(file, make_answers(0.5))
+        write_evaluation(file, make_answers(0.5))
         whole = file.read_bytes()
         for share in (0.0, 0.2, 0.5, 0.9, 0.99):
             file.write_bytes(whole[: int(share * len(whole))])
             with pytest.raises(DataError, match=r"answers\.npz: not readable as npz"):
-                compare.read_evaluation(file)
+                read_evaluation(file)
 
     def test_a_flipped_byte(self, tmp_path):
         file = tmp_path / "answers.npz"
-        compare.write_evaluation(file, make_answers(0.5))
+        write_evaluation(file, make_answers(0.5))
         whole = bytearray(file.read_bytes())
         whole[len(whole) // 2] ^= 0xFF
         file.write_bytes(whole)
         with pytest.raises(DataError, match=r"answers\.npz(: not readable| is damaged)"):
-            compare.read_evaluation(file)
+            read_evaluation(file)
 
     def test_no_pickle_is_read(self, tmp_path):
         arrays = {name: np.array([{}], object) for name in ("kind", "ids", "files", "classes", "truth", "scores")}
         np.savez(tmp_path / "answers.npz", **arrays)
         with pytest.raises(DataError, match="not readable as npz"):
-            compare.read_evaluation(tmp_path / "answers.npz")
+            read_evaluation(tmp_path / "answers.npz")
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -206,12 +208,12 @@ class TestAnswers:
     )
     def test_arrays_that_do_not_fit(self, tmp_path, change, told):
         file = tmp_path / "answers.npz"
-        compare.write_evaluation(file, make_answers(0.5))
+        write_evaluation(file, make_answers(0.5))
         with np.load(file) as stored:
             arrays = {**stored, **change}
         np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
         with pytest.raises(DataError, match=told):
-            compare.read_evaluation(file)
+            read_evaluation(file)
 
     def test_a_task_does_not_depend_on_order_and_on_nothing_else(self):
         first = make_answers(0.3)
@@ -348,7 +350,7 @@ class TestTable:
     def test_what_was_scored_on_other_data_is_not_paired(self, tmp_path, second):
         line = two(tmp_path, second, fit__lr=2e-3).iloc[1]
         assert line[["gain", "gain_low", "gain_high"]].isna().all()
-        assert "scored on other data than the first line" in line["note"]
+        assert "scored on other data than line 1" in line["note"]
         assert np.isfinite(line["low"])
 
     def test_what_both_have_is_paired(self, tmp_path):
@@ -387,7 +389,7 @@ class TestTable:
         ).iloc[0]
         assert np.isnan([line["low"], line["high"]]).all()
         assert np.isfinite(line["auc"])
-        assert line["note"] == "There is no interval: it would need more recordings."
+        assert line["note"] == "There is no interval: it needs more recordings."
 
     def test_classes_that_cannot_be_scored(self, tmp_path):
         some = make_answers(0.3)
@@ -421,7 +423,7 @@ class TestDiffers:
     def test_signals_go_by_their_names_where_they_have_one(self, tmp_path):
         table = two(tmp_path, make_answers(0.3), frontend=FRONTENDS["WIDE_256"])
         assert table["differs"][1] == "frontend: TINY_128 -> WIDE_256"
-        own = compare.describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
+        own = describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
         assert own.startswith("frontend.sample_rate: 32000 -> missing; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):
@@ -430,7 +432,7 @@ class TestDiffers:
         assert table["differs"].tolist() == ["", ""]
 
     def test_classes(self):
-        told = compare.describe_difference({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
+        told = describe_difference({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
         assert told == "classes: 2 (a, b, ...) -> 3 (a, c, ...)"
 
 
@@ -468,21 +470,21 @@ class TestTruth:
         wide = tmp_path / "wide.csv"
         wide.write_text("row_id,b,a\nx_5,0,1\nx_10,1,0\n")
         pd.testing.assert_frame_equal(
-            compare.read_truth(wide, CLASSES),
+            read_truth(wide, CLASSES),
             pd.DataFrame({"b": [0, 1], "a": [1, 0]}, index=pd.Index(["x_5", "x_10"], name="row_id")),
         )
         labels = tmp_path / "labels.csv"
         labels.write_text("filename,start,end,primary_label\nx.ogg,00:00:00,00:00:05,a;b\nx.ogg,5,10,\n")
-        table = compare.read_truth(labels, CLASSES)
+        table = read_truth(labels, CLASSES)
         assert table.index.tolist() == ["x_5", "x_10"]
         assert table.to_numpy().tolist() == [[1, 1, 0], [0, 0, 0]]
 
     def test_refusals(self, tmp_path):
         with pytest.raises(DataError, match="there is no such file"):
-            compare.read_truth(tmp_path / "none.csv", CLASSES)
+            read_truth(tmp_path / "none.csv", CLASSES)
         (tmp_path / "wide.csv").write_text("row_id,z\nx_5,1\n")
         with pytest.raises(DataError, match=r"class 'z' is not in the scores \(1 such classes\)"):
-            compare.read_truth(tmp_path / "wide.csv", CLASSES)
+            read_truth(tmp_path / "wide.csv", CLASSES)
 
 
 SMALL = find_experiment("tiny").vary(
@@ -500,7 +502,7 @@ SMALL = find_experiment("tiny").vary(
 def trained(year, tmp_path_factory):
     """Two seeds of a real, short training."""
     out = tmp_path_factory.mktemp("named")
-    return compare.train_grid([SMALL], year, out, seeds=(0, 1), fold=0)
+    return train_grid([SMALL], year, out, seeds=(0, 1), fold=0)
 
 
 TRUTH = ["row_id,frog1,cuckoo1"] + [
@@ -536,7 +538,7 @@ class TestOnSoundscapes:
     def test_as_the_submission_and_free_when_repeated(self, scored, year, monkeypatch):
         run, truth = scored
         scores = predict.predict([bundle.load(run / "compare-bundle")], [year / "test_soundscapes"]).scores
-        monkeypatch.setattr(predict, "predict", no_prediction)
+        monkeypatch.setattr("bcsed.analysis.compare.evaluate.predict", no_prediction)
         answers = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert (answers.kind, answers.classes) == ("rows", ("frog1", "cuckoo1"))
         assert set(answers.files) == {"soundscape_0", "soundscape_1", "soundscape_2"}
@@ -564,7 +566,7 @@ class TestOnSoundscapes:
     def test_a_damaged_bundle_is_made_anew(self, scored, year):
         run, truth = scored
         kept = next(iter(run.glob("evaluation-truth-*.npz")))
-        first = compare.read_evaluation(kept)
+        first = read_evaluation(kept)
         kept.unlink()
         (run / "compare-bundle" / "model.bin").write_bytes(b"damaged")
         again = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
@@ -572,7 +574,7 @@ class TestOnSoundscapes:
 
     def test_a_bundle_as_it_is(self, scored, year, tmp_path):
         run, truth = scored
-        wanted = compare.read_evaluation(next(iter(run.glob("evaluation-truth-*.npz"))))
+        wanted = read_evaluation(next(iter(run.glob("evaluation-truth-*.npz"))))
         sealed = compare.read_run(run / "compare-bundle")
         assert (sealed.experiment, sealed.fold, sealed.seed, sealed.evaluation) == ("small", 0, 0, None)
         assert sealed.settings == compare.read_run(run).settings
@@ -627,7 +629,7 @@ class TestRunNamed:
         monkeypatch.setattr("bcsed.train.grid.train", fake)
 
         other = SMALL.vary("other", fit__lr=2e-3)
-        folders = compare.train_grid(
+        folders = train_grid(
             [SMALL, other],
             year,
             tmp_path,
@@ -652,16 +654,16 @@ class TestRunNamed:
 
         monkeypatch.setattr("bcsed.train.grid.train", never)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fit\.lr: 0\.001 -> 0\.002\); name"):
-            compare.train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out)
+            train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fold: 0 -> 2\)"):
-            compare.train_grid([SMALL], year, out, fold=2)
-        assert compare.train_grid([SMALL], year, out) == [out / "small-s0"]
+            train_grid([SMALL], year, out, fold=2)
+        assert train_grid([SMALL], year, out) == [out / "small-s0"]
 
     def test_refusals(self, year, tmp_path):
         with pytest.raises(ConfigError, match="there is nothing to train"):
-            compare.train_grid([], year, tmp_path)
+            train_grid([], year, tmp_path)
         with pytest.raises(ConfigError, match=r"two trainings would share the folder .*small-s0"):
-            compare.train_grid([SMALL, SMALL], year, tmp_path)
+            train_grid([SMALL, SMALL], year, tmp_path)
 
 
 QUICK = (

@@ -370,7 +370,7 @@ def test_starting_from_an_earlier_run(year, tmp_path):
     first = train.train(SMALL.vary("x", fit__epochs=1), year, tmp_path / "first")
     still = SMALL.vary("x", fit__epochs=1, fit__lr=1e-6, fit__lr_start=1e-6)
     second = train.train(still, year, tmp_path / "second", inputs=train.TrainInputs(pretrained=first))
-    assert "started from run first/best.pt: 255 tensors taken" in (second / "start.txt").read_text()
+    assert "loaded from run first/best.pt: 255 tensors" in (second / "start.txt").read_text()
     start, end = (train.load_run(run, "last").network.state_dict()["features.1.weight"] for run in (first, second))
     torch.testing.assert_close(start, end, atol=1e-4, rtol=0)
     assert json.loads((second / "run.json").read_text())["start"] == "weights of first"

@@ -367,7 +367,10 @@ class TestKinds:
     def test_a_run_that_held_nothing_out(self, tmp_path):
         folder = make_run(tmp_path / "run", None, fold=None)
         page = parse(report([folder], tmp_path / "out.html").path)
-        assert "The run has no held-out data, so there are no scores; add some with --recordings and --truth." in page.texts["p"]
+        assert (
+            "The run has no held-out data, so there are no scores; add some with --recordings and --truth."
+            in page.texts["p"]
+        )
 
     def test_several_runs_are_compared(self, tmp_path):
         runs = [
@@ -508,7 +511,10 @@ class TestKinds:
 class TestRefusals:
     def test_what_is_nothing(self, tmp_path):
         (tmp_path / "empty").mkdir()
-        for path, why in ((tmp_path / "none", "no such path"), (tmp_path / "empty", "contains nothing that can be reported")):
+        for path, why in (
+            (tmp_path / "none", "no such path"),
+            (tmp_path / "empty", "contains nothing that can be reported"),
+        ):
             with pytest.raises(DataError, match=rf"{why}; name a run, a bundle"):
                 report([path], tmp_path / "out.html")
         assert not (tmp_path / "out.html").exists()

@@ -77,9 +77,9 @@ def test_a_run_gives_everything_to_the_same_classes(tmp_path, network, early):
     assert equal(made, network, ("",))
     assert set(report.matched) == set(made.state_dict())
     assert report.fits
-    assert (report.fresh, report.left, report.notes) == ((), (), ())
+    assert (report.fresh, report.skipped, report.notes) == ((), (), ())
     assert report.source == "run run/best.pt"
-    assert str(report) == f"started from run run/best.pt: {len(report.matched)} tensors taken"
+    assert str(report) == f"loaded from run run/best.pt: {len(report.matched)} tensors"
 
 
 def test_the_best_checkpoint_or_the_last_or_the_one_that_is_named(run, network):
@@ -128,10 +128,10 @@ def test_a_timm_backbone_with_its_classifier(tmp_path, suffix):
     assert all(torch.equal(state[name], donor.state_dict()[name]) for name in state)
     assert equal(made, before, ("norm.", "features.", "heads."))
     assert report.fits
-    assert set(report.left) == {"classifier.weight", "classifier.bias"}
+    assert set(report.skipped) == {"classifier.weight", "classifier.bias"}
     assert {name.split(".")[0] for name in report.fresh} == {"norm", "features", "heads"}
-    assert "fresh features, heads, norm: the source is a backbone alone" in str(report)
-    assert "2 tensors left there (classifier." in str(report)
+    assert "fresh features, heads, norm: the source is only a backbone" in str(report)
+    assert "2 tensors skipped (classifier." in str(report)
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", None])
@@ -144,7 +144,7 @@ def test_wrapped_and_prefixed_states(tmp_path, network, wrapper):
     assert report.fits
     # A bare file does not say which classes its heads answer.
     assert not equal(made, network, ("heads.0.logits.0",))
-    assert "fresh heads: the source does not say which classes its heads answer" in str(report)
+    assert "fresh heads: the source does not record the classes of its heads" in str(report)
 
 
 def test_a_backbone_of_three_channels_is_adapted_to_one(tmp_path):
@@ -174,10 +174,10 @@ def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
 @pytest.mark.parametrize(
     ("contract", "why"),
     [
-        (dataclasses.replace(CONTRACT, classes=("a", "b", "c", "d")), "3 classes there, 4 here"),
-        (dataclasses.replace(CONTRACT, classes=("a", "b", "z")), "other classes there"),
-        (dataclasses.replace(CONTRACT, classes=("b", "a", "c")), "the same classes in another order there"),
-        (HEADED, "the classes are in other groups there"),
+        (dataclasses.replace(CONTRACT, classes=("a", "b", "c", "d")), "the source has 3 classes, the network 4"),
+        (dataclasses.replace(CONTRACT, classes=("a", "b", "z")), "the source has other classes"),
+        (dataclasses.replace(CONTRACT, classes=("b", "a", "c")), "the source has the classes in another order"),
+        (HEADED, "the source has the classes in other groups"),
     ],
 )
 def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
@@ -188,7 +188,7 @@ def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
     assert equal(made, before, ("heads.",))
     assert report.fits
     assert {name.split(".")[0] for name in report.fresh} == {"heads"}
-    assert set(report.left) == {name for name in network.state_dict() if name.startswith("heads.")}
+    assert set(report.skipped) == {name for name in network.state_dict() if name.startswith("heads.")}
     assert f"fresh heads: {why}" in str(report)
 
 
@@ -216,7 +216,7 @@ def test_a_key_map_renames_the_longest_beginning_and_drops(tmp_path, network):
     report = load_pretrained(made, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
     assert equal(made, network, ("backbone.",))
     assert report.fits
-    assert report.left == ("net.decoder.weight", "encoding")
+    assert report.skipped == ("net.decoder.weight", "encoding")
 
 
 def test_a_key_map_may_put_everything_below_a_name(tmp_path, network):
@@ -229,21 +229,21 @@ def test_a_key_map_may_put_everything_below_a_name(tmp_path, network):
 def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
     state = {f"encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
     save_file({**state, "features.conv.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match=r"1 tensor unknown here \(features\.conv\.weight\)"):
+    with pytest.raises(ConfigError, match=r"1 tensor unknown to the network \(features\.conv\.weight\)"):
         load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map={"encoder": "backbone"})
 
 
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ({"": "backbone", "encodr": "backbone"}, r"speaks of 'encodr', which .* begin with blocks, bn1"),
+        ({"": "backbone", "encodr": "backbone"}, r"contains 'encodr', which .* begin with blocks, bn1"),
         # Beginnings are whole parts: 'conv' is not one of 'conv_stem'.
-        ({"": "backbone", "conv": "x"}, "speaks of 'conv'"),
+        ({"": "backbone", "conv": "x"}, "contains 'conv'"),
         (
             {"": "backbone", "bn1": "backbone.conv_stem"},
-            r"calls both \S+ and \S+ of file a\.safetensors 'backbone\.conv_stem\.weight'",
+            r"renames both \S+ and \S+ of file a\.safetensors to 'backbone\.conv_stem\.weight'",
         ),
-        ({"": 3}, "an object of names to names"),
+        ({"": 3}, "an object of prefixes to prefixes"),
     ],
 )
 def test_key_maps_that_are_wrong(tmp_path, network, names, sentence):
@@ -271,10 +271,10 @@ def test_a_mismatch_is_an_error_that_names_it_and_touches_nothing(tmp_path, netw
     with pytest.raises(ConfigError) as told:
         load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT)
     for phrase in (
-        "1 tensor missing there (backbone.bn1.weight)",
-        "1 tensor unknown here (extra.weight)",
-        "1 tensor of another shape (backbone.conv_head.bias (5,) there and (1024,) here)",
-        "take what fits with --allow-mismatch",
+        "1 tensor missing in the source (backbone.bn1.weight)",
+        "1 tensor unknown to the network (extra.weight)",
+        "1 tensor of another shape (backbone.conv_head.bias is (5,) in the source, (1024,) in the network)",
+        "load only the matching tensors with --allow-mismatch",
     ):
         assert phrase in str(told.value)
     assert "\n" not in str(told.value)
@@ -292,7 +292,7 @@ def test_a_mismatch_that_is_allowed_is_reported(tmp_path, network):
     assert not report.fits
     assert equal(made, network, ("backbone.conv_stem", "backbone.blocks"))
     assert equal(made, before, ("backbone.bn1.weight", "backbone.conv_head.bias"))
-    assert "1 tensor missing there (backbone.bn1.weight)" in str(report)
+    assert "1 tensor missing in the source (backbone.bn1.weight)" in str(report)
     json.dumps(dataclasses.asdict(report))
 
 
@@ -303,25 +303,24 @@ def test_every_tensor_has_one_fate(tmp_path, network):
     here = [*report.matched, *report.missing, *shapes, *report.fresh]
     assert sorted(here) == sorted(network.state_dict())
     taken = [name.removeprefix("backbone.") for name in (*report.matched, *shapes)]
-    assert sorted([*taken, *report.unused, *report.left]) == sorted(spoil(network))
+    assert sorted([*taken, *report.unused, *report.skipped]) == sorted(spoil(network))
 
 
 @pytest.mark.parametrize("allow_mismatch", [False, True])
 def test_weights_of_which_nothing_fits(tmp_path, allow_mismatch):
     save_file({"encoder.weight": torch.zeros(3), "norm.weight": torch.ones(3)}, tmp_path / "a.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"nothing in it fits the backbone mobilenetv3_small_050; .* with encoder, norm"
-    ):
+    with pytest.raises(ConfigError, match=r"no tensor fits the backbone mobilenetv3_small_050; .* with encoder, norm"):
         load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=allow_mismatch)
 
 
 def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"norm\.weight \(3,\) there and \(1,\) here.*frontend.channels deltas there, mono"
+        ConfigError,
+        match=r"norm\.weight is \(3,\) in the source, \(1,\) in the network.*frontend.channels deltas -> mono",
     ):
         load_pretrained(fresh(MONO), run, contract=MONO)
     other = dataclasses.replace(CONTRACT, net=Net(backbone="resnet10t", freq_pool="gem"))
-    with pytest.raises(ConfigError, match=r"net\.backbone mobilenetv3_small_050 there, resnet10t here; net\.freq_pool"):
+    with pytest.raises(ConfigError, match=r"net\.backbone mobilenetv3_small_050 -> resnet10t; net\.freq_pool"):
         load_pretrained(fresh(other), run, contract=other)
 
 
@@ -329,7 +328,7 @@ def test_a_difference_that_no_shape_shows_is_reported(run):
     wide = dataclasses.replace(CONTRACT, frontend=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
     report = load_pretrained(fresh(wide), run, contract=wide)
     assert report.fits
-    assert "differs: frontend.fmax_hz 14000.0 there, 15000.0 here" in str(report)
+    assert "differs: frontend.fmax_hz 14000.0 -> 15000.0" in str(report)
 
 
 # ---- files that are no weights ---------------------------------------------------------------------------
@@ -378,7 +377,7 @@ def test_damaged_files(tmp_path, network, suffix, rng):
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [([1, 2], "holds a list, but no named tensors"), ({"epoch": 3}, "holds names 'epoch', but no named tensors")],
+    [([1, 2], "contains a list, but no named tensors"), ({"epoch": 3}, "contains names 'epoch', but no named tensors")],
 )
 def test_files_of_something_else(tmp_path, content, sentence):
     torch.save(content, tmp_path / "a.pt")
@@ -403,9 +402,9 @@ def test_paths_at_which_nothing_is(tmp_path, run):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "is damaged: it does not say"),
-        ("{}", "is damaged: it does not say"),
-        ('{"contract": [1]}', "is damaged: it does not say"),
+        ("{", "run.json: not readable as JSON"),
+        ("{}", "is damaged: it has no contract"),
+        ('{"contract": [1]}', "is damaged: it has no contract"),
         ('{"contract": {"frontend": {}}}', "run.json: contract lacks net, classes"),
     ],
 )
@@ -417,5 +416,5 @@ def test_a_run_whose_description_is_damaged(run, text, sentence):
 
 def test_a_checkpoint_without_a_model(run):
     torch.save({"epoch": 3}, run / "best.pt")
-    with pytest.raises(ConfigError, match="no checkpoint of bcsed: it holds no model"):
+    with pytest.raises(ConfigError, match="not a checkpoint of bcsed: it contains no model"):
         load_pretrained(fresh(), run, contract=CONTRACT)

@@ -113,21 +113,11 @@ def train(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Convert a run's network and seal it in a bundle."""
-    from ..models.export import export as run_export
-    from ..train.checkpoints import load_run
+    from ..train.export import export_run
 
-    trained = load_run(options.run_folder, options.checkpoint)
-    bundle = run_export(
-        trained.network,
-        options.out,
-        contract=trained.contract,
-        priors=trained.priors,
-        recipe=trained.recipe,
-        provenance=trained.provenance,
-        with_weights=not options.no_weights,
-    )
+    bundle = export_run(options.run_folder, options.out, options.checkpoint, with_weights=not options.no_weights)
     print(
-        f"sealed {bundle.path} from the {trained.provenance['checkpoint']} checkpoint of {options.run_folder}: "
+        f"sealed {bundle.path} from the {bundle.provenance['checkpoint']} checkpoint of {options.run_folder}: "
         f"{len(bundle.contract.classes)} classes, fingerprint {bundle.contract.fingerprint}; torch and OpenVINO "
         f"agree to {bundle.provenance['torch_openvino_difference']:.1e}"
     )

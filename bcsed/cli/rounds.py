@@ -109,7 +109,7 @@ def _told(bar: Bar, name: str) -> Callable[[int, int], None]:
 def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
     """Train what a named question needs, and return its runs."""
     from .. import rounds as noisy
-    from ..analysis import compare as comparing
+    from ..train.grid import train_grid
 
     if len(options.what) != 1 or options.out is None:
         raise ConfigError("with --data, compare takes the name of one question, and --out for its runs.")
@@ -117,7 +117,7 @@ def _question(options: argparse.Namespace, bar: Bar) -> list[Path]:
     if name in noisy.QUESTIONS:
         return _plans(noisy.QUESTIONS[name], options, bar)
     arms = _arms(name, options)
-    return comparing.train_grid(
+    return train_grid(
         arms,
         options.data,
         options.out,

@@ -324,18 +324,9 @@ def epoch_line(values: Mapping[str, Any], n_epochs: int) -> str:
 
 def _seal(run: Path, out: Path, say: Log) -> Path:
     """Seal a finished run's network in a bundle."""
-    from ..models.export import export
-    from ..train.checkpoints import load_run
+    from ..train.export import export_run
 
-    trained = load_run(run)
     shutil.rmtree(out, ignore_errors=True)
-    export(
-        trained.network,
-        out,
-        contract=trained.contract,
-        priors=trained.priors,
-        recipe=trained.recipe,
-        provenance=trained.provenance,
-    )
-    say(f"sealed {out} from the {trained.provenance['checkpoint']} checkpoint, epoch {trained.provenance['epoch']}")
+    provenance = export_run(run, out).provenance
+    say(f"sealed {out} from the {provenance['checkpoint']} checkpoint, epoch {provenance['epoch']}")
     return out

@@ -1,8 +1,7 @@
-"""Where earlier weights come from: a run, a bundle, or a file of anybody's."""
+"""Read the weights of a run, a bundle, or a file."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import warnings
@@ -18,42 +17,29 @@ from ..config.contract import Contract
 from ..config.strict import from_dict
 from ..config.versions import upgrade
 from ..errors import ConfigError, DataError
-from ..files import read_errors, sha256
-from . import bundle
+from ..files import read_errors, read_json, sha256
+from .bundle.bundle import load, read_weights
 from .bundle.manifest import MANIFEST, WEIGHTS
 
 RUN, BEST, LAST = "run.json", "best.pt", "last.pt"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-# Under which a training framework's checkpoint keeps the network among other things.
+# Keys under which training frameworks store the network in a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Weights as they were found, and what is known of them.
-
-    Parameters
-    ----------
-    name : str
-        What messages and reports call it.
-    state : mapping of str to Tensor
-    contract : Contract or None
-        What the network was made to hear and to answer, where bcsed wrote it down.
-    sha256 : str
-        Of the file that holds the weights.
-    others : tuple of str
-        Entries of the file that are no tensors.
-    """
+    """Weights and their origin."""
 
     name: str
     state: Mapping[str, torch.Tensor]
-    contract: Contract | None
+    contract: Contract | None  # None for a file that does not record it
     sha256: str
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # entries of the file that are not tensors
 
 
 def read_source(path: str | Path) -> WeightSource:
-    """Read weights from whatever is at a path; nothing in it is executed.
+    """Read weights without executing any code.
 
     Parameters
     ----------
@@ -64,75 +50,73 @@ def read_source(path: str | Path) -> WeightSource:
     Raises
     ------
     ConfigError
-        If nothing of the kind is there, or it is damaged or holds more than tensors and plain values.
+        If the path is none of these, or the file is damaged or contains more than tensors and plain values.
     BundleError
-        If a bundle is refused, or was sealed without weights.
+        If a bundle is invalid or has no weights.
     """
     path = Path(path)
     if path.is_dir():
         if (path / RUN).is_file():
-            return _run(path, BEST if (path / BEST).is_file() else LAST)
+            return _read_run(path, BEST if (path / BEST).is_file() else LAST)
         if (path / MANIFEST).is_file():
-            return _bundle(path)
+            return _read_bundle(path)
         raise ConfigError(
             f"{path} is neither a run nor a bundle of bcsed (it has no {RUN} and no {MANIFEST}); name one of them, "
             "or a file of weights."
         )
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file of weights, run or bundle to start from.")
+        raise ConfigError(f"{path}: there is no such file of weights, run or bundle.")
     if path.name in (BEST, LAST) and (path.parent / RUN).is_file():
-        return _run(path.parent, path.name)
+        return _read_run(path.parent, path.name)
     if path.name == WEIGHTS and (path.parent / MANIFEST).is_file():
-        return _bundle(path.parent)
-    return _file(path)
+        return _read_bundle(path.parent)
+    return _read_file(path)
 
 
-def _run(folder: Path, checkpoint: str) -> WeightSource:
+def _read_run(folder: Path, checkpoint: str) -> WeightSource:
     file = folder / checkpoint
     if not file.is_file():
         raise ConfigError(f"{folder} has no checkpoint yet (neither {BEST} nor {LAST}); train it first.")
-    try:
-        told = upgrade(json.loads((folder / RUN).read_text(encoding="utf-8"))["contract"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder / RUN} is damaged: it does not say what the run's network is.") from error
-    contract = from_dict(Contract, told, f"{folder / RUN}: contract")
-    content = _unpickled(file)
+    values = read_json(folder / RUN, ConfigError).get("contract")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder / RUN} is damaged: it has no contract.")
+    contract = from_dict(Contract, upgrade(values), f"{folder / RUN}: contract")
+    content = _unpickle(file)
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        raise ConfigError(f"{file} is no checkpoint of bcsed: it holds no model.")
-    tensors, _ = _tensors(file, content["model"])
+        raise ConfigError(f"{file} is not a checkpoint of bcsed: it contains no model.")
+    tensors, _ = _split_tensors(file, content["model"])
     return WeightSource(f"run {folder.resolve().name}/{checkpoint}", tensors, contract, sha256(file))
 
 
-def _bundle(folder: Path) -> WeightSource:
-    found = bundle.load(folder)
-    state = bundle.read_weights(found)
-    return WeightSource(f"bundle {found.name}", state, found.contract, sha256(folder / WEIGHTS))
+def _read_bundle(folder: Path) -> WeightSource:
+    bundle = load(folder)
+    return WeightSource(f"bundle {bundle.name}", read_weights(bundle), bundle.contract, sha256(folder / WEIGHTS))
 
 
-def _file(path: Path) -> WeightSource:
+def _read_file(path: Path) -> WeightSource:
     if path.suffix not in _SUFFIXES:
         raise ConfigError(f"{path}: weights are read from files named *{', *'.join(_SUFFIXES)}, not *{path.suffix}.")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     if isinstance(content, Mapping):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    tensors, others = _tensors(path, content)
-    # Left by training on several devices at once.
+    tensors, others = _split_tensors(path, content)
+    # The prefix is added by DistributedDataParallel.
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return WeightSource(f"file {path.name}", tensors, None, sha256(path), others)
 
 
-def _tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Part named tensors from whatever else lies beside them."""
-    named = content if isinstance(content, Mapping) else {}
-    tensors = {name: item for name, item in named.items() if isinstance(name, str) and isinstance(item, torch.Tensor)}
+def _split_tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Return the named tensors, and the names of all other entries."""
+    entries = content if isinstance(content, Mapping) else {}
+    tensors = {name: item for name, item in entries.items() if isinstance(name, str) and isinstance(item, torch.Tensor)}
     if not tensors:
-        held = f"names {', '.join(map(repr, list(named)[:5]))}" if named else f"a {type(content).__name__}"
-        raise ConfigError(f"{path} holds {held}, but no named tensors; save the network's state_dict().")
-    return tensors, tuple(str(name) for name in named if name not in tensors)
+        content_type = f"names {', '.join(map(repr, list(entries)[:5]))}" if entries else f"a {type(content).__name__}"
+        raise ConfigError(f"{path} contains {content_type}, but no named tensors; save the network's state_dict().")
+    return tensors, tuple(str(name) for name in entries if name not in tensors)
 
 
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     with read_errors(path, "safetensors", ConfigError):
@@ -140,14 +124,14 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _unpickled(path: Path) -> Any:
-    """Read tensors and plain values from PyTorch's format; whatever could run is refused unread."""
+def _unpickle(path: Path) -> Any:
+    """Read tensors and plain values from PyTorch's format; refuse files that could run code."""
     if _is_torchscript(path):
         raise ConfigError(
             f"{path} is a TorchScript program, which bcsed does not run; save its state_dict() as safetensors."
         )
     with read_errors(path, "PyTorch weights", ConfigError), warnings.catch_warnings():
-        # Of an unusual protocol: what it leads to is an error anyway.
+        # torch warns of unusual pickle protocols before it raises an error.
         warnings.simplefilter("ignore")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -156,7 +140,7 @@ def _unpickled(path: Path) -> Any:
             if code is None:
                 raise
             raise ConfigError(
-                f"{path} holds more than tensors: it asks for {code[1]}, which could run code and is refused; save "
+                f"{path} contains more than tensors: it asks for {code[1]}, which could run code and is refused; save "
                 "only the state_dict(), best as safetensors."
             ) from error
 

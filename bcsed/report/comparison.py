@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import plot
 from ..analysis.compare.runs import ComparedRun
-from ..analysis.compare.variants import compare_variants, group
+from ..analysis.compare.variants import compare_variants, group_runs
 from ..errors import DataError
 from ..plot import style, training
 from ..rounds.api import LEDGER, read_ledger
@@ -78,7 +78,7 @@ def _variants(runs: Sequence[ComparedRun]) -> list[Item]:
 def _curves(runs: Sequence[ComparedRun]) -> list[Item]:
     histories = {
         f"{number}: {variant[0].experiment}": [run.history for run in variant if len(run.history)]
-        for number, variant in enumerate(group(runs), 1)
+        for number, variant in enumerate(group_runs(runs), 1)
     }
     items: list[Item] = []
     for column, name in (("clip_auc", "held-out clips"), ("row_auc", "soundscape rows")):

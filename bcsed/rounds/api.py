@@ -15,11 +15,11 @@ from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
 from ..files import check_schema, is_occupied, read_errors, read_json, remove_partial_files, write_json
 from ..models.bundle.bundle import Bundle, load
-from ..models.export import export
 from ..predict.blocks import Windowing
 from ..scores import metrics
 from ..train.api import train
-from ..train.checkpoints import RUN, finished, load_run
+from ..train.checkpoints import RUN, finished
+from ..train.export import export_run
 from ..train.options import TrainInputs, TrainOptions
 from ..train.pseudolabels.api import make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
@@ -216,15 +216,7 @@ def _train_student(
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.
         shutil.rmtree(remainder, ignore_errors=True)
-    trained = load_run(run_folder)
-    return export(
-        trained.network,
-        sealed,
-        contract=trained.contract,
-        priors=trained.priors,
-        recipe=trained.recipe,
-        provenance={**trained.provenance, "plan": plan.name, "round": number},
-    )
+    return export_run(run_folder, sealed, provenance={"plan": plan.name, "round": number})
 
 
 def _describe_student(

@@ -138,7 +138,7 @@ def _write_start(
         write_json(out / RUN, description)
     if report is not None:
         with atomic_write(out / START) as temporary:
-            temporary.write_text(f"{report.summary()}\n", encoding="utf-8")
+            temporary.write_text(f"{report}\n", encoding="utf-8")
     if ready.skipped:
         listed = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
         with atomic_write(out / SKIPPED) as temporary:

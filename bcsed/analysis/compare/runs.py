@@ -1,4 +1,4 @@
-"""A run or a bundle, with all that a comparison asks of it."""
+"""Read finished runs and bundles for a comparison."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pandas as pd
 
 from ...config.diff import flatten
 from ...errors import ConfigError, DataError
+from ...files import read_errors
 from ...models.bundle.manifest import MANIFEST, read_manifest
 from ...scores.evaluation import Evaluation, read_evaluation
 from ...train.checkpoints import BEST, METRICS, RUN, evaluation_path, read_description
 
-# What a description holds besides the settings: where, when, how well, and what follows from the rest.
+# Keys of a run's description or a bundle's provenance that are not settings of the training.
 _NO_SETTINGS = (
     *("schema", "bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
     *("checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference", "versions"),
@@ -25,27 +26,27 @@ _SEED = "fit.seed"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedRun:
-    """A run or a bundle.
+    """A finished run or a bundle.
 
     Parameters
     ----------
     path : Path
         Its folder.
     experiment : str
-        The experiment that was trained.
+        Name of the experiment.
     recipe : mapping of str to mapping
-        Its groups of settings.
+        Settings by group.
     contract : mapping
-        What the network hears, is and answers, as plain values.
+        The contract as plain values.
     origin : mapping
-        What else a training depends on: its start, its list of clips, and what else was learned from.
+        Everything else that the training depends on: initial weights, list of clips, further data.
     fold : int or None
-        What was held out.
+        The held-out fold.
     checkpoint : {'best', 'last'}
     history : DataFrame
         One line per epoch, as in ``metrics.csv``; empty for a bundle.
     evaluation : Evaluation, optional
-        On held-out data; None where nothing was held out, and for a bundle.
+        On held-out data; None without held-out data and for a bundle.
     """
 
     path: Path
@@ -65,28 +66,28 @@ class ComparedRun:
 
     @property
     def seed(self) -> int:
-        """The seed that all randomness of the training follows from."""
+        """Seed of the training."""
         return int(self.recipe["fit"]["seed"])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the network answers."""
+        """Names of the network's classes."""
         return tuple(self.contract["classes"])
 
     @property
     def epochs(self) -> int:
-        """Epochs trained; 0 for a bundle."""
+        """Trained epochs; 0 for a bundle."""
         return len(self.history)
 
     @property
     def seconds(self) -> float:
-        """Seconds of all epochs; NaN for a bundle."""
+        """Duration of all epochs in seconds; NaN for a bundle."""
         return float(self.history["seconds"].sum()) if len(self.history) else float("nan")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that makes this training another than its neighbour, but for seed and fold: ``group.field``."""
-        # The groups of the heads follow from net.heads and the classes, and counts from the sources and the fold.
+        """All settings that distinguish trainings, except seed and fold, as ``group.field``."""
+        # Head groups follow from net.heads and the classes, and counts (integers) from the sources and the fold.
         rest = {key: value for key, value in self.contract.items() if key not in ("frontend", "net", "groups")}
         origin = {key: value for key, value in flatten(self.origin).items() if not isinstance(value, int)}
         flat = flatten({**self.recipe, **rest, **origin})
@@ -94,19 +95,19 @@ class ComparedRun:
 
 
 def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
-    """Read a finished run, or a bundle.
+    """Read a finished run or a bundle.
 
     Parameters
     ----------
     run : str or Path
         The folder.
     checkpoint : {'best', 'last'}, optional
-        Whose answers; best by default, where there was something to choose by. A bundle has the one it has.
+        The checkpoint whose evaluation is read; by default the best, if there is one. Ignored for a bundle.
 
     Raises
     ------
     ConfigError, DataError, BundleError
-        If there is no such run or bundle, it is not finished, or a file of it is damaged or does not belong.
+        If there is no such run or bundle, it is not finished, or one of its files is damaged or of another run.
     """
     run = Path(run)
     if checkpoint not in (None, "best", "last"):
@@ -115,52 +116,53 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
         if (run / MANIFEST).is_file():
             return _read_bundle(run)
         raise DataError(f"{run} is neither a run nor a bundle: it has no {RUN} and no {MANIFEST}.")
-    told = _read_run(run / RUN)
-    history = _read_history(run, told["recipe"]["fit"]["epochs"])
-    has_best = (run / BEST).is_file() or evaluation_path(run, "best").is_file()
-    chosen = checkpoint or ("best" if has_best else "last")
-    file = evaluation_path(run, chosen)
-    found = ComparedRun(
+    description = _read_settings(run)
+    history = _read_history(run, description["recipe"]["fit"]["epochs"])
+    if checkpoint is None:
+        has_best = (run / BEST).is_file() or evaluation_path(run, "best").is_file()
+        checkpoint = "best" if has_best else "last"
+    file = evaluation_path(run, checkpoint)
+    compared = ComparedRun(
         path=run,
-        experiment=told["experiment"],
-        recipe=told["recipe"],
-        contract=told["contract"],
-        origin={key: value for key, value in told.items() if key not in _NO_SETTINGS},
-        fold=told["fold"],
-        checkpoint=chosen,
+        experiment=description["experiment"],
+        recipe=description["recipe"],
+        contract=description["contract"],
+        origin={key: value for key, value in description.items() if key not in _NO_SETTINGS},
+        fold=description["fold"],
+        checkpoint=checkpoint,
         history=history,
         evaluation=read_evaluation(file) if file.is_file() else None,
     )
-    if found.evaluation is not None and set(found.evaluation.classes) != set(found.classes):
-        strange = sorted(set(found.evaluation.classes) ^ set(found.classes))
-        raise DataError(
-            f"{file} does not belong to this run: class {strange[0]!r} is in one of them only "
-            f"({len(strange)} such classes); train the run again."
-        )
-    return found
+    if compared.evaluation is not None:
+        different = sorted(set(compared.evaluation.classes) ^ set(compared.classes))
+        if different:
+            raise DataError(
+                f"{file} does not belong to this run: class {different[0]!r} is in only one of them "
+                f"({len(different)} such classes); train the run again."
+            )
+    return compared
 
 
-def _read_run(file: Path) -> dict[str, Any]:
-    told = read_description(file.parent)
-    fit, classes = told["recipe"].get("fit"), told["contract"].get("classes")
-    complete = isinstance(fit, dict) and isinstance(fit.get("epochs"), int) and "seed" in fit
-    if not complete or not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise DataError(f"{file} is damaged: it lacks epochs and seed of its recipe, or names of classes.")
-    return told
+def _read_settings(run: Path) -> dict[str, Any]:
+    description = read_description(run)
+    fit, classes = description["recipe"].get("fit"), description["contract"].get("classes")
+    if not isinstance(fit, dict) or not all(isinstance(fit.get(key), int) for key in ("epochs", "seed")):
+        raise DataError(f"{run / RUN} is damaged: recipe.fit has no valid epochs and seed.")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"{run / RUN} is damaged: contract.classes is not a list of names.")
+    return description
 
 
 def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
     file = run / METRICS
     history: pd.DataFrame = pd.DataFrame()
     if file.is_file():
-        try:
+        with read_errors(file, "the metrics of a training"):
             history = pd.read_csv(file)
             history["seconds"].sum()
-        except (ValueError, KeyError, OSError) as error:
-            raise DataError(f"{file} is damaged: not readable as the metrics of a training.") from error
     if len(history) < n_epochs:
         raise DataError(
-            f"{run} is not finished: {len(history)} of {n_epochs} epochs are trained; go on with "
+            f"{run} is not finished: {len(history)} of {n_epochs} epochs are trained; continue with "
             "`bcsed train ... --resume`."
         )
     return history
@@ -170,7 +172,7 @@ def _read_bundle(path: Path) -> ComparedRun:
     manifest = read_manifest(path)
     provenance, recipe = manifest["provenance"], manifest["recipe"]
     if "seed" not in recipe.get("fit", {}):
-        raise DataError(f"{path} does not say how it was trained, so it cannot be compared; export it from its run.")
+        raise DataError(f"{path} does not record its training, so it cannot be compared; export it from its run.")
     return ComparedRun(
         path=path,
         experiment=str(provenance.get("experiment", path.resolve().name)),

@@ -1,4 +1,4 @@
-"""Runs -> a table of variants: how good each is, how sure that is, and what it gains over the first."""
+"""Compute the table of a comparison: each variant's AUC with its interval, and its gain over the first variant."""
 
 from __future__ import annotations
 
@@ -27,186 +27,182 @@ _NAN = float("nan")
 def compare_variants(
     compared: Sequence[ComparedRun], *, n_draws: int = 1000, seed: int = 0, by_name: bool = False
 ) -> pd.DataFrame:
-    """Compare variants: runs that differ only in their seed and fold are one.
+    """Compare variants: runs that differ only in seed and fold form one variant.
 
     Parameters
     ----------
     compared : sequence of ComparedRun
-        The variant of the first is what the others are compared with.
+        The others are compared with the variant of the first.
     n_draws : int
-        Draws of the bootstrap.
+        Bootstrap samples.
     seed : int
-        The draws follow from it and from the names of the recordings, not from the order of the runs.
+        The samples depend on it and on the names of the recordings, not on the order of the runs.
     by_name : bool
-        Take the runs of each experiment's name as one variant, whatever pseudolabels they learned from: plans
-        of rounds that were repeated with several seeds.
+        Treat all runs of an experiment's name as one variant, even with different pseudolabels: for plans of rounds
+        that were repeated with several seeds.
 
     Returns
     -------
     DataFrame
         One line per variant, in order of first appearance:
 
-        * ``experiment``, and ``differs``: what it changes of the first;
-        * ``scored_on``, ``folds``, ``seeds`` (text) and ``n_runs``: what the figures are of;
-        * ``auc``: macro ROC-AUC, the mean over runs (over what was held out, and over the seeds of each such
-          set); ``auc_sd``: the standard deviation over runs, NaN for one; ``low``, ``high``: its 95 % interval
-          over recordings, NaN where there is only one;
-        * ``n_classes``: how many classes the AUC is a mean of (text, a range where runs differ);
-        * ``gain``, ``gain_low``, ``gain_high``: the paired difference to the first variant, on what both
-          were scored on; NaN for the first, and where there is no such data;
+        * ``experiment``; ``differs``: its settings that differ from the first variant's;
+        * ``scored_on``, ``folds``, ``seeds`` (text) and ``n_runs``: the data and the runs;
+        * ``auc``: macro ROC-AUC, the mean over held-out sets of the mean over seeds; ``auc_sd``: standard deviation
+          over runs, NaN for a single run; ``low``, ``high``: its 95 % interval over recordings, NaN for a single
+          recording;
+        * ``n_classes``: number of classes with an AUC (text, a range where runs differ);
+        * ``gain``, ``gain_low``, ``gain_high``: the paired difference to the first variant on common data; NaN for
+          the first, and without common data;
         * ``seconds``: training time per run; NaN for bundles;
-        * ``note``: a sentence where something must be known to read the line, else ''.
+        * ``note``: a warning about the line, else ''.
 
     Raises
     ------
     DataError
-        If there is nothing to compare, a run stands twice or has no answers, or nothing in them can be scored.
+        If there are no runs, a run is given twice or has no evaluation, or no class of it has an AUC.
     """
     _check(compared)
-    drawn = _drawn(compared, n_draws, seed)
-    variants = [_Variant(runs, [drawn[id(one)] for one in runs]) for runs in group(compared, by_name=by_name)]
+    scores = _bootstrap(compared, n_draws, seed)
+    variants = [_Variant(runs, [scores[id(run)] for run in runs]) for runs in group_runs(compared, by_name=by_name)]
     lines = [_line(variant, variants[0]) for variant in variants]
-    made: pd.DataFrame = pd.DataFrame(lines, columns=list(COLUMNS))
-    return made
+    table: pd.DataFrame = pd.DataFrame(lines, columns=list(COLUMNS))
+    return table
 
 
-def group(compared: Sequence[ComparedRun], *, by_name: bool = False) -> list[list[ComparedRun]]:
-    """Return the runs of each variant, in order of first appearance; `by_name`, those of each experiment."""
+def group_runs(compared: Sequence[ComparedRun], *, by_name: bool = False) -> list[list[ComparedRun]]:
+    """Return the runs of each variant (each experiment's name with `by_name`), in order of first appearance."""
     groups: dict[str, list[ComparedRun]] = {}
-    for one in compared:
-        key = one.experiment if by_name else json.dumps([one.experiment, one.settings], sort_keys=True)
-        groups.setdefault(key, []).append(one)
+    for run in compared:
+        key = run.experiment if by_name else json.dumps([run.experiment, run.settings], sort_keys=True)
+        groups.setdefault(key, []).append(run)
     return list(groups.values())
 
 
 @dataclass(frozen=True)
 class _Score:
-    """One run's macro AUC, the classes that it is a mean of, and its AUC in each draw (NaN where none)."""
-
     auc: float
     n_classes: int
-    draws: npt.NDArray[np.float64]
+    draws: npt.NDArray[np.float64]  # macro AUC of each bootstrap sample; NaN where it has none
 
 
 class _Variant:
-    """Runs of one variant, grouped by what they were scored on."""
+    """The runs of one variant, grouped by the data on which they were evaluated."""
 
     def __init__(self, runs: Sequence[ComparedRun], scores: Sequence[_Score]) -> None:
         self.runs, self.scores = runs, scores
-        self.tasks: dict[str, list[_Score]] = {}
-        self.answers: dict[str, Evaluation] = {}
-        for one, score in zip(runs, scores, strict=True):
-            answers = _answers(one)
-            self.answers[answers.fingerprint] = answers
-            self.tasks.setdefault(answers.fingerprint, []).append(score)
+        self.by_data: dict[str, list[_Score]] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+        for run, score in zip(runs, scores, strict=True):
+            evaluation = _evaluation(run)
+            self.evaluations[evaluation.fingerprint] = evaluation
+            self.by_data.setdefault(evaluation.fingerprint, []).append(score)
 
-    def auc(self, tasks: Iterable[str]) -> float:
-        """Return the mean over tasks of the mean over seeds: unequal numbers of seeds do not weigh."""
-        return float(np.mean([np.mean([score.auc for score in self.tasks[task]]) for task in tasks]))
+    def auc(self, data: Iterable[str]) -> float:
+        """Return the mean over data sets of the mean over seeds, so that unequal numbers of seeds have no weight."""
+        return float(np.mean([np.mean([score.auc for score in self.by_data[key]]) for key in data]))
 
-    def draws(self, tasks: Iterable[str]) -> npt.NDArray[np.float64]:
-        """Return the same mean in each draw, (n,)."""
-        means = [np.mean([score.draws for score in self.tasks[task]], axis=0) for task in tasks]
-        drawn: npt.NDArray[np.float64] = np.mean(means, axis=0)
-        return drawn
+    def draws(self, data: Iterable[str]) -> npt.NDArray[np.float64]:
+        """Return the same mean for each bootstrap sample, (n,)."""
+        means = [np.mean([score.draws for score in self.by_data[key]], axis=0) for key in data]
+        return np.asarray(np.mean(means, axis=0), np.float64)
 
     def scored_on(self) -> str:
-        """Say how much of what the runs were scored on."""
+        """Describe the data on which the runs were evaluated."""
         parts = []
-        for kind in sorted({answers.kind for answers in self.answers.values()}):
-            of_kind = [answers for answers in self.answers.values() if answers.kind == kind]
-            n_items = len({name for answers in of_kind for name in answers.ids})
-            n_files = len({name for answers in of_kind for name in answers.files})
+        for kind in sorted({evaluation.kind for evaluation in self.evaluations.values()}):
+            of_kind = [evaluation for evaluation in self.evaluations.values() if evaluation.kind == kind]
+            n_items = len({name for evaluation in of_kind for name in evaluation.ids})
+            n_files = len({name for evaluation in of_kind for name in evaluation.files})
             parts.append(f"{n_items} {KINDS[kind]}" + (f" of {n_files} recordings" if n_files < n_items else ""))
         return " and ".join(parts)
 
 
 def _line(variant: _Variant, first: _Variant) -> dict[str, object]:
-    low, high = _interval(variant.draws(variant.tasks))
-    shared = [task for task in variant.tasks if task in first.tasks] if variant is not first else []
+    low, high = _interval(variant.draws(variant.by_data))
+    shared = [key for key in variant.by_data if key in first.by_data] if variant is not first else []
     gain, gain_low, gain_high = _NAN, _NAN, _NAN
     if shared:
         gain = variant.auc(shared) - first.auc(shared)
         gain_low, gain_high = _interval(variant.draws(shared) - first.draws(shared))
-    scored = sorted({score.n_classes for score in variant.scores})
+    n_classes = sorted({score.n_classes for score in variant.scores})
     return {
         "experiment": variant.runs[0].experiment,
         "differs": describe_difference(first.runs[0].settings, variant.runs[0].settings),
         "scored_on": variant.scored_on(),
-        "folds": _listed(one.fold for one in variant.runs),
-        "seeds": _listed(one.seed for one in variant.runs),
+        "folds": _join(run.fold for run in variant.runs),
+        "seeds": _join(run.seed for run in variant.runs),
         "n_runs": len(variant.runs),
-        "auc": variant.auc(variant.tasks),
+        "auc": variant.auc(variant.by_data),
         "auc_sd": float(np.std([score.auc for score in variant.scores], ddof=1)) if len(variant.runs) > 1 else _NAN,
         "low": low,
         "high": high,
-        "n_classes": f"{scored[0]}" if len(scored) == 1 else f"{scored[0]}-{scored[-1]}",
+        "n_classes": f"{n_classes[0]}" if len(n_classes) == 1 else f"{n_classes[0]}-{n_classes[-1]}",
         "gain": gain,
         "gain_low": gain_low,
         "gain_high": gain_high,
-        "seconds": float(np.mean([one.seconds for one in variant.runs])),
-        "note": _note(variant, first, shared, sure=np.isfinite(low)),
+        "seconds": float(np.mean([run.seconds for run in variant.runs])),
+        "note": _note(variant, first, shared, has_interval=bool(np.isfinite(low))),
     }
 
 
-def _note(variant: _Variant, first: _Variant, shared: Sequence[str], *, sure: bool) -> str:
-    told = []
-    if not sure:
-        told.append("There is no interval: it would need more recordings.")
+def _note(variant: _Variant, first: _Variant, shared: Sequence[str], *, has_interval: bool) -> str:
+    notes = []
+    if not has_interval:
+        notes.append("There is no interval: it needs more recordings.")
     if variant is not first and not shared:
-        told.append(
-            f"It was scored on other data than the first line ({variant.scored_on()}; there: {first.scored_on()}): "
-            "the two figures cannot be compared, and no gain is given."
+        notes.append(
+            f"It was scored on other data than line 1 ({variant.scored_on()} instead of {first.scored_on()}): the two "
+            "figures cannot be compared, so there is no gain."
         )
-    elif variant is not first and len(shared) < max(len(variant.tasks), len(first.tasks)):
-        told.append(
-            f"Only part of its data is the first line's (of {len(variant.tasks)} held-out sets here and "
-            f"{len(first.tasks)} there, {len(shared)} in common): the gain is on that part."
+    elif variant is not first and len(shared) < max(len(variant.by_data), len(first.by_data)):
+        notes.append(
+            f"The gain is on common data only: {len(shared)} of {len(variant.by_data)} held-out sets here and of "
+            f"{len(first.by_data)} in line 1."
         )
-    return " ".join(told)
+    return " ".join(notes)
 
 
-def _drawn(compared: Sequence[ComparedRun], n_draws: int, seed: int) -> dict[int, _Score]:
-    """Score every run on common draws of recordings, by the run's `id`.
+def _bootstrap(compared: Sequence[ComparedRun], n_draws: int, seed: int) -> dict[int, _Score]:
+    """Score every run on common bootstrap samples of recordings; the key is the run's `id`.
 
-    Runs that share a recording, be it through a third run, are drawn from one urn, so that what they share is
-    drawn alike; disjoint folds are drawn one by one.
+    Runs that share a recording, even through a third run, are resampled together, so that the samples of common
+    recordings are identical; disjoint folds are resampled independently.
     """
-    found: dict[int, _Score] = {}
-    for urn, members in _shared_recording_groups(compared):
-        names = sorted(urn)
-        column = {name: place for place, name in enumerate(names)}
+    scores: dict[int, _Score] = {}
+    for files, runs in _shared_recording_groups(compared):
+        names = sorted(files)
+        column_of = {name: column for column, name in enumerate(names)}
         digest = hashlib.sha256("\n".join(names).encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-        draws = metrics.bootstrap_weights(len(names), n_draws, rng=rng) if len(names) > 1 else None
-        for one in members:
-            answers = _answers(one)
+        weights = metrics.bootstrap_weights(len(names), n_draws, rng=rng) if len(names) > 1 else None
+        for run in runs:
+            evaluation = _evaluation(run)
             try:
-                auc, n_classes = metrics.macro_auc(answers.truth, answers.scores)
+                auc, n_classes = metrics.macro_auc(evaluation.truth, evaluation.scores)
             except DataError as error:
-                raise DataError(f"{one.path}: {error}") from error
-            drawn = np.full(n_draws, _NAN)
-            if draws is not None and len(set(answers.files)) > 1:
-                file_of = np.array([column[name] for name in answers.files], np.intp)
-                drawn = metrics.bootstrap_macro_auc(answers.truth, answers.scores, file_of, draws)
-            found[id(one)] = _Score(auc, n_classes, drawn)
-    return found
+                raise DataError(f"{run.path}: {error}") from error
+            draws = np.full(n_draws, _NAN)
+            if weights is not None and len(set(evaluation.files)) > 1:
+                file_of = np.array([column_of[name] for name in evaluation.files], np.intp)
+                draws = metrics.bootstrap_macro_auc(evaluation.truth, evaluation.scores, file_of, weights)
+            scores[id(run)] = _Score(auc, n_classes, draws)
+    return scores
 
 
 def _shared_recording_groups(compared: Sequence[ComparedRun]) -> list[tuple[set[str], list[ComparedRun]]]:
-    """Group runs that share recordings: the names of all these, and the runs."""
-    urns: list[tuple[set[str], list[ComparedRun]]] = []
-    for one in compared:
-        files, members = set(_answers(one).files), [one]
-        apart = []
-        for urn in urns:
-            if urn[0] & files:
-                files |= urn[0]
-                members = urn[1] + members
+    """Group runs that share recordings: the names of all their recordings, and the runs."""
+    groups: list[tuple[set[str], list[ComparedRun]]] = []
+    for run in compared:
+        files, runs, disjoint = set(_evaluation(run).files), [run], []
+        for group in groups:
+            if group[0] & files:
+                files |= group[0]
+                runs = group[1] + runs
             else:
-                apart.append(urn)
-        urns = [*apart, (files, members)]
-    return urns
+                disjoint.append(group)
+        groups = [*disjoint, (files, runs)]
+    return groups
 
 
 def _interval(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -220,23 +216,22 @@ def _interval(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
 def _check(compared: Sequence[ComparedRun]) -> None:
     if not compared:
         raise DataError("there is nothing to compare; name the folders of finished runs.")
-    seen: set[object] = set()
-    for one in compared:
-        if one.path.resolve() in seen:
-            raise DataError(f"{one.path} is named more than once; name each run once.")
-        seen.add(one.path.resolve())
-        _answers(one)
+    paths: set[object] = set()
+    for run in compared:
+        if run.path.resolve() in paths:
+            raise DataError(f"{run.path} is named more than once; name each run once.")
+        paths.add(run.path.resolve())
+        _evaluation(run)
 
 
-def _answers(one: ComparedRun) -> Evaluation:
-    if one.evaluation is None:
+def _evaluation(run: ComparedRun) -> Evaluation:
+    if run.evaluation is None:
         raise DataError(
-            f"{one.path} has no answers to compare: nothing was held out of it; score it on labelled soundscapes "
-            "with --recordings and --truth."
+            f"{run.path} has no evaluation: it has no held-out data; evaluate it on labelled soundscapes with "
+            "--recordings and --truth."
         )
-    return one.evaluation
+    return run.evaluation
 
 
-def _listed(values: Iterable[int | None]) -> str:
-    numbers = sorted({value for value in values if value is not None})
-    return ", ".join(map(str, numbers)) or "none"
+def _join(values: Iterable[int | None]) -> str:
+    return ", ".join(map(str, sorted({value for value in values if value is not None}))) or "none"
