@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import convert_quickly
 
 from bcsed import predict
 from bcsed.analysis import compare
@@ -16,8 +17,9 @@ from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
 from bcsed.models import bundle
+from bcsed.models.bundle.graph import compile_graph
 from bcsed.models.bundle.probe import IMAGE_TOLERANCE
-from bcsed.models.export import export
+from bcsed.models.export import convert, export
 from bcsed.models.network import SedNet
 
 
@@ -289,3 +291,18 @@ def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monk
     with pytest.raises(BundleError, match=r"differ from those of torch by 0\.5 .* nothing was sealed"):
         export(network, tmp_path / "new", contract=contract, priors=priors)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet10t", "eca_nfnet_l0"])
+def test_the_conversion_of_the_tests_computes_the_same_bits(backbone):
+    torch.manual_seed(0)
+    network = SedNet(TINY_128, Net(backbone=backbone), 3).eval()
+    example = torch.randn(2, TINY_128.n_mels, TINY_128.n_frames)
+    db = np.random.default_rng(0).normal(-30, 15, (3, TINY_128.n_mels, TINY_128.n_frames)).astype("float32")
+    outputs = []
+    for graph in (convert(network, example), convert_quickly(network, example)):
+        graph.reshape({0: [-1, TINY_128.n_mels, TINY_128.n_frames]})
+        outputs.append(compile_graph(graph, TINY_128)(db))
+    for index in (0, 1):
+        np.testing.assert_array_equal(outputs[0][index], outputs[1][index])

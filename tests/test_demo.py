@@ -10,7 +10,7 @@ from bcsed.cli.app import main
 
 
 @pytest.mark.slow
-def test_the_demo_learns_from_random_weights(tmp_path, capfd):
+def test_the_demo_learns_from_random_weights(tmp_path, capfd, real_conversion):
     assert main(["demo", "--out", str(tmp_path / "demo here")]) == 0
     told = capfd.readouterr().out
     auc = float(re.search(r"macro ROC-AUC ([\d.]+) over 14 of 14 classes, 96 rows", told)[1])

@@ -27,21 +27,26 @@ PARITY_TOLERANCE = 1e-3
 _log = logging.getLogger(__name__)
 
 
+def convert(network: torch.nn.Module, example: torch.Tensor) -> Any:
+    """Convert a network to an ``openvino.Model`` whose batch axis is free."""
+    import openvino
+
+    with torch.no_grad():
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("B", min=1)},))
+        return openvino.convert_model(program)
+
+
 def to_graph(network: SedNet, contract: Contract) -> Any:
     """Convert a network to an ``openvino.Model`` with a free batch axis.
 
     The graph computes ``logits`` and ``attention``, (B, t, K) each, from dB windows (B, F, T) named ``db``. Floor,
     scaling, slopes and fold are part of it, so that every program computes them alike.
     """
-    import openvino
-
     was_training = network.training
     network.eval()
     frontend = contract.frontend
     example = torch.zeros(2, frontend.n_mels, frontend.n_frames, device=next(network.parameters()).device)
-    with torch.no_grad():
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("B", min=1)},))
-        graph = openvino.convert_model(program)
+    graph = convert(network, example)
     network.train(was_training)
     graph.reshape({0: [-1, frontend.n_mels, frontend.n_frames]})
     graph.inputs[0].get_tensor().set_names({"db"})
