@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcsed.cli import evaluate as judge
+from bcsed.cli import evaluate
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import metrics, postprocess
 from bcsed.scores.ablation import ablate, format_ablation
@@ -29,24 +29,24 @@ def scene(rng):
 
 def test_every_step_is_scored_on_and_off(scene, rng):
     truth, table = scene
-    steps = [Smooth((1, 1, 1)), TopRows(3), Power(2)]
-    found = ablate(truth, table, steps, n=200, rng=rng)
-    assert list(found["part"]) == ["table", *["stage"] * 3, "stages", *["without stage"] * 3]
-    assert list(found["line"]) == [
+    stages = [Smooth((1, 1, 1)), TopRows(3), Power(2)]
+    ablation = ablate(truth, table, stages, n=200, rng=rng)
+    assert list(ablation["part"]) == ["table", *["stage"] * 3, "stages", *["without stage"] * 3]
+    assert list(ablation["line"]) == [
         *("as it is", "smooth=1.0,1.0,1.0", "top=3", "power=2.0", "all 3 stages"),
         *("all but smooth", "all but top", "all but power"),
     ]
-    tables = [table, *(step(table) for step in steps), postprocess.apply(table, steps)]
-    tables += [postprocess.apply(table, [step for step in steps if step is not out]) for out in steps]
-    for (_, line), changed in zip(found.iterrows(), tables, strict=True):
+    tables = [table, *(stage(table) for stage in stages), postprocess.apply(table, stages)]
+    tables += [postprocess.apply(table, [stage for stage in stages if stage is not out]) for out in stages]
+    for (_, line), changed in zip(ablation.iterrows(), tables, strict=True):
         auc, n_classes = metrics.macro_auc(truth, changed)
         assert line["auc"] == pytest.approx(auc) and line["n_classes"] == n_classes
-        assert line["gain"] == pytest.approx(auc - found["auc"][0])
+        assert line["gain"] == pytest.approx(auc - ablation["auc"][0])
         assert line["gain_low"] <= line["gain"] <= line["gain_high"]
-    # Calls last several rows, so listening to neighbours helps; a power alone changes no order.
-    assert found["gain_low"][1] > 0.02
-    assert found["gain"][0] == found["gain"][3] == found["gain_high"][3] == 0
-    assert (found["n_rows"] == 144).all() and (found["n_recordings"] == 12).all()
+    # Calls last several rows, so smoothing gains; a power alone changes no order.
+    assert ablation["gain_low"][1] > 0.02
+    assert ablation["gain"][0] == ablation["gain"][3] == ablation["gain_high"][3] == 0
+    assert (ablation["n_rows"] == 144).all() and (ablation["n_recordings"] == 12).all()
 
 
 def test_few_steps_give_no_line_twice(scene, rng):
@@ -57,21 +57,21 @@ def test_few_steps_give_no_line_twice(scene, rng):
 
 def test_the_interval_is_that_of_paired_draws(scene):
     truth, table = scene
-    step = Smooth((1, 1, 1))
-    line = ablate(truth, table, [step], n=300, rng=np.random.default_rng(7)).iloc[1]
+    stage = Smooth((1, 1, 1))
+    line = ablate(truth, table, [stage], n=300, rng=np.random.default_rng(7)).iloc[1]
     file_of = pd.factorize(truth.index.str.rpartition("_").get_level_values(0))[0]
     drawn = metrics.bootstrap_weights(12, 300, rng=np.random.default_rng(7))
-    gains = [metrics.bootstrap_macro_auc(truth, scores, file_of, drawn) for scores in (step(table), table)]
+    gains = [metrics.bootstrap_macro_auc(truth, scores, file_of, drawn) for scores in (stage(table), table)]
     low, high = np.nanquantile(gains[0] - gains[1], [0.025, 0.975])
     assert (line["gain_low"], line["gain_high"]) == pytest.approx((low, high))
 
 
 def test_steps_see_rows_that_have_no_label(scene, rng):
     truth, table = scene
-    some = truth.iloc[::3][["c", "a"]]
-    line = ablate(some, table, [Smooth((1, 1, 1))], n=10, rng=rng).iloc[1]
+    labelled = truth.iloc[::3][["c", "a"]]
+    line = ablate(labelled, table, [Smooth((1, 1, 1))], n=10, rng=rng).iloc[1]
     smooth = Smooth((1, 1, 1))(table)
-    assert line["auc"] == pytest.approx(metrics.macro_auc(some, smooth.loc[some.index, some.columns])[0])
+    assert line["auc"] == pytest.approx(metrics.macro_auc(labelled, smooth.loc[labelled.index, labelled.columns])[0])
     assert line["n_rows"] == 48 and line["n_classes"] == 2
     assert (
         format_ablation(ablate(truth, table, n=10, rng=rng))
@@ -89,24 +89,24 @@ def test_members_and_means(scene, rng):
         "part": table[["c", "a"]].iloc[::-1] ** 2,
     }
     first = postprocess.combine(members, [2, 1, 1])
-    found = ablate(truth, first, members=members, weights=[2, 1, 1], kind="logit", n=50, rng=rng).set_index("line")
-    assert list(found.index) == [
+    ablation = ablate(truth, first, members=members, weights=[2, 1, 1], kind="logit", n=50, rng=rng).set_index("line")
+    assert list(ablation.index) == [
         *("as it is", "good", "noise", "part", "all but good", "all but noise", "all but part"),
         *("mean of probabilities", "mean of logits", "mean of ranks"),
     ]
-    for kind, line in zip(("prob", "logit", "rank"), found.index[-3:], strict=True):
+    for kind, line in zip(("prob", "logit", "rank"), ablation.index[-3:], strict=True):
         mean = postprocess.combine(members, [2, 1, 1], kind)
-        assert found["auc"][line] == pytest.approx(metrics.macro_auc(truth, mean)[0])
-    assert found["gain"]["mean of probabilities"] == 0
-    # A member that answers two classes is compared with the first line on these.
+        assert ablation["auc"][line] == pytest.approx(metrics.macro_auc(truth, mean)[0])
+    assert ablation["gain"]["mean of probabilities"] == 0
+    # A member with two classes is compared with the first line on these.
     pair = truth[["a", "c"]]
     wanted = metrics.macro_auc(pair, table[["a", "c"]])[0] - metrics.macro_auc(pair, first[["a", "c"]])[0]
-    assert found["n_classes"]["part"] == 2 and found["gain"]["part"] == pytest.approx(wanted)
+    assert ablation["n_classes"]["part"] == 2 and ablation["gain"]["part"] == pytest.approx(wanted)
     without = postprocess.combine({"good": members["good"], "noise": members["noise"]}, [2, 1], "logit")
-    assert found["auc"]["all but part"] == pytest.approx(metrics.macro_auc(truth, without)[0])
+    assert ablation["auc"]["all but part"] == pytest.approx(metrics.macro_auc(truth, without)[0])
     without = postprocess.combine({"noise": members["noise"], "part": members["part"]}, [1, 3], "logit")
-    found = ablate(truth, first, members=members, weights=[2, 1, 3], kind="logit", n=5, rng=rng).set_index("line")
-    assert found["auc"]["all but good"] == pytest.approx(metrics.macro_auc(truth, without)[0])
+    ablation = ablate(truth, first, members=members, weights=[2, 1, 3], kind="logit", n=5, rng=rng).set_index("line")
+    assert ablation["auc"]["all but good"] == pytest.approx(metrics.macro_auc(truth, without)[0])
     pairs = ablate(truth, first, members={"x": table, "y": first}, n=5, rng=rng)
     assert list(pairs["part"]) == ["table", "member", "member", *["mean"] * 3]
     assert list(ablate(truth, table, members={"x": table}, n=5, rng=rng)["part"]) == ["table", "member"]
@@ -115,20 +115,20 @@ def test_members_and_means(scene, rng):
 def test_a_member_without_a_scored_class(scene, rng):
     truth, table = scene
     members = {"all": table, "other": table.rename(columns={"a": "x", "b": "y", "c": "z"})}
-    found = ablate(truth, table, members=members, n=5, rng=rng)
-    line = found.set_index("line").loc["other"]
+    ablation = ablate(truth, table, members=members, n=5, rng=rng)
+    line = ablation.set_index("line").loc["other"]
     assert line["n_classes"] == 0 and np.isnan(line["auc"]) and np.isnan(line["gain_low"])
-    assert "other                  none    0" in format_ablation(found)
+    assert "other                  none    0" in format_ablation(ablation)
 
 
 def test_one_recording_has_no_interval(scene, rng):
     truth, table = scene
-    found = ablate(truth.iloc[:12], table, [TopRows(2)], rng=rng)
-    assert found[["gain_low", "gain_high"]].isna().all().all() and found["n_recordings"][0] == 1
+    ablation = ablate(truth.iloc[:12], table, [TopRows(2)], rng=rng)
+    assert ablation[["gain_low", "gain_high"]].isna().all().all() and ablation["n_recordings"][0] == 1
 
 
-def test_what_it_shows():
-    found = pd.DataFrame(
+def test_format():
+    ablation = pd.DataFrame(
         [
             ("table", "as it is", 0.8123, 3, 0.0, 0.0, 0.0, 144, 12),
             ("stage", "top=3", 0.8323, 3, 0.02, 0.01, 0.0312, 144, 12),
@@ -137,7 +137,7 @@ def test_what_it_shows():
         ],
         columns=["part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings"],
     )
-    assert format_ablation(found).splitlines() == [
+    assert format_ablation(ablation).splitlines() == [
         "          AUC     classes  gain     95 %",
         "as it is  0.8123  3",
         "top=3     0.8323  3        +0.0200  +0.0100 to +0.0312",
@@ -149,7 +149,7 @@ def test_what_it_shows():
     ]
 
 
-def test_what_cannot_be_scored(scene, rng):
+def test_refusals(scene, rng):
     truth, table = scene
     with pytest.raises(DataError, match="the scores lack 1 of 144 rows of the truth, 'site_0_5' first"):
         ablate(truth, table.iloc[1:], rng=rng)
@@ -163,31 +163,31 @@ def test_what_cannot_be_scored(scene, rng):
         ablate(truth, table, members={"x": table, "y": table}, weights=[1], rng=rng)
 
 
-def judged(capsys, scene, *arguments, **others) -> str:
+def run_ablation(capsys, scene, *arguments, **others) -> str:
     parser = argparse.ArgumentParser()
-    judge.score_options(parser.add_argument)
+    evaluate.score_options(parser.add_argument)
     options = parser.parse_args(["scores.csv", "--truth", "truth.csv", *arguments])
-    judge.ablation(options, *scene, **others)
+    evaluate.ablation(options, *scene, **others)
     return capsys.readouterr().out
 
 
 def test_on_the_command_line(scene, capsys, tmp_path):
     truth, table = scene
-    assert judged(capsys, (truth.iloc[::2], table)) == ""
-    usual = judged(capsys, (truth.iloc[::2], table), "--ablate")
+    assert run_ablation(capsys, (truth.iloc[::2], table)) == ""
+    usual = run_ablation(capsys, (truth.iloc[::2], table), "--ablate")
     assert "smooth=0.2,0.6,0.2" in usual and "top=3" in usual and "all 2 stages" in usual and "72 rows" in usual
     taxonomy = tmp_path / "taxonomy.csv"
     taxonomy.write_text("primary_label,class_name\na,Aves\nb,Amphibia\nc,Amphibia\n")
-    steps = ["--ablate", "smooth=1", "smooth.Amphibia=1,1,1", "--taxonomy", str(taxonomy)]
-    own = judged(capsys, scene, *steps)
+    stages = ["--ablate", "smooth=1", "smooth.Amphibia=1,1,1", "--taxonomy", str(taxonomy)]
+    by_taxon = run_ablation(capsys, scene, *stages)
     changed = postprocess.apply(table, [Smooth((1,), {"Amphibia": (1, 1, 1)})], {"b": "Amphibia", "c": "Amphibia"})
     auc, _ = metrics.macro_auc(truth, changed)
-    assert f"smooth=1.0 smooth.Amphibia=1.0,1.0,1.0  {auc:.4f}" in own
-    two = judged(
+    assert f"smooth=1.0 smooth.Amphibia=1.0,1.0,1.0  {auc:.4f}" in by_taxon
+    two = run_ablation(
         capsys, scene, "--ablate", "top=1", members={"one": table, "two": table**2}, weights=[1, 2], kind="rank"
     )
     assert "mean of ranks" in two and "two 1.000 1.000" in two
     with pytest.raises(ConfigError, match="--taxonomy is about the steps of --ablate"):
-        judged(capsys, scene, "--taxonomy", str(taxonomy))
-    with pytest.raises(ConfigError, match="'middle=1' is no step"):
-        judged(capsys, scene, "--ablate", "middle=1")
+        run_ablation(capsys, scene, "--taxonomy", str(taxonomy))
+    with pytest.raises(ConfigError, match="'middle=1' is not a stage"):
+        run_ablation(capsys, scene, "--ablate", "middle=1")

@@ -118,7 +118,7 @@ MISTAKES = {
     "a shift too far": (f"{PREDICT} --shifts-s 0 9", nothing, "can be shifted by at most 1.5 s"),
     "a budget of nothing": (f"{PREDICT} --budget-min 0", nothing, "a positive number of minutes"),
     "no workers": (f"{PREDICT} --workers 0", nothing, "at least 1 worker"),
-    "a step that is none": (f"{PREDICT} --post sharpen=2", nothing, "is no step"),
+    "a step that is none": (f"{PREDICT} --post sharpen=2", nothing, "is not a stage"),
     "a threshold of nothing": (f"{PREDICT} --format csv --threshold 0", nothing, "a threshold must be in (0, 1]"),
     "a threshold of no class": (f"{PREDICT} --format csv --threshold-of dodo=.5", nothing, "dodo"),
     "a threshold without detections": (f"{PREDICT} --threshold .7", nothing, "about detections; add --format raven"),

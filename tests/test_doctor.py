@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed.analysis import doctor
-from bcsed.analysis.doctor.api import names
-from bcsed.cli import diagnose as trust
+from bcsed.analysis.doctor.api import shorten_paths
+from bcsed.cli import diagnose
 from bcsed.errors import DataError
 from bcsed.scores.checks.api import check, require_valid
 from bcsed.scores.checks.finding import Finding
@@ -40,8 +40,8 @@ def seen(scores: pd.DataFrame, **given) -> dict[str, Finding]:
 
 def doctors(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    trust.doctor_options(parser.add_argument)
-    return trust.doctor(parser.parse_args(list(map(str, words))))
+    diagnose.doctor_options(parser.add_argument)
+    return diagnose.doctor(parser.parse_args(list(map(str, words))))
 
 
 class TestOneTable:
@@ -182,25 +182,25 @@ class TestTwoTables:
     @pytest.mark.parametrize(
         ("other", "cause", "sentence"),
         [
-            (table(), "same", "agree: to 0 in 240 rows of 14 classes"),
-            (table(np.repeat(LOGITS[:, :1], 12, 1)), "broadcast", "that of row 1 in a"),
-            (table(np.repeat(LOGITS[:, 3:4], 12, 1)), "broadcast", "in 20 of 20 recordings.*that of row 4 in a"),
-            (table(np.roll(LOGITS, 1, 1)), "shift", r"its rows 1 row \(5 s\) later .*agree to 0"),
-            (table(np.roll(LOGITS, -3, 1)), "shift", r"its rows 3 rows \(15 s\) earlier"),
+            (table(), "same", "agree to 0 in 240 rows of 14 classes"),
+            (table(np.repeat(LOGITS[:, :1], 12, 1)), "broadcast", "the value is row 1 of a"),
+            (table(np.repeat(LOGITS[:, 3:4], 12, 1)), "broadcast", "in 20 of 20 recordings.*the value is row 4 of a"),
+            (table(np.roll(LOGITS, 1, 1)), "shift", r"its rows 1 row \(5 s\) too late.*agree to 0"),
+            (table(np.roll(LOGITS, -3, 1)), "shift", r"its rows 3 rows \(15 s\) too early"),
             (table(LOGITS[..., [1, 0, *range(2, K)]]), "columns", "2 of 14 classes.*'c00' under 'c01'.*agree to 0"),
-            (table(LOGITS[..., ::-1]), "columns", "14 of 14 classes under another's name"),
-            (table(LOGITS[:, ::-1]), "row order", "backwards.*agree to 0"),
-            (table(np.roll(LOGITS, 1, 0)), "recordings", "20 of 20 recordings under another's name"),
-            (table(sigmoid=False), "logit", "through one rising function, the logit"),
+            (table(LOGITS[..., ::-1]), "columns", "14 of 14 classes under another name"),
+            (table(LOGITS[:, ::-1]), "row order", "reversed.*agree to 0"),
+            (table(np.roll(LOGITS, 1, 0)), "recordings", "20 of 20 recordings under another name"),
+            (table(sigmoid=False), "logit", "an increasing function of a, the logit"),
             (1 / (1 + np.exp(-table())), "sigmoid", "the sigmoid"),
             (table() ** 1.5, "power", r"to the power 1\.5 "),
             (table() * 0.3, "scale", r"times 0\.3 "),
             (table() * 0.3 + 0.2, "affine", r"times 0\.3 and \+0\.2"),
             (table(LOGITS / 1.7), "temperature", r"a temperature of 1\.7 "),
-            (table() ** 3 + table() / 2, "monotone", "has no simple name"),
-            (table().rank(pct=True), "per class", "another rising function for each class"),
-            (table(LOGITS + 0.003 * RNG.normal(size=LOGITS.shape)), "rounding", "as by another precision"),
-            (table(LOGITS + RNG.normal(size=LOGITS.shape)), "everywhere", "`bcsed trace` names the stage"),
+            (table() ** 3 + table() / 2, "monotone", "without a simple name"),
+            (table().rank(pct=True), "per class", "a different increasing function for each class"),
+            (table(LOGITS + 0.003 * RNG.normal(size=LOGITS.shape)), "rounding", "as with another numerical precision"),
+            (table(LOGITS + RNG.normal(size=LOGITS.shape)), "everywhere", "`bcsed trace` finds the stage"),
         ],
         ids=lambda value: value if isinstance(value, str) and " " not in value else "",
     )
@@ -218,7 +218,7 @@ class TestTwoTables:
         other[..., [20, 90]] = many[..., [90, 20]]
         found = doctor.compare(table(many), table(other), names=("a", "b"))
         assert found.verdict == (
-            "b has 2 of 150 classes under another's name: 'c20' under 'c90', 'c90' under 'c20'; put right, the tables "
+            "b has 2 of 150 classes under another name: 'c20' under 'c90', 'c90' under 'c20'; after correction the tables "
             "agree to 0."
         )
 
@@ -227,24 +227,24 @@ class TestTwoTables:
         other[[4, 11]] = LOGITS[[11, 4]]
         found = doctor.compare(table(), table(other))
         assert found.cause == "recordings"
-        assert "2 of 20 recordings under another's name: 'site_04' under 'site_11'" in found.verdict
+        assert "2 of 20 recordings under another name: 'site_04' under 'site_11'" in found.verdict
 
     def test_two_faults_at_once(self):
         found = doctor.compare(table(), table(LOGITS[..., ::-1], sigmoid=False))
         assert found.cause == "columns"
-        assert "and through one rising function, the logit" in found.verdict
+        assert "its values are also an increasing function of the first table, the logit" in found.verdict
 
     def test_text_order(self):
         order = np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))
-        assert "as if sorted as text" in doctor.compare(table(), table(LOGITS[:, order])).verdict
+        assert "sorted as text" in doctor.compare(table(), table(LOGITS[:, order])).verdict
 
     def test_what_parts_is_named(self):
         for where, cause, sentence in (
-            (np.s_[3], "some recordings", "part in 1 of 20 recordings, 'site_03'"),
+            (np.s_[3], "some recordings", "differ in 1 of 20 recordings, 'site_03'"),
             (np.s_[:, 0], "ends", "only in the first row of their recordings"),
             (np.s_[:, [0, 11]], "ends", "only in the first and last rows of"),
-            (np.s_[..., 5], "classes", "part in 1 of 14 classes, 'c05'"),
-            (np.s_[:, 1::2], "some rows", "part in 120 of 240 rows"),
+            (np.s_[..., 5], "classes", "differ in 1 of 14 classes, 'c05'"),
+            (np.s_[:, 1::2], "some rows", "differ in 120 of 240 rows"),
         ):
             other = LOGITS.copy()
             other[where] = np.random.default_rng(5).normal(size=other[where].shape)
@@ -299,7 +299,7 @@ class TestTwoTables:
     def test_rows_that_are_no_numbers_are_left_out(self):
         other = table()
         other.iloc[:3] = np.nan
-        assert "agree: to 0 in 237 rows" in doctor.compare(table(), other).verdict
+        assert "agree to 0 in 237 rows" in doctor.compare(table(), other).verdict
 
     def test_tables_without_numbers(self, tmp_path, capsys):
         found = doctor.compare(table(), table() * np.nan)
@@ -307,7 +307,7 @@ class TestTwoTables:
         table().to_csv(tmp_path / "a.csv")
         (table() * np.nan).to_csv(tmp_path / "b.csv")
         assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
-        assert "no row in which both hold numbers" in capsys.readouterr().out
+        assert "no row in which all values are numbers" in capsys.readouterr().out
 
     def test_small_and_dead_tables(self):
         few = table(LOGITS[:1, :1, :1])
@@ -318,7 +318,7 @@ class TestTwoTables:
         assert doctor.compare(dead, dead).same
 
     def test_refusals(self):
-        with pytest.raises(DataError, match="a and b have no row in common: 'site_00_5' is first here, 'x' there"):
+        with pytest.raises(DataError, match="a and b have no row in common: the first are 'site_00_5' and 'x'"):
             doctor.compare(table(), table().set_axis(["x"] * 240, axis=0), names=("a", "b"))
         with pytest.raises(DataError, match="no class in common"):
             doctor.compare(table(), table().add_prefix("x"))
@@ -328,14 +328,14 @@ class TestCommand:
     def test_good_and_ill(self, tmp_path, capsys):
         table().to_csv(tmp_path / "a.csv")
         assert doctors(tmp_path / "a.csv") == 0
-        assert capsys.readouterr().out == "OK: nothing is wrong with this table.\n"
+        assert capsys.readouterr().out == "OK: no errors in this table, no warnings.\n"
         table(np.repeat(LOGITS[:, :1], 12, 1)).to_csv(tmp_path / "b.csv")
         assert doctors(tmp_path / "b.csv") == 1
-        assert capsys.readouterr().out.splitlines()[-1] == "FAILED: this table is ill: broadcast."
+        assert capsys.readouterr().out.splitlines()[-1] == "FAILED: this table has errors: broadcast."
         assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
         told = capsys.readouterr().out
         assert "error   broadcast:" in told
-        assert told.splitlines()[-1].startswith("FAILED: b.csv gives one answer to all rows of a recording in 20 of 20")
+        assert told.splitlines()[-1].startswith("FAILED: b.csv has equal scores in all rows of a recording in 20 of 20")
         assert doctors(tmp_path / "a.csv", tmp_path / "a.csv") == 0
 
     def test_six_digits_are_health(self, tmp_path):
@@ -349,7 +349,7 @@ class TestCommand:
         ill.iloc[0, 0] = np.nan
         ill.to_csv(tmp_path / "a.csv")
         assert doctors(tmp_path / "a.csv") == 1
-        assert "this table is ill: nan, logits." in capsys.readouterr().out
+        assert "this table has errors: nan, logits." in capsys.readouterr().out
 
     def test_recordings_and_template(self, tmp_path, capsys):
         for number in range(2):
@@ -422,6 +422,6 @@ def test_neither_torch_nor_a_network_is_needed():
 def test_names_tell_paths_apart(tmp_path):
     from pathlib import Path
 
-    assert names([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")
-    assert names([Path("x/a.csv"), Path("y/b.csv")]) == ("a.csv", "b.csv")
-    assert names([Path("a.csv"), Path("a.csv")]) == ("a.csv (1)", "a.csv (2)")
+    assert shorten_paths([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")
+    assert shorten_paths([Path("x/a.csv"), Path("y/b.csv")]) == ("a.csv", "b.csv")
+    assert shorten_paths([Path("a.csv"), Path("a.csv")]) == ("a.csv (1)", "a.csv (2)")

@@ -39,61 +39,61 @@ weights = st.floats(0, 5, width=16)
 kernels = st.integers(0, 3).flatmap(
     lambda half: st.tuples(*[weights] * half, st.floats(0.125, 5, width=16), *[weights] * half)
 )
-steps = st.one_of(
+stages = st.one_of(
     st.builds(Smooth, kernels, st.dictionaries(st.sampled_from(["Aves", "Amphibia"]), kernels)),
     st.builds(TopRows, st.integers(1, 12), st.floats(0, 3)),
     st.builds(Power, st.floats(0.1, 5)),
 )
-several = st.lists(steps, max_size=3, unique_by=lambda step: step.name)
+sequences = st.lists(stages, max_size=3, unique_by=lambda stage: stage.name)
 
 
-@given(tables(), several)
-def test_rows_columns_order_and_range_stay(table, chosen):
-    kept = table.copy()
-    answer = postprocess.apply(table, chosen, TAXA)
-    pd.testing.assert_frame_equal(table, kept)
-    assert answer.index.equals(table.index) and answer.columns.equals(table.columns)
-    assert (answer.dtypes == np.float32).all()
-    check_table(answer)
+@given(tables(), sequences)
+def test_rows_columns_order_and_range_stay(table, sequence):
+    copy = table.copy()
+    processed = postprocess.apply(table, sequence, TAXA)
+    pd.testing.assert_frame_equal(table, copy)
+    assert processed.index.equals(table.index) and processed.columns.equals(table.columns)
+    assert (processed.dtypes == np.float32).all()
+    check_table(processed)
 
 
-@given(tables(), steps)
-def test_a_stream_of_recordings_comes_to_the_same_bits(table, step):
-    whole = step(table, TAXA)
+@given(tables(), stages)
+def test_recordings_are_processed_separately_bit_by_bit(table, stage):
+    whole = stage(table, TAXA)
     names = table.index.str.rpartition("_").get_level_values(0)
     for name in dict.fromkeys(names):
-        alone = step(table[names == name], TAXA)
+        alone = stage(table[names == name], TAXA)
         assert alone.to_numpy().tobytes() == whole[names == name].to_numpy().tobytes()
 
 
-@given(tables(), steps, st.randoms(use_true_random=False))
-def test_the_order_of_rows_and_columns_does_not_matter(table, step, random):
+@given(tables(), stages, st.randoms(use_true_random=False))
+def test_the_order_of_rows_and_columns_does_not_matter(table, stage, random):
     order = random.sample(range(len(table)), len(table))
-    mixed = step(table.iloc[order], TAXA).loc[table.index]
-    assert mixed.to_numpy().tobytes() == step(table, TAXA).to_numpy().tobytes()
-    turned = step(table[list(CLASSES[::-1])], TAXA)[list(CLASSES)]
-    np.testing.assert_allclose(turned, step(table, TAXA), atol=1e-6)
+    mixed = stage(table.iloc[order], TAXA).loc[table.index]
+    assert mixed.to_numpy().tobytes() == stage(table, TAXA).to_numpy().tobytes()
+    turned = stage(table[list(CLASSES[::-1])], TAXA)[list(CLASSES)]
+    np.testing.assert_allclose(turned, stage(table, TAXA), atol=1e-6)
 
 
 @given(tables(), st.sampled_from([Smooth(), Smooth((7,)), Smooth((0, 2, 0), {"Aves": (3,)}), TopRows(3, 0), Power(1)]))
-def test_steps_that_change_nothing(table, step):
-    pd.testing.assert_frame_equal(step(table, TAXA), table)
+def test_stages_that_change_nothing(table, stage):
+    pd.testing.assert_frame_equal(stage(table, TAXA), table)
 
 
 @given(tables(), kernels)
-def test_smoothing_is_the_slow_and_obvious_mean(table, kernel):
+def test_smoothing_equals_the_slow_mean(table, kernel):
     smooth, half = Smooth(kernel)(table), len(kernel) // 2
     for row_id in table.index:
         name, _, end = row_id.rpartition("_")
         near = {offset: f"{name}_{int(end) + 5 * offset}" for offset in range(-half, half + 1)}
-        there = {offset: other for offset, other in near.items() if other in table.index}
-        total = sum(kernel[half + offset] for offset in there)
-        mean = sum(kernel[half + offset] * table.loc[other].astype("f8") for offset, other in there.items()) / total
+        present = {offset: other for offset, other in near.items() if other in table.index}
+        total = sum(kernel[half + offset] for offset in present)
+        mean = sum(kernel[half + offset] * table.loc[other].astype("f8") for offset, other in present.items()) / total
         np.testing.assert_allclose(smooth.loc[row_id], mean, atol=1e-6)
 
 
 @given(tables(), st.integers(1, 12), st.floats(0.25, 2))
-def test_top_rows_is_the_slow_and_obvious_product(table, k, amount):
+def test_top_rows_equals_the_slow_product(table, k, amount):
     scaled = TopRows(k, amount)(table)
     names = table.index.str.rpartition("_").get_level_values(0)
     for name in set(names):
@@ -105,25 +105,25 @@ def test_top_rows_is_the_slow_and_obvious_product(table, k, amount):
 
 def test_by_hand():
     table = table_of({"a/1": np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]), "b": np.array([[1, 1, 0.5]])})
-    step = Smooth((1, 2, 3), {"Amphibia": (1, 1, 1)})
-    # The first weight is that of the earliest row; at an end the weights of rows that are not there are not counted.
+    stage = Smooth((1, 2, 3), {"Amphibia": (1, 1, 1)})
+    # The first weight is that of the earliest row; at an end the weights of missing rows are left out.
     expected = [[3 / 5, 1 / 2, 0], [2 / 6, 1 / 3, 0], [1 / 3, 0, 0], [1, 1, 0.5]]
-    np.testing.assert_allclose(step(table, TAXA), expected, atol=1e-7)
+    np.testing.assert_allclose(stage(table, TAXA), expected, atol=1e-7)
     np.testing.assert_allclose(TopRows(2)(table).iloc[:3, 0], [0, 0.5, 0], atol=1e-7)
     np.testing.assert_allclose(Power(2)(table).iloc[3], [1, 1, 0.25], atol=1e-7)
-    # Another class's kernel is not this one's.
+    # The kernel of a taxon changes no class of another taxon.
     np.testing.assert_array_equal(Smooth((1,), {"Amphibia": (1, 1, 1)})(table, TAXA)["1139490"], table["1139490"])
 
 
 def test_a_class_of_unknown_taxon_has_the_common_kernel():
     table = table_of({"a": np.eye(3)})
     known = {"frog1": "Amphibia"}
-    answer = Smooth((1, 1, 1), {"Amphibia": (1,)})(table, known)
-    np.testing.assert_array_equal(answer["frog1"], table["frog1"])
-    np.testing.assert_array_equal(answer["frog2"], Smooth((1, 1, 1))(table)["frog2"])
+    processed = Smooth((1, 1, 1), {"Amphibia": (1,)})(table, known)
+    np.testing.assert_array_equal(processed["frog1"], table["frog1"])
+    np.testing.assert_array_equal(processed["frog2"], Smooth((1, 1, 1))(table)["frog2"])
 
 
-def test_rows_are_ordered_by_number_and_not_by_text():
+def test_rows_are_ordered_by_number_not_by_text():
     table = table_of({"a": np.linspace(0, 1, 60).reshape(20, 3)})
     shuffled = table.sort_index()  # a_10, a_100, a_15, ...
     assert list(shuffled.index) != list(table.index)
@@ -140,17 +140,17 @@ def test_an_empty_table_stays_empty():
     [
         (["a_5", "a_ten"], "row 'a_ten' is not named <recording>_<end second>"),
         (["a_5", "_5"], "row '_5' is not named"),
-        (["a_5", "a_10", "a_20"], "recording 'a' lacks rows: those it has end at 5, 10, 20"),
+        (["a_5", "a_10", "a_20"], "recording 'a' lacks rows: its rows end at 5, 10, 20"),
         (["a_10", "a_25"], "lacks rows"),
-        (["a_5", "a_05"], "row 'a_5' stands more than once"),
+        (["a_5", "a_05"], "row 'a_5' occurs more than once"),
     ],
 )
-def test_tables_without_rows_to_be_neighbours_are_refused(ids, sentence):
+def test_invalid_row_ids_are_refused(ids, sentence):
     with pytest.raises(DataError, match=sentence):
         Smooth((1, 2, 1))(make_table(ids, CLASSES, np.zeros((len(ids), 3))))
 
 
-def test_scores_that_are_none_are_refused():
+def test_invalid_scores_are_refused():
     table = table_of({"a": np.full((2, 3), 1.5)})
     with pytest.raises(DataError, match=r"the score table has the value 1\.5 at row 'a_5'"):
         Power(2)(table)
@@ -169,30 +169,30 @@ def test_scores_that_are_none_are_refused():
         (lambda: TopRows(1, -1), "the amount must be a number of at least 0, got -1"),
         (lambda: Power(0), "the exponent must be a number above 0, got 0"),
         (lambda: Power(float("nan")), "above 0, got nan"),
-        (lambda: postprocess.check_stages([Power(1), Power(2)]), "the step 'power' stands 2 times"),
+        (lambda: postprocess.check_stages([Power(1), Power(2)]), "stage 'power' occurs 2 times"),
     ],
 )
-def test_steps_that_are_none(make, sentence):
+def test_invalid_stages(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
 
 
 def test_kernels_of_taxa_need_taxa():
     table = table_of({"a": np.eye(3)})
-    step = Smooth((1,), {"amphibia": (1, 1, 1)})
-    with pytest.raises(ConfigError, match="needs to know each class's taxon: give taxa"):
-        step(table)
+    stage = Smooth((1,), {"amphibia": (1, 1, 1)})
+    with pytest.raises(ConfigError, match="needs the taxon of each class: give taxa"):
+        stage(table)
     with pytest.raises(ConfigError, match="no class is of the taxon 'amphibia'; the taxa are Amphibia, Aves"):
-        step(table, TAXA)
+        stage(table, TAXA)
 
 
-@given(several)
-def test_described_and_read_again(chosen):
-    told = json.loads(json.dumps(postprocess.describe(chosen)))
-    assert postprocess.parse_stages(told) == tuple(chosen)
+@given(sequences)
+def test_described_and_parsed_again(sequence):
+    texts = json.loads(json.dumps(postprocess.describe(sequence)))
+    assert postprocess.parse_stages(texts) == tuple(sequence)
 
 
-def test_the_command_lines_spelling():
+def test_the_command_lines_form():
     read = postprocess.parse_stages(["smooth.Amphibia=1,2,1", "top=3", "smooth=.1,.8,.1", "power=1.5"])
     assert read == (Smooth((0.1, 0.8, 0.1), {"Amphibia": (1, 2, 1)}), TopRows(3), Power(1.5))
     assert postprocess.parse_stages(["top=2,0.4"]) == (TopRows(2, 0.4),)
@@ -204,30 +204,30 @@ def test_the_command_lines_spelling():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("smoth=1,2,1", "'smoth=1,2,1' is no step; write smooth=W,W,W"),
-        ("smooth", "'smooth' is no step"),
-        ("smooth.=1", "'smooth.=1' is no step"),
-        ("top.Aves=3", "'top.Aves=3' is no step"),
-        ("smooth=1;2;1", "'smooth=1;2;1': '1;2;1' is no list of numbers between commas"),
-        ("power=", "'power=': '' is no list of numbers"),
+        ("smoth=1,2,1", "'smoth=1,2,1' is not a stage; write smooth=W,W,W"),
+        ("smooth", "'smooth' is not a stage"),
+        ("smooth.=1", "'smooth.=1' is not a stage"),
+        ("top.Aves=3", "'top.Aves=3' is not a stage"),
+        ("smooth=1;2;1", "'smooth=1;2;1': '1;2;1' is not a list of numbers separated by commas"),
+        ("power=", "'power=': '' is not a list of numbers"),
         ("power=1,2", "'power=1,2': write one number"),
-        ("top=1.5", "'top=1.5': write a whole number of rows"),
-        ("top=1,2,3", "'top=1,2,3': write a whole number of rows"),
+        ("top=1.5", "'top=1.5': write an integer number of rows"),
+        ("top=1,2,3", "'top=1,2,3': write an integer number of rows"),
         ("smooth=1,1", "an odd number of weights, got 2"),
     ],
 )
-def test_spellings_that_are_none(text, sentence):
+def test_invalid_texts(text, sentence):
     with pytest.raises(ConfigError, match=sentence):
         postprocess.parse_stages([text])
 
 
-def test_a_step_given_twice():
+def test_a_repeated_stage():
     with pytest.raises(ConfigError, match="'top=2': top is given twice"):
         postprocess.parse_stages(["top=3", "top=2"])
 
 
 @given(tables())
-def test_percentiles_are_scipys(table):
+def test_percentiles_equal_scipys(table):
     ranked = postprocess.rank_columns(table)
     wanted = scipy.stats.rankdata(table.to_numpy(), axis=0) / len(table)
     np.testing.assert_allclose(ranked, wanted, rtol=1e-6)
@@ -236,7 +236,7 @@ def test_percentiles_are_scipys(table):
 
 @settings(max_examples=50)
 @given(tables(), st.sampled_from(postprocess.MEANS), st.floats(0.1, 10))
-def test_a_member_alone_is_the_mean_of_itself(table, kind, weight):
+def test_the_mean_of_a_single_member_is_the_member(table, kind, weight):
     alone = postprocess.combine({"a": table}, [weight], kind)
     if kind == "rank":
         pd.testing.assert_frame_equal(alone, postprocess.rank_columns(table))
@@ -251,7 +251,7 @@ def test_means_by_hand():
     b = make_table(["x_10", "x_5"], ["q", "r"], np.array([[0.5, 1.0], [0.3, 0.0]]))
     mean = postprocess.combine({"a": a, "b": b}, [1, 3])
     assert list(mean.columns) == ["p", "q", "r"] and list(mean.index) == ["x_5", "x_10"]
-    # A member that does not answer a class does not count in its mean.
+    # A member that does not processed a class does not count in its mean.
     np.testing.assert_allclose(mean, [[0.2, (0.9 + 0.9) / 4, 0], [0.6, (0.1 + 1.5) / 4, 1]], rtol=1e-6)
     logit = postprocess.combine({"a": a, "b": b}, [1, 3], "logit")
     wanted = scipy.special.expit((scipy.special.logit(0.9) + 3 * scipy.special.logit(0.3)) / 4)
@@ -259,9 +259,9 @@ def test_means_by_hand():
     assert 0 <= logit.loc["x_5", "r"] < 1e-6 and 1 - 1e-6 < logit.loc["x_10", "r"] <= 1
     ranks = postprocess.combine({"a": a, "b": b}, [1, 3], "rank")
     np.testing.assert_allclose(ranks["q"], [(1 + 1.5) / 4, (0.5 + 3) / 4])
-    chosen = postprocess.combine({"a": a, "b": b}, classes=["r", "p"])
-    assert list(chosen.columns) == ["r", "p"]
-    np.testing.assert_allclose(chosen["r"], [0, 1])
+    sequence = postprocess.combine({"a": a, "b": b}, classes=["r", "p"])
+    assert list(sequence.columns) == ["r", "p"]
+    np.testing.assert_allclose(sequence["r"], [0, 1])
 
 
 @given(tables(), st.sampled_from(postprocess.MEANS))
@@ -272,7 +272,7 @@ def test_the_order_of_members_does_not_matter(table, kind):
     pd.testing.assert_frame_equal(left, right, rtol=1e-6)
 
 
-def test_members_that_do_not_fit():
+def test_invalid_members():
     a = table_of({"a": np.eye(3)})
     with pytest.raises(ConfigError, match="at least one member"):
         postprocess.combine({})
@@ -290,7 +290,7 @@ def test_members_that_do_not_fit():
         postprocess.spearman({"a": a, "b": a * np.nan})
 
 
-def test_spearman_is_scipys_mean_over_classes(rng):
+def test_spearman_equals_scipys_mean_over_classes(rng):
     a = table_of({"a": rng.random((30, 3)).round(1)})
     b = table_of({"a": rng.random((30, 3)).round(1)})
     c = a.assign(frog1=0.5)[["frog1", "frog2"]].iloc[::-1] ** 3

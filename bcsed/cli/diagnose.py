@@ -33,8 +33,8 @@ def doctor(options: argparse.Namespace) -> int:
             shifts = ", ".join(f"{shift:+d}: {value:.3f}" for shift, value in found.comparison.shifts.items())
             print(f"Spearman, rows moved by:  {shifts}")
         print(f"largest differences:      {_listed(found.comparison.largest)}")
-    print(f"{'FAILED' if found.ill else 'OK'}: {found.verdict}")
-    return 1 if found.ill else 0
+    print(f"{'FAILED' if found.failed else 'OK'}: {found.verdict}")
+    return 1 if found.failed else 0
 
 
 def _listed(values: Any) -> str:

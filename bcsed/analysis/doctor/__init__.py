@@ -1,10 +1,10 @@
-"""What is wrong with a score table; where two tables of the same recordings part.
+"""Problems of a score table, and differences between two tables of the same recordings.
 
-`examine` looks at one table, `compare` at two, `diagnose` at whichever are given. Nothing here needs a network or
-audio; recordings are opened for their durations only, and to see whether one of them is digital silence.
+`examine` checks one table, `compare` two, `diagnose` reads one or two files and does both. Neither a network nor
+decoded audio is needed: recordings are opened for their durations, and to recognise digital silence.
 
-Seen on one core: a table of 700 x 12 rows and 234 classes, read from CSV and examined, in about a second; two of
-them compared in a few (``tests/benchmarks/bench_doctor.py``).
+On one core, a table of 700 x 12 rows and 234 classes is read from CSV and checked in about a second, and two of them
+are compared in a few seconds (``tests/benchmarks/bench_doctor.py``).
 """
 
 from ...scores.checks.finding import Finding

@@ -1,9 +1,9 @@
-"""Where two score tables of the same recordings part, and what explains it: a verdict, with its evidence."""
+"""Compare two score tables of the same recordings, and explain their difference in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,39 +11,49 @@ import pandas as pd
 
 from ...scores.checks.finding import ERROR, Finding
 from ...scores.checks.values import find_broadcast
-from .align import AlignedTables, Floats, Misalignment, Ranks, align, find_misalignments, mean, ranked, spearman
+from .align import (
+    AlignedTables,
+    Floats,
+    Misalignment,
+    Ranks,
+    align,
+    find_misalignments,
+    finite_mean,
+    rank_columns,
+    spearman,
+)
 from .transforms import find_transform
 
-# What two processors, two libraries or six written digits may differ by.
+# Processors, libraries and text of six digits differ by less.
 TOLERANCE = 1e-4
-# Up to here, and with the ranks hardly touched, tables differ as by another precision.
+# Another numerical precision explains differences up to this, with nearly unchanged ranks.
 _ROUNDING = 0.02
-# From this share of its recordings on, a table that repeats rows is told by that.
-_MANY = 0.5
+# The share of recordings with equal rows from which on a table is called broadcast.
+_MIN_BROADCAST = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """What two tables are to one another.
+    """The difference of two tables.
 
     Parameters
     ----------
     verdict : str
         One sentence.
     cause : str
-        In a word: 'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see
-        `bcsed.analysis.doctor.transforms`), 'rounding', 'some recordings', 'ends', 'some rows', 'classes', 'everywhere' or
-        'no numbers'.
+        'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see
+        `bcsed.analysis.doctor.transforms`), 'rounding', 'some recordings', 'ends', 'some rows', 'classes',
+        'everywhere' or 'no numbers'.
     same : bool
         Whether they agree to the tolerance.
     findings : tuple of Finding
-        What one has and the other lacks.
+        Rows and classes that only one table has.
     spearman : Series
-        Rank correlation of each class, bound by name.
+        Rank correlation of each class.
     shifts : mapping of int to float
-        The mean of it, with the second table's rows moved back by so many rows; empty where that was not asked.
+        Mean rank correlation with the second table's rows moved back by this number of rows; empty if not computed.
     largest : Series
-        Largest difference in each recording, once what the verdict says is undone.
+        Largest difference in each recording, after the correction that the verdict names.
     """
 
     verdict: str
@@ -62,17 +72,17 @@ def compare(
     names: tuple[str, str] = ("the first table", "the second"),
     tolerance: float = TOLERANCE,
 ) -> Comparison:
-    """Compare two score tables of the same recordings, bound by the names of rows and classes.
+    """Compare two score tables of the same recordings, aligned by the names of rows and classes.
 
     Parameters
     ----------
     first, second : DataFrame
-        Indexed by row id. Rows and classes that only one has are told of and left out, and so are rows with values
-        that are no numbers.
+        Indexed by row id. Rows and classes of one table only are reported and left out; rows with values that are
+        not numbers are left out.
     names : two str
-        What the verdict calls them.
+        Names of the tables in the verdict.
     tolerance : float
-        Differences up to this are none.
+        Smaller differences are ignored.
 
     Raises
     ------
@@ -81,187 +91,156 @@ def compare(
     """
     pair = align(first, second, names)
     if not pair.first.size:
-        return _incomparable(pair, names)
-    ours, theirs = ranked(pair.first), ranked(pair.second)
-    by_class = spearman(ours, theirs)
+        return Comparison(
+            verdict=f"{names[1]} and {names[0]} have no row in which all values are numbers: nothing to compare.",
+            cause="no numbers",
+            same=False,
+            findings=pair.findings,
+            spearman=pd.Series(dtype=np.float64),
+            shifts={},
+            largest=pd.Series(dtype=np.float64),
+        )
+    x, y = rank_columns(pair.first), rank_columns(pair.second)
     shifts: Mapping[int, float] = {}
-    findings = list(pair.findings)
     gap = np.abs(pair.first - pair.second)
+    ids = pair.ids
     if gap.max() <= tolerance:
         verdict = (
-            f"{names[1]} and {names[0]} agree: to {gap.max():.1g} in {gap.shape[0]} rows of {gap.shape[1]} classes."
+            f"{names[1]} and {names[0]} agree to {gap.max():.1g} in {gap.shape[0]} rows of {gap.shape[1]} classes."
         )
-        cause, same = "same", not any(finding.severity == ERROR for finding in findings)
-    elif (unlike := _unequal_broadcast(pair)) is not None:
-        cause, same = "broadcast", False
-        verdict = _told_broadcast(pair, names, *unlike)
+        cause = "same"
+    elif (broadcast := _find_broadcast(pair)) is not None:
+        cause, verdict = "broadcast", _describe_broadcast(pair, names, *broadcast)
     else:
-        same = False
-        change, shifts = find_misalignments(pair, ours, theirs)
-        cause, verdict, gap, pair = _explain(pair, ours, theirs, change, names, tolerance)
-    recordings = pd.Series(gap.max(1)).groupby(pair.where.recording).max()
-    recordings.index = pd.Index([pair.where.stems[k] for k in recordings.index], name="recording")
+        misalignment, shifts = find_misalignments(pair, x, y)
+        cause, verdict, gap = _explain(pair, x, y, misalignment, names, tolerance)
+        ids = replace(ids, recording=ids.recording[misalignment.first_rows], end_s=ids.end_s[misalignment.first_rows])
+    largest = pd.Series(gap.max(1)).groupby(ids.recording).max()
+    largest.index = pd.Index([ids.stems[k] for k in largest.index], name="recording")
     return Comparison(
         verdict=verdict,
         cause=cause,
-        same=same,
-        findings=tuple(findings),
-        spearman=pd.Series(by_class, index=pd.Index(pair.classes, name="class")),
-        shifts=shifts,
-        largest=recordings.sort_values(ascending=False, kind="stable"),
-    )
-
-
-def _incomparable(pair: AlignedTables, names: tuple[str, str]) -> Comparison:
-    return Comparison(
-        verdict=f"{names[1]} and {names[0]} have no row in which both hold numbers throughout: nothing to compare.",
-        cause="no numbers",
-        same=False,
+        same=cause == "same" and all(finding.severity != ERROR for finding in pair.findings),
         findings=pair.findings,
-        spearman=pd.Series(dtype=np.float64),
-        shifts={},
-        largest=pd.Series(dtype=np.float64),
+        spearman=pd.Series(spearman(x, y), index=pd.Index(pair.classes, name="class")),
+        shifts=shifts,
+        largest=largest.sort_values(ascending=False, kind="stable"),
     )
 
 
 def _explain(
-    pair: AlignedTables, ours: Ranks, theirs: Ranks, change: Misalignment, names: tuple[str, str], tolerance: float
-) -> tuple[str, str, Floats, AlignedTables]:
-    """Undo a change, look for a function, and tell what remains; return cause, verdict, gap, and the pair it is of."""
+    pair: AlignedTables, first: Ranks, second: Ranks, change: Misalignment, names: tuple[str, str], tolerance: float
+) -> tuple[str, str, Floats]:
+    """Correct a misalignment, search a function, and describe the rest; return cause, verdict and remaining gap."""
     x, y = pair.first[change.first_rows], pair.second[np.ix_(change.second_rows, change.columns)]
-    aligned = _aligned(pair, change)
-    ranks = spearman(ours, theirs) if change.kind == "none" else spearman(ranked(x), ranked(y))
-    function = find_transform(x, y, ranks, tolerance)
     gap: Floats = np.abs(x - y)
+    ranks = spearman(first, second) if change.kind == "none" else spearman(rank_columns(x), rank_columns(y))
+    function = find_transform(x, y, ranks, tolerance)
     if function is not None and function.name in ("monotone", "per class") and gap.max() <= _ROUNDING:
-        function = None  # nothing but rounding that left the ranks alone
-    told = []
+        function = None  # rounding that preserved the ranks
+    if change.kind == "none" and function is None:
+        return *_describe_gap(pair, gap, ranks, names, tolerance), gap
+    parts = []
     if change.kind != "none":
-        told.append(f"{names[1]} has {change.told}")
+        parts.append(f"{names[1]} has {change.description}")
     if function is not None:
-        of = f"{names[1]} is {names[0]} through one rising function" if not told else "and through one rising function"
-        of = of.replace("one rising function", "rising functions") if function.name == "per class" else of
-        missed = f" (to {function.misses:.1g})" if np.isfinite(function.misses) else ""
-        told.append(f"{of}, {function.told}{missed}: areas under the curve stay, thresholds do not")
-    if told:
-        if function is None:
-            told.append(_afterwards(gap, mean(ranks), tolerance))
-        cause = change.kind if change.kind != "none" else function.name if function is not None else "none"
-        return cause, "; ".join(told) + ".", gap, aligned
-    cause, verdict = _parting(pair, gap, ranks, names, tolerance)
-    return cause, verdict, gap, aligned
+        error = f" (to {function.error:.1g})" if np.isfinite(function.error) else ""
+        subject = "its values are also" if parts else f"{names[1]} is"
+        parts.append(
+            f"{subject} an increasing function of {names[0]}, {function.description}{error}: ROC-AUC is unchanged, "
+            "thresholds are not"
+        )
+    elif gap.max() <= tolerance:
+        parts.append(f"after correction the tables agree to {gap.max():.1g}")
+    else:
+        parts.append(f"after correction they differ by up to {gap.max():.2g} (mean Spearman {finite_mean(ranks):.3f})")
+    cause = change.kind if change.kind != "none" or function is None else function.name
+    return cause, "; ".join(parts) + ".", gap
 
 
-def _aligned(pair: AlignedTables, change: Misalignment) -> AlignedTables:
-    """Return the pair with the rows of the first table that a change leaves."""
-    rows = change.first_rows
-    where = type(pair.where)(pair.where.recording[rows], pair.where.stems, pair.where.end_s[rows])
-    return AlignedTables(**{**vars(pair), "where": where, "number": pair.number[rows]})
-
-
-def _afterwards(gap: Floats, agreement: float, tolerance: float) -> str:
-    if gap.max() <= tolerance:
-        return f"put right, the tables agree to {gap.max():.1g}"
-    return f"put right, they still differ, by up to {gap.max():.2g} (mean Spearman {agreement:.3f})"
-
-
-# ---- window 0 for all ----------------------------------------------------------------------------------------
-
-
-def _unequal_broadcast(pair: AlignedTables) -> tuple[int, npt.NDArray[np.int64]] | None:
-    """Return which table alone (0, 1) gives one answer to all rows of most recordings, and of which."""
-    several = int((pair.where.n_rows > 1).sum())
-    found = [find_broadcast(pair.where, values) for values in (pair.first, pair.second)]
-    only = [np.setdiff1d(found[0], found[1]), np.setdiff1d(found[1], found[0])]
-    place = int(len(only[1]) >= len(only[0]))
-    if not several or len(only[place]) < max(1, _MANY * several):
+def _find_broadcast(pair: AlignedTables) -> tuple[int, npt.NDArray[np.int64]] | None:
+    """Return which table alone (0, 1) has equal rows in most recordings, and in which recordings."""
+    n_several = int((pair.ids.n_rows > 1).sum())
+    constant = [find_broadcast(pair.ids, values) for values in (pair.first, pair.second)]
+    only = [np.setdiff1d(constant[0], constant[1]), np.setdiff1d(constant[1], constant[0])]
+    table = int(len(only[1]) >= len(only[0]))
+    if not n_several or len(only[table]) < max(1, _MIN_BROADCAST * n_several):
         return None
-    return place, only[place]
+    return table, only[table]
 
 
-def _told_broadcast(pair: AlignedTables, names: tuple[str, str], place: int, which: npt.NDArray[np.int64]) -> str:
-    repeating, varied = (pair.second, pair.first) if place else (pair.first, pair.second)
-    bad, good = (names[1], names[0]) if place else names
-    of = np.isin(pair.where.recording, which)
-    rows, recording = np.flatnonzero(of), pair.where.recording[of]
-    gap = np.abs(repeating - varied)
-    candidates = {}
-    for number in range(int(min(pair.where.n_rows[which].min(), 60))):
-        at = rows[pair.number[rows] == number]
-        if len(at):
-            candidates[f"that of row {number + 1}"] = float(np.median(gap[at].max(1)))
-    for name, how in (("the mean of its rows", "mean"), ("the maximum of its rows", "max")):
-        pooled = pd.DataFrame(varied[rows]).groupby(recording).transform(how).to_numpy(np.float64)
-        candidates[name] = float(np.median(np.abs(pooled - repeating[rows]).max(1)))
-    nearest = min(candidates, key=lambda name: candidates[name])
-    sure = candidates[nearest] <= 0.25 * max(float(np.median(list(candidates.values()))), 1e-12)
-    source = f": {nearest} in {good} (to {candidates[nearest]:.1g})" if sure else ""
-    n_several = int((pair.where.n_rows > 1).sum())
+def _describe_broadcast(
+    pair: AlignedTables, names: tuple[str, str], table: int, recordings: npt.NDArray[np.int64]
+) -> str:
+    constant, varied = (pair.second, pair.first) if table else (pair.first, pair.second)
+    rows = np.flatnonzero(np.isin(pair.ids.recording, recordings))
+    recording = pair.ids.recording[rows]
+    gap = np.abs(constant - varied)
+    # The repeated row is the row, mean or maximum of the other table with the smallest difference.
+    gaps = {}
+    for number in range(int(min(pair.ids.n_rows[recordings].min(), 60))):
+        of_number = rows[pair.number[rows] == number]
+        if len(of_number):
+            gaps[f"row {number + 1}"] = float(np.median(gap[of_number].max(1)))
+    for name, function in (("the mean of the rows", "mean"), ("the maximum of the rows", "max")):
+        pooled = pd.DataFrame(varied[rows]).groupby(recording).transform(function).to_numpy(np.float64)
+        gaps[name] = float(np.median(np.abs(pooled - constant[rows]).max(1)))
+    nearest = min(gaps, key=lambda name: gaps[name])
+    is_clear = gaps[nearest] <= 0.25 * max(float(np.median(list(gaps.values()))), 1e-12)
+    source = f"; the value is {nearest} of {names[1 - table]} (to {gaps[nearest]:.1g})" if is_clear else ""
+    n_several = int((pair.ids.n_rows > 1).sum())
     return (
-        f"{bad} gives one answer to all rows of a recording in {len(which)} of {n_several} recordings, where {good} "
-        f"does not{source}; it was broadcast."
+        f"{names[table]} has equal scores in all rows of a recording in {len(recordings)} of {n_several} recordings, "
+        f"unlike {names[1 - table]}{source}."
     )
 
 
-# ---- no simple cause -----------------------------------------------------------------------------------------
-
-
-def _parting(
+def _describe_gap(
     pair: AlignedTables, gap: Floats, ranks: Floats, names: tuple[str, str], tolerance: float
 ) -> tuple[str, str]:
-    """Tell where the tables part: in which recordings, which rows, which classes; or everywhere."""
-    of_row = gap.max(1) > tolerance
-    parting = np.unique(pair.where.recording[of_row])
-    n, agreement = len(pair.where.stems), mean(ranks)
-    both = f"{names[1]} and {names[0]}"
-    if gap.max() <= _ROUNDING and agreement > 0.995:
+    """Return cause and verdict: the recordings, rows or classes that differ."""
+    row_differs, class_differs = (np.asarray(gap.max(axis) > tolerance) for axis in (1, 0))
+    recordings = np.unique(pair.ids.recording[row_differs])
+    n, correlation, largest = len(pair.ids.stems), finite_mean(ranks), float(gap.max())
+    both = f"{names[1]} and {names[0]} differ"
+    if largest <= _ROUNDING and correlation > 0.995:
         return "rounding", (
-            f"{both} differ by no more than {gap.max():.1g} (mean Spearman {agreement:.4f}): as by another precision, "
+            f"{both} by at most {largest:.1g} (mean Spearman {correlation:.4f}), as with another numerical precision, "
             "decoder or library."
         )
-    if len(parting) <= 0.9 * n:
-        shown = ", ".join(repr(pair.where.stems[k]) for k in parting[:3])
+    if len(recordings) <= 0.9 * n:
+        some = ", ".join(repr(pair.ids.stems[k]) for k in recordings[:3])
         return "some recordings", (
-            f"{both} part in {len(parting)} of {n} recordings, {shown}, by up to {gap.max():.2g}, and agree in the "
-            "others: look at how these files are read."
+            f"{both} in {len(recordings)} of {n} recordings, {some}, by up to {largest:.2g}, and agree in the others: "
+            "compare how these files are decoded."
         )
-    classes = np.asarray((gap > tolerance).any(0))
-    if classes.mean() <= 0.5:
-        shown = ", ".join(repr(pair.classes[k]) for k in np.flatnonzero(classes)[:3])
+    if class_differs.mean() <= 0.5:
+        some = ", ".join(repr(pair.classes[k]) for k in np.flatnonzero(class_differs)[:3])
         return "classes", (
-            f"{both} part in {int(classes.sum())} of {len(classes)} classes, {shown}, by up to {gap.max():.2g}, and "
+            f"{both} in {class_differs.sum()} of {len(class_differs)} classes, {some}, by up to {largest:.2g}, and "
             "agree in the others."
         )
-    ends = _ends(pair, of_row)
+    ends = _differing_ends(pair, row_differs)
     if ends:
-        return (
-            "ends",
-            f"{both} part only in the {ends} of their recordings: what is beyond the ends is heard otherwise.",
-        )
-    share = float(of_row.mean())
+        return "ends", f"{both} only in the {ends} of their recordings: they are padded differently at the ends."
     worst = pair.classes[int(np.nanargmin(ranks))] if np.isfinite(ranks).any() else pair.classes[0]
-    told = f"mean Spearman {agreement:.3f}, lowest in class {worst!r}"
-    if share <= 0.9:
+    evidence = f"mean Spearman {correlation:.3f}, lowest in class {worst!r}"
+    if row_differs.mean() <= 0.9:
         return "some rows", (
-            f"{both} part in {int(of_row.sum())} of {len(of_row)} rows, by up to {gap.max():.2g} ({told}), and agree "
-            "to the digit in the others: something is done to some windows and not to others."
+            f"{both} in {row_differs.sum()} of {len(row_differs)} rows, by up to {largest:.2g} ({evidence}), and agree "
+            "in the others: some windows are processed differently."
         )
     return "everywhere", (
-        f"{both} differ in {share:.0%} of their rows ({told}), and no shift, order or function explains it: "
-        "they were heard or answered otherwise; `bcsed trace` names the stage."
+        f"{both} in {row_differs.mean():.0%} of their rows ({evidence}), and no shift, order or function explains it; "
+        "`bcsed trace` finds the stage that differs."
     )
 
 
-def _ends(pair: AlignedTables, of_row: npt.NDArray[np.bool_]) -> str:
-    """Say which rows part if only the first or last of each recording do."""
-    n_rows = pair.where.n_rows[pair.where.recording]
-    if (n_rows < 4).all():
-        return ""
+def _differing_ends(pair: AlignedTables, row_differs: npt.NDArray[np.bool_]) -> str:
+    """Return which rows differ if only the first or last of each recording do."""
+    n_rows = pair.ids.n_rows[pair.ids.recording]
     first, last = pair.number == 0, pair.number == n_rows - 1
-    if (of_row & ~first & ~last).any():
+    if (n_rows < 4).all() or (row_differs & ~first & ~last).any():
         return ""
-    told = [name for name, at in (("first", first), ("last", last)) if (of_row & at).any()]
-    return f"{' and '.join(told)} row{'s' if len(told) > 1 else ''}"
-
-
-__all__ = ["TOLERANCE", "Comparison", "compare"]
+    ends = [name for name, is_end in (("first", first), ("last", last)) if (row_differs & is_end).any()]
+    return f"{' and '.join(ends)} row{'s' if len(ends) > 1 else ''}"

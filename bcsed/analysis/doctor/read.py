@@ -1,4 +1,4 @@
-"""Files -> tables, as they are: a physician does not send the ill away."""
+"""Read score tables without validation, so that broken ones can be diagnosed; durations and silence of recordings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import pandas as pd
 
 from ...audio.decode import find_recordings, read_audio, read_info
 from ...errors import DataError
+from ...files import read_errors
 from ...scores.table import read_parquet
 
 _TIMES = ("filename", "start", "end")
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
-    """Read a score table leniently: logits, NaN, words and doubled columns are kept as they are.
+    """Read a score table without validation: logits, NaN, text and duplicate columns are preserved.
 
     Parameters
     ----------
     path : str or Path
-        CSV or Parquet: ``row_id`` (or a first column of another name that holds text) and a column per class; or
-        ``filename, start, end`` in seconds and a column per class, as tables of pseudolabels have.
+        CSV or Parquet: ``row_id`` (or a first column of another name that contains text) and a column per class; or
+        ``filename, start, end`` in seconds and a column per class, as in tables of pseudolabels.
 
     Returns
     -------
@@ -34,87 +35,79 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is no such file, or it is no table at all.
+        If the file does not exist or is not a table.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     names = list(map(str, table.columns))
     if not names:
         raise DataError(f"{path}: the table has no columns.")
     if "row_id" not in names and set(_TIMES) <= set(names):
         stems = table["filename"].astype(str).map(lambda name: Path(name).stem)
-        ids = stems + "_" + table["end"].astype(str).str.removesuffix(".0")
+        row_ids = stems + "_" + table["end"].astype(str).str.removesuffix(".0")
         table = table.drop(columns=list(_TIMES))
     else:
-        place = names.index("row_id") if "row_id" in names else 0
-        ids = table.iloc[:, place].astype(str)
-        table = table.iloc[:, [k for k in range(len(names)) if k != place]]
-    table.index = pd.Index(ids.to_numpy(object), dtype=object, name="row_id")
+        column = names.index("row_id") if "row_id" in names else 0
+        row_ids = table.iloc[:, column].astype(str)
+        table = table.iloc[:, [k for k in range(len(names)) if k != column]]
+    table.index = pd.Index(row_ids.to_numpy(object), dtype=object, name="row_id")
     table.columns = pd.Index(list(map(str, table.columns)), dtype=object)
     return table
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    try:
+def _read_csv(path: Path) -> pd.DataFrame:
+    with read_errors(path, "CSV"):
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header = next(csv.reader(stream), [])
         if not header:
             raise DataError(f"{path}: the file is empty.")
         texts = {k: str for k, name in enumerate(header) if name in ("row_id", "filename")} or {0: str}
-        # pandas would rename doubled columns.
-        table: pd.DataFrame = pd.read_csv(
-            path, header=None, skiprows=1, dtype=texts, encoding="utf-8-sig", low_memory=False
-        )
-    except DataError:
-        raise
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=range(len(header)))
-    except (ValueError, OSError, csv.Error) as error:
-        raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
+        try:
+            # header=None, as pandas would rename duplicate columns.
+            table: pd.DataFrame = pd.read_csv(
+                path, header=None, skiprows=1, dtype=texts, encoding="utf-8-sig", low_memory=False
+            )
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame(columns=range(len(header)))
     if table.shape[1] != len(header):
         raise DataError(f"{path}: its header names {len(header)} columns, its lines have {table.shape[1]}.")
     table.columns = pd.Index(header, dtype=object)
     return table
 
 
-def template_classes(path: str | Path) -> list[str]:
-    """Return the competition's columns, of a sample submission."""
-    return list(read_scores(path).columns)
-
-
 def read_durations(recordings: Sequence[str | Path]) -> dict[str, Fraction]:
-    """Return the exact seconds of each recording that can be read, by stem.
+    """Return the exact seconds of each readable recording, by stem.
 
     Raises
     ------
     DataError
-        If there is no such file or folder, or two recordings share a stem.
+        If a file or folder does not exist, or two recordings share a stem.
     """
-    found: dict[str, Fraction] = {}
+    durations: dict[str, Fraction] = {}
     for path in find_recordings(recordings):
-        if path.stem in found:
-            raise DataError(f"two recordings are called {path.stem!r}; their rows cannot be told apart.")
+        if path.stem in durations:
+            raise DataError(f"two recordings are called {path.stem!r}; rename one, as their rows have the same ids.")
         try:
-            header = read_info(path)
+            info = read_info(path)
         except DataError:
-            continue  # it has no duration, and prediction has said so
-        found[path.stem] = Fraction(header.n_samples, header.sample_rate)
-    return found
+            continue  # prediction has already reported it
+        durations[path.stem] = Fraction(info.n_samples, info.sample_rate)
+    return durations
 
 
 def silent_recordings(recordings: Sequence[str | Path], stems: Iterable[str]) -> list[str]:
-    """Return those of some recordings that hold nothing but digital silence."""
-    wanted, found = set(stems), []
+    """Return those stems whose recording contains only digital silence."""
+    candidates, silent = set(stems), []
     for path in find_recordings(recordings):
-        if path.stem not in wanted:
+        if path.stem not in candidates:
             continue
         try:
-            header = read_info(path)
-            wave, _ = read_audio(header, header.sample_rate)
+            info = read_info(path)
+            wave, _ = read_audio(info, info.sample_rate)
         except DataError:
             continue
         if not np.any(wave):
-            found.append(path.stem)
-    return found
+            silent.append(path.stem)
+    return silent

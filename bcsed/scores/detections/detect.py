@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ..postprocess.stages import recordings as rows_by_recording
+from ..postprocess.stages import rows_by_recording
 from ..table import check_table
 
 # The columns of a table of detections, with their types in memory.

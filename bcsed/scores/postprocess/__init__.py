@@ -1,27 +1,23 @@
-"""Score table -> score table, one frozen step each; and the mean of several tables.
+"""Post-processing stages of score tables, and the mean of several tables.
 
-Conventions
------------
-A table is one of `bcsed.scores.table`: row ids ``<recording>_<end second>``, scores in [0, 1]. A step keeps its rows,
-columns and their order, and works on each recording's rows alone, in the order of time: tables of one recording
-each, one after the other, come to the same bits as all of them at once. `rank_columns`, `combine` by ranks and
-`spearman` are about all rows, and are no steps.
+A table is a score table of `bcsed.scores.table`. A stage keeps rows, columns and their order, and processes each
+recording separately, in time order: the result is bit-identical if tables of one recording each are processed one by
+one. `rank_columns`, `combine` by ranks and `spearman` need all rows and are not stages.
 
-Steps
------
-* `Smooth` : a row listens to its neighbours, with a kernel per taxon.
-* `TopRows` : a recording in which a class is never sure counts less.
-* `Power` : above 1 it sharpens. Alone it changes no ranking within a class, hence no ROC-AUC; before or after
-  a step that mixes rows, it does.
+* `Smooth` : weighted mean with the neighbouring rows, with a kernel per taxon.
+* `TopRows` : lowers a class in recordings without high scores of the class.
+* `Power` : sharpens if above 1. Alone it does not change the order within a class, hence not the ROC-AUC; before or
+  after a stage that mixes rows it does.
 
-In the published solutions the same step has gained and lost: `bcsed score --ablate` scores each on and off.
+The same stage has gained in one published solution and lost in another: `bcsed evaluate --ablate` evaluates each on
+and off.
 """
 
 from __future__ import annotations
 
-from .combine import MEANS, combine, logits, rank_columns, spearman
+from .combine import MEANS, combine, rank_columns, spearman
 from .parse import COMMON, apply, check_stages, describe, parse_stages
-from .stages import Power, Smooth, Stage, TopRows, recordings
+from .stages import Power, Smooth, Stage, TopRows
 
 __all__ = [
     "COMMON",
@@ -34,9 +30,7 @@ __all__ = [
     "check_stages",
     "combine",
     "describe",
-    "logits",
     "parse_stages",
     "rank_columns",
-    "recordings",
     "spearman",
 ]

@@ -1,9 +1,8 @@
-"""The steps."""
+"""The stages, and the rows of each recording."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -19,109 +18,106 @@ Floats = npt.NDArray[np.float64]
 
 
 class Stage(Protocol):
-    """Whatever makes a score table of a score table."""
+    """A function from score table to score table, with a text form."""
 
     name: ClassVar[str]
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
-        """Return the table after this step."""
+        """Return the table after this stage."""
 
     def spell(self) -> list[str]:
-        """Return what `read_steps` reads as this step."""
+        """Return the texts that `parse_stages` parses as this stage."""
 
 
 @dataclass(frozen=True)
 class Smooth:
     """Weighted mean of a row and its neighbours in the same recording.
 
-    At the ends of a recording the weights of rows that are not there go to those that are.
+    At the ends of a recording the weights of missing rows are left out.
 
     Parameters
     ----------
     kernel : sequence of float
-        An odd number of weights, that of the earliest row first; they need not sum to 1, nor be symmetric. The
-        middle one is positive, none is negative. ``(1,)``, the default, leaves the rows as they are.
-    of : mapping of str to sequence of float, or pairs of these
-        Kernels of their own, by taxonomic class: those of frogs and insects, which go on calling, may be wider.
+        An odd number of weights, the earliest row first; they need not sum to 1, nor be symmetric. The middle weight
+        is positive, none is negative. ``(1,)``, the default, changes nothing.
+    by_taxon : mapping of str to sequence of float, or pairs of these
+        Kernels of taxonomic classes: those of frogs and insects, which call for long, may be wider.
 
     Raises
     ------
     ConfigError
-        If a kernel is none.
+        If a kernel is invalid.
     """
 
     name: ClassVar[str] = "smooth"
     kernel: Sequence[float] = (1.0,)
-    of: Mapping[str, Sequence[float]] | Sequence[tuple[str, Sequence[float]]] = ()
+    by_taxon: Mapping[str, Sequence[float]] | Sequence[tuple[str, Sequence[float]]] = ()
 
     def __post_init__(self) -> None:
-        pairs = self.of.items() if isinstance(self.of, Mapping) else self.of
-        own = tuple(sorted((str(taxon), _kernel(kernel)) for taxon, kernel in pairs))
-        # Kept as tuples, whatever was given, so that equal steps are equal and hashable.
-        object.__setattr__(self, "kernel", _kernel(self.kernel))
-        object.__setattr__(self, "of", own)
-        doubled = [left for (left, _), (right, _) in itertools.pairwise(own) if left == right]
-        if doubled:
-            raise ConfigError(f"smooth: the taxon {doubled[0]!r} has two kernels; give it one.")
+        pairs = self.by_taxon.items() if isinstance(self.by_taxon, Mapping) else self.by_taxon
+        by_taxon = tuple(sorted((str(taxon), _check_kernel(kernel)) for taxon, kernel in pairs))
+        names = [taxon for taxon, _ in by_taxon]
+        for taxon in names:
+            if names.count(taxon) > 1:
+                raise ConfigError(f"smooth: the taxon {taxon!r} has two kernels; give one.")
+        # Tuples, so that equal stages are equal and hashable.
+        object.__setattr__(self, "kernel", _check_kernel(self.kernel))
+        object.__setattr__(self, "by_taxon", by_taxon)
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
-        """Return the table after this step; `taxa` (class -> taxon) is needed where taxa have kernels.
+        """Return the table after this stage; `taxa` (class -> taxon) is required for kernels by taxon.
 
         Raises
         ------
         DataError
-            If the table is none, see `recordings`.
+            If the table is not a valid score table, or a recording lacks rows.
         ConfigError
-            If a taxon has a kernel and `taxa` is not given, or none of its classes is of that taxon.
+            If a taxon has a kernel and `taxa` is not given, or no class has that taxon.
         """
-        kernels = self._kernels([str(name) for name in table.columns], taxa)
+        by_taxon = dict(self.by_taxon)
+        if by_taxon and taxa is None:
+            raise ConfigError(
+                f"smooth: the kernel of {next(iter(by_taxon))!r} needs the taxon of each class: give taxa."
+            )
+        taxa = taxa or {}
+        unknown = sorted(set(by_taxon) - set(taxa.values()))
+        if unknown:
+            known = ", ".join(sorted(set(filter(None, taxa.values())))) or "none"
+            raise ConfigError(f"smooth: no class is of the taxon {unknown[0]!r}; the taxa are {known}.")
+        columns_of: dict[Sequence[float], list[int]] = {}
+        for column, name in enumerate(map(str, table.columns)):
+            columns_of.setdefault(by_taxon.get(taxa.get(name, ""), self.kernel), []).append(column)
 
-        def smooth(block: Floats) -> Floats:
-            answer = np.empty_like(block)
-            for kernel, columns in kernels:
-                answer[:, columns] = _weighted(block[:, columns], kernel)
-            return answer
+        def smooth(scores: Floats) -> Floats:
+            smoothed = np.empty_like(scores)
+            for kernel, columns in columns_of.items():
+                smoothed[:, columns] = _weighted(scores[:, columns], kernel)
+            return smoothed
 
-        return _each(table, smooth)
+        return _map_recordings(table, smooth)
 
     def spell(self) -> list[str]:
-        """Return what `read_steps` reads as this step."""
-        told = [("smooth", self.kernel), *((f"smooth.{taxon}", kernel) for taxon, kernel in self._own())]
-        return [f"{name}={','.join(map(repr, kernel))}" for name, kernel in told]
-
-    def _own(self) -> Iterator[tuple[str, Sequence[float]]]:
-        yield from (self.of.items() if isinstance(self.of, Mapping) else self.of)
-
-    def _kernels(
-        self, classes: Sequence[str], taxa: Mapping[str, str] | None
-    ) -> list[tuple[Sequence[float], npt.NDArray[np.intp]]]:
-        own = dict(self._own())
-        if own and taxa is None:
-            raise ConfigError(f"smooth: a kernel of {next(iter(own))!r} needs to know each class's taxon: give taxa.")
-        known = taxa or {}
-        strange = sorted(set(own) - set(known.values()))
-        if strange:
-            shown = ", ".join(sorted(set(filter(None, known.values())))) or "none"
-            raise ConfigError(f"smooth: no class is of the taxon {strange[0]!r}; the taxa are {shown}.")
-        groups: dict[Sequence[float], list[int]] = {}
-        for place, name in enumerate(classes):
-            groups.setdefault(own.get(known.get(name, ""), self.kernel), []).append(place)
-        return [(kernel, np.array(places, np.intp)) for kernel, places in groups.items()]
+        """Return the texts that `parse_stages` parses as this stage."""
+        kernels = {
+            "smooth": self.kernel,
+            **{f"smooth.{taxon}": kernel for taxon, kernel in dict(self.by_taxon).items()},
+        }
+        return [f"{name}={','.join(map(repr, kernel))}" for name, kernel in kernels.items()]
 
 
 @dataclass(frozen=True)
 class TopRows:
-    """Each class's rows, times the mean of its highest rows in the recording.
+    """Each class's scores times the mean of its highest scores in the recording.
 
-    The file-level scaling of published solutions: with `amount` 1 as in the second place of BirdCLEF 2025; with
-    ``k=1`` and `amount` .4 the "rank-aware scaling" of public notebooks of 2026.
+    The file-level scaling of published solutions: `amount` 1 is that of the second place of BirdCLEF 2025; ``k=1``
+    and `amount` 0.4 the "rank-aware scaling" of public notebooks of 2026.
 
     Parameters
     ----------
     k : int >= 1
-        How many rows are the highest; all of them in a recording that has fewer.
+        Number of highest rows; all rows in a shorter recording.
     amount : float >= 0
-        What their mean is raised to; 0 leaves the rows as they are.
+        Exponent of their mean; 0 changes nothing.
 
     Raises
     ------
@@ -140,27 +136,19 @@ class TopRows:
             raise ConfigError(f"top: the amount must be a number of at least 0, got {self.amount:g}.")
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Return the table after this step; errors as `recordings`."""
-        return _each(table, lambda block: block * np.sort(block, axis=0)[-self.k :].mean(axis=0) ** self.amount)
+        """Return the table after this stage; errors as `apply`."""
+        return _map_recordings(
+            table, lambda scores: scores * np.sort(scores, axis=0)[-self.k :].mean(axis=0) ** self.amount
+        )
 
     def spell(self) -> list[str]:
-        """Return what `read_steps` reads as this step."""
+        """Return the texts that `parse_stages` parses as this stage."""
         return [f"top={self.k}" if self.amount == 1 else f"top={self.k},{float(self.amount)!r}"]
 
 
 @dataclass(frozen=True)
 class Power:
-    """Each score to a power: above 1 it sharpens, below 1 it flattens.
-
-    Parameters
-    ----------
-    exponent : float > 0
-
-    Raises
-    ------
-    ConfigError
-        If it is out of range.
-    """
+    """Each score to the power of `exponent` > 0: above 1 it sharpens, below 1 it flattens."""
 
     name: ClassVar[str] = "power"
     exponent: float
@@ -170,85 +158,77 @@ class Power:
             raise ConfigError(f"power: the exponent must be a number above 0, got {self.exponent:g}.")
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Return the table after this step; errors as `recordings`."""
-        return _each(table, lambda block: block**self.exponent)
+        """Return the table after this stage; errors as `apply`."""
+        return _map_recordings(table, lambda scores: scores**self.exponent)
 
     def spell(self) -> list[str]:
-        """Return what `read_steps` reads as this step."""
+        """Return the texts that `parse_stages` parses as this stage."""
         return [f"power={float(self.exponent)!r}"]
 
 
-def recordings(index: Iterable[object]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
-    """Return which rows are of which recording, in the order of time.
+def rows_by_recording(row_ids: Iterable[object]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
+    """Return the end seconds of each recording's rows, increasing, and the index of each in `row_ids`.
 
-    Parameters
-    ----------
-    index : iterable of str
-        Row ids ``<recording>_<end second>``, in any order; the recording's name may hold ``_`` and ``/``.
-
-    Returns
-    -------
-    dict of str to (ends, places)
-        By name, in order of first appearance: the end second of each row, increasing; and its place in `index`.
+    The recordings are in order of first appearance.
 
     Raises
     ------
     DataError
-        If an id is no such id or stands twice, or a recording lacks rows between its first and last: neighbours
-        would not be neighbours.
+        If an id is not ``<recording>_<end second>`` or is repeated, or a recording lacks rows between its first and
+        last: neighbours in the table would not be neighbours in time.
     """
-    found: dict[str, list[tuple[int, int]]] = {}
-    for place, row_id in enumerate(map(str, index)):
+    pairs: dict[str, list[tuple[int, int]]] = {}
+    for index, row_id in enumerate(row_ids):
         name, end_s = split_row_id(row_id)
         if end_s < 0:
             raise DataError(f"row {row_id!r} is not named <recording>_<end second>, such as H02_20230420_074000_5.")
-        found.setdefault(name, []).append((end_s, place))
+        pairs.setdefault(name, []).append((end_s, index))
     grouped = {}
-    for name, pairs in found.items():
-        ends, places = np.array(sorted(pairs), np.int64).T
-        apart = np.diff(ends)
-        if (apart == 0).any():
-            raise DataError(f"row '{name}_{ends[:-1][apart == 0][0]}' stands more than once.")
-        if len(apart) and ((apart != apart.min()).any() or (ends % apart[0]).any()):
+    for name, of_recording in pairs.items():
+        ends, rows = np.array(sorted(of_recording), np.int64).T
+        steps = np.diff(ends)
+        if (steps == 0).any():
+            raise DataError(f"row '{name}_{ends[:-1][steps == 0][0]}' occurs more than once.")
+        if len(steps) and ((steps != steps.min()).any() or (ends % steps[0]).any()):
             raise DataError(
-                f"recording {name!r} lacks rows: those it has end at {', '.join(map(str, ends[:4]))} ... s; "
-                "give the whole table, not a selection of its rows."
+                f"recording {name!r} lacks rows: its rows end at {', '.join(map(str, ends[:4]))} ... s; give the "
+                "complete table, not a selection of its rows."
             )
-        grouped[name] = (ends, places.astype(np.intp))
+        grouped[name] = (ends, rows.astype(np.intp))
     return grouped
 
 
-def _each(table: pd.DataFrame, act: Callable[[Floats], Floats]) -> pd.DataFrame:
-    """Return the table made of `act` of each recording's rows (R, K) in the order of time."""
+def _map_recordings(table: pd.DataFrame, function: Callable[[Floats], Floats]) -> pd.DataFrame:
+    """Return the table after applying a function to each recording's rows (R, K) in time order."""
     if not len(table):
         return table
     check_table(table, where="the score table")
-    # Row by row in memory: NumPy's sums and powers may differ in the last bit between layouts.
+    # C order: NumPy's sums and powers may differ in the last bit between memory layouts.
     values = np.ascontiguousarray(table.to_numpy(np.float64))
-    answer = np.empty(values.shape, np.float32)
-    for _, places in recordings(table.index).values():
-        answer[places] = np.clip(act(values[places]), 0, 1)
-    made: pd.DataFrame = pd.DataFrame(answer, index=table.index, columns=table.columns)
-    return made
+    scores = np.empty(values.shape, np.float32)
+    for _, rows in rows_by_recording(table.index).values():
+        scores[rows] = np.clip(function(values[rows]), 0, 1)
+    mapped: pd.DataFrame = pd.DataFrame(scores, index=table.index, columns=table.columns)
+    return mapped
 
 
-def _kernel(kernel: Sequence[float]) -> tuple[float, ...]:
-    made = tuple(map(float, kernel))
-    shown = ",".join(f"{weight:g}" for weight in made)
-    if len(made) % 2 == 0:
-        raise ConfigError(f"smooth: a kernel has an odd number of weights, got {len(made)} ({shown}).")
-    if not all(0 <= weight < float("inf") for weight in made) or not made[len(made) // 2] > 0:
-        raise ConfigError(f"smooth: weights are at least 0, and the middle one is positive; got {shown}.")
-    return made
+def _check_kernel(kernel: Sequence[float]) -> tuple[float, ...]:
+    weights = tuple(map(float, kernel))
+    text = ",".join(f"{weight:g}" for weight in weights)
+    if len(weights) % 2 == 0:
+        raise ConfigError(f"smooth: a kernel has an odd number of weights, got {len(weights)} ({text}).")
+    if not all(0 <= weight < float("inf") for weight in weights) or not weights[len(weights) // 2] > 0:
+        raise ConfigError(f"smooth: weights are at least 0, and the middle one is positive; got {text}.")
+    return weights
 
 
-def _weighted(block: Floats, kernel: Sequence[float]) -> Floats:
-    total, weights = np.zeros_like(block), np.zeros((len(block), 1))
+def _weighted(scores: Floats, kernel: Sequence[float]) -> Floats:
+    total, weights = np.zeros_like(scores), np.zeros((len(scores), 1))
     for offset, weight in enumerate(kernel, -(len(kernel) // 2)):
-        # The rows that have a neighbour so many rows later.
-        first, last = max(0, -offset), min(len(block), len(block) - offset)
+        # The rows whose neighbour at this offset is in the recording.
+        first, last = max(0, -offset), min(len(scores), len(scores) - offset)
         if first < last:
-            total[first:last] += weight * block[first + offset : last + offset]
+            total[first:last] += weight * scores[first + offset : last + offset]
             weights[first:last] += weight
     smoothed: Floats = total / weights
     return smoothed
