@@ -1,20 +1,20 @@
-"""Figures, made without a display: as files, and as matplotlib axes for notebooks.
+"""Figures without a display: as PNG files, and as matplotlib axes for notebooks.
 
 Conventions
 -----------
-What draws into axes takes ``ax=None`` and returns the axes; without one it makes a figure of its own (``ax.figure``),
-and pyplot, whose figures are global, is never asked. Axes are as librosa's: time in seconds, mel bands in Hz, power in
-dB. Every one has a title, units, and a legend where colours mean something. A taxon has one colour, everywhere.
+Functions that draw axes take ``ax=None`` and return the `matplotlib.axes.Axes`; without `ax` they create a figure
+(``ax.figure``). pyplot is not used, because its figures are global. Axes have the units of librosa (time in seconds,
+mel bands in Hz, power in dB), a title, and a legend if colours have a meaning. A taxon has one colour in all figures.
 
 Files
 -----
-`learning_curves`, `comparison`, `curves`, `pseudolabel_counts` : a whole figure each, written as PNG.
+`learning_curves`, `comparison`, `curves`, `pseudolabel_counts` : complete figures, written as PNG.
 
 Axes
 ----
-* of what was heard: `spectrogram`, `detections`, `attention`;
-* of the data: `class_counts`, `durations`, `folds`, `rows_per_class`, `rows_per_recording`;
-* of learning: `loss`, `validation`, `validations`, `variants`, `gains`;
+* of recordings: `spectrogram`, `detections`, `attention`;
+* of data: `class_counts`, `durations`, `folds`, `rows_per_class`, `rows_per_recording`;
+* of trainings: `loss`, `validation`, `validations`, `variants`, `gains`;
 * of scores: `class_auc_bars`, `score_histogram`, `reliability`, `precision_recall`, `correlations`, `ablation`.
 """
 

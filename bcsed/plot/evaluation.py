@@ -1,4 +1,4 @@
-"""How scores are spread, how far they can be believed, and what they are made of."""
+"""Plots of score distributions, calibration, members and ablations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .style import RULE, axes, called, plain_numbers
+from .style import RULE, axes, axes_legend, display_text, plain_numbers
 
-# Bars of an ablation: its parts, in the order of the legend.
+# Parts of an ablation table in the order of the legend: label and colour.
 _PARTS = {
     "stage": ("a stage of post-processing", "C0"),
     "stages": ("all stages", "C4"),
@@ -19,7 +19,8 @@ _PARTS = {
     "without member": ("all members but one", "C8"),
     "mean": ("a kind of mean", "C2"),
 }
-_MOST_NUMBERS = 12
+# A larger matrix has no numbers in its cells.
+_MAX_NUMBERS = 12
 
 
 def score_histogram(
@@ -27,26 +28,19 @@ def score_histogram(
     ax: Any = None,
     *,
     truth: npt.NDArray[Any] | None = None,
-    what: str = "scores (row and class)",
+    ylabel: str = "scores (row and class)",
     title: str = "Scores",
 ) -> Any:
-    """Draw how often scores are how high.
+    """Draw a histogram of scores with logarithmic counts, because most scores are low.
 
     Parameters
     ----------
     scores : ndarray of any shape
         In [0, 1].
-    ax : Axes, optional
     truth : ndarray of the same shape, optional
-        0 or 1; true and other scores are then drawn apart.
-    what : str
-        What is counted.
-    title : str
-
-    Returns
-    -------
-    Axes
-        Counts are on a logarithmic axis: almost all scores are low.
+        0 or 1; draws one histogram for true scores and one for the others.
+    ylabel : str
+        The counted items.
     """
     ax = axes(ax)
     values = np.asarray(scores, np.float64).reshape(-1)
@@ -62,24 +56,19 @@ def score_histogram(
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.7)
         plain_numbers(ax.yaxis)
-    ax.set(xlabel="score (0 to 1)", ylabel=what, xlim=(0, 1), title=title)
+    ax.set(xlabel="score (0 to 1)", ylabel=ylabel, xlim=(0, 1), title=title)
     return ax
 
 
 def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None) -> Any:
-    """Draw how often rows are true beside how probable they were called.
+    """Draw a reliability diagram: the share of true rows over the mean score of each bin.
 
     Parameters
     ----------
     bins : DataFrame
         As from `bcsed.scores.calibration.reliability`.
-    ax : Axes, optional
     ece : float, optional
-        The expected calibration error, to be told in the title.
-
-    Returns
-    -------
-    Axes
+        Expected calibration error, for the title.
     """
     ax = axes(ax, 4.6, 3.8)
     filled = bins[bins["n"] > 0]
@@ -87,8 +76,8 @@ def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None)
     ax.plot(filled["mean_score"], filled["share_true"], color="C0", linewidth=1)
     size = 12 + 28 * np.log10(filled["n"].to_numpy(np.float64))
     ax.scatter(filled["mean_score"], filled["share_true"], s=size, color="C0", label="scores, larger: more of them")
-    told = "" if ece is None else f"\nexpected calibration error {ece:.3f}"
-    ax.set(xlabel="mean score (0 to 1)", ylabel="share that is true (0 to 1)", title=f"Reliability{told}")
+    title = "Reliability" if ece is None else f"Reliability\nexpected calibration error {ece:.3f}"
+    ax.set(xlabel="mean score (0 to 1)", ylabel="share that is true (0 to 1)", title=title)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend(loc="best")
     return ax
@@ -97,20 +86,15 @@ def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None)
 def precision_recall(
     truth: npt.NDArray[Any], scores: npt.NDArray[Any], ax: Any = None, *, thresholds: pd.DataFrame | None = None
 ) -> Any:
-    """Draw precision over recall, all classes together.
+    """Draw precision over recall of all classes together.
 
     Parameters
     ----------
     truth, scores : ndarray, shape (N, K)
         0 or 1; and scores.
-    ax : Axes, optional
     thresholds : DataFrame, optional
-        ``precision``, ``recall`` and ``threshold`` per class, as `bcsed.scores.calibration.Calibration.table`; a dot for each
-        class that has a threshold.
-
-    Returns
-    -------
-    Axes
+        As `bcsed.scores.calibration.Calibration.table`: ``precision``, ``recall`` and ``threshold`` per class; draws a
+        dot for each class with a threshold.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -118,7 +102,7 @@ def precision_recall(
     known = np.asarray(truth).reshape(-1) > 0
     if known.any():
         precision, recall, _ = precision_recall_curve(known, np.asarray(scores, np.float64).reshape(-1))
-        # Its last point, a recall of 0, is none of any threshold.
+        # The last point, a recall of 0, does not belong to a threshold.
         ax.step(recall[:-1], precision[:-1], where="post", color="C0", label="all classes, one threshold")
     ax.axhline(known.mean() if len(known) else 0.0, label="chance", **RULE)
     if thresholds is not None:
@@ -132,66 +116,43 @@ def precision_recall(
 
 
 def correlations(matrix: pd.DataFrame, ax: Any = None) -> Any:
-    """Draw how alike members order the rows of a class.
-
-    Parameters
-    ----------
-    matrix : DataFrame, shape (M, M)
-        Spearman's rank correlations, as from `bcsed.scores.postprocess.spearman`.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw the rank correlations (Spearman) of M members, as from `bcsed.scores.postprocess.spearman`."""
     n = len(matrix)
-    names = [called(str(name)) for name in matrix.columns]
+    names = [display_text(str(name)) for name in matrix.columns]
     longest = max(map(len, names), default=0)
     ax = axes(ax, 2.6 + 0.12 * longest + 0.5 * n, 1.6 + 0.08 * longest + 0.45 * n)
     values = matrix.to_numpy(np.float64)
     image = ax.imshow(values, vmin=0, vmax=1, cmap="cividis")
     ax.set_xticks(range(n), names, rotation=30, ha="right", fontsize=8)
     ax.set_yticks(range(n), names, fontsize=8)
-    for row, column in np.ndindex(n, n) if n <= _MOST_NUMBERS else ():
+    for row, column in np.ndindex(n, n) if n <= _MAX_NUMBERS else ():
         value = values[row, column]
-        told = f"{value:.2f}" if np.isfinite(value) else "none"
-        # Not quite black and white: these stay, whatever a page makes of black and white.
-        ink = "#010101" if value > 0.6 else "#fefefe" if np.isfinite(value) else "grey"
-        ax.text(column, row, told, ha="center", va="center", color=ink, fontsize=8)
+        text = f"{value:.2f}" if np.isfinite(value) else "none"
+        # Almost black and white: a web page may replace exact black and white by its own colours.
+        colour = "#010101" if value > 0.6 else "#fefefe" if np.isfinite(value) else "grey"
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     ax.figure.colorbar(image, ax=ax, label="Spearman (0 to 1)")
-    ax.set(xlabel="member", ylabel="member", title="How alike the members are")
+    ax.set(xlabel="member", ylabel="member", title="Correlation of members")
     return ax
 
 
 def ablation(table: pd.DataFrame, ax: Any = None) -> Any:
-    """Draw what each step, member and kind of mean gains over the scores as they are.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from `bcsed.scores.ablation.ablate`.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw the gain of each stage, member and kind of mean, as from `bcsed.scores.ablation.ablate`."""
     lines = table[(table["part"] != "table") & table["gain"].notna()].reset_index(drop=True)
     ax = axes(ax, 7.4, 1.6 + 0.3 * len(lines))
-    told = set[str]()
-    for place, line in enumerate(lines.to_dict("records")):
+    labelled = set[str]()
+    for height, line in enumerate(lines.to_dict("records")):
         label, colour = _PARTS[line["part"]]
-        ax.barh(place, line["gain"], color=colour, label=label if label not in told else None)
-        told.add(label)
+        ax.barh(height, line["gain"], color=colour, label=label if label not in labelled else None)
+        labelled.add(label)
         if np.isfinite(line["gain_low"]):
             ends = [line["gain_low"], line["gain_high"]]
-            ax.plot(ends, [place, place], color="black", linewidth=1, marker="|", markersize=5)
+            ax.plot(ends, [height, height], color="black", linewidth=1, marker="|", markersize=5)
     ax.axvline(0.0, **RULE)
-    ax.set_yticks(range(len(lines)), [called(str(name)) for name in lines["line"]], fontsize=8)
+    ax.set_yticks(range(len(lines)), [display_text(str(name)) for name in lines["line"]], fontsize=8)
     ax.set_ylim(max(len(lines), 1) - 0.4, -0.6)
     first = table.iloc[0]
     ax.set_title(f"Ablation\nas it is: macro ROC-AUC {first['auc']:.4f}, {first['n_classes']} classes")
     ax.set(xlabel="gain in macro ROC-AUC, paired, 95 % over recordings", ylabel="scores")
-    if told:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False)
+    axes_legend(ax)
     return ax

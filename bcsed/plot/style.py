@@ -1,15 +1,15 @@
-"""What all figures share: a canvas without pyplot, rules, legends, the colours of taxa."""
+"""Shared parts of all figures: canvas without pyplot, reference lines, legends, colours of taxa."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# A dotted line at a value that means something, such as chance.
+# A dotted line at a reference value, such as chance.
 RULE: Mapping[str, Any] = {"color": "grey", "linewidth": 0.8, "linestyle": ":"}
-# Beyond these, bars have no names: they could not be read.
-MOST_NAMED = 40
-# Of BirdCLEF's taxa; others take what is left, in the order of their names.
+# More bars than this have no names, because the names would not be readable.
+MAX_NAMED = 40
+# BirdCLEF's taxa; others take the remaining colours in alphabetical order.
 TAXON_COLOURS: Mapping[str, str] = {
     "Aves": "C0",
     "Insecta": "C1",
@@ -19,74 +19,79 @@ TAXON_COLOURS: Mapping[str, str] = {
 }
 _OTHER = ("C5", "C6", "C8", "C9")
 UNKNOWN_TAXON = "taxon not known"
-_LONGEST = 36
+_MAX_CHARS = 36
 
 
 def figure(width: float, height: float) -> Any:
-    """Return a figure of inches, without pyplot."""
+    """Return a figure of a size in inches, without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
+    result = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(result)
+    return result
 
 
 def axes(ax: Any, width: float = 6.4, height: float = 3.6) -> Any:
-    """Return the axes given, or those of a new figure."""
+    """Return `ax`, or the axes of a new figure."""
     return figure(width, height).subplots() if ax is None else ax
 
 
-def legend(figure: Any, axes: Iterable[Any], place: str = "outside lower center") -> None:
-    """Put one legend beside all axes, where it hides nothing."""
-    found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if found:
-        columns = 1 if "right" in place else len(found)
-        figure.legend(found.values(), found.keys(), loc=place, ncols=columns)
+def legend(figure: Any, axes: Iterable[Any], loc: str = "outside lower center") -> None:
+    """Add one legend for all axes outside of them."""
+    handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc=loc, ncols=1 if "right" in loc else len(handles))
+
+
+def axes_legend(ax: Any) -> None:
+    """Add a legend to the right of the axes, if they have labels."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False)
 
 
 def colours(taxa: Iterable[str]) -> dict[str, str]:
-    """Return the colour of each taxon that there is, in the order of the legend.
+    """Return the colour of each taxon that occurs, in the order of the legend.
 
     Examples
     --------
     >>> colours(["Aves", "", "Arachnida", "Aves"])
     {'Aves': 'C0', 'Arachnida': 'C5', '': 'C7'}
     """
-    there = set(taxa)
-    known = {name: colour for name, colour in TAXON_COLOURS.items() if name in there}
-    others = sorted(there - set(TAXON_COLOURS) - {""})
-    known |= {name: _OTHER[place % len(_OTHER)] for place, name in enumerate(others)}
-    return known | ({"": "C7"} if "" in there else {})
+    names = set(taxa)
+    known = {name: colour for name, colour in TAXON_COLOURS.items() if name in names}
+    others = sorted(names - set(TAXON_COLOURS) - {""})
+    known |= {name: _OTHER[index % len(_OTHER)] for index, name in enumerate(others)}
+    return known | ({"": "C7"} if "" in names else {})
 
 
-def whole_numbers(axis: Any) -> None:
-    """Let an axis have ticks at whole numbers only."""
+def integer_ticks(axis: Any) -> None:
+    """Allow ticks only at integers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def plain_numbers(axis: Any) -> None:
-    """Let a logarithmic axis say 1, 10, 100, and not powers."""
+    """Label a logarithmic axis with 1, 10, 100 instead of powers."""
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def counted(n: int, one: str, many: str) -> str:
+def count_text(n: int, singular: str, plural: str) -> str:
     """Return a number with its noun."""
-    return f"{n} {one if n == 1 else many}"
+    return f"{n} {singular if n == 1 else plural}"
 
 
-def called(name: str) -> str:
-    r"""Return a name as a figure shows it: as it is, for matplotlib takes what stands between dollars for formulas.
+def display_text(name: str) -> str:
+    r"""Shorten a name, and escape $, which matplotlib would read as the start of a formula.
 
     Examples
     --------
-    >>> called("cost$1$"), called("x" * 50)
+    >>> display_text("cost$1$"), display_text("x" * 50)
     ('cost\\$1\\$', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…')
     """
-    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    short = name if len(name) <= _MAX_CHARS else f"{name[: _MAX_CHARS - 1]}…"
     return " ".join(short.split()).replace("$", r"\$")

@@ -50,7 +50,7 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
             ),
             make_figure(
                 plot.score_histogram(
-                    scores.to_numpy(), truth=truth.to_numpy(), what=f"{KINDS[evaluation.kind]} and classes"
+                    scores.to_numpy(), truth=truth.to_numpy(), ylabel=f"{KINDS[evaluation.kind]} and classes"
                 ),
                 alt="Histogram of the scores where a class is present and where it is absent, on a logarithmic axis.",
                 caption="Distribution of the scores where a class is present and where it is absent.",

@@ -33,7 +33,7 @@ def pseudolabel_section(path: Path, context: ReportContext) -> Section:
     ]
     labels = table.values[table.values > 0].astype(np.float64)
     histogram = make_figure(
-        plot.score_histogram(labels, what="labels (row and class)", title=f"{len(labels)} labels"),
+        plot.score_histogram(labels, ylabel="labels (row and class)", title=f"{len(labels)} labels"),
         alt="Histogram of the probabilities of the labels on a logarithmic axis.",
         caption="Probabilities that the teachers gave to the labels.",
     )
