@@ -760,6 +760,22 @@ class TestBrowser:
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
+    @pytest.mark.parametrize(("width", "n_columns"), [(1600, 3), (1100, 2), (400, 1)])
+    def test_figures_share_a_row_where_they_fit(self, browser, page, width, n_columns):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(page.as_uri())
+        boxes = browser.execute_script(
+            "const heading = [...document.querySelectorAll('h3')].find(h => h.textContent.startsWith('Scores, prec'));"
+            "return [...heading.parentElement.querySelectorAll('figure')].map(figure => figure.getBoundingClientRect())"
+            ".map(box => [box.left, box.right, box.top])"
+        )
+        assert len(boxes) == 3
+        first_row = [(left, right) for left, right, top in boxes if top == boxes[0][2]]
+        assert len(first_row) == n_columns
+        assert all(left > right for (_, right), (left, _) in itertools.pairwise(first_row))
+        assert first_row[-1][1] <= width
+
     def test_focus_is_seen_and_motion_is_not_forced(self, browser, page):
         from selenium.webdriver.common.keys import Keys
 

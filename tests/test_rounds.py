@@ -187,7 +187,7 @@ def test_plans_in_the_words_of_schema_1_are_read(tmp_path):
     file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"]}, second]}))
     assert rounds.find_plan(str(file)).rounds[1].draw == "confidence"
     file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"], "set": ["data__sampling=plain"]}]}))
-    with pytest.raises(ConfigError, match="sampling must be one of .*'plain'"):
+    with pytest.raises(ConfigError, match=r"sampling must be one of .*'plain'"):
         rounds.find_plan(str(file))
     file.write_text(json.dumps({"schema": 3, "rounds": [{"experiments": ["tiny"]}]}))
     with pytest.raises(ConfigError, match="schema 3"):

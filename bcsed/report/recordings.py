@@ -218,11 +218,11 @@ def _draw(
         panel.set_xlim(*span_s)
         panel.label_outer()
     style.legend(figure, panels[1:])
-    parts = ["mel spectrogram (dB, Hz, s)", "detections", *(["truth"] if truth is not None else [])]
-    parts += ["probability and attention of each class"] if with_attention else []
-    caption = ", ".join(parts).capitalize() + (f"; the first {_MAX_LANES} classes" if len(lanes) == _MAX_LANES else "")
-    alt = f"{', '.join(parts)} over time; the text after it lists the detections.".capitalize()
-    return make_figure(panels[0], alt=alt, caption=f"{caption}.", with_time=True)
+    caption = "Mel spectrogram (dB, Hz, s), detections" + (", truth" if truth is not None else "")
+    caption += ", probability and attention of each class" if with_attention else ""
+    alt = f"{caption} over time; the text after it lists the detections."
+    caption += f"; the first {_MAX_LANES} classes." if len(lanes) == _MAX_LANES else "."
+    return make_figure(panels[0], alt=alt, caption=caption, with_time=True)
 
 
 def _lanes(excerpt: Excerpt, detected: pd.DataFrame, truth: pd.DataFrame | None, classes: Sequence[str]) -> list[str]:
