@@ -95,7 +95,7 @@ def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
     def never(*_, **__):
         raise AssertionError("finished work is repeated")
 
-    for name in ("train", "export"):
+    for name in ("train", "export_run"):
         monkeypatch.setattr(f"bcsed.rounds.api.{name}", never)
     monkeypatch.setattr("bcsed.rounds.api.make_pseudolabels", never)
     assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], out) == ledger

@@ -84,7 +84,7 @@ def _curves(runs: Sequence[ComparedRun]) -> list[Item]:
     for column, name in (("clip_auc", "held-out clips"), ("row_auc", "soundscape rows")):
         if any(column in history for variant in histories.values() for history in variant):
             ax = plot.validations(histories, column)
-            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False)
+            style.axes_legend(ax)
             caption = f"Macro ROC-AUC on {name} over the epochs; 0.5 is chance."
             items.append(make_figure(ax, alt=f"Curves of the macro ROC-AUC on {name} of each run.", caption=caption))
     return items
