@@ -36,8 +36,8 @@ def write(folder: Path, name: str, *lines: str) -> Path:
 
 
 @pytest.fixture
-def year(tmp_path: Path) -> Path:
-    """The label files of a small 2025."""
+def data(tmp_path: Path) -> Path:
+    """Return the label files of a small BirdCLEF 2025."""
     write(
         tmp_path,
         "taxonomy.csv",
@@ -62,24 +62,24 @@ def year(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def own(folder: Path, *clips: str) -> Path:
+def write_clips(folder: Path, *clips: str) -> Path:
     for clip in clips:
-        write(folder, f"audio/{clip}", "not read here")
+        write(folder, f"audio/{clip}", "not audio")
     return folder
 
 
 class TestDetect:
-    def test_each_year_by_its_files(self, year: Path) -> None:
-        assert detect_competition(year) is BIRDCLEF_2025
-        write(year, "train_soundscapes_labels.csv", "filename,start,end,primary_label")
-        assert detect_competition(str(year)) is BIRDCLEF_2026
+    def test_each_competition_by_its_files(self, data: Path) -> None:
+        assert detect_competition(data) is BIRDCLEF_2025
+        write(data, "train_soundscapes_labels.csv", "filename,start,end,primary_label")
+        assert detect_competition(str(data)) is BIRDCLEF_2026
 
-    def test_own_recordings(self, tmp_path: Path) -> None:
-        assert detect_competition(own(tmp_path, "owl/a.wav")) is FOLDERS
+    def test_other_recordings(self, tmp_path: Path) -> None:
+        assert detect_competition(write_clips(tmp_path, "owl/a.wav")) is FOLDERS
 
-    def test_tells_what_it_found(self, tmp_path: Path) -> None:
+    def test_the_error_lists_the_files(self, tmp_path: Path) -> None:
         write(tmp_path, "train_labels.csv", "x")
-        with pytest.raises(DataError, match=r"no competition fits what is there \(train_labels.csv\)"):
+        with pytest.raises(DataError, match=r"no competition matches its files \(train_labels.csv\)"):
             detect_competition(tmp_path)
 
     def test_no_folder(self, tmp_path: Path) -> None:
@@ -91,134 +91,134 @@ class TestDetect:
 
 
 class TestClassList:
-    def test_order_is_the_submission(self, year: Path) -> None:
-        assert read_class_list(year, BIRDCLEF_2025) == CLASSES
+    def test_order_is_the_submission(self, data: Path) -> None:
+        assert read_class_list(data, BIRDCLEF_2025) == CLASSES
 
-    def test_taxonomy_where_there_is_no_submission(self, year: Path) -> None:
-        (year / "sample_submission.csv").unlink()
-        assert read_class_list(year, BIRDCLEF_2025) == ("ywcpar", "grekis", "1139490", "24", "024")
+    def test_taxonomy_where_there_is_no_submission(self, data: Path) -> None:
+        (data / "sample_submission.csv").unlink()
+        assert read_class_list(data, BIRDCLEF_2025) == ("ywcpar", "grekis", "1139490", "24", "024")
 
-    def test_two_lists_that_differ(self, year: Path) -> None:
-        write(year, "sample_submission.csv", "row_id,024,24,1139490,grekis,newbird")
+    def test_two_lists_that_differ(self, data: Path) -> None:
+        write(data, "sample_submission.csv", "row_id,024,24,1139490,grekis,newbird")
         with pytest.raises(DataError, match=r"submission.csv: newbird; only in .*taxonomy.csv: ywcpar"):
-            read_class_list(year, BIRDCLEF_2025)
+            read_class_list(data, BIRDCLEF_2025)
 
-    def test_doubled_column_is_not_renamed(self, year: Path) -> None:
-        write(year, "sample_submission.csv", "row_id,grekis,grekis")
-        with pytest.raises(DataError, match="'grekis' is empty or stands more than once"):
-            read_class_list(year, BIRDCLEF_2025)
+    def test_duplicate_column_is_not_renamed(self, data: Path) -> None:
+        write(data, "sample_submission.csv", "row_id,grekis,grekis")
+        with pytest.raises(DataError, match="'grekis' is empty or repeated"):
+            read_class_list(data, BIRDCLEF_2025)
 
-    def test_header_without_row_id(self, year: Path) -> None:
-        write(year, "sample_submission.csv", "id,grekis")
+    def test_header_without_row_id(self, data: Path) -> None:
+        write(data, "sample_submission.csv", "id,grekis")
         with pytest.raises(DataError, match="the first column must be row_id, got id"):
-            read_class_list(year, BIRDCLEF_2025)
+            read_class_list(data, BIRDCLEF_2025)
 
     @pytest.mark.parametrize("competition", [BIRDCLEF_2025, BIRDCLEF_2026])
-    def test_never_from_folders_in_a_year(self, tmp_path: Path, competition: Competition) -> None:
+    def test_never_from_folders_in_a_competition(self, tmp_path: Path, competition: Competition) -> None:
         write(tmp_path, "train_audio/grekis/XC1.ogg", "")
         with pytest.raises(DataError, match=r"no class list; needed: sample_submission\.csv or taxonomy\.csv"):
             read_class_list(tmp_path, competition)
 
-    def test_own_recordings_by_folder(self, tmp_path: Path) -> None:
-        assert read_class_list(own(tmp_path, "owl/a.wav", "ant/b.OGG"), FOLDERS) == ("ant", "owl")
+    def test_other_recordings_by_folder(self, tmp_path: Path) -> None:
+        assert read_class_list(write_clips(tmp_path, "owl/a.wav", "ant/b.OGG"), FOLDERS) == ("ant", "owl")
 
-    def test_own_recordings_by_label_file(self, tmp_path: Path) -> None:
-        own(tmp_path, "clips/a.wav")
+    def test_other_recordings_by_label_file(self, tmp_path: Path) -> None:
+        write_clips(tmp_path, "clips/a.wav")
         write(tmp_path, "labels.csv", "filename,label", "clips/a.wav,owl", "clips/b.wav,007")
         assert read_class_list(tmp_path, FOLDERS) == ("007", "owl")
         assert read_class_list(tmp_path, replace(FOLDERS, row_s=3)) == ("007", "owl")
 
-    def test_own_class_list_rules_its_order(self, tmp_path: Path) -> None:
-        own(tmp_path, "owl/a.wav", "ant/b.wav")
+    def test_the_class_list_determines_the_order(self, tmp_path: Path) -> None:
+        write_clips(tmp_path, "owl/a.wav", "ant/b.wav")
         write(tmp_path, "classes.txt", "owl", "", " ant ", "bee")
         assert read_class_list(tmp_path, FOLDERS) == ("owl", "ant", "bee")
         write(tmp_path, "classes.csv", "label,class_name", "ant,Insecta", "owl,Aves")
         with pytest.raises(DataError, match=r"classes\.txt: bee; only in .*classes\.csv: nothing"):
             read_class_list(tmp_path, FOLDERS)
 
-    def test_taxa(self, year: Path) -> None:
-        assert read_taxa(year, BIRDCLEF_2025) == {
+    def test_taxa(self, data: Path) -> None:
+        assert read_taxa(data, BIRDCLEF_2025) == {
             "024": "",
             "24": "Amphibia",
             "1139490": "Insecta",
             "grekis": "Aves",
             "ywcpar": "Aves",
         }
-        (year / "taxonomy.csv").unlink()
-        assert set(read_taxa(year, BIRDCLEF_2025).values()) == {""}
+        (data / "taxonomy.csv").unlink()
+        assert set(read_taxa(data, BIRDCLEF_2025).values()) == {""}
 
 
 class TestReadTrain:
-    def test_the_whole_table(self, year: Path) -> None:
-        table = read_train(year, BIRDCLEF_2025, CLASSES)
+    def test_all_columns(self, data: Path) -> None:
+        table = read_train(data, BIRDCLEF_2025, CLASSES)
         assert list(table.columns) == ["path", "filename", "label", "secondary", "recording", "author", "centres"]
         assert list(table["label"]) == ["1139490", "024", "grekis", "ywcpar", "24"]
         assert list(table["secondary"]) == [(), (), ("ywcpar",), (), ("024",)]
         assert list(table["recording"]) == ["CSA36385", "iNat7", "XC100", "XC100", "H02_20230420_074000"]
         assert list(table["author"]) == ["Fabio A. Sarria-S", "", "A", "A", "B"]
-        assert table["path"][0] == str(year / "train_audio" / "1139490" / "CSA36385.ogg")
+        assert table["path"][0] == str(data / "train_audio" / "1139490" / "CSA36385.ogg")
 
-    def test_without_optional_columns(self, year: Path) -> None:
-        write(year, "train.csv", "filename,primary_label", "a/XC1.ogg,024")
-        table = read_train(year, BIRDCLEF_2025, CLASSES)
+    def test_without_optional_columns(self, data: Path) -> None:
+        write(data, "train.csv", "filename,primary_label", "a/XC1.ogg,024")
+        table = read_train(data, BIRDCLEF_2025, CLASSES)
         assert table.loc[0, ["secondary", "recording", "author"]].tolist() == [(), "XC1", ""]
 
     def test_unknown_secondary_labels_are_dropped_and_counted(
-        self, year: Path, caplog: pytest.LogCaptureFixture
+        self, data: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING, "bcsed"):
-            table = read_train(year, BIRDCLEF_2025, ("024", "24", "1139490", "grekis", "ywcpar"))
+            table = read_train(data, BIRDCLEF_2025, ("024", "24", "1139490", "grekis", "ywcpar"))
             assert not caplog.records
             row = "grekis,\"['b', 'ywcpar', 'a']\",grekis/{}"
-            write(year, "train.csv", "primary_label,secondary_labels,filename", row.format(1), row.format(2))
-            table = read_train(year, BIRDCLEF_2025, CLASSES)
+            write(data, "train.csv", "primary_label,secondary_labels,filename", row.format(1), row.format(2))
+            table = read_train(data, BIRDCLEF_2025, CLASSES)
         assert list(table["secondary"]) == [("ywcpar",)] * 2
         assert "dropped 4 secondary labels outside the classes: a, b" in caplog.text
 
-    def test_unknown_label(self, year: Path) -> None:
+    def test_unknown_label(self, data: Path) -> None:
         with pytest.raises(DataError, match="labels that are not among the 3 classes: '24', 'ywcpar'; correct"):
-            read_train(year, BIRDCLEF_2025, ("024", "1139490", "grekis"))
+            read_train(data, BIRDCLEF_2025, ("024", "1139490", "grekis"))
 
-    def test_missing_column(self, year: Path) -> None:
-        write(year, "train.csv", "label,filename", "grekis,a.ogg")
+    def test_missing_column(self, data: Path) -> None:
+        write(data, "train.csv", "label,filename", "grekis,a.ogg")
         with pytest.raises(DataError, match="no column 'primary_label'; its columns are label, filename"):
-            read_train(year, BIRDCLEF_2025, CLASSES)
+            read_train(data, BIRDCLEF_2025, CLASSES)
 
-    def test_empty_table(self, year: Path) -> None:
-        write(year, "train.csv", "primary_label,filename")
+    def test_empty_table(self, data: Path) -> None:
+        write(data, "train.csv", "primary_label,filename")
         with pytest.raises(DataError, match=r"train\.csv: the table is empty"):
-            read_train(year, BIRDCLEF_2025, CLASSES)
-        (year / "train.csv").write_text("")
+            read_train(data, BIRDCLEF_2025, CLASSES)
+        (data / "train.csv").write_text("")
         with pytest.raises(DataError, match=r"train\.csv: not readable as CSV"):
-            read_train(year, BIRDCLEF_2025, CLASSES)
-        (year / "train.csv").unlink()
+            read_train(data, BIRDCLEF_2025, CLASSES)
+        (data / "train.csv").unlink()
         with pytest.raises(DataError, match=r"train\.csv: there is no such file"):
-            read_train(year, BIRDCLEF_2025, CLASSES)
+            read_train(data, BIRDCLEF_2025, CLASSES)
 
-    def test_doubled_file(self, year: Path) -> None:
-        write(year, "train.csv", "primary_label,filename", "024,a.ogg", "24,a.ogg")
-        with pytest.raises(DataError, match=r"'a.ogg' stands more than once \(1 such rows\)"):
-            read_train(year, BIRDCLEF_2025, CLASSES)
+    def test_duplicate_file(self, data: Path) -> None:
+        write(data, "train.csv", "primary_label,filename", "024,a.ogg", "24,a.ogg")
+        with pytest.raises(DataError, match=r"'a.ogg' is listed more than once \(1 duplicates\)"):
+            read_train(data, BIRDCLEF_2025, CLASSES)
 
-    def test_missing_files_are_counted(self, year: Path) -> None:
-        table = read_train(year, BIRDCLEF_2025, CLASSES)
-        write(year / "train_audio", "024/iNat7.ogg", "")
+    def test_missing_files_are_counted(self, data: Path) -> None:
+        table = read_train(data, BIRDCLEF_2025, CLASSES)
+        write(data / "train_audio", "024/iNat7.ogg", "")
         with pytest.raises(DataError, match=r"4 of 5 recordings are missing: .*CSA36385.ogg, .* and 1 more"):
             check_files(table)
         check_files(table.iloc[[1]])
 
-    def test_own_recordings_by_folder(self, tmp_path: Path) -> None:
-        own(tmp_path, "owl/deep/a.wav", "ant/b.ogg", "ant/.b.ogg", "ant/notes.txt")
+    def test_other_recordings_by_folder(self, tmp_path: Path) -> None:
+        write_clips(tmp_path, "owl/deep/a.wav", "ant/b.ogg", "ant/.b.ogg", "ant/notes.txt")
         table = read_train(tmp_path, FOLDERS, ("ant", "owl"))
         assert list(table["filename"]) == ["ant/b.ogg", "owl/deep/a.wav"]
         assert list(table["label"]) == ["ant", "owl"]
         check_files(table)
-        own(tmp_path, "stray.wav")
-        with pytest.raises(DataError, match=r"stray\.wav lies in no class folder; move it to"):
+        write_clips(tmp_path, "stray.wav")
+        with pytest.raises(DataError, match=r"stray\.wav is not in a class folder; move it to"):
             read_train(tmp_path, FOLDERS, ("ant", "owl"))
 
-    def test_own_recordings_by_label_file(self, tmp_path: Path) -> None:
-        own(tmp_path, "a_0.wav")
+    def test_other_recordings_by_label_file(self, tmp_path: Path) -> None:
+        write_clips(tmp_path, "a_0.wav")
         write(
             tmp_path,
             "labels.csv",
@@ -231,7 +231,7 @@ class TestReadTrain:
         assert list(table["secondary"]) == [("ant", "bee"), (), ()]
         assert list(table["recording"]) == ["a", "a", "b_1"]
 
-    def test_own_recordings_absent(self, tmp_path: Path) -> None:
+    def test_other_recordings_absent(self, tmp_path: Path) -> None:
         (tmp_path / "audio").mkdir()
         with pytest.raises(DataError, match=r"no recordings; needed: .*audio/<class>/<recording>.wav"):
             read_train(tmp_path, FOLDERS, ("ant",))
@@ -254,14 +254,14 @@ class TestParseLabels:
         "cell", ["['a' 'b']", "['a'\n 'b']", "['a'", "[a]", "[024]", "[1.5]", "[__import__('os')]", "[['a']]"]
     )
     def test_no_list(self, cell: str) -> None:
-        with pytest.raises(DataError, match="is no list of labels; write"):
+        with pytest.raises(DataError, match="is not a list of labels"):
             parse_labels(cell)
 
 
 class TestSoundscapeLabels:
     HEAD = "filename,start,end,primary_label"
 
-    def test_doubled_rows_are_merged(self, tmp_path: Path) -> None:
+    def test_duplicate_rows_are_merged(self, tmp_path: Path) -> None:
         path = write(
             tmp_path,
             "labels.csv",
@@ -284,9 +284,9 @@ class TestSoundscapeLabels:
         ("row", "sentence"),
         [
             ("a.ogg,0,5,nobird", "labels that are not among the 5 classes: 'nobird'; correct"),
-            ("a.ogg,0,3.36,24", "the time '3.36' is no whole second; write HH:MM:SS or seconds"),
-            ("a.ogg,soon,5,24", "the time 'soon' is no whole second"),
-            ("a.ogg,,5,24", "the time '' is no whole second"),
+            ("a.ogg,0,3.36,24", "the time '3.36' is not a whole second; write HH:MM:SS or seconds"),
+            ("a.ogg,soon,5,24", "the time 'soon' is not a whole second"),
+            ("a.ogg,,5,24", "the time '' is not a whole second"),
             ("a.ogg,5,5,24", "a row of 'a.ogg' begins at 5 s and ends at 5 s"),
         ],
     )
@@ -317,17 +317,17 @@ class TestTruthTable:
     def test_another_form_of_id(self) -> None:
         longer = pd.DataFrame({"filename": ["x.ogg"], "start_s": [10], "end_s": [20], "labels": [("24",)]})
         assert list(truth_table(longer, CLASSES, 10, "{stem}@{end}").index) == ["x@20"]
-        with pytest.raises(DataError, match=r"'x.ogg' is labelled from 10 to 20 s, which is no row of 5 s"):
+        with pytest.raises(DataError, match=r"'x.ogg' is labelled from 10 to 20 s, which is not a row of 5 s"):
             truth_table(longer, CLASSES)
 
     def test_off_the_grid(self) -> None:
-        with pytest.raises(DataError, match="from 3 to 8 s, which is no row of 5 s"):
+        with pytest.raises(DataError, match="from 3 to 8 s, which is not a row of 5 s"):
             truth_table(self.LABELS.assign(start_s=3, end_s=8), CLASSES)
 
     def test_two_lines_of_one_row(self) -> None:
-        doubled = pd.concat([self.LABELS, self.LABELS.iloc[[2]].assign(filename="other/y.wav")])
+        duplicate = pd.concat([self.LABELS, self.LABELS.iloc[[2]].assign(filename="other/y.wav")])
         with pytest.raises(DataError, match="two lines of labels are row 'y_60'"):
-            truth_table(doubled, CLASSES)
+            truth_table(duplicate, CLASSES)
 
     def test_unknown_label(self) -> None:
         with pytest.raises(DataError, match="the soundscape labels: labels that are not among the 2 classes: '24'"):
@@ -356,5 +356,5 @@ def test_marked_calls_are_seconds(tmp_path: Path) -> None:
     table = read_train(tmp_path, FOLDERS, ("x", "y"))
     assert table["centres"].tolist() == [(1.5, 20.0), (), (3.0,)]
     write(tmp_path, "labels.csv", "filename,label,centres", "a.wav,x,soon")
-    with pytest.raises(DataError, match=r"the centres 'soon' are no seconds; write 1\.5;20"):
+    with pytest.raises(DataError, match=r"the centres 'soon' are not seconds; write 1\.5;20"):
         read_train(tmp_path, FOLDERS, ("x", "y"))

@@ -41,7 +41,7 @@ def test_groups_are_plain_numbers():
 
 
 def test_bands_that_part_nothing_or_do_not_increase():
-    with pytest.raises(ConfigError, match=r"no edge of 20, 100 clips parts the 3 classes \(1 to 19 clips\)"):
+    with pytest.raises(ConfigError, match=r"no edge of 20, 100 clips separates the 3 classes \(1 to 19 clips\)"):
         group_by_frequency(np.array([1, 5, 19]))
     for edges in ((), (100, 20), (20, 20)):
         with pytest.raises(ConfigError, match="must increase"):

@@ -34,7 +34,7 @@ CLIPS = pd.DataFrame(
 
 
 def clips(per_class: dict[str, int], cuts: int = 1, authors: int = 0) -> pd.DataFrame:
-    """So many clips of each class, `cuts` of them from one recording each."""
+    """Return clips of each class, `cuts` of them from one recording each."""
     rows = [
         {
             "filename": f"{label}/{label}{i // cuts:03d}_{i % cuts}.ogg",
@@ -49,33 +49,33 @@ def clips(per_class: dict[str, int], cuts: int = 1, authors: int = 0) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def sides(groups: pd.Series, fold_of: np.ndarray) -> int:
-    """On how many sides the group with most of them stands."""
+def max_folds(groups: pd.Series, fold_of: np.ndarray) -> int:
+    """Return the largest number of folds of a group."""
     return int(pd.DataFrame({"group": groups.to_numpy(), "fold": fold_of}).groupby("group")["fold"].nunique().max())
 
 
 class TestTargets:
     def test_values(self) -> None:
-        made, weights = make_targets(CLIPS, CLASSES, Data(label_target=0.8, secondary_target=0.3))
+        targets, weights = make_targets(CLIPS, CLASSES, Data(label_target=0.8, secondary_target=0.3))
         expected = np.array([[0.8, 0.3, 0.3], [0, 0.8, 0], [0, 0, 0.8]], np.float32)
-        np.testing.assert_array_equal(made, expected)
+        np.testing.assert_array_equal(targets, expected)
         np.testing.assert_array_equal(weights, 1)
-        assert made.dtype == weights.dtype == np.float32
+        assert targets.dtype == weights.dtype == np.float32
 
     def test_masked_secondary(self) -> None:
-        made, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=None))
-        np.testing.assert_array_equal(made, np.eye(3))
+        targets, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=None))
+        np.testing.assert_array_equal(targets, np.eye(3))
         np.testing.assert_array_equal(weights, [[1, 0, 0], [1, 1, 1], [1, 1, 1]])
 
     def test_secondary_as_absent(self) -> None:
-        made, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=0.0))
-        np.testing.assert_array_equal(made, np.eye(3))
+        targets, weights = make_targets(CLIPS, CLASSES, Data(secondary_target=0.0))
+        np.testing.assert_array_equal(targets, np.eye(3))
         np.testing.assert_array_equal(weights, 1)
 
     def test_columns_follow_the_class_list(self) -> None:
-        made, _ = make_targets(CLIPS, CLASSES, Data())
+        targets, _ = make_targets(CLIPS, CLASSES, Data())
         turned, _ = make_targets(CLIPS, CLASSES[::-1], Data())
-        np.testing.assert_array_equal(turned, made[:, ::-1])
+        np.testing.assert_array_equal(turned, targets[:, ::-1])
 
     @pytest.mark.parametrize("classes", [("024", "24"), ("24", "grekis")])
     def test_unknown_label(self, classes: tuple[str, ...]) -> None:
@@ -92,12 +92,12 @@ def test_class_counts() -> None:
 
 class TestPriors:
     def test_mean_targets_inside_the_unit_interval(self) -> None:
-        made = np.array([[1, 0, 0.3], [1, 0, 0.0], [1, 0, 0.3], [1, 0, 1.0]], np.float32)
-        priors = class_priors(made)
+        targets = np.array([[1, 0, 0.3], [1, 0, 0.0], [1, 0, 0.3], [1, 0, 1.0]], np.float32)
+        priors = class_priors(targets)
         np.testing.assert_allclose(priors, [1 - 1 / 8, 1 / 8, 0.4])
         assert priors.dtype == np.float32
 
-    def test_nothing(self) -> None:
+    def test_no_clips_are_refused(self) -> None:
         with pytest.raises(DataError, match="class priors need at least one clip"):
             class_priors(np.zeros((0, 3), np.float32))
 
@@ -105,7 +105,7 @@ class TestPriors:
 class TestFolds:
     DATA = Data(n_folds=4, min_class_count=8)
 
-    def test_each_class_in_equal_parts(self) -> None:
+    def test_folds_have_equal_parts_of_each_class(self) -> None:
         table = clips({"a": 40, "b": 22, "c": 8})
         fold_of = assign_folds(table, self.DATA, 0)
         assert fold_of.dtype == np.int64
@@ -125,28 +125,28 @@ class TestFolds:
         seed=st.integers(0, 99),
         by=st.sampled_from(["recording", "author"]),
     )
-    def test_no_group_on_two_sides(self, sizes: list[int], cuts: int, seed: int, by: str) -> None:
+    def test_a_group_is_in_one_fold(self, sizes: list[int], cuts: int, seed: int, by: str) -> None:
         table = clips({f"c{k}": n for k, n in enumerate(sizes)}, cuts, authors=7)
-        # Some recordings stand under a second label too, and some clips have no author.
+        # Some recordings have a second label too, and some clips have no author.
         also = table[::5].assign(label="c0", filename="again/" + table["filename"], author="")
         table = pd.concat([table, also], ignore_index=True)
         data = Data(n_folds=2, min_class_count=8, group_by=by)
         fold_of = assign_folds(table, data, seed)
-        assert sides(table["recording"], fold_of) == 1
+        assert max_folds(table["recording"], fold_of) == 1
         if by == "author":
-            assert sides(table["author"].where(table["author"] != ""), fold_of) == 1
+            assert max_folds(table["author"].where(table["author"] != ""), fold_of) == 1
 
     def test_authorless_clips_of_a_recording_stay_together(self) -> None:
         table = clips({"a": 40, "b": 40}, cuts=4)
         fold_of = assign_folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
-        assert sides(table["recording"], fold_of) == 1
-        assert set(fold_of) == {0, 1, 2}  # and are not one group together
+        assert max_folds(table["recording"], fold_of) == 1
+        assert set(fold_of) == {0, 1, 2}  # but they are not one group
 
-    def test_what_two_keys_join_is_one_group(self) -> None:
+    def test_clips_that_share_either_key_are_one_group(self) -> None:
         table = clips({"a": 40}, cuts=4, authors=10)
-        table.loc[4, "author"] = table.loc[0, "author"]  # the second recording: one clip by the first's author,
-        table.loc[5, "author"] = ""  # and one by nobody
-        table.loc[8, "recording"] = "a001"  # and one clip by the third's author is cut from it
+        table.loc[4, "author"] = table.loc[0, "author"]  # the second recording has one clip by the first's author,
+        table.loc[5, "author"] = ""  # one without author,
+        table.loc[8, "recording"] = "a001"  # and one by the third's author
         fold_of = assign_folds(table, Data(n_folds=3, min_class_count=2, group_by="author"), 0)
         assert len(set(fold_of[:12])) == 1
         assert set(fold_of) == {0, 1, 2}
@@ -164,9 +164,9 @@ class TestFolds:
 
     def test_row_order_does_not_matter(self) -> None:
         table = clips({"a": 30, "b": 17, "rare": 2}, cuts=2)
-        there = np.random.default_rng(0).permutation(len(table))
+        order = np.random.default_rng(0).permutation(len(table))
         np.testing.assert_array_equal(
-            assign_folds(table.iloc[there], self.DATA, 3), assign_folds(table, self.DATA, 3)[there]
+            assign_folds(table.iloc[order], self.DATA, 3), assign_folds(table, self.DATA, 3)[order]
         )
 
     def test_seed_decides(self) -> None:
@@ -175,14 +175,14 @@ class TestFolds:
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
-    def test_a_class_mostly_kept_back_is_dealt_without_a_warning(self) -> None:
+    def test_a_class_mostly_in_training_is_split_without_a_warning(self) -> None:
         table = clips({"a": 40, "b": 8, "rare": 7})
         table.loc[40:45, "recording"] = table.loc[48:53, "recording"].to_numpy()
         fold_of = assign_folds(table, self.DATA, 0)
         assert (fold_of[table["label"] == "b"] >= 0).sum() == 2
 
     @pytest.mark.parametrize(
-        ("per_class", "cuts", "data", "sentence"),
+        ("per_class", "cuts", "data", "message"),
         [
             (
                 {"a": 7, "b": 3},
@@ -194,7 +194,7 @@ class TestFolds:
                 {"a": 24},
                 8,
                 DATA,
-                "3 groups by recording and at most 24 clips of one class may be held out, too few for 4",
+                "3 groups by recording and at most 24 clips of one class can be held out, too few for 4",
             ),
             (
                 {"a": 3, "b": 3},
@@ -204,29 +204,29 @@ class TestFolds:
             ),
         ],
     )
-    def test_too_few(self, per_class: dict[str, int], cuts: int, data: Data, sentence: str) -> None:
-        with pytest.raises(DataError, match=sentence):
+    def test_too_few(self, per_class: dict[str, int], cuts: int, data: Data, message: str) -> None:
+        with pytest.raises(DataError, match=message):
             assign_folds(clips(per_class, cuts), data, 0)
 
 
 class TestRows:
     DATA = Data(n_folds=2, min_class_count=8)
-    TABLE = clips({"a": 20, "rare": 3, "b": 9, "one": 1, "most": 7})
+    TABLE = clips({"a": 20, "rare": 3, "b": 9, "single": 1, "most": 7})
 
     def test_rare_clips_are_repeated_whole(self) -> None:
         fold_of = assign_folds(self.TABLE, self.DATA, 0)
         rows = training_rows(self.TABLE, fold_of, 1, self.DATA)
-        heard = Counter(rows.tolist())
+        repeats = Counter(rows.tolist())
         label = self.TABLE["label"]
         assert rows.dtype == np.int64
-        assert {heard[i] for i in label.index[label == "rare"]} == {3}
-        assert {heard[i] for i in label.index[label == "one"]} == {8}
-        assert {heard[i] for i in label.index[label == "most"]} == {2}
+        assert {repeats[i] for i in label.index[label == "rare"]} == {3}
+        assert {repeats[i] for i in label.index[label == "single"]} == {8}
+        assert {repeats[i] for i in label.index[label == "most"]} == {2}
         common = label.isin(["a", "b"]).to_numpy()
-        assert all(heard[i] == (fold_of[i] == 0) for i in np.flatnonzero(common))
+        assert all(repeats[i] == (fold_of[i] == 0) for i in np.flatnonzero(common))
         np.testing.assert_array_equal(rows, training_rows(self.TABLE, fold_of, 1, self.DATA))
 
-    def test_both_sides_make_the_whole(self) -> None:
+    def test_training_and_validation_rows_are_complementary(self) -> None:
         fold_of = assign_folds(self.TABLE, self.DATA, 0)
         for fold in (0, 1):
             train, valid = training_rows(self.TABLE, fold_of, fold, self.DATA), validation_rows(fold_of, fold)
@@ -234,14 +234,14 @@ class TestRows:
             assert not set(train) & set(valid)
             assert set(train) | set(valid) == set(range(len(self.TABLE)))
 
-    def test_all_of_them(self) -> None:
+    def test_fold_none_trains_on_all_clips(self) -> None:
         fold_of = assign_folds(self.TABLE, self.DATA, 0)
         assert set(training_rows(self.TABLE, fold_of, None, self.DATA)) == set(range(len(self.TABLE)))
 
     @pytest.mark.parametrize("fold", [2, NEVER_HELD_OUT])
     def test_no_such_fold(self, fold: int) -> None:
         fold_of = assign_folds(self.TABLE, self.DATA, 0)
-        with pytest.raises(ConfigError, match=re.escape(f"no clip is in fold {fold}; there are the folds 0, 1.")):
+        with pytest.raises(ConfigError, match=re.escape(f"no clip is in fold {fold}; the folds are 0, 1.")):
             training_rows(self.TABLE, fold_of, fold, self.DATA)
 
     def test_folds_of_another_table(self) -> None:

@@ -1,14 +1,9 @@
-"""A year is data: where its files are, what its classes are called, how its rows are named.
+"""Competitions as data: their files, class lists, labels and row ids.
 
-Conventions
------------
-A label is text, always: ``1139490`` is a taxon number and ``024`` is not ``24``. The class list comes from
-the files that say what a submission must hold, never from the folders that happen to exist (28 classes of
-2026 have no recording); only the layout for one's own recordings, `FOLDERS`, may name its classes by
-folders. Paths in the tables are as given by the caller, joined to the data folder.
+Labels are always text: ``1139490`` is a taxon number, and ``024`` is not ``24``. The class list is read from the files
+that define a submission, never from the folders that exist (28 classes of 2026 have no recordings). Only the layout for
+other recordings, `FOLDERS`, may take its classes from folders. Paths in tables are joined to the data folder as given.
 """
-
-from __future__ import annotations
 
 from .competitions import (
     AUDIO_SUFFIXES,

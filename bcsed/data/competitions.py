@@ -1,4 +1,4 @@
-"""A year: where its files are, what its classes are called, how its recordings are named."""
+"""File layout, class list and recording names of each competition."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ import pandas as pd
 from ..errors import DataError
 from ..files import read_csv, shorten_list
 
+AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
-    """What differs between years, as plain values; file names are relative to the data folder.
+    """The differences between competitions; file names are relative to the data folder.
 
     Parameters
     ----------
     name : str
-        Its key in `COMPETITIONS`.
+        The key in `COMPETITIONS`.
     marks : tuple of str
-        `detect` takes a folder for this competition if any of these is there.
+        Files, any of which identifies the competition.
     row_s, recording_s : int
-        Seconds of a row, and of a test recording.
+        Seconds of a row and of a test recording.
     audio_dir, soundscapes_dir, test_dir : str
-        Labelled clips, recordings to pseudolabel, recordings to score.
+        Labelled clips, recordings to pseudolabel, and recordings to score.
     train_csv, label_column : str
         The clips' labels, and the column of the label (in `taxonomy_csv` too).
     sample_submission_csv, classes_txt, taxonomy_csv : str
-        Class lists: a header after ``row_id``, one class a line, or a column beside which ``class_name``
-        (Aves, Amphibia, ...) may stand. '' for none.
+        Class lists: the header after ``row_id``, one class per line, or a column, optionally with the taxonomic class
+        in ``class_name``. '' if there is no such file.
     soundscape_labels_csv : str
-        Labels of soundscape rows; '' for none.
+        Labels of soundscape rows; '' if there are none.
     recording_pattern : str
-        How a clip's stem begins with the id of its original recording, see `read_train`.
+        The original recording's id at the beginning of a clip's stem, see `read_train`.
     name_pattern : str
         The stem of a soundscape, with groups ``site``, ``date`` (YYYYMMDD) and ``time`` (HHMMSS).
     utc_offset_h : int
-        Hours from the clock in these names to local time: -4 where it shows UTC in the Pantanal, 0 where it
-        is taken to be local already.
+        Hours from the time in these names to local time: -4 for UTC in the Pantanal, 0 for local time.
     row_id : str
-        Form of a row's id, from ``stem`` and ``end`` (whole seconds).
+        The form of a row id, with ``stem`` and ``end`` (whole seconds).
     classes_from_clips : bool
-        Whether, without a class list, the clips' labels or folders may stand for one.
+        Without a class list, use the labels or folders of the clips.
     """
 
     name: str
@@ -77,17 +78,13 @@ BIRDCLEF_2026 = Competition(
     name_pattern=r"BC2026_(?:Train|Test)_\d+_(?P<site>S\d+)_(?P<date>\d{8})_(?P<time>\d{6})",
     utc_offset_h=-4,
 )
-
-
 BIRDCLEF_2025 = Competition(
     name="birdclef-2025",
     marks=("train.csv", "taxonomy.csv", "sample_submission.csv"),
     name_pattern=r"(?P<site>[^_]+)_(?P<date>\d{8})_(?P<time>\d{6})",
 )
-
-
-# One's own recordings: audio/<class>/..., or audio/ and a labels.csv of filename,label[,secondary_labels]
-# [,author][,recording]; classes.txt or classes.csv where the class list should not follow from these.
+# Other recordings: audio/<class>/..., or audio/ and a labels.csv of filename,label[,secondary_labels][,author]
+# [,recording]; classes.txt or classes.csv if the class list should not be taken from these.
 FOLDERS = Competition(
     name="folders",
     marks=("labels.csv", "audio"),
@@ -101,18 +98,16 @@ FOLDERS = Competition(
     taxonomy_csv="classes.csv",
     classes_from_clips=True,
 )
-
-
 COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (BIRDCLEF_2026, BIRDCLEF_2025, FOLDERS)}
 
 
 def detect_competition(folder: str | Path) -> Competition:
-    """Return the competition whose files are in a folder: the first of `COMPETITIONS` that fits.
+    """Return the first of `COMPETITIONS` whose files are in a folder.
 
     Raises
     ------
     DataError
-        If the folder does not exist, or no competition fits.
+        If the folder does not exist, or no competition matches.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -120,20 +115,20 @@ def detect_competition(folder: str | Path) -> Competition:
     for competition in COMPETITIONS.values():
         if any((folder / mark).exists() for mark in competition.marks):
             return competition
-    found = sorted(path.name for path in folder.iterdir())
-    wanted = "; ".join(f"{' or '.join(c.marks)} for {c.name}" for c in COMPETITIONS.values())
-    raise DataError(f"{folder}: no competition fits what is there ({shorten_list(found)}); needed: {wanted}.")
+    present = shorten_list(sorted(path.name for path in folder.iterdir()))
+    needed = "; ".join(f"{' or '.join(c.marks)} for {c.name}" for c in COMPETITIONS.values())
+    raise DataError(f"{folder}: no competition matches its files ({present}); needed: {needed}.")
 
 
 class RecordingName(NamedTuple):
-    """What a soundscape's name tells: its site ('' unknown), and its beginning in local time, zone-free."""
+    """A soundscape's site ('' if unknown) and its start in local time, without time zone (None if unknown)."""
 
     site: str
     time: datetime | None
 
 
 def parse_recording_name(name: str | Path, competition: Competition) -> RecordingName:
-    """Read site and local time from a soundscape's file name; a name of another form tells neither.
+    """Read site and local time from a soundscape's file name.
 
     Examples
     --------
@@ -147,7 +142,7 @@ def parse_recording_name(name: str | Path, competition: Competition) -> Recordin
         return RecordingName("", None)
     try:
         clock = datetime.strptime(match["date"] + match["time"], "%Y%m%d%H%M%S")
-    except ValueError:  # digits that are no date, such as a serial number
+    except ValueError:  # digits that are not a date, such as a serial number
         return RecordingName(match["site"] or "", None)
     return RecordingName(match["site"] or "", clock + timedelta(hours=competition.utc_offset_h))
 
@@ -155,83 +150,78 @@ def parse_recording_name(name: str | Path, competition: Competition) -> Recordin
 def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
     """Return the classes, in the order of the submission's columns.
 
-    The order is that of the sample submission (or `classes_txt`), else of the taxonomy; where both are
-    there they must name the same classes. `FOLDERS` falls back on the sorted labels of its label file, and
-    without one on the sorted names of the folders.
+    The order is that of the sample submission (or `classes_txt`), else of the taxonomy; if both exist, they must
+    contain the same classes. `FOLDERS` falls back on the sorted labels of its label file, else of the folders.
 
     Raises
     ------
     DataError
-        If there is no source, one is empty or repeats a class, or two differ.
+        If there is no class list, one is empty or repeats a class, or two differ.
     """
-    sources = _class_sources(Path(folder), competition)
-    if not sources:
-        places = (competition.sample_submission_csv, competition.classes_txt, competition.taxonomy_csv)
-        raise DataError(f"{folder}: no class list; needed: {' or '.join(filter(None, places))}.")
-    for where, names in sources.items():
-        wrong = sorted({name for name in names if not name or names.count(name) > 1})
-        if wrong or not names:
-            found = f"{wrong[0]!r} is empty or stands more than once" if wrong else "there is none"
-            raise DataError(f"{where}: the classes must be distinct names, but {found}.")
-    (first, names), *others = sources.items()
-    for other, theirs in others:
-        only = {first: sorted(set(names) - set(theirs)), other: sorted(set(theirs) - set(names))}
+    lists = _class_lists(Path(folder), competition)
+    if not lists:
+        files = (competition.sample_submission_csv, competition.classes_txt, competition.taxonomy_csv)
+        raise DataError(f"{folder}: no class list; needed: {' or '.join(filter(None, files))}.")
+    for source, names in lists.items():
+        invalid = sorted({name for name in names if not name or names.count(name) > 1})
+        if invalid or not names:
+            problem = f"{invalid[0]!r} is empty or repeated" if invalid else "the list is empty"
+            raise DataError(f"{source}: the classes must be distinct names, but {problem}.")
+    (first, classes), *others = lists.items()
+    for source, names in others:
+        only = {first: sorted(set(classes) - set(names)), source: sorted(set(names) - set(classes))}
         if any(only.values()):
-            told = "; ".join(f"only in {where}: {shorten_list(extra)}" for where, extra in only.items())
-            raise DataError(f"two class lists differ; {told}.")
-    return tuple(names)
+            differences = "; ".join(f"only in {path}: {shorten_list(extra)}" for path, extra in only.items())
+            raise DataError(f"two class lists differ; {differences}.")
+    return tuple(classes)
 
 
-def _class_sources(folder: Path, competition: Competition) -> dict[str, list[str]]:
-    sources: dict[str, list[str]] = {}
+def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
     path = folder / competition.sample_submission_csv
     if competition.sample_submission_csv and path.is_file():
-        # Not by pandas, which renames a column that stands twice.
+        # Not with pandas, which renames a repeated column.
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
         if header[:1] != ["row_id"]:
             raise DataError(f"{path}: the first column must be row_id, got {shorten_list(header[:1])}.")
-        sources[str(path)] = header[1:]
+        lists[str(path)] = header[1:]
     path = folder / competition.classes_txt
     if competition.classes_txt and path.is_file():
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-        sources[str(path)] = [line.strip() for line in lines if line.strip()]
+        lists[str(path)] = [line.strip() for line in lines if line.strip()]
     path = folder / competition.taxonomy_csv
     if path.is_file():
-        sources[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
-    if not sources and competition.classes_from_clips:
-        clips = list_clips(folder, competition)
-        sources[str(folder)] = sorted(set(clips[competition.label_column]))
-    return sources
+        lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
+    if not lists and competition.classes_from_clips:
+        lists[str(folder)] = sorted(set(list_clips(folder, competition)[competition.label_column]))
+    return lists
 
 
 def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
-    """Return the taxonomic class (Aves, Amphibia, ...) of each class, '' where the data do not say."""
+    """Return the taxonomic class (Aves, Amphibia, ...) of each class, '' where unknown."""
     known: dict[str, str] = {}
     path = Path(folder) / competition.taxonomy_csv
     if path.is_file():
         table = read_csv(path, [competition.label_column])
-        groups = table.get("class_name", [""] * len(table))
-        known = dict(zip(table[competition.label_column], groups, strict=True))
+        taxa = table.get("class_name", [""] * len(table))
+        known = dict(zip(table[competition.label_column], taxa, strict=True))
     return {name: known.get(name, "") for name in read_class_list(folder, competition)}
 
 
-AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
-
-
 def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
-    """Return the clips that a layout lists, or that its folders hold: file name and label."""
+    """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders."""
     column = competition.label_column
     if not competition.classes_from_clips or (folder / competition.train_csv).is_file():
         return read_csv(folder / competition.train_csv, ["filename", column])
     audio = folder / competition.audio_dir
-    found = [path for path in audio.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES]
-    paths = sorted(path.relative_to(audio) for path in found)
+    files = (path for path in audio.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(path.relative_to(audio) for path in files)
     if not paths:
         raise DataError(f"{audio}: no recordings; needed: {audio}/<class>/<recording>.wav, .ogg or .flac.")
     for path in paths:
         if len(path.parts) == 1:
-            raise DataError(f"{audio / path} lies in no class folder; move it to {audio}/<class>/.")
+            raise DataError(f"{audio / path} is not in a class folder; move it to {audio}/<class>/.")
     clips = {"filename": [path.as_posix() for path in paths], column: [path.parts[0] for path in paths]}
     table: pd.DataFrame = pd.DataFrame(clips)
     return table

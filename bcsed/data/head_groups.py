@@ -1,4 +1,4 @@
-"""Which classes share a head: by taxon, or by how many clips they have."""
+"""Groups of classes that share a head: by taxon, or by the number of clips."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ from ..errors import ConfigError
 
 
 def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:
-    """Group classes by their taxonomic class, such as Aves or Amphibia.
-
-    Parameters
-    ----------
-    classes : sequence of K str
-    taxa : mapping of str to str
-        The taxonomic class of each; a class without one, or with '', is of the group of the unknown.
+    """Group classes by taxonomic class, such as Aves; classes without one form a group.
 
     Returns
     -------
     tuple of K int
-        Groups, numbered from 0 in the order in which they first appear.
+        Groups, numbered from 0 in order of first appearance.
 
     Raises
     ------
     ConfigError
-        If all classes are of one group.
+        If all classes are in one group.
 
     Examples
     --------
@@ -37,31 +31,30 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
     (0, 1, 0)
     """
     names = [taxa.get(name, "") for name in classes]
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    if len(number) < 2:
-        shown = repr(names[0]) if names and names[0] else "unknown"
+    group = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(group) < 2:
+        taxon = repr(names[0]) if names and names[0] else "unknown"
         raise ConfigError(
-            f"net.heads is 'taxon', but the taxon of all {len(names)} classes is {shown}: one group needs one "
-            "head; use net.heads=shared."
+            f"net.heads is 'taxon', but the taxon of all {len(names)} classes is {taxon}: one group needs one head; "
+            "use net.heads=shared."
         )
-    return tuple(number[name] for name in names)
+    return tuple(group[name] for name in names)
 
 
 def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100)) -> tuple[int, ...]:
-    """Group classes by how many clips they have.
+    """Group K classes by their numbers of clips.
 
     Parameters
     ----------
     counts : ndarray, shape (K,)
-        Clips of each class.
     edges : sequence of int
-        The least number of clips in each band but the first, increasing: by default fewer than 20, 20 to 99,
+        The least count of each band after the first, increasing; by default the bands are fewer than 20, 20 to 99,
         and 100 or more.
 
     Returns
     -------
     tuple of K int
-        Groups, numbered from 0 with the rarest; bands that no class is in do not count.
+        Groups, numbered from 0 with the rarest; empty bands are not numbered.
 
     Raises
     ------
@@ -78,9 +71,9 @@ def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100
     counts = np.asarray(counts)
     bands, group = np.unique(np.searchsorted(edges, counts, side="right"), return_inverse=True)
     if len(bands) < 2:
-        seen = f" ({counts.min():g} to {counts.max():g} clips)" if counts.size else ""
+        extent = f" ({counts.min():g} to {counts.max():g} clips)" if counts.size else ""
         raise ConfigError(
-            f"net.heads is 'frequency', but no edge of {', '.join(map(str, edges))} clips parts the "
-            f"{counts.size} classes{seen}: one group needs one head; use net.heads=shared."
+            f"net.heads is 'frequency', but no edge of {', '.join(map(str, edges))} clips separates the {counts.size} "
+            f"classes{extent}: one group needs one head; use net.heads=shared."
         )
-    return tuple(int(number) for number in group)
+    return tuple(map(int, group))

@@ -1,4 +1,4 @@
-"""Label files -> tables of clips, of labelled parts of soundscapes, and of true rows."""
+"""Read label files as tables of clips, of soundscape labels, and of true rows."""
 
 from __future__ import annotations
 
@@ -25,52 +25,50 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     -------
     DataFrame
         One row per clip, in the file's order: ``path`` (str, joined to `folder`), ``filename``, ``label``,
-        ``secondary`` (tuple of str, without the label itself), ``recording``, ``author`` ('' unknown) and
-        ``centres`` (tuple of float, seconds of marked calls; a column of that name, between semicolons).
-        ``recording`` says which clips are cuts of one recording, and must stay in one fold: a column of that
-        name where the file has one, else the beginning of the stem that matches `recording_pattern`
-        (``XC123_0`` and ``XC123-1`` are both XC123, under whatever label), else the whole stem. Other names
-        say nothing about cuts, so ``a_0`` and ``a_1`` stay two recordings unless the column says otherwise.
+        ``secondary`` (tuple of str, without the label), ``recording``, ``author`` ('' if unknown) and ``centres``
+        (tuple of float, seconds of marked calls; from an optional column, separated by semicolons).
+        Clips with the same ``recording`` are cut from one recording and are kept in one fold. It is the column of
+        that name, else the part of the stem that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``,
+        under any label), else the stem: ``a_0`` and ``a_1`` are two recordings unless the column is given.
 
     Raises
     ------
     DataError
-        If a column is missing, the table is empty, a file stands twice, or a label is not among the classes.
-        Secondary labels outside the classes are common in BirdCLEF: they are dropped, and counted in the log.
+        If a column is missing, the table is empty, a file is repeated, or a label is unknown. Unknown secondary
+        labels are common in BirdCLEF: they are dropped, and their number is logged.
     """
     folder = Path(folder)
-    raw, where = list_clips(folder, competition), folder / competition.train_csv
-    doubled = raw["filename"][raw["filename"].duplicated()]
-    if len(doubled):
-        raise DataError(f"{where}: {doubled.iloc[0]!r} stands more than once ({len(doubled)} such rows).")
+    raw, source = list_clips(folder, competition), folder / competition.train_csv
+    duplicates = raw["filename"][raw["filename"].duplicated()]
+    if len(duplicates):
+        raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
-    _check_known(label, classes, where)
+    _check_known(label, classes, source)
     empty = pd.Series([""] * len(raw), index=raw.index, dtype=object)
-    cells = raw.get("secondary_labels", empty)
     stems = [PurePosixPath(name).stem for name in raw["filename"]]
-    begins = [re.match(competition.recording_pattern, stem) for stem in stems]
-    ids = [begin.group() if begin else stem for begin, stem in zip(begins, stems, strict=True)]
+    matches = [re.match(competition.recording_pattern, stem) for stem in stems]
+    ids = [match.group() if match else stem for match, stem in zip(matches, stems, strict=True)]
     table: pd.DataFrame = pd.DataFrame(
         {
             "path": [str(folder / competition.audio_dir / name) for name in raw["filename"]],
             "filename": raw["filename"],
             "label": label,
-            "secondary": _known_secondary(cells, label, classes, where),
-            "recording": [given or own for given, own in zip(raw.get("recording", empty), ids, strict=True)],
+            "secondary": _known_secondary(raw.get("secondary_labels", empty), label, classes, source),
+            "recording": [cell or name for cell, name in zip(raw.get("recording", empty), ids, strict=True)],
             "author": raw.get("author", empty).str.strip(),
-            "centres": [_centres(cell, where) for cell in raw.get("centres", empty)],
+            "centres": [_centres(cell, source) for cell in raw.get("centres", empty)],
         }
     )
     return table
 
 
 def parse_labels(cell: str) -> tuple[str, ...]:
-    """Read a cell of labels: a written Python list, or labels between semicolons.
+    """Read a cell of labels, either a Python list or separated by semicolons.
 
     Raises
     ------
     DataError
-        If it opens a list and is none, lacks commas, or has items other than text and whole numbers.
+        If a list is invalid, lacks commas, or has items other than text and integers.
 
     Examples
     --------
@@ -83,51 +81,50 @@ def parse_labels(cell: str) -> tuple[str, ...]:
         items = ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError):
         items = [None]
-    # NumPy writes lists without commas, and Python would join such neighbours into one label.
+    # NumPy prints lists without commas, and Python would join adjacent strings into one label.
     joined = re.search(r"""['"]\s+['"]""", cell)
     if joined or not all(isinstance(item, (str, int)) for item in items):
-        raise DataError(f"{cell!r} is no list of labels; write ['a', 'b'] or a;b.")
+        raise DataError(f"{cell!r} is not a list of labels; write ['a', 'b'] or a;b.")
     return tuple(str(item).strip() for item in items if str(item).strip())
 
 
 def check_files(table: pd.DataFrame) -> None:
-    """Refuse (DataError) a table of clips if a ``path`` of it is not there, with the number of these."""
-    gone = [path for path in table["path"] if not Path(path).is_file()]
-    if gone:
-        raise DataError(f"{len(gone)} of {len(table)} recordings are missing: {shorten_list(gone, 3)}.")
+    """Raise a DataError with their number if files in the column ``path`` are missing."""
+    missing = [path for path in table["path"] if not Path(path).is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(table)} recordings are missing: {shorten_list(missing, 3)}.")
 
 
 def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read which classes call in which part of which soundscape.
+    """Read the labels of soundscape intervals.
 
-    The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, labels between
-    semicolons, an empty cell where nothing calls.
+    The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, and labels separated by
+    semicolons; the cell is empty for an interval without calls.
 
     Returns
     -------
     DataFrame
-        ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order); one row per part,
-        in order of first appearance. Parts that stand more than once (all do in 2026) hold the union.
+        ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per interval in
+        order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
 
     Raises
     ------
     DataError
-        If a column is missing, the table is empty, a time is not a whole second, a part does not end
-        after it begins, or a label is not among the classes.
+        If a column is missing, the table is empty, a time is not a whole second, an interval does not end after its
+        start, or a label is unknown.
     """
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])
-    starts = [_seconds(cell, path) for cell in raw["start"]]
-    ends = [_seconds(cell, path) for cell in raw["end"]]
+    starts, ends = ([_seconds(cell, path) for cell in raw[name]] for name in ("start", "end"))
     merged: dict[tuple[str, int, int], set[str]] = {}
     for name, start_s, end_s, cell in zip(raw["filename"], starts, ends, raw["primary_label"], strict=True):
         if end_s <= start_s:
             raise DataError(f"{path}: a row of {name!r} begins at {start_s} s and ends at {end_s} s.")
         merged.setdefault((name, start_s, end_s), set()).update(parse_labels(cell))
     _check_known(set().union(*merged.values()), classes, path)
-    place = {name: k for k, name in enumerate(classes)}
+    index = {name: k for k, name in enumerate(classes)}
     table = pd.DataFrame(list(merged), columns=["filename", "start_s", "end_s"])
-    table["labels"] = [tuple(sorted(labels, key=place.__getitem__)) for labels in merged.values()]
+    table["labels"] = [tuple(sorted(labels, key=index.__getitem__)) for labels in merged.values()]
     typed: pd.DataFrame = table.astype({"start_s": np.int64, "end_s": np.int64})
     return typed
 
@@ -140,37 +137,37 @@ def truth_table(
     Parameters
     ----------
     labels : DataFrame
-        As from `read_soundscape_labels`; each line is one row of the grid (a recording's last may be short).
+        See `read_soundscape_labels`; each line is one row of the grid (the last of a recording may be shorter).
     classes : sequence of K str
     row_s, row_id
-        Seconds of a row, and form of its id; see `Competition`.
+        See `Competition`.
 
     Returns
     -------
     DataFrame, shape (R, K)
-        float32 of 0 and 1, index ``row_id``. Only rows that were labelled are there.
+        float32 of 0 and 1 with the index ``row_id``, for the labelled rows only.
 
     Raises
     ------
     DataError
-        If a line does not lie on the grid, two lines are the same row, or a label is not among the classes.
+        If a line is not on the grid, two lines are the same row, or a label is unknown.
     """
     ids = []
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):
         if start_s % row_s or not 0 < end_s - start_s <= row_s:
             raise DataError(
-                f"{filename!r} is labelled from {start_s} to {end_s} s, which is no row of {row_s} s; "
-                "give the row length of the labels."
+                f"{filename!r} is labelled from {start_s} to {end_s} s, which is not a row of {row_s} s; set the row "
+                "length of the labels."
             )
         ids.append(row_id.format(stem=PurePosixPath(filename).stem, end=int(start_s) + row_s))
     index = pd.Index(ids, dtype=object, name="row_id")
     if index.has_duplicates:
         raise DataError(f"two lines of labels are row {index[index.duplicated()][0]!r}.")
     _check_known(set().union(*labels["labels"]), classes, "the soundscape labels")
-    place = {name: k for k, name in enumerate(classes)}
+    column = {name: k for k, name in enumerate(classes)}
     truth = np.zeros((len(ids), len(classes)), np.float32)
     for row, names in enumerate(labels["labels"]):
-        truth[row, [place[name] for name in names]] = 1
+        truth[row, [column[name] for name in names]] = 1
     table: pd.DataFrame = pd.DataFrame(truth, index=index, columns=pd.Index(list(classes), dtype=object))
     return table
 
@@ -182,7 +179,7 @@ def _seconds(cell: str, path: Path) -> int:
     except ValueError:
         value = float("nan")
     if len(parts) > 3 or not value.is_integer() or value < 0:
-        raise DataError(f"{path}: the time {cell!r} is no whole second; write HH:MM:SS or seconds.")
+        raise DataError(f"{path}: the time {cell!r} is not a whole second; write HH:MM:SS or seconds.")
     return int(value)
 
 
@@ -192,27 +189,27 @@ def _centres(cell: str, path: Path) -> tuple[float, ...]:
     except ValueError:
         seconds = (-1.0,)
     if not all(0 <= second < float("inf") for second in seconds):
-        raise DataError(f"{path}: the centres {cell!r} are no seconds; write 1.5;20 for two of them.")
+        raise DataError(f"{path}: the centres {cell!r} are not seconds; write 1.5;20 for two of them.")
     return seconds
 
 
 def _known_secondary(
-    cells: pd.Series[str], primary: Iterable[str], classes: Sequence[str], where: Path
+    cells: pd.Series[str], primary: Iterable[str], classes: Sequence[str], source: Path
 ) -> list[tuple[str, ...]]:
-    # Few cells differ, so each spelling is parsed once.
+    # Few distinct cells occur, so each is parsed once.
     parsed = {cell: parse_labels(cell) for cell in cells.unique()}
     dropped = [name for cell in cells for name in parsed[cell] if name not in classes]
     if dropped:
-        shown = shorten_list(sorted(set(dropped)))
-        log.warning("%s: dropped %d secondary labels outside the classes: %s", where, len(dropped), shown)
+        names = shorten_list(sorted(set(dropped)))
+        log.warning("%s: dropped %d secondary labels outside the classes: %s", source, len(dropped), names)
     known = {cell: dict.fromkeys(name for name in parsed[cell] if name in classes) for cell in parsed}
-    return [tuple(name for name in known[cell] if name != own) for cell, own in zip(cells, primary, strict=True)]
+    return [tuple(name for name in known[cell] if name != label) for cell, label in zip(cells, primary, strict=True)]
 
 
-def _check_known(labels: Iterable[str], classes: Sequence[str], where: str | Path) -> None:
+def _check_known(labels: Iterable[str], classes: Sequence[str], source: str | Path) -> None:
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DataError(
-            f"{where}: labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}; "
+            f"{source}: labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}; "
             "correct them, or add them to the class list."
         )

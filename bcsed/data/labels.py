@@ -1,10 +1,8 @@
-"""Labels of clips: what the network is told, which fold hears which clip, and how often.
+"""Training targets, folds and repetitions of clips.
 
-Conventions
------------
-A table is what `bcsed.data.read_train` returns: one row per clip, with ``filename``, ``label``,
-``secondary`` (tuple of str), ``recording`` and ``author``. N clips, K classes. Folds are numbers from 0;
-`NEVER_HELD_OUT` marks a clip that is always trained on.
+A table is the result of `bcsed.data.read_train`: one row per clip, with ``filename``, ``label``, ``secondary`` (tuple
+of str), ``recording`` and ``author``. There are N clips and K classes. Folds are numbered from 0; `NEVER_HELD_OUT`
+marks a clip that is always in training.
 """
 
 from __future__ import annotations
@@ -31,49 +29,48 @@ def make_targets(
     Returns
     -------
     targets : ndarray of float32, shape (N, K)
-        `data.label_target` at the label, `data.secondary_target` at the secondary labels, else 0. Float to
-        the end: the original stored .3 as an 8-bit integer, and so never used a secondary label.
+        `data.label_target` at the label, `data.secondary_target` at secondary labels, else 0. Targets are floats
+        throughout: the original stored 0.3 as an 8-bit integer, and so lost all secondary labels.
     weights : ndarray of float32, shape (N, K)
-        1; where `data.secondary_target` is None, 0 at the secondary labels, so that the loss does not count
-        them as either present or absent.
+        1; if `data.secondary_target` is None, 0 at secondary labels, which are then neither present nor absent.
 
     Raises
     ------
     DataError
-        If a label or secondary label is not among the classes.
+        If a label or secondary label is unknown.
     """
-    place = _places(table, classes)
-    made = np.zeros((len(table), len(classes)), np.float32)
-    weights = np.ones_like(made)
-    pairs = [(row, place[name]) for row, names in enumerate(table["secondary"]) for name in names]
+    index = _class_index(table, classes)
+    targets = np.zeros((len(table), len(classes)), np.float32)
+    weights = np.ones_like(targets)
+    pairs = [(row, index[name]) for row, names in enumerate(table["secondary"]) for name in names]
     rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
     if data.secondary_target is None:
         weights[rows, columns] = 0
     else:
-        made[rows, columns] = data.secondary_target
-    # Last, since a clip's label outweighs its being listed as a secondary label too.
-    own = (np.arange(len(table)), [place[name] for name in table["label"]])
-    made[own], weights[own] = data.label_target, 1
-    return made, weights
+        targets[rows, columns] = data.secondary_target
+    # Last, because the label takes precedence if it is also listed as a secondary label.
+    primary = (np.arange(len(table)), [index[name] for name in table["label"]])
+    targets[primary], weights[primary] = data.label_target, 1
+    return targets, weights
 
 
 def class_counts(table: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return how many clips have each class as their label, shape (K,); secondary labels do not count.
+    """Return the number of clips labelled with each class, shape (K,), without secondary labels.
 
     Raises
     ------
     DataError
-        If a label or secondary label is not among the classes.
+        If a label or secondary label is unknown.
     """
-    place = _places(table, classes)
-    return np.bincount([place[name] for name in table["label"]], minlength=len(classes)).astype(np.int64)
+    index = _class_index(table, classes)
+    return np.bincount([index[name] for name in table["label"]], minlength=len(classes)).astype(np.int64)
 
 
 def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the mean target of each class: what to answer where nothing could be heard.
+    """Return the mean target of each class, used as scores of an unreadable recording.
 
-    An unreadable recording gets these as its rows. A mean of targets, secondary and lowered ones included, is
-    where the network's own answers lie on average; any constant ranks such rows alike within a class.
+    The mean of all targets, with secondary and lowered ones, is about the mean of the network's probabilities; any
+    constant ranks such rows equally within a class.
 
     Parameters
     ----------
@@ -82,7 +79,7 @@ def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (K,)
-        In [1 / 2N, 1 - 1 / 2N]: a class without a clip is rare, not impossible.
+        In [1 / 2N, 1 - 1 / 2N]: a class without clips is rare, not impossible.
 
     Raises
     ------
@@ -97,20 +94,19 @@ def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
-    """Deal clips into folds, stratified by label, with no group on two sides.
+    """Assign clips to folds, stratified by label, with each group in one fold.
 
-    A group is a recording, or all recordings of an author (one without author is its own group). Groups
-    with a clip of a class that has fewer than `data.min_class_count` clips, or that lies in one group only
-    (held out, it would be missing from training), stay in training as a whole.
+    A group is a recording, or all recordings of an author (of unknown author, a recording). Groups with a clip of a
+    class that has fewer than `data.min_class_count` clips, or only one group (without which training would lack the
+    class), always stay in training.
 
     Parameters
     ----------
-    table : DataFrame of N clips
-        The order of its rows does not matter.
+    table : DataFrame of N clips, in any order
     data : Data
         `n_folds`, `group_by` and `min_class_count`.
     seed : int
-        Decides between equally good deals.
+        Selects among equally good assignments.
 
     Returns
     -------
@@ -120,45 +116,41 @@ def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.i
     Raises
     ------
     DataError
-        If fewer groups than folds may be held out, or no class has a clip for each fold.
+        If fewer groups than folds can be held out, or no class has a clip for each fold.
 
     Notes
     -----
-    scikit-learn's `StratifiedGroupKFold` deals; 28,500 clips of 206 classes take it about five seconds.
+    scikit-learn's `StratifiedGroupKFold` takes about five seconds for 28,500 clips of 206 classes.
     """
-    # The dealer draws by position; sorted by name, the same clips always draw the same.
+    # Sorted by name, because the assignment depends on the position.
     order = np.argsort(table["filename"].to_numpy(dtype=object), kind="stable")
     table = table.iloc[order]
     clips = pd.DataFrame({"label": table["label"].to_numpy(dtype=object), "group": _groups(table, data)})
     classes = clips.groupby("label")["group"].agg(["size", "nunique"])
-    kept_back = classes.index[(classes["size"] < data.min_class_count) | (classes["nunique"] < 2)]
-    free = ~clips["group"].isin(clips["group"][clips["label"].isin(kept_back)]).to_numpy(bool)
+    rare = classes.index[(classes["size"] < data.min_class_count) | (classes["nunique"] < 2)]
+    free = ~clips["group"].isin(clips["group"][clips["label"].isin(rare)]).to_numpy(bool)
     n_groups, most = clips["group"][free].nunique(), clips["label"][free].value_counts().max()
     if n_groups < data.n_folds or most < data.n_folds:
         few = f"{n_groups} groups by {data.group_by} and at most {most if n_groups else 0} clips of one class"
         raise DataError(
-            f"{few} may be held out, too few for {data.n_folds} folds: {len(kept_back)} of {len(classes)} "
-            f"classes have fewer than {data.min_class_count} clips or one group only, and stay in training "
-            "with their groups; lower min_class_count or n_folds."
+            f"{few} can be held out, too few for {data.n_folds} folds: {len(rare)} of {len(classes)} classes have "
+            f"fewer than {data.min_class_count} clips or only one group, and stay in training with their groups; "
+            "lower min_class_count or n_folds."
         )
-    dealt = np.full(len(table), NEVER_HELD_OUT, np.int64)
-    dealt[order[free]] = _deal(clips[free], data.n_folds, seed)
-    return dealt
+    folds = np.full(len(table), NEVER_HELD_OUT, np.int64)
+    folds[order[free]] = _split(clips[free], data.n_folds, seed)
+    return folds
 
 
 def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
-    """Deal the sites of labelled rows into folds of about equally many rows; a site is in one fold, whole.
+    """Return the fold of each site, so that folds have about equally many rows.
 
     Parameters
     ----------
     sites : sequence of str
         The site of each row.
     n_folds : int
-
-    Returns
-    -------
-    dict
-        Site -> fold; with fewer sites than folds the last folds have none.
+        With fewer sites than folds, the last folds are empty.
 
     Examples
     --------
@@ -166,35 +158,34 @@ def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
     {'S2': 0, 'S1': 1, 'S3': 1}
     """
     counts = pd.Series(list(sites), dtype=object).value_counts()
-    order = sorted(counts.index, key=lambda site: (-counts[site], site))
-    held = [0] * n_folds
-    dealt: dict[str, int] = {}
-    for site in order:
-        dealt[site] = held.index(min(held))
-        held[dealt[site]] += int(counts[site])
-    return dealt
+    sizes = [0] * n_folds
+    folds: dict[str, int] = {}
+    for site in sorted(counts.index, key=lambda site: (-counts[site], site)):
+        folds[site] = sizes.index(min(sizes))
+        sizes[folds[site]] += int(counts[site])
+    return folds
 
 
 def training_rows(
     table: pd.DataFrame, fold_of: npt.NDArray[np.int64], fold: int | None, data: Data
 ) -> npt.NDArray[np.int64]:
-    """Return the rows to train on, those of rare classes repeated.
+    """Return the rows to train on, with rows of rare classes repeated.
 
     Parameters
     ----------
     table : DataFrame of N clips
     fold_of : ndarray of int64, shape (N,)
-        From `folds`.
+        See `assign_folds`.
     fold : int or None
-        The fold held out; None trains on all.
+        The fold held out; None to train on all.
     data : Data
         `min_class_count`.
 
     Returns
     -------
     ndarray of int64
-        Row numbers in order, then the repeats: a class with fewer than `min_class_count` clips is repeated
-        whole as often as it takes to reach that count, so that its clips are heard equally often.
+        Row numbers in order, followed by the repeats: all clips of a class with fewer than `min_class_count` clips
+        are repeated equally often, until that count is reached.
 
     Raises
     ------
@@ -216,37 +207,32 @@ def training_rows(
 
 
 def validation_rows(fold_of: npt.NDArray[np.int64], fold: int) -> npt.NDArray[np.int64]:
-    """Return the rows of a fold, in order.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such fold.
-    """
+    """Return the rows of a fold, in order; raise a ConfigError if there is no such fold."""
     rows = np.flatnonzero(fold_of == fold)
     if fold == NEVER_HELD_OUT or not len(rows):
-        there = np.unique(fold_of[fold_of != NEVER_HELD_OUT])
-        raise ConfigError(f"no clip is in fold {fold}; there are the folds {', '.join(map(str, there))}.")
+        folds = np.unique(fold_of[fold_of != NEVER_HELD_OUT])
+        raise ConfigError(f"no clip is in fold {fold}; the folds are {', '.join(map(str, folds))}.")
     return rows.astype(np.int64)
 
 
-def _places(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
-    place = {name: k for k, name in enumerate(classes)}
-    unknown = sorted({*table["label"], *(name for names in table["secondary"] for name in names)} - set(place))
+def _class_index(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+    index = {name: k for k, name in enumerate(classes)}
+    unknown = sorted({*table["label"], *(name for names in table["secondary"] for name in names)} - set(index))
     if unknown:
         raise DataError(f"the label {unknown[0]!r} is not among the {len(classes)} classes.")
-    return place
+    return index
 
 
 def _groups(table: pd.DataFrame, data: Data) -> npt.NDArray[np.int64]:
     recording, author = table["recording"].astype(str), table["author"].astype(str)
     keys = [pd.factorize(recording)[0]]
     if data.group_by == "author":
-        # Marked by what they are, since an author may be called like a recording.
+        # With a prefix, because an author and a recording may have the same name.
         known = ("author " + author).where(author != "", "recording " + recording)
         keys.append(pd.factorize(known)[0])
     group = np.arange(len(table))
-    # A recording may have clips of two authors, or of one and none: whatever either key joins is one group.
+    # A recording may have clips of two authors, or clips with and without author: all clips that share either key
+    # are one group.
     while True:
         before = group
         for key in keys:
@@ -257,14 +243,14 @@ def _groups(table: pd.DataFrame, data: Data) -> npt.NDArray[np.int64]:
             return group.astype(np.int64)
 
 
-def _deal(clips: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+def _split(clips: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
     label, group = clips["label"].to_numpy(dtype=object), pd.factorize(clips["group"])[0]
-    # Shuffled here: with `shuffle=True`, scikit-learn 1.4 mixes up the groups and no longer stratifies.
+    # Shuffled here: with `shuffle=True`, scikit-learn 1.4 confuses the groups and no longer stratifies.
     group = np.random.default_rng(seed).permutation(group.max() + 1)[group]
-    dealt = np.zeros(len(clips), np.int64)
+    folds = np.zeros(len(clips), np.int64)
     with warnings.catch_warnings():
-        # Most clips of a class may be kept back by their groups; it is then missing from some folds.
+        # Groups may keep most clips of a class in training; the class is then missing from some folds.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for fold, (_, held_out) in enumerate(StratifiedGroupKFold(n_folds).split(label, label, group)):
-            dealt[held_out] = fold
-    return dealt
+            folds[held_out] = fold
+    return folds
