@@ -19,7 +19,7 @@ from bcsed.data.competitions import (
 )
 from bcsed.data.label_files import check_files, read_soundscape_labels, read_train, truth_table
 from bcsed.data.synthetic import ogg, plan, scenes
-from bcsed.data.synthetic import species as callers
+from bcsed.data.synthetic.species import SAMPLE_RATE_HZ, Individual, quick_length
 from bcsed.errors import ConfigError, DataError
 
 SCALE = 0.1
@@ -28,7 +28,7 @@ SPECS = {2025: BIRDCLEF_2025, 2026: BIRDCLEF_2026}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Each year once, at a tenth of its size."""
+    """Return a folder per year, at a tenth of the size."""
     root = tmp_path_factory.mktemp("sample")
     return {year: sample.write(root / str(year), year=year, scale=SCALE) for year in SPECS}
 
@@ -45,15 +45,15 @@ def table(path):
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-# ---- the same and not the same ---------------------------------------------------------------------------
+# ---- reproducibility -------------------------------------------------------------------------------------
 
 
-def test_a_seed_gives_the_same_bytes_whatever_the_threads(folders, tmp_path):
+def test_a_seed_gives_the_same_bytes_for_any_number_of_threads(folders, tmp_path):
     again = sample.write(tmp_path / "again", year=2026, scale=SCALE, jobs=1)
     assert digests(again) == digests(folders[2026])
 
 
-def test_another_seed_is_another_competition(folders, tmp_path):
+def test_another_seed_gives_another_competition(folders, tmp_path):
     other = sample.write(tmp_path / "other", year=2025, scale=SCALE, seed=1)
     mine, theirs = digests(folders[2025]), digests(other)
     audio = {digest for name, digest in mine.items() if name.endswith(".ogg")}
@@ -80,7 +80,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("year", SPECS)
-def test_train_csv_is_spelt_as_in_its_year(folders, year):
+def test_train_csv_has_the_notation_of_its_year(folders, year):
     train = table(folders[year] / "train.csv")
     assert ", ".join(train.columns) == COLUMNS[year]
     empty = {2025: "['']", 2026: "[]"}[year]
@@ -97,7 +97,7 @@ def test_train_csv_is_spelt_as_in_its_year(folders, year):
 
 
 @pytest.mark.parametrize("year", SPECS)
-def test_the_files_listed_are_the_files_there(folders, year):
+def test_the_listed_files_exist(folders, year):
     folder = folders[year]
     listed = set(table(folder / "train.csv")["filename"])
     assert listed == {str(p.relative_to(folder / "train_audio")) for p in folder.glob("train_audio/*/*.ogg")}
@@ -120,8 +120,8 @@ def test_classes_are_sorted_as_text_and_mixed(folders, year):
     assert set(taxonomy["class_name"]) == {"Aves", "Amphibia", "Insecta", "Mammalia"}
     assert np.allclose(stub.iloc[:, 1:].astype(float), 1 / len(labels))
     assert len(stub) == 3
-    unheard = set(labels) - set(table(folder / "train.csv")["primary_label"])
-    assert unheard == ({"47158son01"} if year == 2026 else set())
+    without_clips = set(labels) - set(table(folder / "train.csv")["primary_label"])
+    assert without_clips == ({"47158son01"} if year == 2026 else set())
 
 
 @pytest.mark.parametrize("year", SPECS)
@@ -135,7 +135,7 @@ def test_bcsed_reads_it(folders, year):
     assert train["secondary"].map(len).max() > 0
     for path in folder.glob("train_soundscapes/*.ogg"):
         name = parse_recording_name(path, spec)
-        assert name.site in plan.YEARS[year].sites
+        assert name.site in plan.EDITIONS[year].sites
         assert name.time is not None
 
 
@@ -151,16 +151,16 @@ def test_names_of_test_soundscapes(folders):
 
 
 def test_counts_at_full_size_are_very_unequal():
-    for year in plan.YEARS.values():
-        clips = plan.clips(year, seed=0, scale=1)
-        counts = pd.Series([clip.caller.label for clip in clips]).value_counts()
+    for edition in plan.EDITIONS.values():
+        clips = plan.clips(edition, seed=0, scale=1)
+        counts = pd.Series([clip.species.label for clip in clips]).value_counts()
         assert 250 <= len(clips) <= 300
         assert (counts.min(), counts.max()) == (3, 60)
         seconds = np.array([clip.duration_s for clip in clips])
         assert seconds.min() >= 0.5
         assert seconds.max() <= 12
         assert 0 < (seconds < 1).sum() < 20
-        assert all(clip.caller not in clip.others for clip in clips)
+        assert all(clip.species not in clip.others for clip in clips)
 
 
 # ---- truth -----------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_counts_at_full_size_are_very_unequal():
 
 @pytest.mark.parametrize("year", SPECS)
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_every_class_is_heard_and_not_heard(folders, year, split):
+def test_every_class_has_positive_and_negative_rows(folders, year, split):
     name = {"train": sample.TRAIN_TRUTH_CSV, "test": sample.TEST_TRUTH_CSV}[split]
     truth = pd.read_csv(folders[year] / name, index_col="row_id")
     assert list(truth.columns) == list(table(folders[year] / "taxonomy.csv")["primary_label"])
@@ -179,7 +179,7 @@ def test_every_class_is_heard_and_not_heard(folders, year, split):
     assert (truth.sum() < len(truth)).all()
 
 
-def test_labels_agree_with_the_truth_and_stand_twice(folders):
+def test_labels_agree_with_the_truth_and_are_repeated(folders):
     folder, spec = folders[2026], SPECS[2026]
     classes = read_class_list(folder, spec)
     raw = table(folder / spec.soundscape_labels_csv)
@@ -195,11 +195,11 @@ def test_labels_agree_with_the_truth_and_stand_twice(folders):
     assert mine["47158son01"].any()
 
 
-def test_only_some_soundscapes_are_labelled_and_the_unheard_class_is():
-    items = plan.soundscapes(plan.YEARS[2026], seed=0, count=16, test=False)
-    chosen = plan.labelled(items, seed=0, share=0.4)
-    assert len(chosen) == 6
-    with_it = [item for item in chosen if any(caller.clips == 0 for caller in item.cast)]
+def test_the_class_without_clips_is_in_labelled_soundscapes():
+    items = plan.soundscapes(plan.EDITIONS[2026], seed=0, count=16, test=False)
+    labelled = plan.labelled(items, seed=0, share=0.4)
+    assert len(labelled) == 6
+    with_it = [item for item in labelled if any(species.clips == 0 for species in item.cast)]
     assert len(with_it) >= 2
 
 
@@ -209,16 +209,16 @@ def test_a_row_needs_enough_of_a_song():
     assert truth.T.tolist() == [[0, 1, 1, 1], [1, 0, 0, 0]]
 
 
-def test_what_the_truth_says_is_audible():
-    """In a place without wind, a band is louder in the rows where its caller calls."""
-    (caller,) = (caller for caller in sample.SPECIES if caller.label == "fallin1")
-    still = sample.Place(name="still", tilt_db_per_octave=-3)
-    wave, events = scenes.soundscape([caller], still, duration_s=60, rng=np.random.default_rng(0), snr_db=(10, 15))
+def test_songs_raise_the_level_in_positive_rows():
+    """At a site without wind, a band is louder in the rows with a song of its species."""
+    (species,) = (each for each in sample.SPECIES if each.label == "fallin1")
+    still = scenes.Site(name="still", tilt_db_per_octave=-3)
+    wave, events = scenes.soundscape([species], still, duration_s=60, rng=np.random.default_rng(0), snr_db=(10, 15))
     power = np.abs(np.fft.rfft(wave.reshape(12, -1))) ** 2
-    low, high = (5 * hz for hz in caller.band_hz)  # five seconds: bins 0.2 Hz apart
+    low, high = (5 * hz for hz in species.band_hz)  # five seconds: bins 0.2 Hz apart
     level = power[:, int(low) : int(high)].sum(1)
-    heard = scenes.row_truth(events, ["fallin1"], n_rows=12, row_s=5, min_overlap_s=0.25)[:, 0] == 1
-    assert level[heard].min() > 1.1 * np.median(level[~heard])
+    positive = scenes.row_truth(events, ["fallin1"], n_rows=12, row_s=5, min_overlap_s=0.25)[:, 0] == 1
+    assert level[positive].min() > 1.1 * np.median(level[~positive])
 
 
 # ---- sound -----------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_what_the_truth_says_is_audible():
 
 @pytest.mark.parametrize("year", SPECS)
 def test_recordings_are_ogg_vorbis_of_the_right_length(folders, year):
-    expected = {f"train_audio/{c.filename}": c.duration_s for c in plan.clips(plan.YEARS[year], seed=0, scale=SCALE)}
+    expected = {f"train_audio/{c.filename}": c.duration_s for c in plan.clips(plan.EDITIONS[year], seed=0, scale=SCALE)}
     for path in sorted(folders[year].rglob("*.ogg")):
         info = soundfile.info(path)
         assert (info.format, info.subtype, info.samplerate, info.channels) == ("OGG", "VORBIS", 32_000, 1)
@@ -237,54 +237,54 @@ def test_recordings_are_ogg_vorbis_of_the_right_length(folders, year):
     assert 0.001 < np.abs(wave).max() <= 1
 
 
-@pytest.mark.parametrize("caller", sample.SPECIES, ids=lambda caller: caller.label)
-def test_songs_stay_in_their_band_and_differ_between_individuals(caller):
+@pytest.mark.parametrize("species", sample.SPECIES, ids=lambda species: species.label)
+def test_songs_stay_in_their_band_and_differ_between_individuals(species):
     rng = np.random.default_rng(7)
-    songs = [caller.song(sample.Individual.draw(rng), rng) for _ in range(6)]
+    songs = [species.song(Individual.draw(rng), rng) for _ in range(6)]
     for song in songs:
         assert song.dtype == np.float32
         assert np.abs(song).max() == pytest.approx(1)
-        assert 0.4 <= len(song) / sample.SAMPLE_RATE_HZ <= 9
+        assert 0.4 <= len(song) / SAMPLE_RATE_HZ <= 9
         size = 1 << len(song).bit_length()
         power = np.abs(np.fft.rfft(song, size)) ** 2
-        low, high = (round(hz * size / sample.SAMPLE_RATE_HZ) for hz in caller.band_hz)
+        low, high = (round(hz * size / SAMPLE_RATE_HZ) for hz in species.band_hz)
         assert power[low : high + 1].sum() > 0.9 * power.sum()
     assert len({len(song) for song in songs}) > 1
 
 
 @pytest.mark.parametrize("n", [16, 17, 1000, 16_001, 31_999, 160_000, 1_920_000])
-def test_a_quick_length_is_even_enough_and_little_more(n):
-    size = callers.quick_length(n)
+def test_a_quick_length_is_even_and_little_more(n):
+    size = quick_length(n)
     assert n <= size <= n * 9 / 8 + 1
     assert size % 2 == 0
 
 
-@pytest.mark.parametrize("place", plan.YEARS[2025].sites)
-def test_backgrounds_have_unit_level_and_differ(place):
-    rng = np.random.default_rng([1, *place.encode()])
-    wave = scenes.background(sample.Place.draw(place, rng), 40_001, rng)
+@pytest.mark.parametrize("site", plan.EDITIONS[2025].sites)
+def test_backgrounds_have_unit_level_and_differ(site):
+    rng = np.random.default_rng([1, *site.encode()])
+    wave = scenes.background(scenes.Site.draw(site, rng), 40_001, rng)
     assert wave.shape == (40_001,)
     assert np.sqrt(np.mean(wave**2)) == pytest.approx(1)
 
 
 def test_a_clip_is_as_loud_over_its_noise_as_asked():
-    (caller,) = (caller for caller in sample.SPECIES if caller.label == "47158son01")
-    still = sample.Place(name="still", tilt_db_per_octave=-3)
+    (species,) = (each for each in sample.SPECIES if each.label == "47158son01")
+    still = scenes.Site(name="still", tilt_db_per_octave=-3)
     quiet, loud = (
-        scenes.focal_clip(caller, still, duration_s=4, snr_db=snr_db, rng=np.random.default_rng(0))
+        scenes.focal_clip(species, still, duration_s=4, snr_db=snr_db, rng=np.random.default_rng(0))
         for snr_db in (0, 20)
     )
 
     def contrast_db(wave):
         power = np.abs(np.fft.rfft(wave)) ** 2
-        inside, beside = power[4 * 5900 : 4 * 8300].sum(), power[4 * 1000 : 4 * 3000].sum()
-        return 10 * np.log10(inside / beside)
+        inside, outside = power[4 * 5900 : 4 * 8300].sum(), power[4 * 1000 : 4 * 3000].sum()
+        return 10 * np.log10(inside / outside)
 
     # The noise itself is in the band too: 0 dB of song over it is 3 dB more in all, less its pauses.
     assert 14 < contrast_db(loud) - contrast_db(quiet) < 20
 
 
-def test_the_serial_number_is_ours_and_nothing_else_changes():
+def test_only_the_serial_number_changes():
     wave = np.random.default_rng(0).normal(0, 0.1, 70_000).astype(np.float32)
     mine, again, other = (ogg.encode(wave, 32_000, serial=serial) for serial in (5, 5, 2**32 - 1))
     assert mine == again != other
@@ -297,7 +297,7 @@ def test_the_serial_number_is_ours_and_nothing_else_changes():
 
 
 def test_checksums_are_those_of_libogg():
-    """The encoder's own pages, given their own serial number, come out as they went in."""
+    """The encoder's pages do not change if their serial number is set again."""
     buffer = io.BytesIO()
     wave = np.random.default_rng(1).normal(0, 0.1, 40_000).astype(np.float32)
     soundfile.write(buffer, wave, 32_000, format="OGG", subtype="VORBIS")
@@ -308,7 +308,7 @@ def test_checksums_are_those_of_libogg():
 def test_a_damaged_stream_is_refused():
     whole = ogg.encode(np.zeros(1000, np.float32), 32_000, serial=1)
     for damaged in (whole[:-1], whole[:10], b"x" + whole, whole + b"OggS"):
-        with pytest.raises(DataError, match="does not begin a whole Ogg page"):
+        with pytest.raises(DataError, match="does not begin a complete Ogg page"):
             ogg.with_serial(damaged, 2)
 
 
@@ -325,17 +325,17 @@ def test_a_folder_in_use_is_refused_untouched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
-        ({"year": 2024}, "year 2024: the sample knows 2025 and 2026"),
+        ({"year": 2024}, "year 2024: the synthetic data exists for 2025 and 2026"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"scale": 0.0}, "scale 0.0 is outside 0 to 100"),
         ({"scale": float("nan")}, "scale nan is outside"),
-        ({"jobs": 0}, "jobs 0: at least one thread"),
+        ({"jobs": 0}, "jobs 0: use at least one thread"),
     ],
 )
-def test_settings_out_of_range_are_refused_before_anything_is_written(tmp_path, change, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+def test_settings_out_of_range_are_refused_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
         sample.write(tmp_path / "new", **change)
     assert not (tmp_path / "new").exists()
 
@@ -344,7 +344,7 @@ def test_an_interrupted_folder_lacks_train_csv(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample.ogg, "encode", fail)
+    monkeypatch.setattr(ogg, "encode", fail)
     with pytest.raises(KeyboardInterrupt):
         sample.write(tmp_path / "new", scale=SCALE)
     assert not list((tmp_path / "new").glob("*.csv"))

@@ -5,33 +5,15 @@ that define a submission, never from the folders that exist (28 classes of 2026 
 other recordings, `FOLDERS`, may take its classes from folders. Paths in tables are joined to the data folder as given.
 """
 
-from .competitions import (
-    AUDIO_SUFFIXES,
-    BIRDCLEF_2025,
-    BIRDCLEF_2026,
-    COMPETITIONS,
-    FOLDERS,
-    Competition,
-    RecordingName,
-    detect_competition,
-    parse_recording_name,
-    read_class_list,
-    read_taxa,
-)
-from .label_files import check_files, parse_labels, read_soundscape_labels, read_train, truth_table
+from .competitions import COMPETITIONS, FOLDERS, Competition, detect_competition, read_class_list, read_taxa
+from .label_files import check_files, read_soundscape_labels, read_train, truth_table
 
 __all__ = [
-    "AUDIO_SUFFIXES",
-    "BIRDCLEF_2025",
-    "BIRDCLEF_2026",
     "COMPETITIONS",
     "FOLDERS",
     "Competition",
-    "RecordingName",
     "check_files",
     "detect_competition",
-    "parse_labels",
-    "parse_recording_name",
     "read_class_list",
     "read_soundscape_labels",
     "read_taxa",

@@ -20,55 +20,27 @@ AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".ai
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
-    """The differences between competitions; file names are relative to the data folder.
+    """The differences between competitions; file names are relative to the data folder, '' where there is no file."""
 
-    Parameters
-    ----------
-    name : str
-        The key in `COMPETITIONS`.
-    marks : tuple of str
-        Files, any of which identifies the competition.
-    row_s, recording_s : int
-        Seconds of a row and of a test recording.
-    audio_dir, soundscapes_dir, test_dir : str
-        Labelled clips, recordings to pseudolabel, and recordings to score.
-    train_csv, label_column : str
-        The clips' labels, and the column of the label (in `taxonomy_csv` too).
-    sample_submission_csv, classes_txt, taxonomy_csv : str
-        Class lists: the header after ``row_id``, one class per line, or a column, optionally with the taxonomic class
-        in ``class_name``. '' if there is no such file.
-    soundscape_labels_csv : str
-        Labels of soundscape rows; '' if there are none.
-    recording_pattern : str
-        The original recording's id at the beginning of a clip's stem, see `read_train`.
-    name_pattern : str
-        The stem of a soundscape, with groups ``site``, ``date`` (YYYYMMDD) and ``time`` (HHMMSS).
-    utc_offset_h : int
-        Hours from the time in these names to local time: -4 for UTC in the Pantanal, 0 for local time.
-    row_id : str
-        The form of a row id, with ``stem`` and ``end`` (whole seconds).
-    classes_from_clips : bool
-        Without a class list, use the labels or folders of the clips.
-    """
-
-    name: str
-    marks: tuple[str, ...]
+    name: str  # the key in `COMPETITIONS`
+    marks: tuple[str, ...]  # files, any of which identifies the competition
     row_s: int = 5
-    recording_s: int = 60
-    audio_dir: str = "train_audio"
-    soundscapes_dir: str = "train_soundscapes"
-    test_dir: str = "test_soundscapes"
-    train_csv: str = "train.csv"
-    label_column: str = "primary_label"
-    sample_submission_csv: str = "sample_submission.csv"
-    classes_txt: str = ""
-    taxonomy_csv: str = "taxonomy.csv"
+    recording_s: int = 60  # of a test recording
+    audio_dir: str = "train_audio"  # labelled clips
+    soundscapes_dir: str = "train_soundscapes"  # recordings to pseudolabel
+    test_dir: str = "test_soundscapes"  # recordings to score
+    train_csv: str = "train.csv"  # labels of the clips
+    label_column: str = "primary_label"  # of `train_csv` and `taxonomy_csv`
+    sample_submission_csv: str = "sample_submission.csv"  # its header contains the classes after ``row_id``
+    classes_txt: str = ""  # one class per line
+    taxonomy_csv: str = "taxonomy.csv"  # classes, optionally with the taxonomic class in ``class_name``
     soundscape_labels_csv: str = ""
-    recording_pattern: str = r"(?:XC|iNat|CSA)\d+"
+    recording_pattern: str = r"(?:XC|iNat|CSA)\d+"  # the recording's id at the start of a clip's stem, see `read_train`
+    # The stem of a soundscape, with groups ``site``, ``date`` (YYYYMMDD) and ``time`` (HHMMSS).
     name_pattern: str = r"(?:(?P<site>.+)_)?(?P<date>\d{8})_(?P<time>\d{6})"
-    utc_offset_h: int = 0
-    row_id: str = "{stem}_{end}"
-    classes_from_clips: bool = False
+    utc_offset_h: int = 0  # hours from the time in these names to local time: -4 for UTC in the Pantanal
+    row_id: str = "{stem}_{end}"  # with the end in whole seconds
+    classes_from_clips: bool = False  # without a class list, use the labels or folders of the clips
 
 
 BIRDCLEF_2026 = Competition(

@@ -1,25 +1,11 @@
-"""A small synthetic competition on disk, so that everything can be tried where the real data is not.
+"""A small synthetic competition, for use without the real data.
 
-`write` makes a folder like the one that BirdCLEF+ hands out, with real Ogg Vorbis files: unequally many
-focal clips with weak labels, unlabelled soundscapes, a test set. It also writes what no real competition
-has: ``test_truth.csv`` and ``train_soundscapes_truth.csv``, who calls in which row. Every name is invented.
+`write` creates a folder in the form of BirdCLEF+ with real Ogg Vorbis files: unequal numbers of focal clips with weak
+labels, unlabelled soundscapes and a test set. It adds the truth that a real competition does not publish:
+``test_truth.csv`` and ``train_soundscapes_truth.csv``. All names are invented.
 """
 
-from .competition import MIN_OVERLAP_S, N_TEST_SOUNDSCAPES, N_TRAIN_SOUNDSCAPES, TEST_TRUTH_CSV, TRAIN_TRUTH_CSV, write
-from .scenes import Event, Place
-from .species import SAMPLE_RATE_HZ, SPECIES, Individual, Species
+from .competition import TEST_TRUTH_CSV, TRAIN_TRUTH_CSV, write
+from .species import SPECIES
 
-__all__ = [
-    "MIN_OVERLAP_S",
-    "N_TEST_SOUNDSCAPES",
-    "N_TRAIN_SOUNDSCAPES",
-    "SAMPLE_RATE_HZ",
-    "SPECIES",
-    "TEST_TRUTH_CSV",
-    "TRAIN_TRUTH_CSV",
-    "Event",
-    "Individual",
-    "Place",
-    "Species",
-    "write",
-]
+__all__ = ["SPECIES", "TEST_TRUTH_CSV", "TRAIN_TRUTH_CSV", "write"]

@@ -1,7 +1,7 @@
-"""What the synthetic competition will consist of, drawn before a sample of audio exists.
+"""The random plan of the synthetic competition, made before any audio.
 
-Each recording carries the key of its own random stream, so its audio depends neither on the order in which
-recordings are made nor on how many threads make them.
+Each recording has the key of its own random stream, so that its audio depends neither on the order in which recordings
+are made nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,59 +13,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..competitions import BIRDCLEF_2025, BIRDCLEF_2026, Competition
-from .scenes import Place
+from .scenes import Site
 from .species import SPECIES, Species
 
-_DAYS = 200  # the recorders of a split ran for so long
+_DAYS = 200  # days of recording per split
 _SLOTS_PER_DAY = 144  # one recording every ten minutes
 _LICENSES = ("cc-by-nc-sa 4.0", "cc-by-nc 4.0", "cc-by 4.0")
+_RECORDISTS = (
+    *("Ana Cañón", "B. Okonkwo", "Chris van der Meer", "Dolores Ruiz", "Emil Hagström", "F. Tanaka"),
+    *("Gül Yilmaz", "Hugo Prado", "Ines Moreau", "J. Whitcombe", "Kaia Lund", "Luis Ortega"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Year:
-    """How one year's competition spells what it says.
-
-    Parameters
-    ----------
-    year : int
-        Its number.
-    competition : Competition
-        Where its files are, and the length of its rows.
-    columns : tuple of str
-        Of ``train.csv``, in order.
-    empty : str
-        An empty list in ``secondary_labels`` and ``type``.
-    sites : tuple of str
-        Codes of the recorders.
-    latitude, longitude : float
-        About where they stand, degrees.
-    location : str
-        What ``recording_location.txt`` says.
-    first_days : tuple of datetime.date
-        When the soundscapes of the training set and of the test set begin; they do not overlap.
-    collections : tuple of str
-        Where focal clips come from: the first is the birders', the second everybody's.
-    """
+class Edition:
+    """The notation and the sites of one year's competition."""
 
     year: int
     competition: Competition
-    columns: tuple[str, ...]
-    empty: str
-    sites: tuple[str, ...]
-    latitude: float
+    columns: tuple[str, ...]  # of ``train.csv``, in order
+    empty: str  # an empty list in ``secondary_labels`` and ``type``
+    sites: tuple[str, ...]  # codes of the recorders
+    latitude: float  # approximate position of the sites, degrees
     longitude: float
-    location: str
-    first_days: tuple[datetime.date, datetime.date]
-    collections: tuple[str, ...]
+    location: str  # text of ``recording_location.txt``
+    first_days: tuple[datetime.date, datetime.date]  # of the training and test soundscapes, which do not overlap
+    collections: tuple[str, ...]  # sources of focal clips: the first for birds, the second for all animals
 
     @property
-    def callers(self) -> tuple[Species, ...]:
-        """The classes, in the order of their labels as strings.
-
-        A class without focal clips makes sense only where soundscapes are labelled.
-        """
-        heard = (caller for caller in SPECIES if caller.clips or self.competition.soundscape_labels_csv)
-        return tuple(sorted(heard, key=lambda caller: caller.label))
+    def species(self) -> tuple[Species, ...]:
+        """The classes, sorted as text; one without focal clips is included only if soundscapes are labelled."""
+        included = (each for each in SPECIES if each.clips or self.competition.soundscape_labels_csv)
+        return tuple(sorted(included, key=lambda each: each.label))
 
     def soundscape_stem(self, *, test: bool, number: int, site: str, start: datetime.datetime) -> str:
         """Return a soundscape's file name without ``.ogg``."""
@@ -75,8 +54,8 @@ class Year:
         return f"BC2026_{'Test' if test else 'Train'}_{number:04d}_{stamp}"
 
 
-YEARS: dict[int, Year] = {
-    2025: Year(
+EDITIONS: dict[int, Edition] = {
+    2025: Edition(
         year=2025,
         competition=BIRDCLEF_2025,
         columns=(
@@ -91,7 +70,7 @@ YEARS: dict[int, Year] = {
         first_days=(datetime.date(2023, 3, 1), datetime.date(2024, 3, 1)),
         collections=("XC", "iNat", "CSA"),
     ),
-    2026: Year(
+    2026: Edition(
         year=2026,
         competition=BIRDCLEF_2026,
         columns=(
@@ -112,12 +91,12 @@ YEARS: dict[int, Year] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A focal recording to be made: a row of ``train.csv`` and what is heard in it."""
+    """The plan of a focal recording."""
 
     key: tuple[int, ...]
-    caller: Species
+    species: Species
     others: tuple[Species, ...]
-    recordist: Place
+    recordist: Site
     collection: str
     number: int
     duration_s: float
@@ -130,96 +109,78 @@ class Clip:
     @property
     def filename(self) -> str:
         """Path below ``train_audio``."""
-        return f"{self.caller.label}/{self.collection}{self.number}.ogg"
+        return f"{self.species.label}/{self.collection}{self.number}.ogg"
 
-    def row(self, year: Year) -> dict[str, object]:
-        """Return the clip's row of ``train.csv``, columns in the year's order."""
+    def row(self, edition: Edition) -> dict[str, object]:
+        """Return the clip's row of ``train.csv``."""
         others = [other.label for other in self.others]
         cells: dict[str, object] = {
-            "primary_label": self.caller.label,
-            "secondary_labels": str(others) if others else year.empty,
-            "type": str([self.kind]) if self.kind else year.empty,
+            "primary_label": self.species.label,
+            "secondary_labels": str(others) if others else edition.empty,
+            "type": str([self.kind]) if self.kind else edition.empty,
             "filename": self.filename,
-            "collection": self.collection,
-            "rating": self.rating,
             "url": f"https://example.org/{self.collection}{self.number}",
-            "latitude": self.latitude,
-            "longitude": self.longitude,
-            "scientific_name": self.caller.scientific_name,
-            "common_name": self.caller.common_name,
-            "class_name": self.caller.class_name,
-            "inat_taxon_id": self.caller.inat_taxon_id,
             "author": self.recordist.name,
             "license": _LICENSES[len(self.recordist.name) % len(_LICENSES)],
         }
-        return {column: cells[column] for column in year.columns}
+        for name in ("scientific_name", "common_name", "class_name", "inat_taxon_id"):
+            cells[name] = getattr(self.species, name)
+        return {name: cells[name] if name in cells else getattr(self, name) for name in edition.columns}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Soundscape:
-    """A recording of a place to be made."""
+    """The plan of a recording of a site."""
 
     key: tuple[int, ...]
     stem: str
-    place: Place
+    site: Site
     cast: tuple[Species, ...]
 
 
-def clips(year: Year, *, seed: int, scale: float) -> list[Clip]:
+def clips(edition: Edition, *, seed: int, scale: float) -> list[Clip]:
     """Return the focal recordings, in the order of ``train.csv``.
 
-    Parameters
-    ----------
-    year : Year
-        Whose competition.
-    seed : int
-        Of everything random.
-    scale : float
-        Factor on the number of clips of each class; a class that has any keeps at least 2.
+    `scale` is a factor on the number of clips; a class with clips has at least 2.
     """
-    rng = np.random.default_rng([seed, year.year, 0])
-    recordists = [Place.draw(name, rng) for name in _RECORDISTS]
-    heard = [caller for caller in year.callers if caller.clips]
-    owners = [caller for caller in heard for _ in range(max(2, round(scale * caller.clips)))]
-    numbers = rng.choice(900_000, len(owners), replace=False) + 100_000
-    found = [
-        _clip((seed, year.year, 1, i), caller, int(number), year, heard, recordists, rng)
-        for i, (caller, number) in enumerate(zip(owners, numbers, strict=True))
+    rng = np.random.default_rng([seed, edition.year, 0])
+    recordists = [Site.draw(name, rng) for name in _RECORDISTS]
+    with_clips = [species for species in edition.species if species.clips]
+    labels = [species for species in with_clips for _ in range(max(2, round(scale * species.clips)))]
+    numbers = rng.choice(900_000, len(labels), replace=False) + 100_000
+    planned = [
+        _clip((seed, edition.year, 1, i), species, int(number), edition, with_clips, recordists, rng)
+        for i, (species, number) in enumerate(zip(labels, numbers, strict=True))
     ]
-    return sorted(found, key=lambda clip: clip.filename)
-
-
-_RECORDISTS = (
-    *("Ana Cañón", "B. Okonkwo", "Chris van der Meer", "Dolores Ruiz", "Emil Hagström", "F. Tanaka"),
-    *("Gül Yilmaz", "Hugo Prado", "Ines Moreau", "J. Whitcombe", "Kaia Lund", "Luis Ortega"),
-)
+    return sorted(planned, key=lambda clip: clip.filename)
 
 
 def _clip(
     key: tuple[int, ...],
-    caller: Species,
+    species: Species,
     number: int,
-    year: Year,
-    heard: Sequence[Species],
-    recordists: Sequence[Place],
+    edition: Edition,
+    with_clips: Sequence[Species],
+    recordists: Sequence[Site],
     rng: np.random.Generator,
 ) -> Clip:
-    bird = caller.class_name == "Aves"
+    # The order of the random draws determines the bytes of the files.
+    bird = species.class_name == "Aves"
     shares = [0.7, 0.25, 0.05] if bird else [0.1, 0.6, 0.3]
-    shares = shares[: len(year.collections)]
-    collection = str(rng.choice(year.collections, p=np.divide(shares, sum(shares))))
+    shares = shares[: len(edition.collections)]
+    collection = str(rng.choice(edition.collections, p=np.divide(shares, sum(shares))))
     duration_s = rng.uniform(0.5, 1) if rng.random() < 0.03 else min(2 + rng.exponential(2.0), 12)
     snr_db = rng.uniform(5, 30)
     others: tuple[Species, ...] = ()
     if duration_s >= 2 and rng.random() < 0.15:
-        rest = [other for other in heard if other is not caller]
+        rest = [other for other in with_clips if other is not species]
         others = tuple(rest[i] for i in sorted(rng.choice(len(rest), rng.integers(1, 3), replace=False)))
     located = rng.random() >= 0.03
     return Clip(
         key=key,
-        caller=caller,
+        species=species,
         others=others,
-        # A few people record most of what there is.
+        # A few people contribute most recordings.
         recordist=recordists[min(int(rng.exponential(4)), len(recordists) - 1)],
         collection=collection,
         number=number,
@@ -227,75 +188,57 @@ def _clip(
         snr_db=float(snr_db),
         kind=str(rng.choice(["song", "call"])) if bird and collection == "XC" else "",
         rating=round(2 * (1.5 + (snr_db - 5) / 8)) / 2 if collection == "XC" else 0.0,
-        latitude=round(year.latitude + rng.normal(0, 3), 4) if located else float("nan"),
-        longitude=round(year.longitude + rng.normal(0, 3), 4) if located else float("nan"),
+        latitude=round(edition.latitude + rng.normal(0, 3), 4) if located else float("nan"),
+        longitude=round(edition.longitude + rng.normal(0, 3), 4) if located else float("nan"),
     )
 
 
-def soundscapes(year: Year, *, seed: int, count: int, test: bool) -> list[Soundscape]:
-    """Return the soundscapes of a split, sorted by name; both splits share their places.
+def soundscapes(edition: Edition, *, seed: int, count: int, test: bool) -> list[Soundscape]:
+    """Return `count` soundscapes of a split, sorted by name; each class is in at least two of them.
 
-    Parameters
-    ----------
-    year : Year
-        Whose competition.
-    seed : int
-        Of everything random.
-    count : int
-        How many; every class is in at least two of them.
-    test : bool
-        The test set, or the training set.
+    Both splits have the same sites.
     """
-    land = np.random.default_rng([seed, year.year, 2])
-    places = [Place.draw(site, land) for site in year.sites]
-    # How much a species likes a place; the same in both splits.
-    liking = land.gamma(1.0, size=(len(places), len(year.callers))) + 0.05
-    rng = np.random.default_rng([seed, year.year, 3, test])
-    at = rng.permutation(np.arange(count) % len(places))
+    land = np.random.default_rng([seed, edition.year, 2])
+    sites = [Site.draw(name, land) for name in edition.sites]
+    # Relative abundance of each species at each site; the same in both splits.
+    abundance = land.gamma(1.0, size=(len(sites), len(edition.species))) + 0.05
+    rng = np.random.default_rng([seed, edition.year, 3, test])
+    site_of = rng.permutation(np.arange(count) % len(sites))
     casts: list[list[Species]] = [[] for _ in range(count)]
-    for k, caller in enumerate(year.callers):
-        chance = liking[at, k] / liking[at, k].sum()
-        n_files = min(count, max(2, round(caller.prevalence * count)))
+    for k, species in enumerate(edition.species):
+        chance = abundance[site_of, k] / abundance[site_of, k].sum()
+        n_files = min(count, max(2, round(species.prevalence * count)))
         for i in rng.choice(count, n_files, replace=False, p=chance):
-            casts[i].append(caller)
-    stems = _stems(year, [places[p].name for p in at], test=test, rng=rng)
-    found = [
-        Soundscape(key=(seed, year.year, 4, test, i), stem=stem, place=places[p], cast=tuple(cast))
-        for i, (stem, p, cast) in enumerate(zip(stems, at, casts, strict=True))
+            casts[i].append(species)
+    stems = _stems(edition, [sites[s].name for s in site_of], test=test, rng=rng)
+    planned = [
+        Soundscape(key=(seed, edition.year, 4, test, i), stem=stem, site=sites[s], cast=tuple(cast))
+        for i, (stem, s, cast) in enumerate(zip(stems, site_of, casts, strict=True))
     ]
-    return sorted(found, key=lambda item: item.stem)
+    return sorted(planned, key=lambda item: item.stem)
 
 
-def _stems(year: Year, sites: Sequence[str], *, test: bool, rng: np.random.Generator) -> list[str]:
-    low, high = (1_000_000, 10_000_000) if year.year == 2025 else (1, 10_000)
+def _stems(edition: Edition, sites: Sequence[str], *, test: bool, rng: np.random.Generator) -> list[str]:
+    low, high = (1_000_000, 10_000_000) if edition.year == 2025 else (1, 10_000)
     numbers = rng.choice(high - low, len(sites), replace=False) + low
     slots = rng.choice(_DAYS * _SLOTS_PER_DAY, len(sites), replace=False)
-    first = datetime.datetime.combine(year.first_days[test], datetime.time())
+    first = datetime.datetime.combine(edition.first_days[test], datetime.time())
     step = datetime.timedelta(days=1) / _SLOTS_PER_DAY
     return [
-        year.soundscape_stem(test=test, number=int(number), site=site, start=first + int(slot) * step)
+        edition.soundscape_stem(test=test, number=int(number), site=site, start=first + int(slot) * step)
         for number, slot, site in zip(numbers, slots, sites, strict=True)
     ]
 
 
 def labelled(items: Sequence[Soundscape], *, seed: int, share: float) -> list[Soundscape]:
-    """Return the soundscapes that get labels, in the order given.
+    """Return the share of the training soundscapes (at least 2) that gets labels, in the given order.
 
-    Those in which a class without focal clips calls come first: nothing else can teach it.
-
-    Parameters
-    ----------
-    items : sequence of Soundscape
-        The soundscapes of the training set, at least 2.
-    seed : int
-        Of everything random.
-    share : float
-        How many of them, 0 to 1; at least 2 get labels.
+    Soundscapes with a class without focal clips come first, because no other data contains the class.
     """
     rng = np.random.default_rng([seed, 5])
     n = max(2, round(share * len(items)))
-    needed = [i for i, item in enumerate(items) if any(not caller.clips for caller in item.cast)]
+    needed = [i for i, item in enumerate(items) if any(not species.clips for species in item.cast)]
     needed = needed[: (n + 1) // 2]
     others = [i for i in range(len(items)) if i not in needed]
-    chosen = rng.choice(others, n - len(needed), replace=False)
-    return [items[i] for i in sorted([*needed, *map(int, chosen)])]
+    added = rng.choice(others, n - len(needed), replace=False)
+    return [items[i] for i in sorted([*needed, *map(int, added)])]

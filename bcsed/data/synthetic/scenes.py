@@ -1,7 +1,7 @@
-"""Recordings of the synthetic competition: callers put into the noise of a place.
+"""Recordings of the synthetic competition: songs mixed into the background noise of a site.
 
-A focal clip is one animal near the microphone, perhaps with another behind it. A soundscape is a minute
-of a place, with whoever is there, farther away: fainter, duller and with an echo.
+A focal clip is one animal near the microphone, possibly with another in the background. A soundscape is a minute of a
+site; its animals are farther away, so that their songs are fainter, duller and reverberant.
 """
 
 from __future__ import annotations
@@ -14,49 +14,25 @@ from numpy.typing import NDArray
 
 from .species import SAMPLE_RATE_HZ, Individual, Species, Wave, quick_length, white_spectrum
 
-_LEVEL_FRAME_S = 0.05  # a song is as loud as its loudest frame of this length
+_LEVEL_FRAME_S = 0.05  # the level of a song is that of its loudest frame of this length
 _PSD_N_FFT = 4096  # of the background; the shortest clip has 16,000 samples
 _CEILING = 0.95  # keeps the lossy codec's overshoot below full scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a place, or somebody's recorder, sounds like when nobody calls.
+class Site:
+    """The background noise of a site, or of a recordist."""
 
-    Parameters
-    ----------
-    name : str
-        Site code, or the name of the recordist.
-    tilt_db_per_octave : float
-        Slope of the noise, dB per octave; 0 is white, -3 pink, -6 brown.
-    hum_hz : float
-        Fundamental of a hum of mains or engines, Hz; 0 is none.
-    drops_per_s : float
-        Rain on leaves: clicks per second.
-    gusts : float
-        0 to 1: how far wind makes the noise rise and fall.
-    water_hz : float
-        Centre of the noise of running water, Hz; 0 is none.
-    """
-
-    name: str
-    tilt_db_per_octave: float
-    hum_hz: float = 0.0
-    drops_per_s: float = 0.0
-    gusts: float = 0.0
-    water_hz: float = 0.0
+    name: str  # site code, or name of the recordist
+    tilt_db_per_octave: float  # slope of the noise: 0 is white, -3 pink, -6 brown
+    hum_hz: float = 0.0  # fundamental of a hum of mains or engines; 0 for no hum
+    drops_per_s: float = 0.0  # clicks of rain on leaves
+    gusts: float = 0.0  # 0 to 1: variation of the noise level by wind
+    water_hz: float = 0.0  # centre of the noise of running water; 0 for no water
 
     @classmethod
-    def draw(cls, name: str, rng: np.random.Generator) -> Place:
-        """Return a place of its own kind.
-
-        Parameters
-        ----------
-        name : str
-            What it is called.
-        rng : np.random.Generator
-            Where its sound comes from.
-        """
+    def draw(cls, name: str, rng: np.random.Generator) -> Site:
+        """Return a random site."""
         return cls(
             name=name,
             tilt_db_per_octave=float(rng.uniform(-6, -1)),
@@ -69,60 +45,45 @@ class Place:
 
 @dataclass(frozen=True)
 class Event:
-    """One song in a soundscape: whose, and its first and last second."""
+    """One song in a soundscape: its class, start and end (s)."""
 
     label: str
     start_s: float
     end_s: float
 
 
-def background(place: Place, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the noise of a place.
-
-    Parameters
-    ----------
-    place : Place
-        Its colour, hum, rain, wind and water; each recording varies them a little.
-    n : int
-        Samples at 32 kHz.
-    rng : np.random.Generator
-        The recording's own.
-
-    Returns
-    -------
-    (n,) float64
-        Root mean square 1.
-    """
+def background(site: Site, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return `n` samples of a site's noise at 32 kHz, with a root mean square of 1."""
     size = quick_length(n)
-    spectrum = white_spectrum(size, rng) * _colour(place, size // 2 + 1, rng)
+    spectrum = white_spectrum(size, rng) * _colour(site, size // 2 + 1, rng)
     rms = np.sqrt(2 * np.sum(spectrum.real**2 + spectrum.imag**2)) / size
-    if place.hum_hz:
+    if site.hum_hz:
         for k in range(1, 6):
             amplitude = rms * rng.uniform(0.05, 0.3) / k * np.exp(2j * np.pi * rng.random())
-            spectrum[round(k * place.hum_hz * size / SAMPLE_RATE_HZ)] += amplitude * size / 2
+            spectrum[round(k * site.hum_hz * size / SAMPLE_RATE_HZ)] += amplitude * size / 2
     wave: NDArray[np.float64] = np.fft.irfft(spectrum, size)[:n] / rms
-    if place.gusts:
-        wave *= _wind(place.gusts, n, rng)
-    if place.drops_per_s:
-        wave += _rain(place.drops_per_s * rng.uniform(0.3, 1.5), n, rng)
+    if site.gusts:
+        wave *= _wind(site.gusts, n, rng)
+    if site.drops_per_s:
+        wave += _rain(site.drops_per_s * rng.uniform(0.3, 1.5), n, rng)
     wave /= np.sqrt(np.mean(wave**2))
     return wave
 
 
-def _colour(place: Place, n_bins: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the gain of the place's noise at the bins of a transform: ``(n_bins,)``."""
-    # Powers are slow for a million bins, and a colour has no fine detail: eight hertz apart is enough.
+def _colour(site: Site, n_bins: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the gain of the site's noise at the bins of a Fourier transform."""
+    # Interpolated from a grid of 8 Hz: powers of a million bins are slow, and the gain has no fine detail.
     hz = np.linspace(0, SAMPLE_RATE_HZ / 2, 2001)
     audible = np.maximum(hz, 60.0)
-    gain = (audible / 1000) ** ((place.tilt_db_per_octave + rng.normal(0, 0.5)) / 6.02)
-    if place.water_hz:
-        gain *= 1 + rng.uniform(0.5, 1.5) * np.exp(-(np.log2(audible / place.water_hz) ** 2) / 0.5)
+    gain = (audible / 1000) ** ((site.tilt_db_per_octave + rng.normal(0, 0.5)) / 6.02)
+    if site.water_hz:
+        gain *= 1 + rng.uniform(0.5, 1.5) * np.exp(-(np.log2(audible / site.water_hz) ** 2) / 0.5)
     fine: NDArray[np.float64] = np.interp(np.linspace(0, hz[-1], n_bins), hz, gain)
     return fine
 
 
 def _wind(gusts: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the gain of gusts, joined by straight lines from second to second: ``(n,)``."""
+    """Return the gain of gusts, interpolated linearly between seconds."""
     knots = np.exp(gusts * rng.normal(0, 0.6, n // SAMPLE_RATE_HZ + 2))
     ramp = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     gain: NDArray[np.float64] = (knots[:-1, None] + np.diff(knots)[:, None] * ramp).ravel()[:n]
@@ -130,7 +91,7 @@ def _wind(gusts: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]
 
 
 def _rain(drops_per_s: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return clicks of a few milliseconds at random times: ``(n,)``."""
+    """Return clicks of a few milliseconds at random times."""
     wave = np.zeros(n)
     length = min(n, 320)
     fading = np.exp(-np.arange(length) / 60)
@@ -141,23 +102,20 @@ def _rain(drops_per_s: float, n: int, rng: np.random.Generator) -> NDArray[np.fl
 
 
 class _Scene:
-    """A background to which songs are added at levels set against the noise in their own band."""
+    """A background to which songs are added with levels relative to the noise in their band."""
 
-    def __init__(self, place: Place, n: int, rng: np.random.Generator) -> None:
-        self.wave = background(place, n, rng)
-        # An average over frames all along the recording: one transform of it all would cost as much again.
+    def __init__(self, site: Site, n: int, rng: np.random.Generator) -> None:
+        self.wave = background(site, n, rng)
+        # Averaged over frames, because a Fourier transform of the full recording would double the cost.
         starts = np.linspace(0, n - _PSD_N_FFT, 64).astype(int)
         frames = self.wave[starts[:, None] + np.arange(_PSD_N_FFT)]
         self._power = 2 * (np.abs(np.fft.rfft(frames)) ** 2).mean(axis=0) / _PSD_N_FFT**2
 
-    def noise_rms(self, band_hz: tuple[float, float]) -> float:
-        """Return the background's root mean square between two frequencies."""
-        low, high = (round(hz * _PSD_N_FFT / SAMPLE_RATE_HZ) for hz in band_hz)
-        return float(np.sqrt(self._power[low : high + 1].sum()))
-
-    def add(self, song: Wave, at: int, caller: Species, snr_db: float) -> None:
-        """Add a song from sample `at` on, which may be negative; what lies outside is not heard."""
-        gain = self.noise_rms(caller.band_hz) * 10 ** (snr_db / 20) / _loudness(song)
+    def add(self, song: Wave, at: int, species: Species, snr_db: float) -> None:
+        """Add a song from sample `at`, which may be negative; samples outside the recording are dropped."""
+        low, high = (round(hz * _PSD_N_FFT / SAMPLE_RATE_HZ) for hz in species.band_hz)
+        noise_rms = float(np.sqrt(self._power[low : high + 1].sum()))
+        gain = noise_rms * 10 ** (snr_db / 20) / _loudness(song)
         first, last = max(at, 0), min(at + len(song), len(self.wave))
         self.wave[first:last] += gain * song[first - at : last - at]
 
@@ -170,7 +128,7 @@ def _loudness(song: Wave) -> float:
 
 
 def _from_afar(song: Wave, rng: np.random.Generator) -> Wave:
-    """Return a song as it arrives through a forest: duller, and followed by an echo."""
+    """Return a song after propagation through a forest: with absorption of high frequencies and reverberation."""
     tail = round(rng.uniform(0.1, 0.4) * SAMPLE_RATE_HZ)
     echo = rng.standard_normal(tail) * np.exp(-6 * np.arange(tail) / tail)
     echo *= 10 ** (rng.uniform(-14, -4) / 20) / np.sqrt((echo**2).sum())
@@ -179,107 +137,97 @@ def _from_afar(song: Wave, rng: np.random.Generator) -> Wave:
     size = quick_length(n)
     absorption_db = rng.uniform(0, 1.2) * np.fft.rfftfreq(size, 1000 / SAMPLE_RATE_HZ)
     spectrum = np.fft.rfft(song, size) * np.fft.rfft(echo, size) * 10 ** (-absorption_db / 20)
-    heard: Wave = np.fft.irfft(spectrum, size)[:n].astype(np.float32)
-    return heard
-
-
-def _at_peak(wave: NDArray[np.float64], peak: float) -> Wave:
-    scaled: Wave = (wave * (peak / np.abs(wave).max())).astype(np.float32)
-    return scaled
+    received: Wave = np.fft.irfft(spectrum, size)[:n].astype(np.float32)
+    return received
 
 
 def focal_clip(
-    caller: Species,
-    place: Place,
+    species: Species,
+    site: Site,
     *,
     duration_s: float,
     snr_db: float,
     rng: np.random.Generator,
     others: Sequence[Species] = (),
 ) -> Wave:
-    """Return a recording of one animal, which calls somewhere in it.
+    """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95.
 
     Parameters
     ----------
-    caller : Species
-        Whose recording it is.
-    place : Place
-        The noise behind it.
+    species : Species
+    site : Site
+        The background.
     duration_s : float
-        Its length, s. A song that is longer is cut at both ends.
+        A longer song is cut at both ends.
     snr_db : float
-        Loudest frame of the song over the noise in the song's band, dB.
+        Level of the song's loudest frame relative to the noise in the song's band, dB.
     rng : np.random.Generator
-        The recording's own: the individual, its songs, their times.
+        Of this recording.
     others : sequence of Species
-        Who else is heard, once each, up to 6 dB fainter.
-
-    Returns
-    -------
-    (n,) float32
-        At 32 kHz; peak 0.1 to 0.95.
+        Species that call once each, at most 6 dB fainter.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
-    scene = _Scene(place, n, rng)
-    who = Individual.draw(rng)
-    song = caller.song(who, rng)
-    spare = n - len(song)
-    at = int(rng.integers(min(spare, 0), max(spare, 0) + 1))
-    scene.add(song, at, caller, snr_db)
+    scene = _Scene(site, n, rng)
+    individual = Individual.draw(rng)
+    song = species.song(individual, rng)
+    at = _random_start(n - len(song), rng)
+    scene.add(song, at, species, snr_db)
     while True:
         at += len(song) + round(rng.uniform(0.4, 2.5) * SAMPLE_RATE_HZ)
-        song = caller.song(who, rng)
+        song = species.song(individual, rng)
         if at + len(song) > n:
             break
-        scene.add(song, at, caller, snr_db + rng.normal(0, 1.5))
+        scene.add(song, at, species, snr_db + rng.normal(0, 1.5))
     for other in others:
         song = other.song(Individual.draw(rng), rng)
-        at = int(rng.integers(min(n - len(song), 0), max(n - len(song), 0) + 1))
+        at = _random_start(n - len(song), rng)
         scene.add(song, at, other, snr_db - rng.uniform(0, 6))
-    return _at_peak(scene.wave, float(10 ** (rng.uniform(-20, np.log10(_CEILING) * 20) / 20)))
+    peak = float(10 ** (rng.uniform(-20, np.log10(_CEILING) * 20) / 20))
+    scaled: Wave = (scene.wave * (peak / np.abs(scene.wave).max())).astype(np.float32)
+    return scaled
+
+
+def _random_start(spare: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(min(spare, 0), max(spare, 0) + 1))
 
 
 def soundscape(
     cast: Sequence[Species],
-    place: Place,
+    site: Site,
     *,
     duration_s: float,
     rng: np.random.Generator,
     snr_db: tuple[float, float] = (-3.0, 12.0),
 ) -> tuple[Wave, list[Event]]:
-    """Return a stretch of a place, and who called when.
+    """Return a recording of a site at 32 kHz, and its songs.
+
+    The noise is about -35 dB below full scale; loud songs are clipped, as by a recorder. The times of events do not
+    include reverberation.
 
     Parameters
     ----------
     cast : sequence of Species
-        The species present; each is one individual, or sometimes two, with 2 to 4 songs in all.
-    place : Place
-        Its noise.
+        The species present: one or two individuals with 2 to 4 songs in total.
+    site : Site
+        The background.
     duration_s : float
-        Its length, s; longer than any song.
+        Longer than any song.
     rng : np.random.Generator
-        The recording's own.
+        Of this recording.
     snr_db : tuple of float
-        Range of the loudest frame of a song over the noise in its band, dB: an individual is near or far.
-
-    Returns
-    -------
-    (n,) float32
-        At 32 kHz, noise about -35 dB below full scale; loud songs are clipped as a recorder does.
-    list of Event
-        Every song, in seconds, without its echo.
+        Range of the level of a song's loudest frame relative to the noise in its band, dB.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
-    scene = _Scene(place, n, rng)
+    scene = _Scene(site, n, rng)
     events = []
-    for caller in cast:
+    for species in cast:
         animals = [(Individual.draw(rng), rng.uniform(*snr_db)) for _ in range(rng.choice([1, 1, 2]))]
         for _ in range(int(rng.integers(2, 5))):
-            who, level_db = animals[int(rng.integers(len(animals)))]
-            song = caller.song(who, rng)
+            individual, level_db = animals[int(rng.integers(len(animals)))]
+            song = species.song(individual, rng)
             at = int(rng.integers(0, n - len(song) + 1))
-            scene.add(_from_afar(song, rng), at, caller, level_db + rng.normal(0, 1.5))
-            events.append(Event(caller.label, at / SAMPLE_RATE_HZ, (at + len(song)) / SAMPLE_RATE_HZ))
+            scene.add(_from_afar(song, rng), at, species, level_db + rng.normal(0, 1.5))
+            events.append(Event(species.label, at / SAMPLE_RATE_HZ, (at + len(song)) / SAMPLE_RATE_HZ))
     gain = 10 ** (rng.uniform(-42, -30) / 20)
     wave: Wave = np.clip(gain * scene.wave, -_CEILING, _CEILING).astype(np.float32)
     return wave, events
@@ -288,25 +236,9 @@ def soundscape(
 def row_truth(
     events: Sequence[Event], labels: Sequence[str], *, n_rows: int, row_s: float, min_overlap_s: float
 ) -> NDArray[np.int8]:
-    """Return which rows hear whom.
+    """Return 1 where a song of a class overlaps a row by at least `min_overlap_s`, else 0, shape (n_rows, K).
 
-    Parameters
-    ----------
-    events : sequence of Event
-        The songs of one recording.
-    labels : sequence of str
-        The classes, in the order of the columns.
-    n_rows : int
-        Rows of the recording.
-    row_s : float
-        Their length, s; row k is ``[k·row_s, (k+1)·row_s)``.
-    min_overlap_s : float
-        A song counts for a row of which it fills at least so much, s.
-
-    Returns
-    -------
-    (n_rows, K) int8
-        1 where a song of the class overlaps the row.
+    Row k is ``[k·row_s, (k+1)·row_s)``; the columns are `labels`.
     """
     truth = np.zeros((n_rows, len(labels)), dtype=np.int8)
     column = {label: k for k, label in enumerate(labels)}

@@ -1,8 +1,8 @@
-"""Who calls in the synthetic competition, and how it sounds.
+"""The species of the synthetic competition and their songs.
 
-Nothing here imitates a real species: names are invented, and the numeric labels only look like taxon
-ids. What is kept from life is the kind of sound (whistle, trill, sweep, stack of harmonics, pulse train,
-band of noise), that each kind has its own place in time and frequency, and that individuals differ.
+No song imitates a real species: names are invented, and numeric labels only resemble taxon ids. As in nature, there are
+several kinds of sound (whistle, trill, sweep, harmonic stack, pulse train, noise band), each with its own duration and
+frequency band, and individuals differ.
 """
 
 from __future__ import annotations
@@ -20,34 +20,16 @@ Wave = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Individual:
-    """What one animal keeps from one song to the next, and what tells it from its neighbour.
+    """The properties of one animal that are constant over its songs."""
 
-    Parameters
-    ----------
-    pitch : float
-        Factor on every frequency, about 1.
-    tempo : float
-        Factor on every rate; notes of a quick animal are shorter and closer.
-    extra_notes : int
-        Notes more (or fewer) than usual in a song, -1 to 2.
-    slant : float
-        -1 to 1: how notes bend, or how bright they are, as the song sees fit.
-    """
-
-    pitch: float
-    tempo: float
-    extra_notes: int
-    slant: float
+    pitch: float  # factor on every frequency, about 1
+    tempo: float  # factor on every rate
+    extra_notes: int  # additional notes per song, -1 to 2
+    slant: float  # -1 to 1: slope or brightness of the notes, depending on the song
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Individual:
-        """Return an animal unlike the others.
-
-        Parameters
-        ----------
-        rng : np.random.Generator
-            Where it comes from.
-        """
+        """Return a random individual."""
         return cls(
             pitch=float(np.exp(np.clip(rng.normal(0, 0.08), -0.16, 0.16))),
             tempo=float(np.exp(np.clip(rng.normal(0, 0.12), -0.25, 0.25))),
@@ -56,41 +38,26 @@ class Individual:
         )
 
 
+# (individual, rng) -> float32 samples at 32 kHz, peak about 1, 0.5 to 8 s.
 Song = Callable[[Individual, np.random.Generator], Wave]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Species:
-    """A class of the competition.
+    """A class of the competition; names and ids are invented."""
 
-    Parameters
-    ----------
-    label : str
-        ``primary_label``: a six-character code for a bird, digits for the others.
-    scientific_name, common_name, class_name, inat_taxon_id
-        As in ``taxonomy.csv``; all invented.
-    clips : int
-        Focal recordings in ``train_audio`` at scale 1; 0 for a class heard in soundscapes only.
-    prevalence : float
-        Share of the soundscapes in which it is heard, 0 to 1.
-    band_hz : tuple of float
-        Lowest and highest frequency of the song, Hz; levels are set against the noise between them.
-    song : callable
-        ``(individual, rng) -> (n,)`` float32 at 32 kHz, peak about 1, 0.5 to 8 s.
-    """
-
-    label: str
+    label: str  # ``primary_label``: a six-character code of a bird, digits for others
     scientific_name: str
     common_name: str
     class_name: str
     inat_taxon_id: int
-    clips: int
-    prevalence: float
-    band_hz: tuple[float, float]
+    clips: int  # focal recordings at scale 1; 0 for a class that occurs in soundscapes only
+    prevalence: float  # share of the soundscapes with this class, 0 to 1
+    band_hz: tuple[float, float]  # band of the song; its level is relative to the noise in this band
     song: Song
 
 
-# ---- material ------------------------------------------------------------------------------------------
+# ---- building blocks -------------------------------------------------------------------------------------
 
 
 def _n(seconds: float) -> int:
@@ -98,14 +65,14 @@ def _n(seconds: float) -> int:
 
 
 def _glide(seconds: float, *hz: float) -> NDArray[np.float64]:
-    """Return a smooth pitch contour, Hz, through evenly spaced points: ``(n,)``."""
+    """Return a smooth pitch contour (Hz) through evenly spaced points."""
     knots = np.linspace(0, 1, len(hz))
-    along: NDArray[np.float64] = np.exp(np.interp(np.linspace(0, 1, _n(seconds)), knots, np.log(hz)))
-    return along
+    contour: NDArray[np.float64] = np.exp(np.interp(np.linspace(0, 1, _n(seconds)), knots, np.log(hz)))
+    return contour
 
 
 def _tone(hz: NDArray[np.float64], harmonics: Sequence[float] = (1.0,)) -> NDArray[np.float64]:
-    """Return a sum of harmonics along a pitch contour, each with its amplitude: ``(n,)``."""
+    """Return a sum of harmonics with given amplitudes along a pitch contour."""
     phase = 2 * np.pi * np.cumsum(hz) / SAMPLE_RATE_HZ
     wave = np.zeros_like(phase)
     for k, amplitude in enumerate(harmonics, start=1):
@@ -114,31 +81,28 @@ def _tone(hz: NDArray[np.float64], harmonics: Sequence[float] = (1.0,)) -> NDArr
 
 
 def quick_length(n: int) -> int:
-    """Return a length of at least `n`, about an eighth more at most, whose Fourier transform is quick.
-
-    It is even from 16 on.
-    """
+    """Return a length from `n` to about 9/8 `n` with a fast Fourier transform; it is even from 16 on."""
     step = 1 << max(0, n.bit_length() - 4)
     return -(-n // step) * step
 
 
 def white_spectrum(n: int, rng: np.random.Generator) -> NDArray[np.complex128]:
-    """Return the transform of `n` samples of white noise, `n` even: ``(n // 2 + 1,)``."""
+    """Return the Fourier transform of `n` samples of white noise, `n` even, shape (n // 2 + 1,)."""
     return rng.standard_normal(n + 2).view(np.complex128)
 
 
 def _noise_band(seconds: float, low_hz: float, high_hz: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return Gaussian noise between two frequencies with soft edges, standard deviation 1: ``(n,)``."""
+    """Return Gaussian noise of standard deviation 1 between two frequencies, with soft edges."""
     centre, half = (low_hz + high_hz) / 2, (high_hz - low_hz) / 2
     size = quick_length(_n(seconds))
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
     wave = np.fft.irfft(white_spectrum(size, rng) * np.exp(-(((hz - centre) / half) ** 4)), size)
-    cut: NDArray[np.float64] = wave[: _n(seconds)] / wave.std()
-    return cut
+    noise: NDArray[np.float64] = wave[: _n(seconds)] / wave.std()
+    return noise
 
 
 def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float = 0.03) -> NDArray[np.float64]:
-    """Return the wave with a raised-cosine beginning and end, so that a note does not click."""
+    """Return the wave with a raised-cosine attack and release, which prevents clicks."""
     n = len(wave)
     t = np.arange(n)
     rise = np.clip(t / _n(min(attack_s, 0.4 * n / SAMPLE_RATE_HZ)), 0, 1)
@@ -148,7 +112,7 @@ def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float 
 
 
 def _song(notes: Sequence[tuple[float, NDArray[np.float64]]]) -> Wave:
-    """Return notes laid at their onsets (seconds), overlapping ones added, scaled to a peak of 1."""
+    """Return the sum of notes at their onsets (s), scaled to a peak of 1."""
     wave = np.zeros(max(_n(at) + len(note) for at, note in notes))
     for at, note in notes:
         wave[_n(at) : _n(at) + len(note)] += note
@@ -156,11 +120,11 @@ def _song(notes: Sequence[tuple[float, NDArray[np.float64]]]) -> Wave:
     return scaled
 
 
-# ---- songs: each is one bout of one individual -----------------------------------------------------------
+# ---- songs: one bout of one individual -------------------------------------------------------------------
 
 
 def _whistles(who: Individual, rng: np.random.Generator) -> Wave:
-    """Pure whistles, each lower than the last."""
+    """Return pure whistles, each lower than the previous one."""
     length = 0.30 / who.tempo
     hz = 3300 * who.pitch
     notes = []
@@ -171,14 +135,14 @@ def _whistles(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _trill(who: Individual, rng: np.random.Generator) -> Wave:
-    """Many equal short notes on one pitch, too quick to count."""
+    """Return many equal short notes of one pitch."""
     step = 0.085 / who.tempo
     note = _shaped(_tone(_glide(step * 0.6, 4900 * who.pitch, 4500 * who.pitch)), 0.008, 0.015)
     return _song([(k * step, note * rng.uniform(0.8, 1)) for k in range(16 + 4 * who.extra_notes)])
 
 
 def _upsweeps(who: Individual, rng: np.random.Generator) -> Wave:
-    """Slurs that rise by more than an octave."""
+    """Return slurs that rise by more than an octave."""
     length = 0.32 / who.tempo
     low, high = 1500 * who.pitch, 4200 * who.pitch
     bend = np.sqrt(low * high) * (1 + 0.2 * who.slant)
@@ -190,7 +154,7 @@ def _upsweeps(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _downsweeps(who: Individual, rng: np.random.Generator) -> Wave:
-    """Quick slurs that fall by an octave, high."""
+    """Return quick high slurs that fall by an octave."""
     length = 0.13 / who.tempo
     high, low = 8200 * who.pitch, 3600 * who.pitch
     notes = [
@@ -201,7 +165,7 @@ def _downsweeps(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _squawk(who: Individual, rng: np.random.Generator) -> Wave:
-    """Hoarse stacks of many harmonics with an arched pitch."""
+    """Return hoarse stacks of many harmonics with an arched pitch."""
     length = 0.34 / who.tempo
     weights = [0.8 ** abs(k - 2 - 1.5 * who.slant) for k in range(8)]
     notes = []
@@ -213,7 +177,7 @@ def _squawk(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _warble(who: Individual, rng: np.random.Generator) -> Wave:
-    """One long note whose pitch swings up and down several times a second."""
+    """Return one long note with a pitch that oscillates several times per second."""
     length = 1.5 + 0.25 * who.extra_notes
     t = np.arange(_n(length)) / SAMPLE_RATE_HZ
     swing = np.sin(2 * np.pi * 5.5 * who.tempo * t + rng.uniform(0, 2 * np.pi))
@@ -221,7 +185,7 @@ def _warble(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
-    """Wide dry buzzes, high, two or more."""
+    """Return two or more high broadband buzzes."""
     length = 0.6 / who.tempo
     notes = []
     for k in range(2 + max(0, who.extra_notes)):
@@ -232,7 +196,7 @@ def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _coo(who: Individual, rng: np.random.Generator) -> Wave:
-    """Low, soft, almost pure notes; the first is short."""
+    """Return low, almost pure notes, of which the first is short."""
     notes, at = [], 0.0
     for k in range(3 + who.extra_notes):
         length = (0.22 if k == 0 else 0.5) / who.tempo
@@ -243,7 +207,7 @@ def _coo(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _drum(who: Individual, rng: np.random.Generator) -> Wave:
-    """Knocks on wood that come faster and softer."""
+    """Return knocks on wood that become faster and softer."""
     notes, at = [], 0.0
     for k in range(16 + 2 * who.extra_notes):
         knock = _noise_band(0.05, 700 * who.pitch, 3400 * who.pitch, rng)
@@ -254,7 +218,7 @@ def _drum(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _croak(who: Individual, rng: np.random.Generator) -> Wave:
-    """Frog: pulses of a low note with overtones, run together into a croak."""
+    """Return croaks (frog): fast pulses of a low note with overtones."""
     step = 0.045 / who.tempo
     notes = []
     for croak in range(1 + max(0, who.extra_notes)):
@@ -266,7 +230,7 @@ def _croak(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _bell(who: Individual, rng: np.random.Generator) -> Wave:
-    """Frog: single clear notes, evenly spaced, for a long time."""
+    """Return single clear notes (frog), evenly spaced."""
     step = 0.36 / who.tempo
     notes = []
     for k in range(7 + 2 * who.extra_notes):
@@ -276,7 +240,7 @@ def _bell(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _cicada(who: Individual, rng: np.random.Generator) -> Wave:
-    """One band of noise that swells and stays."""
+    """Return one noise band with a slow attack."""
     length = rng.uniform(3, 7)
     noise = _noise_band(length, 5000 * who.pitch, 5900 * who.pitch, rng)
     t = np.arange(len(noise)) / SAMPLE_RATE_HZ
@@ -285,7 +249,7 @@ def _cicada(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _cricket(who: Individual, rng: np.random.Generator) -> Wave:
-    """Chirps of three or four pulses on one very high pitch, regular as a clock."""
+    """Return regular chirps of three or four pulses of one very high pitch."""
     chirp, step = 0.42 / who.tempo, 0.045 / who.tempo
     pulse = _shaped(_tone(_glide(step * 0.7, 8800 * who.pitch)), 0.005, 0.01)
     return _song(
@@ -298,7 +262,7 @@ def _cricket(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _grunt(who: Individual, rng: np.random.Generator) -> Wave:
-    """Mammal: hoarse falling grunts, half breath and half voice."""
+    """Return hoarse falling grunts (mammal), half noise and half voice."""
     length = 0.30 / who.tempo
     notes = []
     for k in range(4 + who.extra_notes):
@@ -311,43 +275,28 @@ def _grunt(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _whine(who: Individual, rng: np.random.Generator) -> Wave:
-    """Insect never seen: a hard thin tone, switched on and off a few times a second."""
+    """Return a high tone (unidentified insect), switched on and off a few times per second."""
     length = rng.uniform(3, 6)
     t = np.arange(_n(length)) / SAMPLE_RATE_HZ
     gate = 1 / (1 + np.exp(-12 * np.sin(2 * np.pi * 4.5 * who.tempo * t)))
     return _song([(0.0, _shaped(_tone(_glide(length, 7000 * who.pitch)) * gate, 0.3, 0.3))])
 
 
-_TABLE: tuple[tuple[str, str, str, str, int, int, float, tuple[float, float], Song], ...] = (
+SPECIES = (
     # label, scientific and common name, class, taxon id, clips, prevalence, band, song
-    ("1139490", "Tinnula dubia", "Tinnula dubia", "Insecta", 1139490, 10, 0.35, (4100, 7000), _cicada),
-    ("1192948", "Horologius minor", "Horologius minor", "Insecta", 1192948, 6, 0.30, (7300, 10500), _cricket),
-    ("22961", "Croaca pulsans", "Pulsing Swamp Frog", "Amphibia", 22961, 18, 0.40, (900, 4200), _croak),
-    ("24321", "Campana noctis", "Night Bell Frog", "Amphibia", 24321, 5, 0.35, (1850, 2800), _bell),
-    ("41970", "Grunnius silvae", "Forest Grunter", "Mammalia", 41970, 4, 0.30, (250, 1100), _grunt),
-    ("47158son01", "Insecta sp.", "(Insect sonotype 01)", "Insecta", 47158, 0, 0.40, (5900, 8300), _whine),
-    ("buzfin1", "Stridulus siccus", "Dry-voiced Buzzer", "Aves", 900101, 14, 0.35, (4000, 10400), _buzz),
-    ("coodov1", "Columba lenis", "Soft Coo-Dove", "Aves", 900102, 8, 0.35, (360, 640), _coo),
-    ("druwoo1", "Tympanus celer", "Quickening Drummer", "Aves", 900103, 3, 0.35, (500, 4200), _drum),
-    ("fallin1", "Cadens altus", "High Faller", "Aves", 900104, 30, 0.40, (3000, 9600), _downsweeps),
-    ("lifter1", "Ascendens comis", "Lifting Slurbird", "Aves", 900105, 34, 0.40, (1250, 5000), _upsweeps),
-    ("rattle1", "Tremulus vulgaris", "Common Triller", "Aves", 900106, 45, 0.45, (3700, 5900), _trill),
-    ("squpar1", "Raucus arboris", "Hoarse Squawker", "Aves", 900107, 26, 0.40, (680, 8900), _squawk),
-    ("warwar1", "Undula longa", "Long-winded Warbler", "Aves", 900108, 20, 0.40, (2000, 5300), _warble),
-    ("whist1", "Sibilus gradatus", "Stairway Whistler", "Aves", 900109, 60, 0.45, (1600, 4100), _whistles),
-)
-
-SPECIES: tuple[Species, ...] = tuple(
-    Species(
-        label=label,
-        scientific_name=scientific_name,
-        common_name=common_name,
-        class_name=class_name,
-        inat_taxon_id=taxon,
-        clips=clips,
-        prevalence=prevalence,
-        band_hz=band_hz,
-        song=song,
-    )
-    for label, scientific_name, common_name, class_name, taxon, clips, prevalence, band_hz, song in _TABLE
+    Species("1139490", "Tinnula dubia", "Tinnula dubia", "Insecta", 1139490, 10, 0.35, (4100, 7000), _cicada),
+    Species("1192948", "Horologius minor", "Horologius minor", "Insecta", 1192948, 6, 0.30, (7300, 10500), _cricket),
+    Species("22961", "Croaca pulsans", "Pulsing Swamp Frog", "Amphibia", 22961, 18, 0.40, (900, 4200), _croak),
+    Species("24321", "Campana noctis", "Night Bell Frog", "Amphibia", 24321, 5, 0.35, (1850, 2800), _bell),
+    Species("41970", "Grunnius silvae", "Forest Grunter", "Mammalia", 41970, 4, 0.30, (250, 1100), _grunt),
+    Species("47158son01", "Insecta sp.", "(Insect sonotype 01)", "Insecta", 47158, 0, 0.40, (5900, 8300), _whine),
+    Species("buzfin1", "Stridulus siccus", "Dry-voiced Buzzer", "Aves", 900101, 14, 0.35, (4000, 10400), _buzz),
+    Species("coodov1", "Columba lenis", "Soft Coo-Dove", "Aves", 900102, 8, 0.35, (360, 640), _coo),
+    Species("druwoo1", "Tympanus celer", "Quickening Drummer", "Aves", 900103, 3, 0.35, (500, 4200), _drum),
+    Species("fallin1", "Cadens altus", "High Faller", "Aves", 900104, 30, 0.40, (3000, 9600), _downsweeps),
+    Species("lifter1", "Ascendens comis", "Lifting Slurbird", "Aves", 900105, 34, 0.40, (1250, 5000), _upsweeps),
+    Species("rattle1", "Tremulus vulgaris", "Common Triller", "Aves", 900106, 45, 0.45, (3700, 5900), _trill),
+    Species("squpar1", "Raucus arboris", "Hoarse Squawker", "Aves", 900107, 26, 0.40, (680, 8900), _squawk),
+    Species("warwar1", "Undula longa", "Long-winded Warbler", "Aves", 900108, 20, 0.40, (2000, 5300), _warble),
+    Species("whist1", "Sibilus gradatus", "Stairway Whistler", "Aves", 900109, 60, 0.45, (1600, 4100), _whistles),
 )
