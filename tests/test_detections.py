@@ -357,7 +357,7 @@ def test_opened_by_pyarrow(tmp_path):
     }
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # it writes files
 @given(scenes())
 def test_the_sequence_of_raven_is_exact_and_within_the_audio(tmp_path_factory, scene):
     table, recordings = scene

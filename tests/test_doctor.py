@@ -69,7 +69,7 @@ class TestOneTable:
     def test_a_table_of_one_answer(self):
         found = seen(table(LOGITS * 0))
         assert found["constant"].severity == "error"
-        assert "all 240 rows are the same" in found["constant"].sentence
+        assert "all 240 rows are identical" in found["constant"].sentence
         one_recording = table(np.repeat(LOGITS[:1, :1], ROWS, 1))
         assert "broadcast" in seen(one_recording)
 
