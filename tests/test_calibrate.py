@@ -143,7 +143,7 @@ def test_earlier_and_plain_files_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[1]", "must hold a JSON object"),
+        ("[1]", "must contain a JSON object"),
         ("{", "not readable as JSON"),
         ('{"c0": 1.5}', r"the threshold of 'c0' must be in \[0, 1\], got 1.5"),
         ('{"c0": "high"}', "got 'high'"),
@@ -170,7 +170,7 @@ def test_refusals():
         calibrate(truth, scores.iloc[1:])
     with pytest.raises(DataError, match="the scores lack 1 of 4 classes of the truth, 'c1' first"):
         calibrate(truth, scores.drop(columns="c1"))
-    with pytest.raises(DataError, match="scores are probabilities"):
+    with pytest.raises(DataError, match="scores must be probabilities"):
         calibrate(truth, scores + 1)
     with pytest.raises(DataError, match=r"truth must be 0 or 1, got 0\.5"):
         calibrate(truth * 0.5, scores)

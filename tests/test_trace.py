@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import RATE
 from scipy.ndimage import zoom
 
 from bcsed.analysis import trace
-from bcsed.cli import diagnose as trust
+from bcsed.cli import diagnose
 from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
 from bcsed.predict.api import RunOptions, predict
@@ -52,15 +53,15 @@ def lively(ours):
     return trace.Trace(arrays={**ours.arrays, "logits": logits, "attention": attention, "rows": rows}, facts=facts)
 
 
-def beside(ours, **arrays):
+def compare_with(ours, **arrays):
     """Compare with a pipeline that has some stages in another form, and the others as they are."""
     return trace.compare(ours, trace.from_arrays({**ours.arrays, **arrays}, "theirs"))
 
 
 def command(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    trust.trace_options(parser.add_argument)
-    return trust.trace(parser.parse_args(list(map(str, words))))
+    diagnose.trace_options(parser.add_argument)
+    return diagnose.trace(parser.parse_args(list(map(str, words))))
 
 
 class TestStages:
@@ -72,7 +73,7 @@ class TestStages:
         shapes = {stage: values.shape for stage, values in ours.arrays.items()}
         assert shapes["samples"] == (31 * RATE,)
         assert shapes["windows"] == (7, 64, 256)
-        assert shapes["picture"] == (7, 3, 128, 128)
+        assert shapes["image"] == (7, 3, 128, 128)
         assert shapes["logits"] == shapes["attention"] == (7, tiny.steps, 3)
 
     @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ class TestStages:
 
     def test_the_line_of_each_stage(self, ours):
         table = ours.table().set_index("stage")
-        assert table.loc["picture", "shape"] == "7x3x128x128"
+        assert table.loc["image", "shape"] == "7x3x128x128"
         assert table.loc["rows", "max"] == pytest.approx(ours.arrays["rows"].max())
         assert table["sha256"].nunique() == 7
         assert (table["not finite"] == 0).all()
@@ -102,7 +103,7 @@ class TestStages:
         assert empty["not finite"].tolist() == [4]
 
     def test_rows_that_are_not_there(self, tiny, sound):
-        with pytest.raises(ConfigError, match=r"sound.wav has the rows 0 to 6; 24 from 7 are none of them"):
+        with pytest.raises(ConfigError, match=r"sound.wav has rows 0 to 6; got first_row=7, n_rows=24"):
             trace.trace(tiny, sound, first_row=7)
 
 
@@ -114,7 +115,7 @@ class TestFiles:
         for stage, values in ours.arrays.items():
             np.testing.assert_array_equal(again.arrays[stage], values)
         assert trace.compare(ours, again).verdict.endswith(
-            "agree in samples, db, windows, picture, logits, attention, rows."
+            "agree in samples, db, windows, image, logits, attention, rows."
         )
 
     def test_any_npz_of_stages_is_a_trace(self, ours, tmp_path):
@@ -122,6 +123,20 @@ class TestFiles:
         found = trace.compare(ours, trace.read(tmp_path / "t.npz"))
         assert found.verdict == f"t.npz and {ours.name} agree in samples, rows."
         assert [stage.status for stage in found.stages] == ["same", *["absent"] * 5, "same"]
+
+    def test_traces_of_schema_1_are_read(self, ours, tmp_path):
+        facts = {key: value for key, value in ours.facts.items() if key not in ("frontend", "windowing")}
+        signal = {key: value for key, value in ours.facts["frontend"].items() if key != "time_folds"}
+        signal["folds"] = ours.facts["frontend"]["time_folds"]
+        facts |= {"signal": signal, "rows": ours.facts["windowing"]}
+        first_names = {"image": "picture", "logits": "what", "attention": "when"}
+        arrays = {first_names.get(stage, stage): values for stage, values in ours.arrays.items()}
+        np.savez(tmp_path / "t.npz", facts=np.array(json.dumps(facts)), **arrays)
+        again = trace.read(tmp_path / "t.npz")
+        assert (list(again.arrays), again.facts) == (list(ours.arrays), ours.facts)
+        np.savez(tmp_path / "t.npz", facts=np.array('{"name": "x", "schema": 3}'), rows=np.zeros((1, 1)))
+        with pytest.raises(DataError, match="has schema 3"):
+            trace.read(tmp_path / "t.npz")
 
     def test_no_pickle_is_opened(self, tmp_path):
         np.savez(tmp_path / "t.npz", rows=np.array([{"a": 1}], object))
@@ -131,17 +146,17 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("arrays", "sentence"),
         [
-            ({"mel": np.zeros((2, 2))}, "is no trace: there is no stage 'mel'; the stages are samples, db"),
-            ({"rows": np.zeros(3)}, r"'rows' has 2 axes and is not empty; got the shape \(3,\)"),
-            ({"rows": np.zeros((0, 3))}, "is not empty"),
-            ({"rows": np.array([["a"]])}, "holds <U1 where numbers belong"),
+            ({"mel": np.zeros((2, 2))}, "is not a trace: there is no stage 'mel'; the stages are samples, db"),
+            ({"rows": np.zeros(3)}, r"'rows' must have 2 axes and not be empty; got the shape \(3,\)"),
+            ({"rows": np.zeros((0, 3))}, "not be empty"),
+            ({"rows": np.array([["a"]])}, "must contain numbers, got <U1"),
             ({"facts": np.array("{"), "rows": np.zeros((1, 1))}, "not readable as npz"),
-            ({"facts": np.array("{}"), "rows": np.zeros((1, 1))}, "is no trace: 'name'"),
+            ({"facts": np.array("{}"), "rows": np.zeros((1, 1))}, "is not a trace: 'name'"),
             ({}, "no stage is given"),
         ],
         ids=str,
     )
-    def test_what_is_no_trace(self, tmp_path, arrays, sentence):
+    def test_invalid_traces(self, tmp_path, arrays, sentence):
         np.savez(tmp_path / "t.npz", **arrays)
         with pytest.raises(DataError, match=sentence):
             trace.read(tmp_path / "t.npz")
@@ -154,7 +169,7 @@ class TestFiles:
             trace.read(tmp_path / "t.npz")
 
     def test_an_axis_too_many_is_taken_off(self, ours):
-        assert beside(ours, rows=ours.arrays["rows"][None], db=ours.arrays["db"][None, None]).first is None
+        assert compare_with(ours, rows=ours.arrays["rows"][None], db=ours.arrays["db"][None, None]).first is None
 
 
 def noise(x, scale=1.0):
@@ -168,10 +183,10 @@ class TestCauses:
         ("change", "cause"),
         [
             (lambda x: x * 32768, "multiplied by 32768, 16-bit integers"),
-            (lambda x: -x, "multiplied by -1, turned over"),
+            (lambda x: -x, "multiplied by -1, inverted polarity"),
             (lambda x: x / np.abs(x).max(), "scaled to its peak"),
-            (lambda x: np.concatenate((np.zeros(400), x[:-400])), r"comes 400 samples \(0\.0125 s\) later"),
-            (lambda x: np.concatenate((x[900:], np.zeros(900))), r"comes 900 samples \(0\.0281 s\) earlier"),
+            (lambda x: np.concatenate((np.zeros(400), x[:-400])), r"is 400 samples \(0\.0125 s\) too late"),
+            (lambda x: np.concatenate((x[900:], np.zeros(900))), r"is 900 samples \(0\.0281 s\) too early"),
             (lambda x: x[: len(x) * 3 // 4], "a sample rate of about 24,000 Hz"),
             (lambda x: np.where(np.arange(len(x)) < 25 * RATE, x, 0), "digital silence .* from 25.00 s on: padded"),
             (lambda x: np.where(np.arange(len(x)) == 5, np.nan, x), "1 of 992000 values are NaN"),
@@ -179,38 +194,38 @@ class TestCauses:
         ],
     )
     def test_of_samples(self, ours, change, cause):
-        found = beside(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
+        found = compare_with(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
         assert found.first.name == "samples"
         assert re.search(cause, found.first.cause), found.first.cause
 
     @pytest.mark.parametrize(
         ("change", "cause"),
         [
-            (lambda x: x + 3, r"\+3.00 dB throughout"),
+            (lambda x: x + 3, r"\+3.00 dB everywhere"),
             (lambda x: np.maximum(x, x.max() - 40), "cut off below by a floor"),
             (lambda x: x / 80 + 1, "0.0125 times the dB and"),
             (lambda x: x[::2], "32 mel bands instead of 64"),
             (lambda x: np.repeat(x, 2, 1), "a hop of about 500 samples instead of 1000"),
-            (lambda x: np.roll(x, 5, 1), r"comes 5 frames \(0\.16 s\) later"),
-            (lambda x: x[np.minimum(np.arange(64) + 3, 63)], "hear what other bands should"),
+            (lambda x: np.roll(x, 5, 1), r"is 5 frames \(0\.16 s\) too late"),
+            (lambda x: x[np.minimum(np.arange(64) + 3, 63)], "contain the sound of other bands"),
             (lambda x: np.where(np.arange(64)[:, None] > 50, -99, x), r"nothing is left above [\d,]+ Hz"),
             (lambda x: np.where(np.arange(x.shape[1]) < 200, x, -100), "padded with silence"),
             (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite there: an overflow"),
         ],
     )
     def test_of_db(self, ours, change, cause):
-        found = beside(ours, db=change(ours.arrays["db"]))
+        found = compare_with(ours, db=change(ours.arrays["db"]))
         assert found.first.name == "db"
         assert re.search(cause, found.first.cause), found.first.cause
 
     def test_of_windows(self, ours):
         windows = ours.arrays["windows"]
-        floored = beside(ours, windows=np.maximum(windows, windows.max() - 40))
-        assert "in all windows alike: below a maximum over the batch" in floored.first.cause
+        floored = compare_with(ours, windows=np.maximum(windows, windows.max() - 40))
+        assert "in all windows: below a maximum over the batch" in floored.first.cause
         alone = windows.copy()
         alone[..., [0, -1]] += 3
-        assert "each clip was transformed by itself" in beside(ours, windows=alone).first.cause
-        assert beside(ours, windows=windows[:3]).first.cause == "3 windows instead of 7"
+        assert "the STFT of each clip was computed separately" in compare_with(ours, windows=alone).first.cause
+        assert compare_with(ours, windows=windows[:3]).first.cause == "3 windows instead of 7"
 
     @pytest.mark.parametrize(
         ("change", "cause"),
@@ -219,33 +234,33 @@ class TestCauses:
                 lambda x: zoom(x[..., ::2, ::2], (1, 1, 2, 2), order=1),
                 "no detail in rows .*stretched from a smaller",
             ),
-            (lambda x: x[..., ::2, ::2], "64 rows instead of 128, 64 columns.*made for another picture"),
+            (lambda x: x[..., ::2, ::2], "64 rows instead of 128, 64 columns.*needs another image shape"),
             (lambda x: (x - [[[0.485]], [[0.456]], [[0.406]]]) / [[[0.229]], [[0.224]], [[0.225]]], "ImageNet"),
-            (lambda x: np.repeat(x[:, :1], 3, 1), "three equal channels instead of slopes"),
+            (lambda x: np.repeat(x[:, :1], 3, 1), "three equal channels instead of deltas"),
             (lambda x: 255 * x, "scaled to 0 to 255"),
-            (lambda x: np.flip(x, 2), "stands on its head"),
+            (lambda x: np.flip(x, 2), "is upside down"),
             (lambda x: np.roll(x, 64, 2), "the halves of the fold are swapped"),
             (lambda x: np.where(np.arange(7)[:, None, None, None] < 2, noise(x), x), "in 2 of 7 windows"),
         ],
     )
-    def test_of_the_picture(self, ours, change, cause):
-        found = beside(ours, picture=change(ours.arrays["picture"]))
-        assert found.first.name == "picture"
+    def test_of_images(self, ours, change, cause):
+        found = compare_with(ours, image=change(ours.arrays["image"]))
+        assert found.first.name == "image"
         assert re.search(cause, found.first.cause), found.first.cause
 
     @pytest.mark.parametrize(
         ("change", "cause"),
         [
-            (lambda x: x[..., [1, 0, 2]], "another order: 2 are moved, class 'a' to the place of class 'b'"),
-            (lambda x: np.repeat(x[:1], 7, 0), "all windows have the first one's answer"),
-            (lambda x: 1 / (1 + np.exp(-x)), "probabilities where logits belong"),
-            (lambda x: x[:, ::2], "4 steps instead of 8"),
+            (lambda x: x[..., [1, 0, 2]], "another order: 2 are moved, class 'a' at the position of class 'b'"),
+            (lambda x: np.repeat(x[:1], 7, 0), "all windows have the output of the first window"),
+            (lambda x: 1 / (1 + np.exp(-x)), "probabilities instead of logits"),
+            (lambda x: x[:, ::2], "4 time steps instead of 8"),
             (noise, "other weights, such as an older checkpoint"),
             (lambda x: np.where(x > np.median(x), np.inf, x), "infinite there"),
         ],
     )
-    def test_of_answers(self, lively, change, cause):
-        found = beside(lively, logits=change(lively.arrays["logits"]))
+    def test_of_outputs(self, lively, change, cause):
+        found = compare_with(lively, logits=change(lively.arrays["logits"]))
         assert found.first.name == "logits"
         assert re.search(cause, found.first.cause), found.first.cause
 
@@ -254,23 +269,23 @@ class TestCauses:
         sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
         share = np.exp(attention) / np.exp(attention).sum(1, keepdims=True)
         for changed, cause in (
-            ((share * sigmoid).sum(1), "each row is its whole window's answer"),
+            ((share * sigmoid).sum(1), "each row is the output of its complete window"),
             (1 / (1 + np.exp(-(share * logits).sum(1))), "pooled as logit"),
             (sigmoid.max(1), "its maximum"),
             (sigmoid.mean(1), "without the attention"),
-            (np.repeat(rows[:1], 7, 0), "one answer to all rows"),
-            (np.roll(rows, 1, 0), r"rows 1 row \(5 s\) later"),
+            (np.repeat(rows[:1], 7, 0), "equal scores in all rows"),
+            (np.roll(rows, 1, 0), r"rows 1 row \(5 s\) too late"),
             (rows[:5], "5 rows of 3 classes instead of 7 of 3"),
             (np.log(rows / (1 - rows)), "the logit"),
         ):
-            found = beside(lively, rows=changed)
+            found = compare_with(lively, rows=changed)
             assert found.first.name == "rows"
             assert re.search(cause, found.first.cause), found.first.cause
 
 
 class TestCompare:
     def test_only_the_first_is_explained(self, ours):
-        found = beside(ours, db=ours.arrays["db"] + 3, rows=np.roll(ours.arrays["rows"], 1, 0))
+        found = compare_with(ours, db=ours.arrays["db"] + 3, rows=np.roll(ours.arrays["rows"], 1, 0))
         assert (found.first.name, found.first.cause[:8]) == ("db", "+3.00 dB")
         assert found.stages[-1].status == "differs"
         assert found.stages[-1].cause == ""
@@ -280,24 +295,24 @@ class TestCompare:
         for stage, place, told in (
             ("samples", 3 * RATE, "at 3.000 s"),
             ("db", (10, 320), r"at 10.00 s, 619 Hz"),
-            ("windows", (2, 10, 16), r"at \d+\.\d\d s, 619 Hz \(window 3, which begins at"),
-            ("picture", (2, 1, 74, 16), r"619 Hz, channel 1 \(window 3"),
+            ("windows", (2, 10, 16), r"at \d+\.\d\d s, 619 Hz \(window 3, which starts at"),
+            ("image", (2, 1, 74, 16), r"619 Hz, channel 1 \(window 3"),
             ("logits", (2, 3, 1), r"class 'b' \(window 3"),
             ("rows", (2, 1), "at row 'sound_15', class 'b'"),
         ):
             changed = ours.arrays[stage].copy()
             changed[place] += 5
-            found = beside(ours, **{stage: changed})
+            found = compare_with(ours, **{stage: changed})
             assert found.first.name == stage
             assert re.search(told, found.first.sentence), found.first.sentence
             assert found.first.largest == pytest.approx(5, rel=1e-3)
             assert found.first.share == pytest.approx(1 / changed.size)
 
-    def test_a_place_in_the_fold_is_a_place_in_the_sound(self, ours):
-        """A pixel of the picture's lower half is later in the window."""
-        changed = ours.arrays["picture"].copy()
+    def test_a_pixel_of_the_fold_has_a_time(self, ours):
+        """A pixel of the lower half of the image is later in the window."""
+        changed = ours.arrays["image"].copy()
         changed[0, 0, 64 + 10, 32] += 5
-        assert "at 5.00 s, 619 Hz" in beside(ours, picture=changed).first.sentence
+        assert "at 5.00 s, 619 Hz" in compare_with(ours, image=changed).first.sentence
         assert (128 + 32) * TINY_128.hop_length / RATE == 5.0
 
     def test_a_bundle_with_other_weights(self, ours, oracle, sound):
@@ -306,7 +321,7 @@ class TestCompare:
         changed = trace.Trace(
             arrays={**ours.arrays, "logits": noise(ours.arrays["logits"])}, facts={**ours.facts, "sha256": "another"}
         )
-        assert trace.compare(ours, changed).first.cause == "the weights are others'"
+        assert trace.compare(ours, changed).first.cause == "the weights differ"
 
     def test_tolerances(self, ours):
         other = trace.from_arrays({"db": ours.arrays["db"] + 0.3})

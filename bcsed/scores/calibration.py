@@ -24,7 +24,7 @@ from .metrics import align_tables, check_truth
 from .table import check_table
 
 Floats = npt.NDArray[np.float64]
-# Schema 1 had no number, and "support" for "min_positives".
+# Files of schema 1 are unnumbered, with "support" for "min_positives".
 SCHEMA = 2
 
 
@@ -104,7 +104,7 @@ def calibrate(
 
 def _to_arrays(truth: pd.DataFrame, scores: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], Floats]:
     aligned = align_tables(truth, scores, extra=True)
-    check_table(aligned, where="the scores")
+    check_table(aligned, where="the score table")
     return check_truth(truth.to_numpy(np.float64)), aligned.to_numpy(np.float64)
 
 

@@ -66,17 +66,17 @@ def diagnose(
     """
     paths = [Path(path) for path in (scores, other) if path is not None]
     tables = [read_scores(path) for path in paths]
-    found = [examine(table, recordings=recordings, sample_submission=sample_submission) for table in tables]
+    findings_of = [examine(table, recordings=recordings, sample_submission=sample_submission) for table in tables]
     if other is None:
-        errors = list(dict.fromkeys(finding.name for finding in found[0] if finding.severity == ERROR))
-        warnings = pluralize(len(found[0]), "warning") if found[0] else "no warnings"
+        errors = list(dict.fromkeys(finding.name for finding in findings_of[0] if finding.severity == ERROR))
+        warnings = pluralize(len(findings_of[0]), "warning") if findings_of[0] else "no warnings"
         verdict = f"this table has errors: {', '.join(errors)}." if errors else f"no errors in this table, {warnings}."
-        return Diagnosis(findings=found[0], comparison=None, verdict=verdict, failed=bool(errors))
+        return Diagnosis(findings=findings_of[0], comparison=None, verdict=verdict, failed=bool(errors))
     names = shorten_paths(paths)
     comparison = compare(*tables, names=(names[0], names[1]), tolerance=tolerance)
     findings = [
         replace(finding, sentence=f"{name}: {finding.sentence}")
-        for name, of_table in zip(names, found, strict=True)
+        for name, of_table in zip(names, findings_of, strict=True)
         for finding in of_table
     ]
     failed = any(finding.severity == ERROR for finding in findings) or not comparison.same

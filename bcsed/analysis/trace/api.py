@@ -1,4 +1,4 @@
-"""Every stage between a recording and its rows, as arrays; and the first stage at which two pipelines part."""
+"""Score a part of a recording, and return every stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from ..._version import __version__
 from ...audio.decode import read_audio, read_info
 from ...audio.spectrogram import LogMel
-from ...audio.windows import count_rows as count_rows
+from ...audio.windows import count_rows
 from ...config.strict import to_dict
 from ...errors import ConfigError
 from ...models.bundle.bundle import Bundle
@@ -21,7 +21,7 @@ from ...predict.blocks import Windowing, compute_spectrograms, make_views, pool_
 from ...scores.table import row_ids
 from .stages import Trace
 
-# Two minutes of 5-s rows: with the largest signal some 50 MB of pictures.
+# Two minutes of 5-s rows: about 50 MB of images with the largest front end.
 N_ROWS = 24
 
 
@@ -33,16 +33,16 @@ def trace(
     first_row: int = 0,
     n_rows: int = N_ROWS,
 ) -> Trace:
-    """Score a recording, or a part of it, and keep every stage.
+    """Score a recording, or a part of it, and return the arrays of every stage.
 
     Parameters
     ----------
     bundle : Bundle
     recording : str or Path
-    cut : Windowing, optional
+    windowing : Windowing, optional
         As in `bcsed.predict.predict`.
     first_row, n_rows : int
-        The rows to trace; at most so many, as the recording has.
+        The rows to trace; fewer at the end of the recording.
 
     Raises
     ------
@@ -51,54 +51,45 @@ def trace(
     DataError
         If it cannot be read.
     """
-    found, windowing, frontend = read_info(recording), windowing or Windowing(), bundle.contract.frontend
+    info, windowing, frontend = read_info(recording), windowing or Windowing(), bundle.contract.frontend
     rate = frontend.sample_rate
-    n_samples = found.length(rate)
+    n_samples = info.length(rate)
     total = count_rows(n_samples, rate, windowing.row_s)
     if not 0 <= first_row < total or n_rows < 1:
-        raise ConfigError(
-            f"{found.path.name} has the rows 0 to {total - 1}; {n_rows} from {first_row} are none of them."
-        )
+        raise ConfigError(f"{info.path.name} has rows 0 to {total - 1}; got first_row={first_row}, n_rows={n_rows}.")
     block = (first_row, min(first_row + n_rows, total))
     ensemble, mel = from_bundles([bundle]), LogMel(frontend)
     views = make_views(ensemble, windowing)
-    pictures = compute_spectrograms(found, ensemble, views, block, {frontend: mel})
-    first, db = pictures.by_frontend[frontend]
+    spectrograms = compute_spectrograms(info, ensemble, views, block, {frontend: mel})
+    first, db = spectrograms.by_frontend[frontend]
     begin, end = mel.reach(first, first + db.shape[1])
-    samples, _ = read_audio(found, rate, max(0, begin), end)
-    collector = submit_block(pictures, ensemble, views)
+    samples, _ = read_audio(info, rate, max(0, begin), end)
+    pending = submit_block(spectrograms, ensemble, views)
     ensemble.members[0].finish()
-    starts = pictures.plans[0].starts
+    starts = spectrograms.plans[0].starts
     windows = np.stack([db[:, start : start + frontend.n_frames] for start in starts - first])
     with torch.inference_mode():
-        picture = ToImage(frontend)(torch.from_numpy(windows)).numpy()
-    logits, attention = collector.answers[0]
+        image = ToImage(frontend)(torch.from_numpy(windows)).numpy()
+    logits, attention = pending.answers[0]
+    rows = pool_block(pending, spectrograms, ensemble, views)[0][: spectrograms.n_rows]
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",
-        "recording": found.path.name,
+        "recording": info.path.name,
         "bundle": bundle.name,
         "fingerprint": bundle.contract.fingerprint,
         "sha256": bundle.sha256,
         "classes": list(bundle.contract.classes),
         "frontend": to_dict(frontend),
         "pool": bundle.contract.net.pool,
-        "rows": to_dict(windowing),
-        "ids": row_ids(found.path.stem, pictures.n_rows, windowing.row_s, first_row=block[0]),
+        "windowing": to_dict(windowing),
+        "ids": row_ids(info.path.stem, spectrograms.n_rows, windowing.row_s, first_row=first_row),
         "steps": bundle.steps,
         "n_samples": n_samples,
         "block": list(block),
         "first_sample": max(0, begin),
         "first_frame": first,
         "starts": starts.tolist(),
-        "notes": list(pictures.notes),
+        "notes": list(spectrograms.notes),
     }
-    arrays = {
-        "samples": samples,
-        "db": db,
-        "windows": windows,
-        "picture": picture,
-        "logits": logits,
-        "attention": attention,
-        "rows": pool_block(collector, pictures, ensemble, views)[0][: pictures.n_rows],
-    }
-    return Trace(arrays=arrays, facts=facts)
+    arrays = {"samples": samples, "db": db, "windows": windows, "image": image}
+    return Trace(arrays={**arrays, "logits": logits, "attention": attention, "rows": rows}, facts=facts)

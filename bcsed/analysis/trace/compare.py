@@ -1,4 +1,4 @@
-"""The first stage at which two traces differ: by how much, where, and why as far as the arrays say."""
+"""Find the first stage at which two traces differ."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ConfigError, DataError
-from . import explain_audio as heard
-from . import explain_outputs as answered
-from . import explain_picture as seen
 from .context import StageContext
+from .explain_audio import explain_db, explain_samples
+from .explain_image import explain_image
+from .explain_outputs import explain_outputs, explain_rows
 from .stages import STAGES, Array, Trace
 
-# What decoders, processors and libraries may differ by in float32, with room: samples; dB; share of the picture's
+# The float32 differences of decoders, processors and libraries are smaller. Units: samples; dB; share of the image's
 # range; logits; attention; probability.
 TOLERANCES: Mapping[str, float] = types.MappingProxyType(
-    {"samples": 1e-4, "db": 0.05, "windows": 0.05, "picture": 1e-3, "logits": 1e-2, "attention": 1e-2, "rows": 1e-3}
+    {"samples": 1e-4, "db": 0.05, "windows": 0.05, "image": 1e-3, "logits": 1e-2, "attention": 1e-2, "rows": 1e-3}
 )
-_CAUSES: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.MappingProxyType(
+_EXPLAIN: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.MappingProxyType(
     {
-        "samples": heard.samples,
-        "db": heard.decibels,
-        "windows": heard.decibels,
-        "picture": seen.picture,
-        "logits": answered.answers,
-        "attention": answered.answers,
-        "rows": answered.rows,
+        "samples": explain_samples,
+        "db": explain_db,
+        "windows": explain_db,
+        "image": explain_image,
+        "logits": explain_outputs,
+        "attention": explain_outputs,
+        "rows": explain_rows,
     }
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of two traces.
+class StageDifference:
+    """The difference of two traces at one stage.
 
     Parameters
     ----------
     name : str
     status : {'same', 'differs', 'absent'}
-        Absent where one of the traces lacks it.
+        'absent' if one of the traces lacks the stage.
     largest : float
-        The largest difference; NaN where shapes differ or a stage is absent, infinite where one is no number.
+        The largest difference; NaN if the shapes differ or the stage is absent, infinite if one value is not finite.
     share : float
-        How much of the array differs by more than the tolerance.
+        The share of the array that differs by more than the tolerance.
     sentence : str
-        By how much, where, and why.
+        Size, position and cause.
     cause : str
-        Why, where the arrays say so; of the first stage that differs only.
+        Only of the first stage that differs, if the arrays show it.
     """
 
     name: str
@@ -62,20 +62,10 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceDifference:
-    """Where two traces part.
+    """The difference of two traces: all stages in order, the first that differs or None, and a sentence."""
 
-    Parameters
-    ----------
-    stages : tuple of Stage
-        All of them, in order.
-    first : Stage or None
-        The first that differs.
-    verdict : str
-        One sentence.
-    """
-
-    stages: tuple[Stage, ...]
-    first: Stage | None
+    stages: tuple[StageDifference, ...]
+    first: StageDifference | None
     verdict: str
 
 
@@ -85,21 +75,21 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
     Parameters
     ----------
     ours : Trace
-        One of bcsed's, which knows where its samples, frames and rows lie; or any.
+        A trace of bcsed, which states the time of its samples, frames and rows; or any.
     theirs : Trace
-        Another of bcsed's, or a foreign pipeline's.
+        Of bcsed or another pipeline.
     tolerances : mapping of str to float, optional
-        By stage, beside `TOLERANCES`.
+        By stage; the others are `TOLERANCES`.
 
     Returns
     -------
-    Difference
-        Later stages follow from the first and are told without a cause.
+    TraceDifference
+        Only the first difference has a cause: the later ones follow from it.
 
     Raises
     ------
     ConfigError
-        If a tolerance is of no stage, or negative.
+        If a tolerance is negative, or its stage is unknown.
     DataError
         If the two have no stage in common, or are of different recordings.
     """
@@ -115,45 +105,48 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
     recordings = [trace.facts.get("recording") for trace in (ours, theirs)]
     if None not in recordings and recordings[0] != recordings[1]:
         raise DataError(f"the traces are of two recordings, {recordings[0]} and {recordings[1]}.")
-    done: list[Stage] = []
+    stages: list[StageDifference] = []
+    first = None
     for stage in STAGES:
         if stage not in common:
-            done.append(Stage(name=stage, status="absent", largest=np.nan, share=np.nan, sentence="not in both"))
+            absent = StageDifference(name=stage, status="absent", largest=np.nan, share=np.nan, sentence="not in both")
+            stages.append(absent)
             continue
-        is_first = all(earlier.status != "differs" for earlier in done)
-        sides = StageContext(ours=ours, theirs=theirs, stage=stage, tolerance=allowed[stage])
-        done.append(_stage(sides, is_first=is_first))
-    first = next((stage for stage in done if stage.status == "differs"), None)
+        context = StageContext(ours=ours, theirs=theirs, stage=stage, tolerance=allowed[stage])
+        stages.append(_compare_stage(context, explain=first is None))
+        if first is None and stages[-1].status == "differs":
+            first = stages[-1]
     if first is None:
         verdict = f"{theirs.name} and {ours.name} agree in {', '.join(common)}."
     else:
-        earlier = done[: done.index(first)]
-        before = [stage.name for stage in earlier if stage.status == "same"]
-        agreed = f" (the same before: {', '.join(before)})" if before else ""
-        verdict = f"{first.name} is the first stage that differs{agreed}: {first.sentence}."
-    return TraceDifference(stages=tuple(done), first=first, verdict=verdict)
+        same = [stage.name for stage in stages[: stages.index(first)] if stage.status == "same"]
+        agreement = f" (the same before: {', '.join(same)})" if same else ""
+        verdict = f"{first.name} is the first stage that differs{agreement}: {first.sentence}."
+    return TraceDifference(stages=tuple(stages), first=first, verdict=verdict)
 
 
-def _stage(sides: StageContext, *, is_first: bool) -> Stage:
-    x, y = sides.ours.arrays[sides.stage], sides.theirs.arrays[sides.stage]
-    if x.shape != y.shape:
-        # One sample more or less is what resamplers round differently.
-        if sides.stage != "samples" or abs(len(x) - len(y)) > 1:
-            shapes = " against ".join("x".join(map(str, values.shape)) for values in (y, x))
-            cause = _CAUSES[sides.stage](sides, x, y) if is_first else ""
-            sentence = f"its shape is {shapes}" + (f"; {cause}" if cause else "")
-            return Stage(name=sides.stage, status="differs", largest=np.nan, share=1.0, sentence=sentence, cause=cause)
+def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
+    stage, tolerance = context.stage, context.tolerance
+    x, y = context.ours.arrays[stage], context.theirs.arrays[stage]
+    # Resamplers round the number of samples differently.
+    if stage == "samples" and abs(len(x) - len(y)) == 1:
         x, y = x[: len(y)], y[: len(x)]
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(x.astype(np.float64) - y)
-    # Two infinities of one sign, or two NaN, are the same; one of them alone is as far as can be.
-    gap[~np.isfinite(gap)] = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.inf)[~np.isfinite(gap)]
-    largest = float(gap.max())
-    if largest <= sides.tolerance:
-        return Stage(name=sides.stage, status="same", largest=largest, share=0.0, sentence=f"the same to {largest:.1g}")
-    share = float((gap > sides.tolerance).mean())
-    place = sides.place(np.unravel_index(int(gap.argmax()), gap.shape))
-    sentence = f"by up to {largest:.3g} (allowed {sides.tolerance:g}) at {place}, in {share:.0%} of it"
-    cause = _CAUSES[sides.stage](sides, x, y) if is_first else ""
+    if x.shape != y.shape:
+        largest, share = np.nan, 1.0
+        sentence = f"its shape is {' instead of '.join('x'.join(map(str, v.shape)) for v in (y, x))}"
+    else:
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(x.astype(np.float64) - y)
+        # Two infinities of one sign, or two NaN, are equal.
+        equal = (x == y) | (np.isnan(x) & np.isnan(y))
+        gap[~np.isfinite(gap)] = np.where(equal, 0.0, np.inf)[~np.isfinite(gap)]
+        largest = float(gap.max())
+        if largest <= tolerance:
+            sentence = f"the same to {largest:.1g}"
+            return StageDifference(name=stage, status="same", largest=largest, share=0.0, sentence=sentence)
+        share = float((gap > tolerance).mean())
+        position = context.locate(np.unravel_index(int(gap.argmax()), gap.shape))
+        sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
+    cause = _EXPLAIN[stage](context, x, y) if explain else ""
     sentence += f"; {cause}" if cause else ""
-    return Stage(name=sides.stage, status="differs", largest=largest, share=share, sentence=sentence, cause=cause)
+    return StageDifference(name=stage, status="differs", largest=largest, share=share, sentence=sentence, cause=cause)

@@ -1,4 +1,4 @@
-"""Two traces at one stage, and what a place in its arrays means: seconds, hertz, class, row."""
+"""Two traces at one stage, and the meaning of an array index: seconds, hertz, class, row."""
 
 from __future__ import annotations
 
@@ -16,15 +16,7 @@ from .stages import Trace
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StageContext:
-    """Two traces at one stage.
-
-    Parameters
-    ----------
-    ours, theirs : Trace
-    stage : str
-    tolerance : float
-        What this stage may differ by.
-    """
+    """Two traces at one stage."""
 
     ours: Trace
     theirs: Trace
@@ -33,69 +25,84 @@ class StageContext:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of where things lie, from whichever side knows it."""
+        """The facts of the trace that has a front end."""
         return {**self.theirs.facts, **self.ours.facts} if "frontend" in self.ours.facts else {**self.theirs.facts}
 
     @cached_property
     def frontend(self) -> Frontend | None:
-        """How audio becomes a picture, where a side says so."""
+        """The front end, if a trace states it."""
         return Frontend(**self.facts["frontend"]) if "frontend" in self.facts else None
 
     @cached_property
     def band_hz(self) -> npt.NDArray[np.float64]:
-        """The middle of each mel band in Hz; empty where the signal is not known."""
+        """The centre of each mel band in Hz; empty without a front end."""
         if self.frontend is None:
             return np.empty(0)
         import librosa
 
-        frontend = self.frontend
-        edges = librosa.mel_frequencies(frontend.n_mels + 2, fmin=frontend.fmin_hz, fmax=frontend.fmax_hz, htk=False)
+        front = self.frontend
+        edges = librosa.mel_frequencies(front.n_mels + 2, fmin=front.fmin_hz, fmax=front.fmax_hz, htk=False)
         return np.asarray(edges[1:-1], np.float64)
 
     def band(self, band: int) -> str:
-        """Say which band that is."""
+        """Return the name of a mel band."""
         return f"{self.band_hz[band]:,.0f} Hz" if band < len(self.band_hz) else f"band {band}"
 
-    def second(self, frame: float) -> str:
-        """Say when a frame of the recording is."""
+    def time(self, frame: float) -> str:
+        """Return the time of a frame of the recording."""
         if self.frontend is None:
             return f"frame {frame:g}"
         return f"{frame * self.frontend.hop_length / self.frontend.sample_rate:.2f} s"
 
-    def window(self, window: int) -> str:
-        """Say which window that is."""
+    def window_start(self, window: int) -> int:
+        """Return the first frame of a window in the recording, 0 if unknown."""
         starts = self.facts.get("starts", ())
-        begins = f", which begins at {self.second(starts[window])}" if window < len(starts) else ""
-        return f"window {window + 1}{begins}"
+        return int(starts[window]) if window < len(starts) else 0
 
-    def name(self, k: int) -> str:
+    def window(self, window: int) -> str:
+        """Return the number and start of a window."""
+        known = window < len(self.facts.get("starts", ()))
+        return f"window {window + 1}" + (f", which starts at {self.time(self.window_start(window))}" if known else "")
+
+    def class_name(self, k: int) -> str:
         """Return the name of a class."""
         classes = self.facts.get("classes", ())
         return f"class {classes[k]!r}" if k < len(classes) else f"class {k}"
 
-    def place(self, index: Sequence[Any]) -> str:
-        """Say where in the sound, the band or the answer an index of the stage's array is."""
-        at = [int(value) for value in index]
-        starts = self.facts.get("starts", ())
-        begin = starts[at[0]] if len(at) > 1 and at[0] < len(starts) else 0
-        frontend = self.frontend
+    def locate(self, index: Sequence[Any]) -> str:
+        """Return the time, frequency, class or row of an index of the stage's array."""
+        at, front = [int(value) for value in index], self.frontend
         if self.stage == "samples":
-            if frontend is None:
-                return f"sample {at[0]}"
-            return f"{(self.facts.get('first_sample', 0) + at[0]) / frontend.sample_rate:.3f} s"
+            first = self.facts.get("first_sample", 0)
+            return f"sample {at[0]}" if front is None else f"{(first + at[0]) / front.sample_rate:.3f} s"
         if self.stage == "db":
-            return f"{self.second(self.facts.get('first_frame', 0) + at[1])}, {self.band(at[0])}"
-        if self.stage == "windows":
-            return f"{self.second(begin + at[2])}, {self.band(at[1])} ({self.window(at[0])})"
-        if self.stage == "picture":
-            if frontend is None:
-                return f"window {at[0] + 1}, channel {at[1]}, row {at[2]}, column {at[3]}"
-            frame = begin + at[2] // frontend.n_mels * (frontend.n_frames // frontend.time_folds) + at[3]
-            return f"{self.second(frame)}, {self.band(at[2] % frontend.n_mels)}, channel {at[1]} ({self.window(at[0])})"
+            return f"{self.time(self.facts.get('first_frame', 0) + at[1])}, {self.band(at[0])}"
         if self.stage == "rows":
             ids = self.facts.get("ids", ())
-            return f"row {ids[at[0]]!r}, {self.name(at[1])}" if at[0] < len(ids) else f"row {at[0]}, {self.name(at[1])}"
-        if frontend is None or "steps" not in self.facts:
-            return f"window {at[0] + 1}, step {at[1]}, {self.name(at[2])}"
-        frame = begin + at[1] * frontend.n_frames // self.facts["steps"]
-        return f"{self.second(frame)}, {self.name(at[2])} ({self.window(at[0])})"
+            return f"row {repr(ids[at[0]]) if at[0] < len(ids) else at[0]}, {self.class_name(at[1])}"
+        start, window = self.window_start(at[0]), self.window(at[0])
+        if self.stage == "windows":
+            return f"{self.time(start + at[2])}, {self.band(at[1])} ({window})"
+        if self.stage == "image":
+            if front is None:
+                return f"window {at[0] + 1}, channel {at[1]}, row {at[2]}, column {at[3]}"
+            frame = start + at[2] // front.n_mels * (front.n_frames // front.time_folds) + at[3]
+            return f"{self.time(frame)}, {self.band(at[2] % front.n_mels)}, channel {at[1]} ({window})"
+        if front is None or "steps" not in self.facts:
+            return f"window {at[0] + 1}, time step {at[1]}, {self.class_name(at[2])}"
+        frame = start + at[1] * front.n_frames // self.facts["steps"]
+        return f"{self.time(frame)}, {self.class_name(at[2])} ({window})"
+
+
+def describe_shapes(names: Sequence[str], ours: Sequence[int], theirs: Sequence[int]) -> str:
+    """Return the axes that differ: "5 rows instead of 7"."""
+    axes = zip(names, ours, theirs, strict=True)
+    return ", ".join(f"{b} {name} instead of {a}" for name, a, b in axes if a != b)
+
+
+def describe_non_finite(values: npt.NDArray[Any]) -> str:
+    """Return how many values are infinite or NaN, '' if none is."""
+    n_infinite, n_nan = int(np.isinf(values).sum()), int(np.isnan(values).sum())
+    if n_infinite:
+        return f"{n_infinite} of {values.size} values are infinite: an overflow, as in half precision"
+    return f"{n_nan} of {values.size} values are NaN: an overflow in half precision, or 0 / 0" if n_nan else ""

@@ -1,232 +1,212 @@
-"""Why samples, or their dB pictures, differ: what is commonly done otherwise, tried one after the other."""
+"""Explain different samples or spectrograms: try common causes one after the other."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from .context import StageContext
+from .context import StageContext, describe_non_finite
 from .stages import Array
 
 Floats = npt.NDArray[np.float64]
 
-# A cause is believed if, undone, it leaves less than this of what differed.
-_LEFT = 0.05
-# Samples looked at for a delay, and how far it may be.
-_DELAY_OF, _DELAY_TO = 1 << 19, 1 << 15
-# A band limit lies where everything above is weaker by so much.
-_LOST_DB = 12.0
-# Rates that recordings are commonly resampled to.
+# A cause is accepted if its correction leaves a smaller share of the wave as difference.
+_MAX_REST = 0.05
+# Samples that are searched for a delay, and the largest delay.
+_DELAY_SAMPLES, _MAX_DELAY = 1 << 19, 1 << 15
+# Everything above a band limit is weaker by more than this (dB).
+_BAND_LIMIT_DB = 12.0
+# Common sample rates of recordings.
 _RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-# Of two spectrograms' bands: how many must sound as another band for a scale to be another.
-_MOVED = 0.3
-
-
-def not_finite(y: Array) -> str:
-    """Say so if there are values that are no numbers, infinite ones first."""
-    infinite, nan = int(np.isinf(y).sum()), int(np.isnan(y).sum())
-    if infinite:
-        return f"{infinite} of {y.size} values are infinite there: an overflow, as in half precision"
-    return f"{nan} of {y.size} values are NaN there: as after an overflow in half precision, or 0 / 0" if nan else ""
+# The share of mel bands that must correspond to another band for another mel scale.
+_MIN_MOVED = 0.3
 
 
 # ---- samples -------------------------------------------------------------------------------------------------
 
 
-def samples(sides: StageContext, x: Array, y: Array) -> str:
-    """Say why two waves differ."""
-    if told := not_finite(y):
-        return told
-    n = min(len(x), len(y))
-    ratio = len(y) / len(x)
-    if sides.frontend is not None and n and abs(ratio - 1) > 0.02:
-        rate = sides.frontend.sample_rate * ratio
-        return f"{len(y)} samples where {len(x)} belong: a sample rate of about {rate:,.0f} Hz, or another excerpt"
+def explain_samples(context: StageContext, x: Array, y: Array) -> str:
+    """Explain different waves."""
+    if not np.isfinite(y).all():
+        return describe_non_finite(y)
+    n, ratio = min(len(x), len(y)), len(y) / len(x)
+    if context.frontend is not None and n and abs(ratio - 1) > 0.02:
+        rate = context.frontend.sample_rate * ratio
+        return f"{len(y)} samples instead of {len(x)}: a sample rate of about {rate:,.0f} Hz, or another excerpt"
     x, y = x[:n].astype(np.float64), y[:n].astype(np.float64)
-    return _gain(x, y) or _delay(x, y, sides) or _padding(x, y, sides) or _band_limit(x, y, sides)
+    return _gain(x, y) or _delay(x, y, context) or _padding(x, y, context) or _band_limit(x, y, context)
 
 
-def _left(x: Floats, y: Floats) -> float:
-    """Return how much of the wave is left of the difference, 1 being all of it."""
+def _rest(x: Floats, y: Floats) -> float:
+    """Return the difference relative to the wave."""
     return float(np.sqrt(np.square(x - y).sum() / max(float(np.square(x).sum()), 1e-300)))
 
 
 def _gain(x: Floats, y: Floats) -> str:
     factor = float((x * y).sum() / max(float(np.square(x).sum()), 1e-300))
-    if factor == 0 or abs(factor - 1) < 1e-3 or _left(x, y / factor) > _LEFT:
+    if factor == 0 or abs(factor - 1) < 1e-3 or _rest(x, y / factor) > _MAX_REST:
         return ""
-    known = {32768.0: ", 16-bit integers", 32767.0: ", 16-bit integers", -1.0: ", turned over"}
-    near = next((told for value, told in known.items() if abs(factor / value - 1) < 1e-3), "")
-    peak = ", scaled to its peak" if not near and abs(np.abs(y).max() - 1) < 1e-3 else ""
-    return f"the wave is multiplied by {factor:.5g}{near}{peak}"
+    known = {32768.0: ", 16-bit integers", 32767.0: ", 16-bit integers", -1.0: ", inverted polarity"}
+    reason = next((text for value, text in known.items() if abs(factor / value - 1) < 1e-3), "")
+    if not reason and abs(np.abs(y).max() - 1) < 1e-3:
+        reason = ", scaled to its peak"
+    return f"the wave is multiplied by {factor:.5g}{reason}"
 
 
-def _delay(x: Floats, y: Floats, sides: StageContext) -> str:
-    x, y = x[:_DELAY_OF], y[:_DELAY_OF]
+def _delay(x: Floats, y: Floats, context: StageContext) -> str:
+    x, y = x[:_DELAY_SAMPLES], y[:_DELAY_SAMPLES]
     n = 2 * len(x)
-    crossed = np.fft.irfft(np.fft.rfft(y, n) * np.conj(np.fft.rfft(x, n)), n)
-    reach = min(_DELAY_TO, len(x) - 1)
+    correlation = np.fft.irfft(np.fft.rfft(y, n) * np.conj(np.fft.rfft(x, n)), n)
+    reach = min(_MAX_DELAY, len(x) - 1)
     lags = np.concatenate((np.arange(reach + 1), np.arange(-reach, 0)))
-    lag = int(lags[int(np.argmax(np.concatenate((crossed[: reach + 1], crossed[n - reach :]))))])
+    lag = int(lags[int(np.argmax(np.concatenate((correlation[: reach + 1], correlation[n - reach :]))))])
     if lag == 0:
         return ""
-    ours, theirs = (x[:-lag], y[lag:]) if lag > 0 else (x[-lag:], y[:lag])
-    if _left(ours, theirs) > _LEFT:
+    shifted = (x[:-lag], y[lag:]) if lag > 0 else (x[-lag:], y[:lag])
+    if _rest(*shifted) > _MAX_REST:
         return ""
-    seconds = f" ({abs(lag) / sides.frontend.sample_rate:.4f} s)" if sides.frontend is not None else ""
-    return f"the wave comes {abs(lag)} samples{seconds} {'later' if lag > 0 else 'earlier'}"
+    seconds = f" ({abs(lag) / context.frontend.sample_rate:.4f} s)" if context.frontend is not None else ""
+    return f"the wave is {abs(lag)} samples{seconds} too {'late' if lag > 0 else 'early'}"
 
 
-def _padding(x: Floats, y: Floats, sides: StageContext) -> str:
+def _padding(x: Floats, y: Floats, context: StageContext) -> str:
     silent = (y == 0) & (x != 0)
-    if silent.mean() < 0.01 or _left(x[~silent], y[~silent]) > _LEFT:
+    if silent.mean() < 0.01 or _rest(x[~silent], y[~silent]) > _MAX_REST:
         return ""
-    rate = sides.frontend.sample_rate if sides.frontend is not None else 1
-    first = int(np.argmax(silent)) / rate
-    return f"{silent.mean():.0%} of it is digital silence where the other hears sound, from {first:.2f} s on: padded"
+    rate = context.frontend.sample_rate if context.frontend is not None else 1
+    start = int(np.argmax(silent)) / rate
+    return f"{silent.mean():.0%} of it is digital silence instead of sound, from {start:.2f} s on: padded"
 
 
-def _band_limit(x: Floats, y: Floats, sides: StageContext) -> str:
-    """Say above which frequency the second wave has lost its sound."""
-    bands = 64
+def _band_limit(x: Floats, y: Floats, context: StageContext) -> str:
+    """Detect a frequency above which the second wave has lost its power."""
+    n_bands = 64
     power = [np.square(np.abs(np.fft.rfft(wave))) for wave in (x, y)]
-    edges = np.linspace(0, len(power[0]), bands + 1).astype(int)[:-1]
-    ours, theirs = (np.maximum(np.add.reduceat(p, edges), 1e-30) for p in power)
-    lost = 10 * np.log10(ours / theirs) > _LOST_DB
-    first = bands - int(np.argmax(~lost[::-1])) if not lost.all() else 0
-    if not lost[-1] or first == 0 or _left(x, y) < 1e-6:
+    edges = np.linspace(0, len(power[0]), n_bands + 1).astype(int)[:-1]
+    power_x, power_y = (np.maximum(np.add.reduceat(p, edges), 1e-30) for p in power)
+    first = _first_lost(10 * np.log10(power_x / power_y))
+    if first in (0, n_bands) or _rest(x, y) < 1e-6:
         return ""
-    nyquist = sides.frontend.sample_rate / 2 if sides.frontend is not None else 0.5
-    limit = first * nyquist / bands
-    if sides.frontend is None:
+    if context.frontend is None:
+        limit = first * 0.5 / n_bands
         return f"nothing is left above {limit:.2f} of the sample rate: resampled twice, or filtered"
-    # The resampler's filter ends somewhat below half of the rate.
+    limit = first * context.frontend.sample_rate / 2 / n_bands
+    # The resampler's filter ends a little below half of the rate.
     rate = next((rate for rate in _RATES if 0.88 * rate <= 2 * limit <= 1.01 * rate), None)
-    by_way = f", by way of {rate:,} Hz" if rate else ""
-    return f"nothing is left above {limit:,.0f} Hz: resampled twice{by_way}, or filtered"
+    via = f" via {rate:,} Hz" if rate else ""
+    return f"nothing is left above {limit:,.0f} Hz: resampled twice{via}, or filtered"
 
 
-# ---- dB pictures ---------------------------------------------------------------------------------------------
+def _first_lost(loss_db: Floats) -> int:
+    """Return the first band of those at the top that have lost their power; the number of bands without any."""
+    lost = loss_db > _BAND_LIMIT_DB
+    return len(lost) - int(np.argmax(~lost[::-1])) if not lost.all() else 0
 
 
-def decibels(sides: StageContext, x: Array, y: Array) -> str:
-    """Say why two dB pictures differ, of a recording (F, T) or of windows (W, F, T)."""
-    if told := not_finite(y):
-        return told
+# ---- spectrograms --------------------------------------------------------------------------------------------
+
+
+def explain_db(context: StageContext, x: Array, y: Array) -> str:
+    """Explain different dB spectrograms, of a recording (F, T) or of windows (W, F, T)."""
+    if not np.isfinite(y).all():
+        return describe_non_finite(y)
     if x.shape != y.shape:
-        return _shapes(sides, x, y)
+        return _explain_shape(context, x, y)
     x, y = x.astype(np.float64), y.astype(np.float64)
     if x.ndim == 2:
         x, y = x[None], y[None]
-    tolerance = sides.tolerance
-    for cause in (_offset, _edges, _silence, _floor, _affine, _moved, _mel):
-        if told := cause(sides, x, y, tolerance):
-            return told
-    return ""
+    causes = (_offset, _outer_frames, _silent_frames, _floor, _affine, _frame_shift, _mel_scale)
+    return next(filter(None, (cause(context, x, y) for cause in causes)), "")
 
 
-def _shapes(sides: StageContext, x: Array, y: Array) -> str:
-    told = []
+def _explain_shape(context: StageContext, x: Array, y: Array) -> str:
+    parts = []
     if x.shape[-2] != y.shape[-2]:
-        told.append(f"{y.shape[-2]} mel bands instead of {x.shape[-2]}")
+        parts.append(f"{y.shape[-2]} mel bands instead of {x.shape[-2]}")
     if x.shape[-1] != y.shape[-1]:
-        hop = ""
-        if sides.frontend is not None and x.ndim == 2:
-            hop = f": a hop of about {sides.frontend.hop_length * x.shape[-1] / y.shape[-1]:,.0f} samples instead of "
-            hop += f"{sides.frontend.hop_length}"
-        told.append(f"{y.shape[-1]} frames instead of {x.shape[-1]}{hop}")
+        parts.append(f"{y.shape[-1]} frames instead of {x.shape[-1]}")
+        if context.frontend is not None and x.ndim == 2:
+            hop = context.frontend.hop_length
+            parts[-1] += f": a hop of about {hop * x.shape[-1] / y.shape[-1]:,.0f} samples instead of {hop}"
     if x.ndim == 3 and x.shape[0] != y.shape[0]:
-        told.append(f"{y.shape[0]} windows instead of {x.shape[0]}")
-    return ", ".join(told)
+        parts.append(f"{y.shape[0]} windows instead of {x.shape[0]}")
+    return ", ".join(parts)
 
 
-def _offset(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
-    offset = float(np.median(y - x))
+def _offset(context: StageContext, x: Floats, y: Floats) -> str:
+    offset, tolerance = float(np.median(y - x)), context.tolerance
     if abs(offset) <= tolerance or (np.abs(y - x - offset) > 5 * tolerance).mean() > 0.02:
         return ""
-    return f"{offset:+.2f} dB throughout: another reference, or another gain"
+    return f"{offset:+.2f} dB everywhere: another reference, or another gain"
 
 
-def _edges(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
-    """Say so if only the outer frames differ: each clip was transformed by itself."""
-    of_frame = np.asarray((np.abs(y - x) > tolerance).any((0, 1)))
-    T = len(of_frame)
-    middle = of_frame[4 : T - 4]
-    if T < 16 or middle.any() or not of_frame.any():
+def _outer_frames(context: StageContext, x: Floats, y: Floats) -> str:
+    frame_differs = np.asarray((np.abs(y - x) > context.tolerance).any((0, 1)))
+    if len(frame_differs) < 16 or frame_differs[4:-4].any() or not frame_differs.any():
         return ""
-    return "only the outermost frames differ: each clip was transformed by itself, padded at its ends"
+    return "only the outermost frames differ: the STFT of each clip was computed separately, with padded ends"
 
 
-def _silence(sides: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
-    """Say so if whole frames lie at the bottom where the other hears sound."""
+def _silent_frames(context: StageContext, x: Floats, y: Floats) -> str:
+    tolerance = context.tolerance
     low = y.min((1, 2), keepdims=True)
-    empty = (y <= low + tolerance).all(1) & (x > low + 6).any(1)
-    heard = ~empty[:, None, :] & np.ones_like(x, bool)
-    if empty.mean() < 0.02 or (np.abs(y - x)[heard] > 5 * tolerance).mean() > 0.2:
+    silent = (y <= low + tolerance).all(1) & (x > low + 6).any(1)
+    with_sound = ~silent[:, None, :] & np.ones_like(x, bool)
+    if silent.mean() < 0.02 or (np.abs(y - x)[with_sound] > 5 * tolerance).mean() > 0.2:
         return ""
-    window, frame = np.argwhere(empty)[0]
-    starts = sides.facts.get("starts", ()) if sides.stage == "windows" else ()
-    begin = starts[window] if window < len(starts) else sides.facts.get("first_frame", 0)
-    n = int(empty[window].sum())
+    window, frame = np.argwhere(silent)[0]
+    in_window = context.stage == "windows"
+    start = context.window_start(window) if in_window else context.facts.get("first_frame", 0)
     return (
-        f"{empty.mean():.0%} of the frames are silent where the other hears sound, {n} of {len(empty[window])} in "
-        f"{'window ' + str(window + 1) if sides.stage == 'windows' else 'the recording'} from "
-        f"{sides.second(begin + frame)} on: padded with silence"
+        f"{silent.mean():.0%} of the frames are silent instead of sound, {silent[window].sum()} of "
+        f"{len(silent[window])} in {f'window {window + 1}' if in_window else 'the recording'} from "
+        f"{context.time(start + frame)} on: padded with silence"
     )
 
 
-def _floor(_: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
-    """Say so if the second is the first, cut off below."""
+def _floor(context: StageContext, x: Floats, y: Floats) -> str:
     low = y.min((1, 2), keepdims=True)
-    if (np.abs(np.maximum(x, low) - y) > 5 * tolerance).mean() > 0.01:
+    if (np.abs(np.maximum(x, low) - y) > 5 * context.tolerance).mean() > 0.01:
         return ""
-    same = np.ptp(low) <= tolerance and len(low) > 1
-    where = (
-        f"at {low.min():.1f} dB in all windows alike: below a maximum over the batch" if same else "of its own (top_db)"
-    )
-    return f"it is cut off below by a floor {where}"
+    same = np.ptp(low) <= context.tolerance and len(low) > 1
+    detail = f"at {low.min():.1f} dB in all windows: below a maximum over the batch" if same else "(top_db)"
+    return f"values are cut off below a floor {detail}"
 
 
-def _affine(_: StageContext, x: Floats, y: Floats, _tolerance: float) -> str:
+def _affine(_: StageContext, x: Floats, y: Floats) -> str:
     slope, base = np.polyfit(x.reshape(-1), y.reshape(-1), 1) if np.ptp(x) > 0 else (1.0, 0.0)
-    if slope <= 0 or abs(slope - 1) < 1e-3:
-        return ""
-    left = np.abs(slope * x + base - y)
-    if (left > 0.02 * np.ptp(y)).mean() > 0.02:
+    if slope <= 0 or abs(slope - 1) < 1e-3 or (np.abs(slope * x + base - y) > 0.02 * np.ptp(y)).mean() > 0.02:
         return ""
     return f"it is {slope:.4g} times the dB and {base:+.4g}: already scaled, or another logarithm"
 
 
-def _moved(sides: StageContext, x: Floats, y: Floats, tolerance: float) -> str:
-    T = x.shape[-1]
+def _frame_shift(context: StageContext, x: Floats, y: Floats) -> str:
     for shift in (*range(1, 65), *range(-1, -65, -1)):
-        if abs(shift) > T // 2:
+        if abs(shift) > x.shape[-1] // 2:
             continue
-        ours, theirs = (x[..., :-shift], y[..., shift:]) if shift > 0 else (x[..., -shift:], y[..., :shift])
-        if (np.abs(ours - theirs)[..., ::7] > 5 * tolerance).mean() < 0.02:
-            seconds = f" ({sides.second(abs(shift))})" if sides.frontend is not None else ""
-            return f"the sound comes {abs(shift)} frames{seconds} {'later' if shift > 0 else 'earlier'}"
+        shifted_x, shifted_y = (x[..., :-shift], y[..., shift:]) if shift > 0 else (x[..., -shift:], y[..., :shift])
+        if (np.abs(shifted_x - shifted_y)[..., ::7] > 5 * context.tolerance).mean() < 0.02:
+            seconds = f" ({context.time(abs(shift))})" if context.frontend is not None else ""
+            return f"the sound is {abs(shift)} frames{seconds} too {'late' if shift > 0 else 'early'}"
     return ""
 
 
-def _mel(sides: StageContext, x: Floats, y: Floats, _tolerance: float) -> str:
-    """Look for bands that sound as other bands should, or have lost their sound."""
-    ours, theirs = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (x, y))
-    loss = np.median(ours - theirs, 1)
-    lost = loss > _LOST_DB
-    first = len(lost) - int(np.argmax(~lost[::-1])) if not lost.all() else 0
-    if 0 < first < len(lost):
-        return f"nothing is left above {sides.band(first)}: resampled, or filtered"
-    rows = [v - v.mean(1, keepdims=True) for v in (ours, theirs)]
+def _mel_scale(context: StageContext, x: Floats, y: Floats) -> str:
+    """Detect bands that contain the sound of other bands, or have lost their power."""
+    bands_x, bands_y = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (x, y))
+    n = len(bands_x)
+    first = _first_lost(np.median(bands_x - bands_y, 1))
+    if 0 < first < n:
+        return f"nothing is left above {context.band(first)}: resampled, or filtered"
+    rows = [v - v.mean(1, keepdims=True) for v in (bands_x, bands_y)]
     rows = [v / np.maximum(np.sqrt(np.square(v).sum(1, keepdims=True)), 1e-30) for v in rows]
     matrix = rows[1] @ rows[0].T
-    nearest = matrix.argmax(1)
-    k = np.arange(len(nearest))
+    nearest, k = matrix.argmax(1), np.arange(n)
     moved = (nearest != k) & (matrix.max(1) > matrix[k, k] + 1e-3)
-    if moved.mean() >= _MOVED:
-        far = int(np.argmax(np.where(moved, np.abs(nearest - k), 0)))
-        return (
-            f"{moved.sum()} of {len(k)} bands hear what other bands should, {sides.band(far)} what belongs to "
-            f"{sides.band(int(nearest[far]))}: another mel scale, or other edges"
-        )
-    return ""
+    if moved.mean() < _MIN_MOVED:
+        return ""
+    farthest = int(np.argmax(np.where(moved, np.abs(nearest - k), 0)))
+    return (
+        f"{moved.sum()} of {n} bands contain the sound of other bands, {context.band(farthest)} that of "
+        f"{context.band(int(nearest[farthest]))}: another mel scale, or other edges"
+    )

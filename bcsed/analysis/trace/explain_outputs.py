@@ -1,4 +1,4 @@
-"""Why answers and rows differ although the picture is the same: weights, order of classes, pooling, places."""
+"""Explain different logits, attention or rows for the same image: weights, order of classes, pooling, rows."""
 
 from __future__ import annotations
 
@@ -12,102 +12,102 @@ from ...config.contract import Frontend
 from ...errors import DataError
 from ...predict.blocks import Windowing, pool_rows
 from ..doctor.compare import compare
-from .context import StageContext
-from .explain_audio import not_finite
+from .context import StageContext, describe_non_finite, describe_shapes
 from .stages import Array
 
 
-def answers(sides: StageContext, x: Array, y: Array) -> str:
-    """Say why the answers (W, t, K) to the same pictures differ."""
-    if told := not_finite(y):
-        return told
+def explain_outputs(context: StageContext, x: Array, y: Array) -> str:
+    """Explain different logits or attention (W, t, K)."""
+    if not np.isfinite(y).all():
+        return describe_non_finite(y)
     if x.shape != y.shape:
-        names = ("windows", "steps", "classes")
-        return ", ".join(f"{b} {n} instead of {a}" for n, a, b in zip(names, x.shape, y.shape, strict=True) if a != b)
+        return describe_shapes(("windows", "time steps", "classes"), x.shape, y.shape)
     if len(y) > 1 and (y == y[0]).all() and not (x == x[0]).all():
-        return "all windows have the first one's answer"
+        return "all windows have the output of the first window"
     with np.errstate(over="ignore"):
-        if sides.stage == "logits" and np.abs(1 / (1 + np.exp(-x)) - y).max() <= 1e-3:
-            return "these are probabilities where logits belong"
-    return _order(sides, x, y) or _weights(sides, x, y)
+        if context.stage == "logits" and np.abs(1 / (1 + np.exp(-x)) - y).max() <= 1e-3:
+            return "these are probabilities instead of logits"
+    return _explain_order(context, x, y) or _explain_weights(context, x, y)
 
 
-def _order(sides: StageContext, x: Array, y: Array) -> str:
-    """Look for each class among the others'."""
+def _explain_order(context: StageContext, x: Array, y: Array) -> str:
+    """Search each class in the classes of the other array."""
     from scipy.optimize import linear_sum_assignment
 
-    ours, theirs = (v.reshape(-1, v.shape[-1]).astype(np.float64) for v in (x, y))
-    gaps = np.stack([np.abs(ours - theirs[:, [k]]).max(0) for k in range(ours.shape[1])], 1)
-    chosen = linear_sum_assignment(np.minimum(gaps, 1e6))[1]
-    moved = np.flatnonzero(chosen != np.arange(len(chosen)))
-    if not len(moved) or gaps[np.arange(len(chosen)), chosen].max() > sides.tolerance:
+    flat_x, flat_y = (v.reshape(-1, v.shape[-1]).astype(np.float64) for v in (x, y))
+    gaps = np.stack([np.abs(flat_x - flat_y[:, [k]]).max(0) for k in range(flat_x.shape[1])], 1)
+    assigned = linear_sum_assignment(np.minimum(gaps, 1e6))[1]
+    moved = np.flatnonzero(assigned != np.arange(len(assigned)))
+    if not len(moved) or gaps[np.arange(len(assigned)), assigned].max() > context.tolerance:
         return ""
-    k = int(moved[0])
-    where = sides.name(int(chosen[k]))
-    return f"the classes stand in another order: {len(moved)} are moved, {sides.name(k)} to the place of {where}"
+    k, column = int(moved[0]), int(assigned[moved[0]])
+    pair = f"{context.class_name(k)} at the position of {context.class_name(column)}"
+    return f"the classes are in another order: {len(moved)} are moved, {pair}"
 
 
-def _weights(sides: StageContext, x: Array, y: Array) -> str:
-    shas = [trace.facts.get("sha256") for trace in (sides.ours, sides.theirs)]
-    if None not in shas:
-        return "the same weights: another precision or processor" if shas[0] == shas[1] else "the weights are others'"
+def _explain_weights(context: StageContext, x: Array, y: Array) -> str:
+    digests = [trace.facts.get("sha256") for trace in (context.ours, context.theirs)]
+    if None not in digests:
+        same = digests[0] == digests[1]
+        return "the same weights: another numerical precision or processor" if same else "the weights differ"
     a, b = x.reshape(-1).astype(np.float64), y.reshape(-1).astype(np.float64)
-    alike = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
-    seen = "the same picture is" if "picture" in sides.theirs.arrays else "it is"
-    return f"{seen} answered otherwise (correlation {alike:.3f}): other weights, such as an older checkpoint"
+    correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+    condition = "from the same image " if "image" in context.theirs.arrays else ""
+    return f"the outputs {condition}differ (correlation {correlation:.3f}): other weights, such as an older checkpoint"
 
 
-def rows(sides: StageContext, x: Array, y: Array) -> str:
-    """Say why rows (R, K) differ although the answers of the steps are the same."""
-    if told := not_finite(y):
-        return told
+def explain_rows(context: StageContext, x: Array, y: Array) -> str:
+    """Explain different rows (R, K) from the same outputs."""
+    if not np.isfinite(y).all():
+        return describe_non_finite(y)
     if x.shape != y.shape:
         return f"{y.shape[0]} rows of {y.shape[1]} classes instead of {x.shape[0]} of {x.shape[1]}"
-    return _pooled(sides, y) or _as_tables(sides, x, y)
+    return _explain_pooling(context, y) or _compare_as_tables(context, x, y)
 
 
-def _pooled(sides: StageContext, y: Array) -> str:
-    """Pool the same answers in other ways."""
-    logits, attention, facts = sides.ours.arrays.get("logits"), sides.ours.arrays.get("attention"), sides.ours.facts
+def _explain_pooling(context: StageContext, y: Array) -> str:
+    """Pool the same outputs in other ways."""
+    facts = context.ours.facts
+    logits, attention = (context.ours.arrays.get(stage) for stage in ("logits", "attention"))
     if logits is None or attention is None or "n_samples" not in facts:
         return ""
     frontend, kind = Frontend(**facts["frontend"]), facts["pool"]
     other = "logit" if kind == "prob" else "prob"
-    chosen = Windowing(**facts["rows"]).plan(facts["n_samples"], frontend, facts["steps"], tuple(facts["block"]))
-    flat = np.zeros_like(attention)
-    ways: list[tuple[str, Callable[[], Array]]] = [
-        (f"pooled as {other} instead of {kind}", lambda: pool_rows(logits, attention, chosen, other)),
-        ("the mean of the row's steps, without the attention", lambda: pool_rows(logits, flat, chosen, kind)),
-        ("the mean of the row's logits, without the attention", lambda: pool_rows(logits, flat, chosen, "logit")),
-    ]
+    plan = Windowing(**facts["windowing"]).plan(facts["n_samples"], frontend, facts["steps"], tuple(facts["block"]))
+    uniform = np.zeros_like(attention)
+    poolings: dict[str, Callable[[], Array]] = {
+        f"pooled as {other} instead of {kind}": lambda: pool_rows(logits, attention, plan, other),
+        "the mean of the row's time steps, without the attention": lambda: pool_rows(logits, uniform, plan, kind),
+        "the mean of the row's logits, without the attention": lambda: pool_rows(logits, uniform, plan, "logit"),
+    }
     if len(logits) == len(y):
         sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
-        whole = _whole(len(logits), logits.shape[1])
-        clip = "each row is its whole window's answer (the clip's), not its own frames'"
-        ways += [
-            (clip, lambda: pool_rows(logits, attention, whole, kind)),
-            (clip + f", pooled as {other}", lambda: pool_rows(logits, attention, whole, other)),
-            (clip + ", the mean without the attention", lambda: sigmoid.mean(1)),
-            (clip + ", its maximum", lambda: sigmoid.max(1)),
-        ]
-    gaps = {told: float(np.abs(made() - y).max()) for told, made in ways}
-    nearest = min(gaps, key=lambda told: gaps[told])
-    return nearest if gaps[nearest] <= sides.tolerance else ""
+        windows = _plan_windows(len(logits), logits.shape[1])
+        clip = "each row is the output of its complete window, not of the row's time steps"
+        poolings |= {
+            clip: lambda: pool_rows(logits, attention, windows, kind),
+            f"{clip}, pooled as {other}": lambda: pool_rows(logits, attention, windows, other),
+            f"{clip}, the mean without the attention": lambda: sigmoid.mean(1),
+            f"{clip}, its maximum": lambda: sigmoid.max(1),
+        }
+    gaps = {cause: float(np.abs(pooled() - y).max()) for cause, pooled in poolings.items()}
+    nearest = min(gaps, key=lambda cause: gaps[cause])
+    return nearest if gaps[nearest] <= context.tolerance else ""
 
 
-def _whole(n_windows: int, steps: int) -> WindowPlan:
-    """Plan rows that are whole windows."""
+def _plan_windows(n_windows: int, steps: int) -> WindowPlan:
+    """Plan rows that are complete windows."""
     cell = np.arange(n_windows * steps, dtype=np.int64).reshape(n_windows, steps)
     return WindowPlan(np.zeros(n_windows, np.int64), cell, n_windows * steps, cell, np.ones_like(cell))
 
 
-def _as_tables(sides: StageContext, x: Array, y: Array) -> str:
-    """Let the doctor look at the rows as tables."""
-    ids = sides.facts.get("ids") or [f"recording_{5 * (row + 1)}" for row in range(len(x))]
-    classes = sides.facts.get("classes") or [str(k) for k in range(x.shape[1])]
+def _compare_as_tables(context: StageContext, x: Array, y: Array) -> str:
+    """Return the verdict of `bcsed.analysis.doctor` on the rows as score tables."""
+    ids = context.facts.get("ids") or [f"recording_{5 * (row + 1)}" for row in range(len(x))]
+    classes = context.facts.get("classes") or [str(k) for k in range(x.shape[1])]
     first, second = (pd.DataFrame(np.asarray(v, np.float64), index=ids, columns=classes) for v in (x, y))
     try:
-        found = compare(first, second, names=(sides.ours.name, sides.theirs.name), tolerance=sides.tolerance)
+        names = (context.ours.name, context.theirs.name)
+        return compare(first, second, names=names, tolerance=context.tolerance).verdict.removesuffix(".")
     except DataError:
         return ""
-    return found.verdict.removesuffix(".")

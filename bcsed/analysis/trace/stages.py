@@ -1,16 +1,16 @@
-"""The stages of a prediction as arrays, and how they lie on disk.
+"""The stages of a prediction as arrays, and their npz file.
 
-=========  ==============  ==========================================================================
-stage      shape           what it is
-=========  ==============  ==========================================================================
-samples    (n,)            mono, at the network's sample rate
-db         (F, frames)     dB picture of the recording
-windows    (W, F, T)       slices of it, in dB: what the exported graph is given
-picture    (W, C, H, W')   floored, scaled, with slopes, folded: what the backbone is given
-what       (W, t, K)       logits
-when       (W, t, K)       attention
+=========  ==============  ==============================================================
+stage      shape           content
+=========  ==============  ==============================================================
+samples    (n,)            mono samples at the network's sample rate
+db         (F, frames)     log-mel spectrogram of the recording (dB)
+windows    (W, F, T)       windows of it (dB): the input of the exported graph
+image      (W, C, H, W')   floored, scaled, with deltas, folded: the input of the backbone
+logits     (W, t, K)
+attention  (W, t, K)
 rows       (R, K)          probabilities
-=========  ==============  ==========================================================================
+=========  ==============  ==============================================================
 """
 
 from __future__ import annotations
@@ -27,29 +27,33 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ...config.versions import upgrade
 from ...errors import ConfigError, DataError
-from ...files import atomic_write, read_errors
+from ...files import atomic_write, check_schema, read_errors
 
 Array = npt.NDArray[Any]
 
-# In the order in which they are made, each with its number of axes.
+# In the order of computation, with the number of axes.
 STAGES: Mapping[str, int] = types.MappingProxyType(
-    {"samples": 1, "db": 2, "windows": 3, "picture": 4, "logits": 3, "attention": 3, "rows": 2}
+    {"samples": 1, "db": 2, "windows": 3, "image": 4, "logits": 3, "attention": 3, "rows": 2}
 )
+# Files of schema 1 are unnumbered, with other names of stages, and "signal" for "frontend" and "rows" for "windowing".
+SCHEMA = 2
+_FIRST_NAMES = {"picture": "image", "what": "logits", "when": "attention"}
 _FACTS = "facts"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """What one recording became, stage by stage.
+    """The arrays of one recording, by stage.
 
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        By the stage's name, in the order of `STAGES`; a foreign pipeline may lack some.
+        In the order of `STAGES`; those of another pipeline may lack some.
     facts : mapping
-        Plain values: ``name`` of the pipeline; for bcsed's own also recording, bundle, classes, signal and where
-        windows and rows begin.
+        JSON values: ``name`` of the pipeline; in traces of bcsed also recording, bundle, classes, front end, and the
+        start of windows and rows.
     """
 
     arrays: Mapping[str, Array]
@@ -57,24 +61,24 @@ class Trace:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return str(self.facts["name"])
 
     def table(self) -> pd.DataFrame:
-        """Return a line per stage: shape, SHA-256 (12 digits of it), range, mean, deviation, and what is no number."""
+        """Return a line per stage: shape, first 12 digits of the SHA-256, range, mean, deviation, non-finite values."""
         lines = []
         for stage, values in self.arrays.items():
             finite = values[np.isfinite(values)].astype(np.float64)
-            few = finite if finite.size else np.array([np.nan])
+            described = finite if finite.size else np.array([np.nan])
             lines.append(
                 {
                     "stage": stage,
                     "shape": "x".join(map(str, values.shape)),
                     "sha256": hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:12],
-                    "min": few.min(),
-                    "mean": few.mean(),
-                    "max": few.max(),
-                    "std": few.std(),
+                    "min": described.min(),
+                    "mean": described.mean(),
+                    "max": described.max(),
+                    "std": described.std(),
                     "not finite": values.size - finite.size,
                 }
             )
@@ -83,74 +87,67 @@ class Trace:
 
 
 def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> Trace:
-    """Make a trace of arrays that another program made.
+    """Make a trace from arrays of another program.
 
     Parameters
     ----------
     stages : mapping of str to array
-        By the names in `STAGES`, any of them; the shapes are those of the table above, and a leading axis of length
-        1 too many is taken off.
+        Some of the `STAGES`, in the shapes of the table above; additional leading axes of length 1 are removed. The
+        earlier names ``picture``, ``what`` and ``when`` are accepted.
     name : str
-        What messages call it.
+        The name in messages.
 
     Raises
     ------
     ConfigError
-        If a stage has another name, or none is given.
+        If a stage is unknown, or there are no stages.
     DataError
-        If an array holds no numbers, is empty, or has another number of axes.
+        If an array does not contain numbers, is empty, or has another number of axes.
 
     Examples
     --------
     >>> from_arrays({"samples": [[0.0, 0.5, 0.0]]}, "my notebook").arrays["samples"].shape
     (3,)
     """
+    stages = {_FIRST_NAMES.get(stage, stage): values for stage, values in stages.items()}
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
-        told = f"there is no stage {unknown[0]!r}" if unknown else "no stage is given"
-        raise ConfigError(f"{told}; the stages are {', '.join(STAGES)}.")
-    arrays = {}
-    for stage, axes in STAGES.items():
-        if stage in stages:
-            arrays[stage] = _array(stage, stages[stage], axes)
+        problem = f"there is no stage {unknown[0]!r}" if unknown else "no stage is given"
+        raise ConfigError(f"{problem}; the stages are {', '.join(STAGES)}.")
+    arrays = {stage: _to_array(stage, stages[stage], n_axes) for stage, n_axes in STAGES.items() if stage in stages}
     return Trace(arrays=types.MappingProxyType(arrays), facts={"name": name})
 
 
-def _array(stage: str, given: Any, axes: int) -> Array:
-    values = np.asarray(given)
-    if values.dtype.kind not in "fiu":
-        raise DataError(f"the stage {stage!r} holds {values.dtype} where numbers belong.")
-    while values.ndim > axes and values.shape[0] == 1:
-        values = values[0]
-    if values.ndim != axes or not values.size:
-        raise DataError(f"the stage {stage!r} has {axes} axes and is not empty; got the shape {np.shape(given)}.")
-    return values
+def _to_array(stage: str, values: Any, n_axes: int) -> Array:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"stage {stage!r} must contain numbers, got {array.dtype}.")
+    while array.ndim > n_axes and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != n_axes or not array.size:
+        raise DataError(f"stage {stage!r} must have {n_axes} axes and not be empty; got the shape {np.shape(values)}.")
+    return array
 
 
 def write(trace: Trace, path: str | Path) -> None:
-    """Write a trace as npz, without a pickle, whole or not at all.
-
-    Raises
-    ------
-    DataError
-        If the disk refuses.
-    """
+    """Write a trace as npz without pickles; errors as `bcsed.files.atomic_write`."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        held: dict[str, Any] = {_FACTS: np.array(json.dumps(dict(trace.facts))), **trace.arrays}
-        np.savez_compressed(stream, **held)
+        facts = json.dumps({"schema": SCHEMA, **trace.facts})
+        contents: dict[str, Any] = {_FACTS: np.array(facts), **trace.arrays}
+        np.savez_compressed(stream, **contents)
 
 
 def read(path: str | Path) -> Trace:
-    """Read a trace: one that `write` wrote, or any npz of arrays by the names of stages.
+    """Read a trace of `write`, or any npz of arrays with the names of stages.
 
     Raises
     ------
     DataError
-        If there is no such file, or it is damaged, or holds pickles or something that is no stage.
+        If the file does not exist, is damaged, or contains pickles or an unknown stage.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez makes one.")
+        raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez writes one.")
     with (
         read_errors(path, "npz without pickles"),
         path.open("rb") as stream,
@@ -159,7 +156,17 @@ def read(path: str | Path) -> Trace:
         arrays = {name: stored[name] for name in stored.files if name != _FACTS}
         facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
     try:
-        made = from_arrays(arrays, str(facts["name"]))
-    except (ConfigError, DataError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no trace: {error}") from error
-    return Trace(arrays=made.arrays, facts=facts)
+        facts = _upgrade(facts, path)
+        return Trace(arrays=from_arrays(arrays, facts["name"]).arrays, facts=facts)
+    except (ConfigError, DataError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a trace: {error}") from error
+
+
+def _upgrade(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    schema = check_schema(facts, path, (1, SCHEMA))
+    facts = {key: value for key, value in facts.items() if key != "schema"}
+    if schema == 1 and "signal" in facts:
+        facts |= upgrade({"signal": facts.pop("signal")})
+    if schema == 1 and "rows" in facts:
+        facts["windowing"] = facts.pop("rows")
+    return facts
