@@ -294,12 +294,12 @@ def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet10t", "eca_nfnet_l0"])
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet10t"])
 def test_the_conversion_of_the_tests_computes_the_same_bits(backbone):
     torch.manual_seed(0)
     network = SedNet(TINY_128, Net(backbone=backbone), 3).eval()
     example = torch.randn(2, TINY_128.n_mels, TINY_128.n_frames)
-    db = np.random.default_rng(0).normal(-30, 15, (3, TINY_128.n_mels, TINY_128.n_frames)).astype("float32")
+    db = np.random.default_rng(0).normal(-30, 15, (1, TINY_128.n_mels, TINY_128.n_frames)).astype("float32")
     outputs = []
     for graph in (convert(network, example), convert_quickly(network, example)):
         graph.reshape({0: [-1, TINY_128.n_mels, TINY_128.n_frames]})
