@@ -30,8 +30,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def batch(B: int = 8, n: int = 400, K: int = 5):
     g = generator(9)
-    vectors = torch.nn.functional.normalize(torch.randn(B, 3, generator=g))
-    return WaveBatch(torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), vectors)
+    embeddings = torch.nn.functional.normalize(torch.randn(B, 3, generator=g))
+    return WaveBatch(
+        torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), embeddings
+    )
 
 
 def test_no_pass_is_the_identity():
@@ -44,10 +46,10 @@ def test_sumix_is_a_sum_with_bounded_gains(draw, lowest):
     """Clips that never overlap in time show their gains; the peak is 1 after mixing."""
     B = 6
     waves = torch.zeros(B, B * 10)
-    for place in range(B):
-        waves[place, place * 10 : place * 10 + 10] = 1.0
-    heard = WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
-    mixed, targets, *_ = Sumix(draw, (0.3, 0.5))(heard, generator(3))
+    for index in range(B):
+        waves[index, index * 10 : index * 10 + 10] = 1.0
+    original = WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    mixed, targets, *_ = Sumix(draw, (0.3, 0.5))(original, generator(3))
     torch.testing.assert_close(mixed.abs().amax(1), torch.ones(B))
     gains = mixed[:, ::10]
     assert torch.equal(gains > 0, targets > 0)
@@ -63,8 +65,8 @@ def test_labels_are_the_maximum_and_its_weight():
         torch.tensor([[0.5, 1.0, 0.6, 0.1]]),
     )
     assert torch.equal(targets, torch.tensor([[1.0, 0.0, 0.8, 1.0]]))
-    # The second class is unknown of one clip and absent from the other: unknown of both together. The third is
-    # told by a person of one and by a pseudolabel of the other: it counts in full.
+    # The second class is unknown in one clip and negative in the other, so it is unknown in the sum. The third is
+    # human-labelled in one and pseudolabelled in the other: it has full weight.
     assert torch.equal(weights, torch.tensor([[1.0, 0.0, 1.0, 0.1]]))
 
 
@@ -140,31 +142,31 @@ def test_the_same_generator_mixes_the_same(mix):
     assert torch.equal(waves, torch.zeros(3, 50))
 
 
-def places(B: int = 12, n: int = 240) -> WaveBatch:
+def constant_batch(B: int = 12, n: int = 240) -> WaveBatch:
     """Clip k is a constant k + 1, its one label is k, and its embedding points to k."""
     waves = (torch.arange(B) + 1.0)[:, None].repeat(1, n)
     return WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.eye(B))
 
 
 def test_mixup_is_half_and_half_with_all_labels():
-    heard, out = places(), Mixup(1.0)(places(), generator(1))
-    for own in range(12):
-        (other,) = {int(k) for k in torch.nonzero(out.targets[own])[:, 0]} - {own} or {own}
-        assert torch.equal(out.waves[own], 0.5 * heard.waves[own] + 0.5 * heard.waves[other])
-        assert torch.equal(out.targets[own], torch.maximum(heard.targets[own], heard.targets[other]))
-        assert torch.equal(out.embeddings[own], 0.5 * heard.embeddings[own] + 0.5 * heard.embeddings[other])
+    original, out = constant_batch(), Mixup(1.0)(constant_batch(), generator(1))
+    for clip in range(12):
+        (other,) = {int(k) for k in torch.nonzero(out.targets[clip])[:, 0]} - {clip} or {clip}
+        assert torch.equal(out.waves[clip], 0.5 * original.waves[clip] + 0.5 * original.waves[other])
+        assert torch.equal(out.targets[clip], torch.maximum(original.targets[clip], original.targets[other]))
+        assert torch.equal(out.embeddings[clip], 0.5 * original.embeddings[clip] + 0.5 * original.embeddings[other])
     rare = Mixup(0.25)(batch(400, 20), generator(2))
     assert 0.15 < float((rare.waves != batch(400, 20).waves).any(1).float().mean()) < 0.35
 
 
 def test_cutmix_labels_are_the_shares_of_time():
-    out = CutMix(1.0)(places(), generator(1))
-    for own in range(12):
-        shares = torch.stack([(out.waves[own] == k + 1).float().mean() for k in range(12)])
-        torch.testing.assert_close(out.targets[own], shares, atol=1e-6, rtol=0)
-        torch.testing.assert_close(out.embeddings[own], shares, atol=1e-6, rtol=0)
+    out = CutMix(1.0)(constant_batch(), generator(1))
+    for clip in range(12):
+        shares = torch.stack([(out.waves[clip] == k + 1).float().mean() for k in range(12)])
+        torch.testing.assert_close(out.targets[clip], shares, atol=1e-6, rtol=0)
+        torch.testing.assert_close(out.embeddings[clip], shares, atol=1e-6, rtol=0)
         # One stretch: its edges are two at most.
-        assert int((out.waves[own].diff() != 0).sum()) <= 2
+        assert int((out.waves[clip].diff() != 0).sum()) <= 2
 
 
 def test_an_unknown_part_has_no_embedding():
@@ -173,62 +175,62 @@ def test_an_unknown_part_has_no_embedding():
     assert torch.equal(join_embeddings(known, known, half, half), known)
 
 
-def excerpts(heard: WaveBatch, at: list[int], *, weight: float = 0.5) -> Excerpts:
+def excerpts(original: WaveBatch, at: list[int], *, weight: float = 0.5) -> Excerpts:
     g = generator(77)
-    m, K = len(at), heard.targets.shape[1]
+    m, K = len(at), original.targets.shape[1]
     targets = (torch.rand(m, K, generator=g) * (torch.rand(m, K, generator=g) < 0.6)).round(decimals=2)
     weights = torch.where(targets > 0, weight, 1.0)
-    return Excerpts(torch.tensor(at), 0.3 * torch.randn(m, heard.waves.shape[1], generator=g), targets, weights)
+    return Excerpts(torch.tensor(at), 0.3 * torch.randn(m, original.waves.shape[1], generator=g), targets, weights)
 
 
 @pytest.mark.parametrize("mode", ["background", "mix", "substitute"])
 @pytest.mark.parametrize("level", ["raw", "rms"])
 def test_injection_spares_other_samples_and_repeats_itself(mode, level):
-    heard = batch()
-    brought, inject = excerpts(heard, [1, 6]), Injector(Injection(mode=mode, level=level))
-    out = inject(heard, brought, generator(2))
-    assert same(out, inject(heard, brought, generator(2)))
+    original = batch()
+    injected, inject = excerpts(original, [1, 6]), Injector(Injection(mode=mode, level=level))
+    out = inject(original, injected, generator(2))
+    assert same(out, inject(original, injected, generator(2)))
     others = [0, 2, 3, 4, 5, 7]
-    assert same(WaveBatch(*(x[others] for x in out)), WaveBatch(*(x[others] for x in heard)))
-    assert (out.waves[[1, 6]] != heard.waves[[1, 6]]).any(1).all()
-    nobody = Excerpts(torch.zeros(0, dtype=torch.int64), *(x[:0] for x in brought[1:]))
-    assert same(inject(heard, nobody, generator()), heard)
+    assert same(WaveBatch(*(x[others] for x in out)), WaveBatch(*(x[others] for x in original)))
+    assert (out.waves[[1, 6]] != original.waves[[1, 6]]).any(1).all()
+    no_excerpts = Excerpts(torch.zeros(0, dtype=torch.int64), *(x[:0] for x in injected[1:]))
+    assert same(inject(original, no_excerpts, generator()), original)
 
 
 @given(low=st.floats(0.1, 1.0), more=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_a_backgrounds_gain_stays_in_its_range(low, more, seed):
-    heard, high = batch(16), low + more
-    brought = excerpts(heard, list(range(16)))
-    out = Injector(Injection(gain=(low, high)))(heard, brought, generator(seed))
-    gains = ((out.waves - heard.waves) * brought.waves).sum(1) / brought.waves.square().sum(1)
+    original, high = batch(16), low + more
+    injected = excerpts(original, list(range(16)))
+    out = Injector(Injection(gain=(low, high)))(original, injected, generator(seed))
+    gains = ((out.waves - original.waves) * injected.waves).sum(1) / injected.waves.square().sum(1)
     assert float(gains.min()) >= low - 1e-4
     assert float(gains.max()) <= high + 1e-4
 
 
 def test_a_matched_background_has_the_samples_level():
-    heard = batch()
-    heard = heard._replace(waves=heard.waves * torch.logspace(-3, 0, 8)[:, None])
-    brought = excerpts(heard, list(range(8)))
-    out = Injector(Injection(gain=(0.5, 0.5), level="rms"))(heard, brought, generator())
-    added = (out.waves - heard.waves).square().mean(1).sqrt()
-    torch.testing.assert_close(added, 0.5 * heard.waves.square().mean(1).sqrt(), rtol=1e-3, atol=1e-6)
-    silent = brought._replace(waves=torch.zeros_like(brought.waves))
-    assert torch.equal(Injector(Injection(level="rms"))(heard, silent, generator()).waves, heard.waves)
+    original = batch()
+    original = original._replace(waves=original.waves * torch.logspace(-3, 0, 8)[:, None])
+    injected = excerpts(original, list(range(8)))
+    out = Injector(Injection(gain=(0.5, 0.5), level="rms"))(original, injected, generator())
+    added = (out.waves - original.waves).square().mean(1).sqrt()
+    torch.testing.assert_close(added, 0.5 * original.waves.square().mean(1).sqrt(), rtol=1e-3, atol=1e-6)
+    silent = injected._replace(waves=torch.zeros_like(injected.waves))
+    assert torch.equal(Injector(Injection(level="rms"))(original, silent, generator()).waves, original.waves)
 
 
 def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
-    heard = batch()
-    brought = excerpts(heard, [4])
-    half = Injector(Injection(mode="mix"))(heard, brought, generator())
-    assert torch.equal(half.waves[4], 0.5 * heard.waves[4] + 0.5 * brought.waves[0])
-    assert torch.equal(half.targets[4], torch.maximum(heard.targets[4], brought.targets[0]))
-    assert torch.equal(half.embeddings, heard.embeddings)
-    other = Injector(Injection(mode="substitute"))(heard, brought, generator())
-    assert torch.equal(other.waves[4], brought.waves[0])
-    assert torch.equal(other.targets[4], brought.targets[0])
-    assert torch.equal(other.weights[4], brought.weights[0])
-    # What the teacher of embeddings heard is gone.
+    original = batch()
+    injected = excerpts(original, [4])
+    half = Injector(Injection(mode="mix"))(original, injected, generator())
+    assert torch.equal(half.waves[4], 0.5 * original.waves[4] + 0.5 * injected.waves[0])
+    assert torch.equal(half.targets[4], torch.maximum(original.targets[4], injected.targets[0]))
+    assert torch.equal(half.embeddings, original.embeddings)
+    other = Injector(Injection(mode="substitute"))(original, injected, generator())
+    assert torch.equal(other.waves[4], injected.waves[0])
+    assert torch.equal(other.targets[4], injected.targets[0])
+    assert torch.equal(other.weights[4], injected.weights[0])
+    # The embedding belongs to the replaced clip.
     assert not other.embeddings[4].any()
     assert other.embeddings[3].any()
 
@@ -236,22 +238,22 @@ def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
 @given(cap=st.floats(0.05, 3.0), mode=st.sampled_from(["background", "mix", "substitute"]), union=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
-    heard = batch(16)
-    brought = excerpts(heard, list(range(16)))
-    free = Injector(Injection(mode=mode), union)(heard, brought, generator())
-    capped = Injector(Injection(mode=mode, cap=cap), union)(heard, brought, generator())
-    gain = (capped.targets - heard.targets).clamp_min(0).sum(1)
+    original = batch(16)
+    injected = excerpts(original, list(range(16)))
+    free = Injector(Injection(mode=mode), union)(original, injected, generator())
+    capped = Injector(Injection(mode=mode, cap=cap), union)(original, injected, generator())
+    gain = (capped.targets - original.targets).clamp_min(0).sum(1)
     assert float(gain.max()) <= cap + 1e-4
-    within = (free.targets - heard.targets).clamp_min(0).sum(1) <= cap
+    within = (free.targets - original.targets).clamp_min(0).sum(1) <= cap
     assert torch.allclose(capped.targets[within], free.targets[within])
     assert torch.equal(capped.waves, free.waves)
     assert ((capped.targets >= 0) & (capped.targets <= 1)).all()
 
 
 def test_in_situ_labels_join_as_a_union():
-    heard = WaveBatch(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
-    brought = Excerpts(torch.tensor([0]), torch.zeros(1, 4), torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]))
-    out = Injector(Injection(), union=True)(heard, brought, generator())
+    original = WaveBatch(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
+    injected = Excerpts(torch.tensor([0]), torch.zeros(1, 4), torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]))
+    out = Injector(Injection(), union=True)(original, injected, generator())
     torch.testing.assert_close(out.targets, torch.tensor([[0.8 + 0.5 * 0.2, 0.3]]))
     assert torch.equal(out.weights, torch.tensor([[1.0, 0.2]]))
 

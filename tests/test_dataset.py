@@ -20,7 +20,7 @@ RATE = 32_000
 
 @pytest.fixture(scope="module")
 def infos(tmp_path_factory):
-    """One recording longer than the window of 8 s, one shorter; every sample tells its place."""
+    """One recording longer than the window of 8 s, one shorter; every sample has its own value."""
     folder = tmp_path_factory.mktemp("clips")
     for name, seconds in (("long", 15), ("short", 2)):
         n = seconds * RATE
@@ -32,15 +32,15 @@ def window(clips: ClipReader, index: int, crop: str, seed: int = 0) -> np.ndarra
     return clips.window(index, clips.first_frame(index, crop, np.random.default_rng(seed)))
 
 
-def test_a_clips_picture_is_a_slice_of_its_recordings(infos):
+def test_a_clips_spectrogram_is_a_slice_of_its_recordings(infos):
     clips = ClipReader(infos, TINY_128, Data())
     mel = LogMel(TINY_128)
-    whole = mel.compute(load_audio(infos[0].path, RATE), 0, 480)
+    complete = mel.compute(load_audio(infos[0].path, RATE), 0, 480)
     starts = set()
     for seed in range(20):
         wave = window(clips, 0, "random", seed)
         picture = mel(torch.from_numpy(wave)[None])[0]
-        first = next(s for s in range(225) if torch.equal(picture, whole[:, s : s + 256]))
+        first = next(s for s in range(225) if torch.equal(picture, complete[:, s : s + 256]))
         starts.add(first)
     assert len(starts) > 10
     assert min(starts) < 60
@@ -60,8 +60,8 @@ def test_short_recordings_are_padded_as_asked(infos):
     assert (zeros[1024 + 2 * RATE :] == 0).all()
     again = window(ClipReader(infos, TINY_128, Data(pad="repeat")), 1, "first")
     np.testing.assert_array_equal(again[1024 : 1024 + 2 * RATE], again[1024 + 2 * RATE : 1024 + 4 * RATE])
-    places = {int(np.argmax(window(ClipReader(infos, TINY_128, Data()), 1, "random", seed))) for seed in range(9)}
-    assert len(places) > 5
+    peaks = {int(np.argmax(window(ClipReader(infos, TINY_128, Data()), 1, "random", seed))) for seed in range(9)}
+    assert len(peaks) > 5
 
 
 def test_neither_cache_nor_threads_change_a_batch(infos):
@@ -83,7 +83,7 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
 
     plain = epoch(0.0, 1)
     assert [step for step, _, _ in plain] == [0, 1, 2]
-    # Clips 0 and 2 of a batch are of one recording, cut at places of their own.
+    # Clips 0 and 2 of a batch are of one recording, cut at different positions.
     assert not torch.equal(plain[0][1][0], plain[0][1][2])
     for other in (epoch(1.0, 3), epoch(0.0, 3)):
         assert all(torch.equal(a[1], b[1]) and torch.equal(a[2], b[2]) for a, b in zip(plain, other, strict=True))
@@ -103,8 +103,8 @@ def test_epochs_differ_and_repeat():
 def test_headers_are_read_in_order(infos, tmp_path):
     (tmp_path / "bad.ogg").write_text("x")
     paths = [infos[0].path, tmp_path / "bad.ogg", infos[1].path]
-    found, failures = read_headers(paths)
-    assert [item.path if item else None for item in found] == [infos[0].path, None, infos[1].path]
+    headers, failures = read_headers(paths)
+    assert [item.path if item else None for item in headers] == [infos[0].path, None, infos[1].path]
     assert list(failures) == [str(tmp_path / "bad.ogg")]
 
 
@@ -118,14 +118,16 @@ def test_a_marked_window_is_around_one_of_its_marks(infos):
 
 
 ROWS = np.arange(60)
-OWN = np.repeat([0, 1, 2], [40, 15, 5])
+CLASS_INDEX = np.repeat([0, 1, 2], [40, 15, 5])
 
 
 def test_sampling_balances_classes():
     def counts(**data):
-        drawn = np.concatenate([epoch_order(ROWS, 0, e, class_index=OWN, data=Data(**data)) for e in range(60)])
-        assert len(drawn) == 3600
-        return np.bincount(OWN[drawn]) / len(drawn)
+        sampled = np.concatenate(
+            [epoch_order(ROWS, 0, e, class_index=CLASS_INDEX, data=Data(**data)) for e in range(60)]
+        )
+        assert len(sampled) == 3600
+        return np.bincount(CLASS_INDEX[sampled]) / len(sampled)
 
     assert np.array_equal(counts(), np.array([40, 15, 5]) / 60)
     np.testing.assert_allclose(counts(sampling="balanced"), [1 / 3] * 3, atol=0.04)
@@ -134,14 +136,14 @@ def test_sampling_balances_classes():
 
 
 def test_an_epoch_holds_no_more_of_a_class_than_allowed():
-    epochs = [epoch_order(ROWS, 0, e, class_index=OWN, data=Data(max_per_class=10)) for e in range(12)]
+    epochs = [epoch_order(ROWS, 0, e, class_index=CLASS_INDEX, data=Data(max_per_class=10)) for e in range(12)]
     for rows in epochs:
-        assert np.bincount(OWN[rows]).tolist() == [10, 10, 5]
+        assert np.bincount(CLASS_INDEX[rows]).tolist() == [10, 10, 5]
         assert len(set(rows)) == 25
-    # Another ten each time, so that every clip is heard.
+    # Another ten each time, so that every clip is used.
     assert len(set(np.concatenate(epochs))) > 55
     # Labelled soundscapes, numbered after the clips, are in every epoch.
-    more = epoch_order(np.arange(63), 0, 1, class_index=OWN, data=Data(max_per_class=10, sampling="balanced"))
+    more = epoch_order(np.arange(63), 0, 1, class_index=CLASS_INDEX, data=Data(max_per_class=10, sampling="balanced"))
     assert {60, 61, 62} <= set(more)
     assert len(more) == 28
 
@@ -152,7 +154,7 @@ VALUES[0, 0], VALUES[1, 1], VALUES[5, 2], VALUES[11, 0] = 0.9, 0.25, 0.5, 0.75
 
 @pytest.fixture(scope="module")
 def land(tmp_path_factory):
-    """Two soundscapes of 60 and 15 s; every sample tells its recording and second."""
+    """Two soundscapes of 60 and 15 s; the samples encode the recording and the second."""
     folder = tmp_path_factory.mktemp("land")
     for name, seconds, sign in (("a", 60, 1), ("b", 15, -1)):
         wave = sign * np.repeat((np.arange(seconds) + 1) / 100, RATE)
@@ -160,7 +162,7 @@ def land(tmp_path_factory):
     return [read_info(folder / f"{name}.wav") for name in ("a", "b")]
 
 
-def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
+def make_sampler(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
     """Rows of 5 s: twelve of the first recording, then three of the second, with one label."""
     rows = np.arange(12)
     file = np.concatenate([0 * rows, [1, 1, 1]])[only]
@@ -172,31 +174,31 @@ def source(land, values=VALUES, *, pseudo=True, only=slice(None), **data):
 
 
 def seconds(wave):
-    """Which recording and seconds a wave holds."""
+    """Return the recording and the seconds of a wave."""
     wave = wave[np.abs(wave) > 0.005]
     return ("a" if wave[0] > 0 else "b"), set(np.unique(np.abs(wave * 100).round().astype(int)) - 1)
 
 
-def test_an_excerpt_has_the_labels_of_what_is_heard(land):
-    places = source(land)
+def test_an_excerpt_has_the_labels_of_its_rows(land):
+    sampler = make_sampler(land)
     for seed in range(60):
-        clip = places.sample(Injection(share=1.0), -1, np.random.default_rng(seed))
-        name, heard = seconds(clip.wave)
+        clip = sampler.sample(Injection(share=1.0), -1, np.random.default_rng(seed))
+        name, covered = seconds(clip.wave)
         assert clip.wave.shape == (TINY_128.clip_samples,)
-        told = {k for k in range(3) if clip.targets[k] > 0}
-        # Of a row half must be heard, 2.5 s; whole seconds tell it but for the edges.
+        labels = {k for k in range(3) if clip.targets[k] > 0}
+        # The excerpt covers at least half of a row, 2.5 s; counting full seconds leaves a margin at the edges.
         rows = {"a": {0: 0, 1: 1, 5: 2, 11: 0}, "b": {2: 1}}[name]
-        surely = {k for row, k in rows.items() if len(heard & set(range(5 * row, 5 * row + 5))) >= 4}
-        perhaps = {k for row, k in rows.items() if len(heard & set(range(5 * row, 5 * row + 5))) >= 2}
-        assert surely <= told <= perhaps
-        # Drawn by rows, an excerpt holds a labelled row, whole.
-        assert told
-        assert (clip.targets[list(told)] == 1).all()
+        surely = {k for row, k in rows.items() if len(covered & set(range(5 * row, 5 * row + 5))) >= 4}
+        perhaps = {k for row, k in rows.items() if len(covered & set(range(5 * row, 5 * row + 5))) >= 2}
+        assert surely <= labels <= perhaps
+        # Drawn by rows, an excerpt contains a complete labelled row.
+        assert labels
+        assert (clip.targets[list(labels)] == 1).all()
 
 
-def test_the_label_knobs_of_pseudolabels(land):
+def test_label_settings_of_pseudolabels(land):
     def first(**data):
-        return source(land, **data).window_around(0, np.random.default_rng(0))
+        return make_sampler(land, **data).window_around(0, np.random.default_rng(0))
 
     assert first().targets[0] == 1
     assert first(pseudo_target=0.7).targets[0] == np.float32(0.7)
@@ -204,79 +206,79 @@ def test_the_label_knobs_of_pseudolabels(land):
     half = first(pseudo_soft=True, pseudo_target=0.5, pseudo_loss_weight=0.1)
     assert half.targets[0] == np.float32(0.5) * np.float32(np.float16(0.9))
     assert half.weights.tolist() == pytest.approx([0.1, 0.1 if half.targets[1] else 1.0, 1.0])
-    # A person's label knows none of these but its own.
-    human = source(land, pseudo=False, label_target=0.8, pseudo_target=0.1, pseudo_loss_weight=0.1)
-    told = human.window_around(0, np.random.default_rng(0))
-    assert told.targets[0] == np.float32(0.8) * np.float32(np.float16(0.9))
-    assert told.weights[0] == 1
+    # Human labels use label_target only.
+    human = make_sampler(land, pseudo=False, label_target=0.8, pseudo_target=0.1, pseudo_loss_weight=0.1)
+    clip = human.window_around(0, np.random.default_rng(0))
+    assert clip.targets[0] == np.float32(0.8) * np.float32(np.float16(0.9))
+    assert clip.weights[0] == 1
 
 
-def test_what_nobody_labelled_is_unknown(land):
-    part = source(land, pseudo=False, only=slice(0, 1)).window_around(0, np.random.default_rng(1))
+def test_unlabelled_seconds_make_negatives_unknown(land):
+    part = make_sampler(land, pseudo=False, only=slice(0, 1)).window_around(0, np.random.default_rng(1))
     assert part.targets[0] > 0
     assert part.weights.tolist() == [1, 0, 0]
-    whole = source(land, pseudo=False).window_around(0, np.random.default_rng(1))
-    assert whole.weights.tolist() == [1, 1, 1]
+    complete = make_sampler(land, pseudo=False).window_around(0, np.random.default_rng(1))
+    assert complete.weights.tolist() == [1, 1, 1]
 
 
-def test_pairs_are_two_pieces_joined(land):
-    seen = set()
+def test_pairs_are_two_joined_excerpts(land):
+    pairs = set()
     for seed in range(30):
-        clip = source(land).sample(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
+        clip = make_sampler(land).sample(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
         half = len(clip.wave) // 2
         pieces = [seconds(clip.wave[:half]), seconds(clip.wave[half:])]
-        assert all(2 <= len(found) <= 6 for _, found in pieces)
-        seen.add(tuple(name for name, _ in pieces))
-    assert {("a", "b"), ("a", "a")} <= seen
+        assert all(2 <= len(covered) <= 6 for _, covered in pieces)
+        pairs.add(tuple(name for name, _ in pieces))
+    assert {("a", "b"), ("a", "a")} <= pairs
 
 
 def test_a_substitute_holds_the_samples_class(land):
-    places = source(land)
-    for own in range(3):
+    sampler = make_sampler(land)
+    for class_index in range(3):
         for seed in range(20):
-            clip = places.sample(Injection(mode="substitute"), own, np.random.default_rng(seed))
-            assert clip.targets[own] > 0
-    empty = source(land, np.zeros_like(VALUES), only=slice(0, 12))
+            clip = sampler.sample(Injection(mode="substitute"), class_index, np.random.default_rng(seed))
+            assert clip.targets[class_index] > 0
+    empty = make_sampler(land, np.zeros_like(VALUES), only=slice(0, 12))
     assert empty.sample(Injection(mode="substitute"), 1, np.random.default_rng(0)) is None
     assert empty.sample(Injection(), -1, np.random.default_rng(0)) is None
 
 
 def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
-    places = source(land)
-    np.testing.assert_allclose(places.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
-    drawn = [
-        seconds(places.sample(Injection(draw="confidence"), -1, np.random.default_rng(seed)).wave)[0]
+    sampler = make_sampler(land)
+    np.testing.assert_allclose(sampler.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
+    names = [
+        seconds(sampler.sample(Injection(draw="confidence"), -1, np.random.default_rng(seed)).wave)[0]
         for seed in range(300)
     ]
-    assert abs(drawn.count("a") / 300 - 1.65 / 2.65) < 0.08
+    assert abs(names.count("a") / 300 - 1.65 / 2.65) < 0.08
 
 
-def test_unlabelled_recordings_are_drawn_alike(land):
-    places = make_unlabelled_sampler(land, 3, frontend=TINY_128, data=Data())
-    found = [seconds(places.sample(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
-    assert 70 < [name for name, _ in found].count("a") < 130
-    assert len(set().union(*(heard for name, heard in found if name == "a"))) > 55
+def test_unlabelled_recordings_are_drawn_equally(land):
+    sampler = make_unlabelled_sampler(land, 3, frontend=TINY_128, data=Data())
+    covered = [seconds(sampler.sample(Injection(), -1, np.random.default_rng(seed)).wave) for seed in range(200)]
+    assert 70 < [name for name, _ in covered].count("a") < 130
+    assert len(set().union(*(seconds_ for name, seconds_ in covered if name == "a"))) > 55
 
 
 def feed(infos, land, *shares):
     targets = np.random.default_rng(0).random((2, 3), dtype="float32")
-    places = source(land)
-    injectors = tuple((places, Injection(share=share)) for share in shares)
-    return BatchInputs(ClipReader(infos, TINY_128, Data()), targets, targets, np.array([0, 1]), places, injectors)
+    sampler = make_sampler(land)
+    injectors = tuple((sampler, Injection(share=share)) for share in shares)
+    return BatchInputs(ClipReader(infos, TINY_128, Data()), targets, targets, np.array([0, 1]), sampler, injectors)
 
 
-def epoch(fed, part=(0, 1), jobs=2):
+def epoch(inputs, part=(0, 1), jobs=2):
     rows = np.concatenate([np.arange(20) % 2, [2, 6, 3, 8]])
-    return list(batches(fed, rows, batch_size=8, crop="random", seed=1, epoch=2, jobs=jobs, part=part))
+    return list(batches(inputs, rows, batch_size=8, crop="random", seed=1, epoch=2, jobs=jobs, part=part))
 
 
 def test_no_sample_takes_two_excerpts(infos, land):
     for batch in epoch(feed(infos, land, 0.25, 0.5)):
-        first, second = (set(found.sample_index.tolist()) for found in batch.excerpts)
+        first, second = (set(excerpts.sample_index.tolist()) for excerpts in batch.excerpts)
         assert len(first) == 2
         assert len(second) == 4
         assert not first & second
-    assert all(not len(found.sample_index) for batch in epoch(feed(infos, land, 0.0)) for found in batch.excerpts)
+    assert all(not len(excerpts.sample_index) for batch in epoch(feed(infos, land, 0.0)) for excerpts in batch.excerpts)
 
 
 def test_rows_after_the_clips_are_labelled_soundscapes(infos, land):
@@ -285,48 +287,50 @@ def test_rows_after_the_clips_are_labelled_soundscapes(infos, land):
     assert last.targets[4, 0] == 1
 
 
-def test_processes_share_a_batch_and_hear_the_same(infos, land):
-    fed = feed(infos, land, 0.5)
-    whole, parts = epoch(fed), [epoch(fed, (k, 2), jobs=1) for k in range(2)]
-    for step, batch in enumerate(whole):
+def test_processes_read_their_parts_of_the_same_batch(infos, land):
+    inputs = feed(infos, land, 0.5)
+    complete, parts = epoch(inputs), [epoch(inputs, (k, 2), jobs=1) for k in range(2)]
+    for step, batch in enumerate(complete):
         mine = [part[step] for part in parts]
         for name in ("waves", "targets", "weights"):
             assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in mine]))
         joined = {}
         for k, part in enumerate(mine):
-            (found,) = part.excerpts
-            joined |= {int(place) + 4 * k: wave for place, wave in zip(found.sample_index, found.waves, strict=True)}
-        (found,) = batch.excerpts
-        assert set(joined) == set(found.sample_index.tolist())
-        assert all(torch.equal(joined[int(p)], w) for p, w in zip(found.sample_index, found.waves, strict=True))
+            (excerpts,) = part.excerpts
+            joined |= {
+                int(index) + 4 * k: wave for index, wave in zip(excerpts.sample_index, excerpts.waves, strict=True)
+            }
+        (excerpts,) = batch.excerpts
+        assert set(joined) == set(excerpts.sample_index.tolist())
+        assert all(torch.equal(joined[int(p)], w) for p, w in zip(excerpts.sample_index, excerpts.waves, strict=True))
 
 
 NAMES = ["x/1.ogg", "x/2.ogg"]
 
 
 def embeddings(**changes):
-    given = {
+    arrays = {
         "clip": np.array(["x/1.ogg", "x/1.ogg", "y/9.ogg"]),
         "start_s": np.array([5.0, 0.0, 0.0]),
         "vector": np.array([[0.0, 2.0], [3.0, 0.0], [1.0, 1.0]]),
     }
-    return given | changes
+    return arrays | changes
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_embeddings_are_found_by_clip_and_place(tmp_path, suffix):
-    path, told = tmp_path / f"e.{suffix}", embeddings()
+def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
+    path, arrays = tmp_path / f"e.{suffix}", embeddings()
     if suffix == "npz":
-        np.savez(path, **told)
+        np.savez(path, **arrays)
     else:
         import pandas as pd
 
-        pd.DataFrame({**told, "vector": list(told["vector"])}).to_parquet(path)
-    found = read_embeddings(path, NAMES, TINY_128)
-    assert (found.size, found.n_known) == (2, 1)
-    assert found.nearest(0, 0).tolist() == [1, 0]
-    assert found.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
-    assert found.nearest(1, 0).tolist() == [0, 0]
+        pd.DataFrame({**arrays, "vector": list(arrays["vector"])}).to_parquet(path)
+    teacher = read_embeddings(path, NAMES, TINY_128)
+    assert (teacher.size, teacher.n_known) == (2, 1)
+    assert teacher.nearest(0, 0).tolist() == [1, 0]
+    assert teacher.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
+    assert teacher.nearest(1, 0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +347,7 @@ def test_embeddings_that_cannot_be_used(tmp_path, changes, sentence):
         read_embeddings(tmp_path / "e.npz", NAMES, TINY_128)
 
 
-def test_files_that_are_no_embeddings(tmp_path):
+def test_files_that_are_not_embeddings(tmp_path):
     with pytest.raises(DataError, match="there is no such file of embeddings"):
         read_embeddings(tmp_path / "none.npz", NAMES, TINY_128)
     for name in ("e.npz", "e.parquet"):
@@ -356,6 +360,6 @@ def test_files_that_are_no_embeddings(tmp_path):
         read_embeddings(tmp_path / "o.npz", NAMES, TINY_128)
 
 
-def test_a_source_without_rows(land):
+def test_a_sampler_without_rows(land):
     with pytest.raises(DataError, match="no soundscape has a row"):
-        source(land, only=slice(0, 0))
+        make_sampler(land, only=slice(0, 0))

@@ -22,30 +22,30 @@ CLASSES = ("a", "b")
 SCORES = np.array([[0.9, 0.2], [0.5, 0.05], [0.7, 0.4], [0.1, 0.4]], np.float32)
 
 
-def kept(**selection):
+def selected(**selection):
     return (select(SCORES, CLASSES, Selection(**selection)) > 0).astype(int).T.tolist()
 
 
 def test_thresholds_and_their_exceptions():
-    assert kept() == [[1, 1, 1, 0], [0, 0, 0, 0]]
-    assert kept(threshold=0.6) == [[1, 0, 1, 0], [0, 0, 0, 0]]
-    assert kept(thresholds={"b": 0.3}) == [[1, 1, 1, 0], [0, 0, 1, 1]]
-    assert kept(thresholds={"b": 0.3}, top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
+    assert selected() == [[1, 1, 1, 0], [0, 0, 0, 0]]
+    assert selected(threshold=0.6) == [[1, 0, 1, 0], [0, 0, 0, 0]]
+    assert selected(thresholds={"b": 0.3}) == [[1, 1, 1, 0], [0, 0, 1, 1]]
+    assert selected(thresholds={"b": 0.3}, top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
 
 
 def test_a_floor_with_the_highest_of_each_class():
-    assert kept(kind="top", top_n=2) == [[1, 0, 1, 0], [0, 0, 1, 1]]
-    assert kept(kind="top", top_n=3) == [[1, 1, 1, 0], [1, 0, 1, 1]]
-    assert kept(kind="top", top_n=4, floor=0.3) == [[1, 1, 1, 0], [0, 0, 1, 1]]
+    assert selected(kind="top", top_n=2) == [[1, 0, 1, 0], [0, 0, 1, 1]]
+    assert selected(kind="top", top_n=3) == [[1, 1, 1, 0], [1, 0, 1, 1]]
+    assert selected(kind="top", top_n=4, floor=0.3) == [[1, 1, 1, 0], [0, 0, 1, 1]]
     # Of equals the first.
-    assert kept(kind="top", top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
+    assert selected(kind="top", top_n=1) == [[1, 0, 0, 0], [0, 0, 1, 0]]
 
 
 def test_soft_keeps_everything_to_its_power():
     np.testing.assert_allclose(select(SCORES, CLASSES, Selection(kind="soft")), SCORES, atol=5e-4)
     sharp = select(SCORES, CLASSES, Selection(kind="soft", power=2.0))
     np.testing.assert_allclose(sharp, SCORES**2, atol=5e-4)
-    # What is believed is never lost to float16.
+    # A selected label is never 0 in float16.
     tiny = select(np.full((1, 2), 0.6, np.float32), CLASSES, Selection(power=100.0))
     assert (tiny > 0).all()
 
@@ -61,7 +61,7 @@ def test_soft_keeps_everything_to_its_power():
         ({"floor": 1.0}, r"floor must be in \[0, 1\)"),
     ],
 )
-def test_selections_that_make_no_sense(selection, sentence):
+def test_invalid_selections(selection, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Selection(**selection)
 
@@ -72,13 +72,13 @@ def test_a_threshold_for_a_class_that_does_not_exist():
 
 
 @pytest.fixture
-def made(oracle, recordings, tmp_path):
+def labelled(oracle, recordings, tmp_path):
     out = tmp_path / "pl.parquet"
     return pseudolabel.make_pseudolabels([oracle], [recordings], out, selection=Selection(kind="soft")), out
 
 
-def test_a_table_is_the_teachers_answers_by_name(made, oracle, recordings):
-    table, out = made
+def test_a_table_has_the_teachers_scores_by_name(labelled, oracle, recordings):
+    table, out = labelled
     scores = predict.predict([oracle], [recordings]).scores
     assert len(table.values) == len(scores) == 12 + 5 + 2 + 1
     again = pseudolabel.read_pseudolabels(out)
@@ -94,29 +94,29 @@ def test_a_table_is_the_teachers_answers_by_name(made, oracle, recordings):
     assert raw["loud"].dtype == np.float16
 
 
-def test_provenance_says_who_said_what_and_how_often(made, oracle):
-    told = json.loads(made[1].with_suffix(".json").read_text())
-    assert told["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
-    assert told["teachers"][0]["sha256"] == oracle.sha256
-    assert told["selection"] == {"kind": "soft", "power": 1.0}
-    assert told["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None}
-    assert told["rows_per_class"] == {"loud": 20, "quiet": 20}
-    assert told["rows_per_file"]["long.wav"] == 12
-    assert told["date"].endswith("+00:00")
-    assert made[1].with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+def test_provenance_has_teachers_selection_and_counts(labelled, oracle):
+    provenance = json.loads(labelled[1].with_suffix(".json").read_text())
+    assert provenance["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
+    assert provenance["teachers"][0]["sha256"] == oracle.sha256
+    assert provenance["selection"] == {"kind": "soft", "power": 1.0}
+    assert provenance["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None}
+    assert provenance["rows_per_class"] == {"loud": 20, "quiet": 20}
+    assert provenance["rows_per_file"]["long.wav"] == 12
+    assert provenance["date"].endswith("+00:00")
+    assert labelled[1].with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_another_selection_needs_no_other_scoring(made, oracle, recordings, tmp_path):
-    answers = pseudolabel.scores_folder(made[1])
-    before = {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()}
-    made[1].unlink()
-    table = pseudolabel.make_pseudolabels([oracle], [recordings], made[1], selection=Selection(threshold=0.2))
-    assert {file.name: file.stat().st_mtime_ns for file in (answers / "parts").iterdir()} == before
+def test_another_selection_needs_no_other_scoring(labelled, oracle, recordings, tmp_path):
+    folder = pseudolabel.scores_folder(labelled[1])
+    before = {file.name: file.stat().st_mtime_ns for file in (folder / "parts").iterdir()}
+    labelled[1].unlink()
+    table = pseudolabel.make_pseudolabels([oracle], [recordings], labelled[1], selection=Selection(threshold=0.2))
+    assert {file.name: file.stat().st_mtime_ns for file in (folder / "parts").iterdir()} == before
     assert 0 < (table.values > 0).sum() < table.values.size
     assert (table.values[table.values > 0] >= np.float16(0.2)).all()
 
 
-def test_silent_and_unreadable_recordings_are_left_out_and_told(oracle, recordings, tmp_path):
+def test_silent_and_unreadable_recordings_are_left_out_and_counted(oracle, recordings, tmp_path):
     folder = tmp_path / "land"
     shutil.copytree(recordings, folder)
     (folder / "text.ogg").write_text("no sound")
@@ -127,8 +127,8 @@ def test_silent_and_unreadable_recordings_are_left_out_and_told(oracle, recordin
     assert (table.provenance["n_recordings"], table.provenance["n_failed"]) == (6, 1)
 
 
-def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_path, monkeypatch):
-    """The original's second round: every window of a file was given the answer to its first."""
+def test_a_teacher_with_the_same_scores_in_all_rows_is_refused(oracle, recordings, tmp_path, monkeypatch):
+    """The original's second round: all rows of a file had the scores of its first window."""
 
     def broadcast(*args, **options):
         result = predict.predict(*args, **options)
@@ -145,14 +145,14 @@ def test_a_teacher_that_repeats_one_answer_is_refused(oracle, recordings, tmp_pa
 def table_of(values, names=("x.ogg", "x.ogg", "y.ogg")):
     values = np.asarray(values, np.float16)
     ends = np.array([5, 10, 5])
-    told = {"selection": {"kind": "soft", "power": 1.0}, "teachers": [], "n_failed": 0}
+    provenance = {"selection": {"kind": "soft", "power": 1.0}, "teachers": [], "n_failed": 0}
     return Pseudolabels(
         filename=np.array(names, object),
         start_s=ends - 5,
         end_s=ends,
         values=values,
         classes=CLASSES,
-        provenance=told,
+        provenance=provenance,
     )
 
 
@@ -163,47 +163,62 @@ def test_a_table_in_which_a_file_repeats_its_row_is_refused(tmp_path):
 
 
 def test_rows_that_may_be_alike(tmp_path):
-    # Nothing kept, or sure of all of it: a chorus that lasts.
+    # No label in all rows, or probability 1 in all rows (a long chorus).
     pseudolabel.write_pseudolabels(table_of([[0, 0], [0, 0], [1, 0]]), tmp_path / "none.parquet")
     pseudolabel.write_pseudolabels(table_of([[1, 0], [1, 0], [1, 0]]), tmp_path / "sure.parquet")
     assert len(pseudolabel.read_pseudolabels(tmp_path / "none.parquet").values) == 3
     assert pseudolabel.read_pseudolabels(tmp_path / "sure.parquet").per_file() == {"x.ogg": 2, "y.ogg": 1}
 
 
-def test_labels_are_bound_by_name_and_never_by_place(tmp_path):
+def test_columns_are_matched_by_name(tmp_path):
     table = table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]])
     assert np.array_equal(table.columns(("b", "a")), table.values[:, ::-1])
     with pytest.raises(DataError, match=r"class 'b' is only in the pseudolabels \(2 such classes\)"):
         table.columns(("a", "c"))
 
 
-def test_tables_that_are_not_what_they_say(tmp_path):
+def test_damaged_tables(tmp_path):
     path = tmp_path / "pl.parquet"
     with pytest.raises(DataError, match="there is no such table"):
         pseudolabel.read_pseudolabels(path)
     pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.5, 0.6], [0.1, 0.2]]), path)
-    beside = path.with_suffix(".json")
-    good = beside.read_text()
-    edit_json(beside, lambda told: told.update(sha256="0" * 64))
+    json_file = path.with_suffix(".json")
+    good = json_file.read_text()
+    edit_json(json_file, lambda provenance: provenance.update(sha256="0" * 64))
     with pytest.raises(DataError, match="was changed after it was written"):
         pseudolabel.read_pseudolabels(path)
-    beside.write_text("{}")
+    json_file.write_text("{}")
     with pytest.raises(DataError, match="classes, selection, teachers, sha256 is missing"):
         pseudolabel.read_pseudolabels(path)
-    beside.write_text("no json")
+    json_file.write_text("no json")
     with pytest.raises(DataError, match="not readable as JSON"):
         pseudolabel.read_pseudolabels(path)
-    beside.unlink()
+    json_file.unlink()
     with pytest.raises(DataError, match=r"has no pl\.json, which"):
         pseudolabel.read_pseudolabels(path)
-    beside.write_text(good)
+    json_file.write_text(good)
     path.write_bytes(path.read_bytes()[:-30])
-    edit_json(beside, lambda told: told.update(sha256=sha256(path)))
+    edit_json(json_file, lambda provenance: provenance.update(sha256=sha256(path)))
     with pytest.raises(DataError, match="not readable as Parquet"):
         pseudolabel.read_pseudolabels(path)
 
 
-def test_values_that_are_no_probabilities(tmp_path):
+def test_a_table_without_a_schema_is_read(labelled):
+    _, out = labelled
+
+    def change(provenance):
+        assert provenance.pop("schema") == 2
+        provenance["rows"] = provenance.pop("windowing")
+
+    expected = pseudolabel.read_pseudolabels(out).provenance
+    edit_json(out.with_suffix(".json"), change)
+    assert pseudolabel.read_pseudolabels(out).provenance == expected
+    edit_json(out.with_suffix(".json"), lambda provenance: provenance.update(schema=3))
+    with pytest.raises(DataError, match="has schema 3"):
+        pseudolabel.read_pseudolabels(out)
+
+
+def test_values_that_are_not_probabilities(tmp_path):
     for value in (1.5, -0.1, np.nan):
         path = tmp_path / "pl.parquet"
         pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.5, value], [0.1, 0.2]]), path)
@@ -219,9 +234,9 @@ def test_the_same_table_is_the_same_bytes(oracle, recordings, tmp_path):
     assert pyarrow.parquet.read_metadata(paths[0]).num_rows == 20
 
 
-def test_what_make_refuses(made, oracle, recordings, tmp_path):
+def test_invalid_calls(labelled, oracle, recordings, tmp_path):
     with pytest.raises(DataError, match="is already there"):
-        pseudolabel.make_pseudolabels([oracle], [recordings], made[1])
+        pseudolabel.make_pseudolabels([oracle], [recordings], labelled[1])
     with pytest.raises(ConfigError, match=r"a \.parquet file, got 'pl\.csv'"):
         pseudolabel.make_pseudolabels([oracle], [recordings], tmp_path / "pl.csv")
     (tmp_path / "bad").mkdir()
@@ -234,9 +249,9 @@ def test_the_command(oracle, recordings, tmp_path, capsys):
     out = tmp_path / "pl.parquet"
     words = ["pseudolabel", str(oracle.path), "--recordings", str(recordings), "--out", str(out)]
     assert main([*words, "--top-n", "3", "--floor", "0.01", "--power", "1.5"]) == 0
-    told = capsys.readouterr().out
-    assert "20 rows of 4 recordings" in told
-    assert "rows per class 3 to 3, median 3, 0 of 2 classes with none" in told
+    printed = capsys.readouterr().out
+    assert "20 rows of 4 recordings" in printed
+    assert "rows per class 3 to 3, median 3, 0 of 2 classes with none" in printed
     selection = json.loads(out.with_suffix(".json").read_text())["selection"]
     assert selection == {"kind": "top", "floor": 0.01, "top_n": 3, "power": 1.5}
     assert main([*words, "--soft"]) == 2

@@ -43,8 +43,8 @@ def loop_of(land25, tmp_path):
     return make
 
 
-def heard(loop):
-    """Return a batch as the loader made it, and as the network would hear it."""
+def augment_batch(loop):
+    """Return a batch as read, and with its augmentations."""
     order, fit = loop._order(0), loop.fit
     feed = batches(loop.inputs, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
     batch = next(feed)
@@ -61,28 +61,28 @@ def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight)
 
     def gradient(w):
         loop = loop_of(TAUGHT.vary("x", data__pseudo_loss_weight=w, fit__loss=loss, data__secondary_target=None))
-        batch, brought = heard(loop)
+        batch, augmented = augment_batch(loop)
         logits = torch.linspace(-1, 1, 6 * 4 * 3).reshape(6, 4, 3).requires_grad_()
         attention = torch.zeros_like(logits)
-        criterion(logits, attention, brought.targets, brought.weights, fit=loop.fit, kind="prob").backward()
-        only = (brought.targets > 0) & (batch.targets == 0)
-        return logits.grad, only, brought
+        criterion(logits, attention, augmented.targets, augmented.weights, fit=loop.fit, kind="prob").backward()
+        only = (augmented.targets > 0) & (batch.targets == 0)
+        return logits.grad, only, augmented
 
     full, only, _ = gradient(1.0)
-    part, _, brought = gradient(weight)
+    part, _, augmented = gradient(weight)
     assert 1 <= int(only.sum()) < only.numel() / 2
     expected = full * torch.where(only, weight, 1.0)[:, None]
     torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-8)
-    assert torch.equal(brought.weights[only].unique(), torch.tensor([weight]).unique())
+    assert torch.equal(augmented.weights[only].unique(), torch.tensor([weight]).unique())
 
 
-def test_targets_of_people_and_of_pseudolabels(loop_of):
-    knobs = {"data__label_target": 0.8, "data__pseudo_target": 0.9}
-    batch, hard = heard(loop_of(TAUGHT.vary("x", **knobs)))
+def test_targets_of_human_labels_and_of_pseudolabels(loop_of):
+    changes = {"data__label_target": 0.8, "data__pseudo_target": 0.9}
+    batch, hard = augment_batch(loop_of(TAUGHT.vary("x", **changes)))
     only = (hard.targets > 0) & (batch.targets == 0)
     assert set(hard.targets[only].tolist()) == {np.float32(0.9)}
     assert set(batch.targets[batch.targets > 0].tolist()) == {np.float32(0.8)}
-    _, soft = heard(loop_of(TAUGHT.vary("x", data__pseudo_soft=True, **knobs)))
+    _, soft = augment_batch(loop_of(TAUGHT.vary("x", data__pseudo_soft=True, **changes)))
     assert ((soft.targets[only] < 0.9) & (soft.targets[only] >= 0.44)).all()
 
 
@@ -104,7 +104,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         train.prepare_data(SMALL, data, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
         train.prepare_data(SMALL.vary("x", fit__distil_weight=1.0), data)
-    with pytest.raises(ConfigError, match="set fit.distil_weight above 0"):
+    with pytest.raises(ConfigError, match=r"set fit.distil_weight above 0"):
         train.prepare_data(SMALL, data, inputs=train.TrainInputs(teacher=table))
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
         empty = tmp_path / "data"
@@ -114,15 +114,15 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         (empty / "train_soundscapes").mkdir()
         shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
         train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
-    with pytest.raises(ConfigError, match="labelled.share 0.6 are together more than 1"):
+    with pytest.raises(ConfigError, match=r"labelled.share 0.6 are together more than 1"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="cannot be selected by class"):
         TAUGHT.vary("x", data__pseudo_source="online", pseudo__mode="substitute")
-    with pytest.raises(DataError, match=r"has no labelled soundscapes, which data.soundscapes=split"):
+    with pytest.raises(DataError, match=r"has no labelled soundscapes, but data\.soundscapes=split"):
         train.prepare_data(SMALL.vary("x", data__soundscapes="split"), data)
 
 
-def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
+def test_a_soft_table_is_not_used_as_hard_labels(land25, tmp_path):
     from bcsed.train import pseudolabels as pseudolabel
 
     data, table = land25
@@ -130,12 +130,12 @@ def test_a_soft_table_is_no_set_of_hard_labels(land25, tmp_path):
         pseudolabel.read_pseudolabels(table), provenance={"selection": {"kind": "soft"}, "teachers": []}
     )
     pseudolabel.write_pseudolabels(soft, tmp_path / "soft.parquet")
-    with pytest.raises(DataError, match="would call every class present everywhere: set data.pseudo_soft=true"):
+    with pytest.raises(DataError, match=r"would label every class as present everywhere: set data\.pseudo_soft=true"):
         train.prepare_data(TAUGHT, data, inputs=train.TrainInputs(pseudolabels=tmp_path / "soft.parquet"))
 
 
 def everything(land25, tmp_path):
-    """An experiment with all that has a state, and its files."""
+    """Return an experiment in which everything with a state is used, and its files."""
     data, table = land25
     listed = pd.read_csv(data / "train.csv", dtype=str)["filename"]
     vectors = np.random.default_rng(0).standard_normal((len(listed), 5))
@@ -170,15 +170,15 @@ def stop_at(step):
 
 def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_path):
     experiment, data, inputs = everything(land25, tmp_path)
-    whole = train.train(experiment, data, tmp_path / "whole", inputs=inputs)
+    complete = train.train(experiment, data, tmp_path / "whole", inputs=inputs)
     for step in (2, 4):
         out = tmp_path / f"stopped-{step}"
         with pytest.raises(StopError):
             options = train.TrainOptions(checkpoint_min=0)
             train.train(experiment, data, out, progress=stop_at(step), inputs=inputs, options=options)
         train.train(experiment, data, out, resume=True, inputs=inputs)
-        assert same(states(whole), states(out))
-        assert (whole / "validation-best.npz").read_bytes() == (out / "validation-best.npz").read_bytes()
+        assert same(states(complete), states(out))
+        assert (complete / "validation-best.npz").read_bytes() == (out / "validation-best.npz").read_bytes()
 
 
 def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
@@ -192,7 +192,7 @@ def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
         train.train(TAUGHT, data, run, inputs=train.TrainInputs(pseudolabels=tmp_path / "other.parquet"), resume=True)
 
 
-def test_what_is_kept_is_the_moving_average(land25, tmp_path):
+def test_the_moving_average_is_saved(land25, tmp_path):
     experiment, data, inputs = everything(land25, tmp_path)
     state = states(train.train(experiment, data, tmp_path / "run", inputs=inputs))
     name = "features.1.weight"
@@ -206,7 +206,7 @@ def test_what_is_kept_is_the_moving_average(land25, tmp_path):
 
 def test_the_average_is_the_formula(loop_of):
     loop = loop_of(TAUGHT.vary("x", fit__ema=0.75))
-    batch, _ = heard(loop)
+    batch, _ = augment_batch(loop)
     mix = make_augmentations(loop.experiment.augment, 80.0, 0)
     weights = []
     for _ in range(3):
@@ -220,39 +220,44 @@ def test_the_average_is_the_formula(loop_of):
 
 
 def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
-    seen = []
+    norms = []
     loop = loop_of(TAUGHT.vary("x", fit__clip_norm=0.01))
     step = loop.optimizer.step
 
     def watch(*args, **options):
-        seen.append(torch.cat([p.grad.flatten() for p in loop.student.parameters() if p.grad is not None]).norm())
+        norms.append(torch.cat([p.grad.flatten() for p in loop.student.parameters() if p.grad is not None]).norm())
         return step(*args, **options)
 
     monkeypatch.setattr(loop.optimizer, "step", watch)
-    batch, _ = heard(loop)
+    batch, _ = augment_batch(loop)
     loop._train_step(batch, make_augmentations(loop.experiment.augment, 80.0, 0))
-    assert float(seen[0]) == pytest.approx(0.01, rel=1e-3)
+    assert float(norms[0]) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_distillation_brings_the_student_to_its_teacher(land25, tmp_path):
+def test_distillation_reduces_the_distance_to_the_teacher(land25, tmp_path):
     """Each class has an embedding of its own; the distance falls, and falls only where it counts."""
     data, _ = land25
     listed = pd.read_csv(data / "train.csv", dtype=str)
-    place = pd.factorize(listed["primary_label"])[0]
-    np.savez(tmp_path / "e.npz", clip=listed["filename"].to_numpy(str), start_s=0.0 * place, vector=np.eye(3)[place])
-    told = {}
+    class_index = pd.factorize(listed["primary_label"])[0]
+    np.savez(
+        tmp_path / "e.npz",
+        clip=listed["filename"].to_numpy(str),
+        start_s=0.0 * class_index,
+        vector=np.eye(3)[class_index],
+    )
+    ratio = {}
     for weight in (0.001, 5.0):
         experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="off")
         inputs = train.TrainInputs(teacher=tmp_path / "e.npz")
         run = train.train(experiment, data, tmp_path / str(weight), fold=None, inputs=inputs)
         table = pd.read_csv(run / "metrics.csv")["loss"] / weight
-        told[weight] = table.iloc[-1] / table.iloc[0]
+        ratio[weight] = table.iloc[-1] / table.iloc[0]
         sources = json.loads((run / "run.json").read_text())["sources"]
         assert sources["teacher"]["clips"] == 24
-    assert told[5.0] < 0.9
+    assert ratio[5.0] < 0.9
 
 
-def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
+def test_online_labels_grow_and_have_a_floor(land25, tmp_path):
     data, _ = land25
     experiment = SMALL.vary(
         "x",
@@ -268,14 +273,14 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
     contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=ready.classes)
     network = SedNet(experiment.frontend, experiment.net, 3)
     loop = Loop(experiment, contract, ready, network, ALONE, tmp_path, train.TrainOptions())
-    batch, first = heard(loop)
+    batch, first = augment_batch(loop)
     # Nothing yet: the weight of the first epoch is 0.
     assert torch.equal(first.targets, batch.targets)
     assert (first.waves != batch.waves).any(1).all()
     loop.epoch = 2
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
-    _, last = heard(loop)
+    _, last = augment_batch(loop)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     gained = last.targets > batch.targets
@@ -288,13 +293,13 @@ def test_in_situ_labels_grow_and_are_floored(land25, tmp_path):
     train.train(experiment.vary("x", fit__epochs=1), data, tmp_path / "run", fold=None)
 
 
-def test_whole_sites_are_held_out(land26):
+def test_sites_are_held_out_completely(land26):
     split = SMALL.vary("x", data__soundscapes="split", data__n_folds=3)
-    seen = set()
+    sites = set()
     for fold in range(3):
         ready = train.prepare_data(split, land26, fold=fold)
-        valid = {site_of(found.path.name, ready.competition) for found in ready.soundscapes}
-        learned = {site_of(found.path.name, ready.competition) for found in ready.labelled.clips.recordings}
+        valid = {site_of(info.path.name, ready.competition) for info in ready.soundscapes}
+        learned = {site_of(info.path.name, ready.competition) for info in ready.labelled.clips.recordings}
         assert len(valid) == 1
         assert not valid & learned
         assert len(ready.row_truth) == 4
@@ -302,29 +307,29 @@ def test_whole_sites_are_held_out(land26):
         # Each labelled row is in the epoch once, after the clips.
         n = len(ready.recordings)
         assert sorted(ready.train_rows[ready.train_rows >= n] - n) == list(range(8))
-        seen |= valid
-    assert seen == {"S01", "S02", "S03"}
+        sites |= valid
+    assert sites == {"S01", "S02", "S03"}
     every = train.prepare_data(split, land26, fold=None)
     assert (len(every.labelled), every.soundscapes) == (12, [])
     twice = train.prepare_data(split.vary("x", data__soundscape_repeats=2), land26, fold=None)
     assert (twice.train_rows >= 24).sum() == 24
-    told = train.prepare_data(SMALL, land26, fold=0)
-    assert (told.labelled, len(told.soundscapes), len(told.row_truth)) == (None, 3, 12)
+    default = train.prepare_data(SMALL, land26, fold=0)
+    assert (default.labelled, len(default.soundscapes), len(default.row_truth)) == (None, 3, 12)
 
 
-def test_nothing_that_validates_is_pseudolabelled(land26, land25):
+def test_validation_recordings_are_not_pseudolabelled(land26, land25):
     _, table = land25
     split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
     ready = train.prepare_data(split, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
-    held = {site_of(found.path.name, ready.competition) for found in ready.soundscapes}
+    held = {site_of(info.path.name, ready.competition) for info in ready.soundscapes}
     ((source, _),) = ready.injectors
-    names = {found.path.name for found in source.clips.recordings}
+    names = {info.path.name for info in source.clips.recordings}
     assert held == {"S01"}
     # Of the six, three are labelled, and the site of one more is held out.
     assert {site_of(name, ready.competition) for name in names} == {"S04"}
     ready = train.prepare_data(TAUGHT, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
     ((source, _),) = ready.injectors
-    assert {site_of(found.path.name, ready.competition) for found in source.clips.recordings} == {"S01", "S04"}
+    assert {site_of(info.path.name, ready.competition) for info in source.clips.recordings} == {"S01", "S04"}
 
 
 def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
@@ -339,30 +344,30 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
         assert str(answers["kind"]) == "rows"
         assert answers["truth"].shape == answers["scores"].shape == (4, 3)
         assert len(set(answers["files"])) == 1
-    told = json.loads((run / "run.json").read_text())["sources"]
-    assert told["labelled_rows"] == 8
-    with pytest.raises(DataError, match="none are for training: set data.soundscapes=split or train"):
+    sources = json.loads((run / "run.json").read_text())["sources"]
+    assert sources["labelled_rows"] == 8
+    with pytest.raises(DataError, match=r"none are for training: set data.soundscapes=split or train"):
         train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, inputs=inputs)
 
 
-def test_a_site_that_names_do_not_tell():
+def test_the_site_of_a_name_without_a_site():
     from bcsed.data.competitions import BIRDCLEF_2025
 
     assert site_of("anything.ogg", BIRDCLEF_2025) == "anything"
     assert site_of("H02_20230420_074000.ogg", BIRDCLEF_2025) == "H02"
 
 
-def test_labels_of_recordings_that_are_not_there(land26, tmp_path, caplog):
+def test_labels_of_missing_recordings(land26, tmp_path, caplog):
     import shutil
 
     data = tmp_path / "data"
     shutil.copytree(land26, data)
-    gone = next((data / "train_soundscapes").glob("*_S02_*"))
-    gone.unlink()
-    land = split_soundscapes(
+    missing = next((data / "train_soundscapes").glob("*_S02_*"))
+    missing.unlink()
+    split = split_soundscapes(
         data, train.prepare_data(SMALL, land26).competition, ("1139490", "cuckoo1", "frog1"), SMALL.data, 0
     )
-    assert len(land.valid) == 2
+    assert len(split.valid) == 2
     assert "1 of 3 labelled soundscapes are not on disk" in caplog.text
 
 
@@ -392,7 +397,7 @@ def test_two_processes_train_one_network(land25, tmp_path):
     words += [word for change in changes for word in ("--set", change)]
     done = torchrun([*words, "--out", tmp_path / "two"])
     assert done.returncode == 0, done.stderr[-2000:]
-    # Only the first process speaks.
+    # Only the first process prints.
     assert done.stdout.count("epoch 1/2") == 1
     assert train.finished(tmp_path / "two")
     table = pd.read_csv(tmp_path / "two" / "metrics.csv")
@@ -414,29 +419,30 @@ def test_one_step_of_two_processes_is_the_step_of_one(land25, tmp_path):
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from bcsed.train.processes import together
+from bcsed.train.distributed import join_processes
 from bcsed.config import Fit
-from bcsed.losses import criterion
+from bcsed.train.losses import criterion
 g = torch.Generator().manual_seed(0)
 x, target = torch.randn(8, 6, generator=g), (torch.rand(8, 3, generator=g) > .5).float()
-with together("cpu") as here:
+with join_processes("cpu") as processes:
     torch.manual_seed(0)
     net = torch.nn.Linear(6, 3)
-    trained = DistributedDataParallel(net) if here.size > 1 else net
+    trained = DistributedDataParallel(net) if processes.size > 1 else net
     optimizer = torch.optim.SGD(net.parameters(), lr=.1)
-    low, high = here.rank * 8 // here.size, (here.rank + 1) * 8 // here.size
-    what = trained(x[low:high])[:, None]
-    loss = criterion(what, torch.zeros_like(what), target[low:high], torch.ones(high - low, 3), fit=Fit(), kind="prob")
+    low, high = processes.rank * 8 // processes.size, (processes.rank + 1) * 8 // processes.size
+    logits = trained(x[low:high])[:, None]
+    attention = torch.zeros_like(logits)
+    loss = criterion(logits, attention, target[low:high], torch.ones(high - low, 3), fit=Fit(), kind="prob")
     loss.backward()
     optimizer.step()
-    value = here.mean(loss)
-    if here.first:
+    value = processes.mean(loss)
+    if processes.first:
         torch.save({"weight": net.weight.data, "loss": value}, sys.argv[1])
 """
     )
     for n, name in ((1, "one"), (2, "two")):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}"]
         subprocess.run([*command, str(script), str(tmp_path / name)], check=True, timeout=600, capture_output=True)
-    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
-    torch.testing.assert_close(one["weight"], two["weight"], rtol=1e-5, atol=1e-7)
-    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    single, double = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    torch.testing.assert_close(single["weight"], double["weight"], rtol=1e-5, atol=1e-7)
+    assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import edit_json
 
-from bcsed import predict, train
+from bcsed import predict, report, train
+from bcsed.analysis import compare
 from bcsed.config.experiments import find_experiment
 from bcsed.config.recipe import Fit
+from bcsed.config.versions import first_names
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.bundle.probe import check
 from bcsed.models.export import export
@@ -90,12 +93,12 @@ def test_from_run_to_scores(run, year, tmp_path):
     assert result.scores.shape == (12, 3)
 
 
-def test_threads_and_cache_leave_no_trace(run, year, tmp_path):
+def test_threads_and_cache_do_not_change_the_weights(run, year, tmp_path):
     other = train.train(SMALL, year, tmp_path / "other", options=train.TrainOptions(jobs=1, cache_gb=0.0))
     assert same(states(run), states(other))
 
 
-def test_another_seed_is_another_training(run, year, tmp_path):
+def test_another_seed_gives_other_weights(run, year, tmp_path):
     other = train.train(SMALL.vary("small", fit__seed=1), year, tmp_path / "other", options=JOBS)
     assert not same(states(run)["model"], states(other)["model"])
 
@@ -132,7 +135,7 @@ def test_killed_and_resumed_is_bit_for_bit_uninterrupted(run, year, tmp_path, af
     assert not list(out.glob(".*.part")) or after
 
 
-def test_resuming_refuses_what_it_cannot_go_on_with(run, year, tmp_path):
+def test_runs_that_cannot_be_resumed(run, year, tmp_path):
     with pytest.raises(DataError, match="holds no run to resume"):
         train.train(SMALL, year, tmp_path / "none", resume=True)
     with pytest.raises(DataError, match="is already there; continue it with --resume"):
@@ -143,7 +146,7 @@ def test_resuming_refuses_what_it_cannot_go_on_with(run, year, tmp_path):
         train.train(SMALL, year, run, fold=1, resume=True)
 
 
-def test_a_finished_run_resumed_stays_as_it_is(run, year):
+def test_resuming_a_finished_run_changes_nothing(run, year):
     before = states(run)
     train.train(SMALL, year, run, resume=True)
     assert same(before, states(run))
@@ -162,13 +165,65 @@ def test_damaged_checkpoints(run, tmp_path):
         train.load_run(tmp_path / "run", "best")
 
 
-def test_folds_hold_out_and_none_learns_from_all(year):
-    ready = train.prepare_data(SMALL, year, fold=1)
-    assert len(ready.valid_rows) == 8
-    assert not set(ready.valid_rows) & set(ready.train_rows)
-    every = train.prepare_data(SMALL, year, fold=None)
-    assert len(set(every.train_rows)) == 24
-    assert len(every.valid_rows) == 0
+GOLDEN = Path(__file__).parent / "golden" / "run_schema1"
+
+
+def to_schema_1(run: Path) -> Path:
+    """Convert a run to the names of the version before schema numbers."""
+
+    def change(values):
+        del values["schema"]
+        values |= {key: first_names(values[key]) for key in ("contract", "recipe")}
+
+    edit_json(run / "run.json", change)
+    for name in ("best", "last"):
+        state = torch.load(run / f"{name}.pt", weights_only=True)
+        for part in {"model", "raw"} & set(state):
+            names = {key: key.replace(".logits.", ".what.").replace(".attention.", ".when.") for key in state[part]}
+            state[part] = {names[key]: value for key, value in state[part].items()}
+        torch.save(state, run / f"{name}.pt")
+        (run / f"validation-{name}.npz").rename(run / f"answers-{name}.npz")
+    return run
+
+
+def test_a_run_of_the_first_schema_is_loaded_and_resumed(run, year, tmp_path):
+    old = to_schema_1(shutil.copytree(run, tmp_path / "old"))
+    assert "signal" in (old / "run.json").read_text()
+    first, second = train.load_run(run), train.load_run(old)
+    assert (first.contract, first.recipe) == (second.contract, second.recipe)
+    assert same(first.network.state_dict(), second.network.state_dict())
+    assert train.finished(old)
+    train.train(SMALL, year, old, resume=True)
+    with pytest.raises(DataError, match="cannot be resumed"):
+        train.train(SMALL.vary("small", fit__lr=2e-3), year, old, resume=True)
+
+
+def test_a_golden_run_of_the_first_schema_is_compared_and_reported(tmp_path):
+    """Written by the first version: an experiment with online pseudolabels, without its weights."""
+    compared = compare.read_run(GOLDEN)
+    assert (compared.checkpoint, compared.epochs) == ("best", 2)
+    assert compared.recipe["data"]["pseudo_source"] == "online"
+    assert compared.settings["frontend.time_folds"] == 2
+    assert compared.origin["sources"] == {"online": {"recordings": 6}}
+    assert compare.compare_variants([compared])["auc"].tolist() == [0.8]
+    page = report.report([GOLDEN], tmp_path / "page.html")
+    assert "mobilenetv3_small_050" in page.path.read_text()
+
+
+def test_a_run_of_a_later_schema_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    edit_json(tmp_path / "run" / "run.json", lambda values: values.update(schema=3))
+    with pytest.raises(DataError, match=r"run\.json: has schema 3; this version of bcsed reads 1 and 2"):
+        train.load_run(tmp_path / "run")
+
+
+def test_folds_hold_out_clips_and_none_holds_out_nothing(year):
+    split = train.prepare_data(SMALL, year, fold=1)
+    assert len(split.valid_rows) == 8
+    assert not set(split.valid_rows) & set(split.train_rows)
+    complete = train.prepare_data(SMALL, year, fold=None)
+    assert len(set(complete.train_rows)) == 24
+    assert len(complete.valid_rows) == 0
     with pytest.raises(ConfigError, match="fold must be 0 to 2, or none; got 7"):
         train.prepare_data(SMALL, year, fold=7)
 
@@ -197,8 +252,8 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
         lines += [f"{name},00:00:{5 * r:02},00:00:{5 * r + 5:02},{x}" for r, x in enumerate(names)]
     (data / "train_soundscapes_labels.csv").write_text("\n".join(lines + lines[1:]) + "\n")
     run = train.train(SMALL.vary("quick", fit__epochs=1), data, tmp_path / "run", fold=None)
-    told = pd.read_csv(run / "metrics.csv").iloc[-1]
-    assert told["row_classes"] == 3
+    last = pd.read_csv(run / "metrics.csv").iloc[-1]
+    assert last["row_classes"] == 3
     # The same rows, scored by the exported bundle, give the same figure.
     trained = train.load_run(run)
     bundle = export(trained.network, tmp_path / "b", contract=trained.contract, priors=trained.priors)
@@ -206,16 +261,16 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
     from bcsed.scores import metrics
 
     truth = train.prepare_data(SMALL, data).row_truth
-    assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - told["row_auc"]) < 1e-6
+    assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - last["row_auc"]) < 1e-6
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence(year, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_an_error(year, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DataError, match=r"the loss became nan in epoch 1, step 1.*mixed_precision=false"):
         train.train(SMALL, year, tmp_path / "run")
 
 
-def test_the_rate_warms_up_and_comes_down():
+def test_the_learning_rate_warms_up_and_falls():
     fit = Fit()
     rates = np.array([train.learning_rate(fit, epoch) for epoch in np.arange(0, 24, 0.01)])
     assert rates[0] == pytest.approx(1e-4)

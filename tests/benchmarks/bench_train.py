@@ -1,9 +1,9 @@
-"""What does a training step cost beyond the network's own forward and backward pass?
+"""Measure the cost of a training step relative to the network's forward and backward pass.
 
-Run: ``python tests/benchmarks/bench_train.py [EXPERIMENT] [--steps 6] [--batch 8] [--cache-gb 1]``. Real ogg files,
-clips and soundscapes, are decoded by the loader's threads, mixed, injected, pictured and learned from, as in
-`bcsed train`; the bare pass learns from ready dB windows on the device. Both take turns in one process; quote the
-ratio. On a GPU: ``bench_train.py exp-93 --batch 32 --jobs 8``.
+Run: ``python tests/benchmarks/bench_train.py [EXPERIMENT] [--steps 6] [--batch 8] [--cache-gb 1]``. The full step
+decodes ogg files of clips and soundscapes in threads, mixes, injects, computes spectrograms and trains, as
+`bcsed train` does; the bare step trains on dB windows that are on the device. Both alternate in one process; quote
+the ratio. On a GPU: ``bench_train.py exp-93 --batch 32 --jobs 8``.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ def main() -> None:
         loop.network.train()
         full, bare = [], []
         for repeat in range(3):
-            # The loader is closed while the bare pass is timed: its threads would slow that, not the full step.
-            def look() -> None:
+            # No batches are decoded while the bare step is timed: the threads would slow it down.
+            def bare_step() -> None:
                 step(loop, ready, target, torch.ones_like(target))
 
-            bare.append(statistics.mean([timed(look, device) for _ in range(options.steps + 1)][1:]))
+            bare.append(statistics.mean([timed(bare_step, device) for _ in range(options.steps + 1)][1:]))
             feed = feed_of(loop, options, repeat)
 
-            def learn(feed=feed) -> None:
+            def full_step(feed=feed) -> None:
                 loop._train_step(next(feed), mix)
 
-            full.append(statistics.mean([timed(learn, device) for _ in range(options.steps + 1)][1:]))
+            full.append(statistics.mean([timed(full_step, device) for _ in range(options.steps + 1)][1:]))
             feed.close()
     ratio = statistics.median(f / b for f, b in zip(full, bare, strict=True))
     print(
@@ -78,16 +78,16 @@ def main() -> None:
 
 
 def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, device: torch.device) -> Loop:
-    """Write clips of 30 s and soundscapes of 60 s, and set a training up on them."""
+    """Write clips of 30 s and soundscapes of 60 s, and prepare a training on them."""
     rng = np.random.default_rng(0)
     n, n_soundscapes = 2 * options.batch, options.batch
     infos = []
-    for place in range(n + n_soundscapes):
-        wave = 0.1 * rng.standard_normal((30 if place < n else 60) * RATE)
-        soundfile.write(folder / f"{place}.ogg", wave.astype("float32"), RATE)
-        infos.append(read_info(folder / f"{place}.ogg"))
-    own = np.arange(n) % K
-    targets = np.eye(K, dtype="float32")[own]
+    for index in range(n + n_soundscapes):
+        wave = 0.1 * rng.standard_normal((30 if index < n else 60) * RATE)
+        soundfile.write(folder / f"{index}.ogg", wave.astype("float32"), RATE)
+        infos.append(read_info(folder / f"{index}.ogg"))
+    class_index = np.arange(n) % K
+    targets = np.eye(K, dtype="float32")[class_index]
     ready = TrainingData(
         classes=tuple(map(str, range(K))),
         recordings=infos[:n],
@@ -96,7 +96,7 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         marks=[()] * n,
         targets=targets,
         weights=np.ones_like(targets),
-        class_index=own,
+        class_index=class_index,
         train_rows=np.arange(n).repeat(options.batch * (options.steps + 5) // n + 1),
         valid_rows=np.empty(0, np.int64),
         injectors=injectors(infos[n:], experiment, options, rng),
@@ -115,7 +115,7 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
 
 
 def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: np.random.Generator):
-    """Return pseudolabelled soundscapes, where the experiment injects any."""
+    """Return pseudolabelled soundscapes if the experiment injects them."""
     if not experiment.pseudo.share:
         return ()
     file, start = np.repeat(np.arange(len(infos)), 12), np.tile(5 * np.arange(12), len(infos))
@@ -135,7 +135,7 @@ def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: n
 
 
 def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
-    """Return an epoch's batches, as the loop takes them."""
+    """Return the batches of an epoch, as in the loop."""
     return batches(
         loop.inputs,
         epoch_order(loop.data.train_rows, 0, epoch),
@@ -148,18 +148,18 @@ def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
 
 
 def step(loop: Loop, db: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> None:
-    """Learn from ready pictures."""
+    """Train on spectrograms."""
     loop.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(loop.device.type, dtype=torch.float16, enabled=loop.half):
-        what, when = loop.network(db)
-    loss = criterion(what, when, target, weight, fit=loop.fit, kind="prob")
+        logits, attention = loop.network(db)
+    loss = criterion(logits, attention, target, weight, fit=loop.fit, kind="prob")
     loop.scaler.scale(loss).backward()
     loop.scaler.step(loop.optimizer)
     loop.scaler.update()
 
 
 def timed(act: Callable[[], None], device: torch.device) -> float:
-    """Return the seconds that an act takes."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     act()
     synchronise(device)
