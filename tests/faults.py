@@ -8,7 +8,6 @@ and writes what each did to the area under the curve, and what `bcsed doctor` an
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tempfile
@@ -448,18 +447,11 @@ def command(*argv: object) -> tuple[int, str]:
     import contextlib
     import io
 
-    from bcsed.cli import diagnose as trust
+    from bcsed.cli import main
 
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(required=True)
-    for run, options in ((trust.doctor, trust.doctor_options), (trust.trace, trust.trace_options)):
-        made = commands.add_parser(run.__name__)
-        options(made.add_argument)
-        made.set_defaults(run=run)
-    given = parser.parse_args([str(word) for word in argv])
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream):
-        status = given.run(given)
+        status = main([str(word) for word in argv])
     return status, stream.getvalue().strip().splitlines()[-1]
 
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from bcsed.cli import evaluate
+from bcsed.cli import main
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import metrics, postprocess
 from bcsed.scores.ablation import ablate, format_ablation
@@ -163,31 +161,27 @@ def test_refusals(scene, rng):
         ablate(truth, table, members={"x": table, "y": table}, weights=[1], rng=rng)
 
 
-def run_ablation(capsys, scene, *arguments, **others) -> str:
-    parser = argparse.ArgumentParser()
-    evaluate.score_options(parser.add_argument)
-    options = parser.parse_args(["scores.csv", "--truth", "truth.csv", *arguments])
-    evaluate.ablation(options, *scene, **others)
-    return capsys.readouterr().out
+def printed(capsys, folder, truth, scores, *arguments) -> str:
+    """Return what the command prints after its first line."""
+    truth.to_csv(folder / "truth.csv", index_label="row_id")
+    scores.to_csv(folder / "scores.csv", index_label="row_id")
+    assert main(["evaluate", str(folder / "scores.csv"), "--truth", str(folder / "truth.csv"), *arguments]) == 0
+    return capsys.readouterr().out.partition("\n")[2]
 
 
 def test_on_the_command_line(scene, capsys, tmp_path):
     truth, table = scene
-    assert run_ablation(capsys, (truth.iloc[::2], table)) == ""
-    usual = run_ablation(capsys, (truth.iloc[::2], table), "--ablate")
+    assert printed(capsys, tmp_path, truth.iloc[::2], table) == ""
+    usual = printed(capsys, tmp_path, truth.iloc[::2], table, "--ablate")
     assert "smooth=0.2,0.6,0.2" in usual and "top=3" in usual and "all 2 stages" in usual and "72 rows" in usual
     taxonomy = tmp_path / "taxonomy.csv"
     taxonomy.write_text("primary_label,class_name\na,Aves\nb,Amphibia\nc,Amphibia\n")
-    stages = ["--ablate", "smooth=1", "smooth.Amphibia=1,1,1", "--taxonomy", str(taxonomy)]
-    by_taxon = run_ablation(capsys, scene, *stages)
+    steps = ["--ablate", "smooth=1", "smooth.Amphibia=1,1,1", "--taxonomy", str(taxonomy)]
+    own = printed(capsys, tmp_path, truth, table, *steps)
     changed = postprocess.apply(table, [Smooth((1,), {"Amphibia": (1, 1, 1)})], {"b": "Amphibia", "c": "Amphibia"})
     auc, _ = metrics.macro_auc(truth, changed)
-    assert f"smooth=1.0 smooth.Amphibia=1.0,1.0,1.0  {auc:.4f}" in by_taxon
-    two = run_ablation(
-        capsys, scene, "--ablate", "top=1", members={"one": table, "two": table**2}, weights=[1, 2], kind="rank"
-    )
-    assert "mean of ranks" in two and "two 1.000 1.000" in two
-    with pytest.raises(ConfigError, match="--taxonomy is about the steps of --ablate"):
-        run_ablation(capsys, scene, "--taxonomy", str(taxonomy))
-    with pytest.raises(ConfigError, match="'middle=1' is not a stage"):
-        run_ablation(capsys, scene, "--ablate", "middle=1")
+    assert f"smooth=1.0 smooth.Amphibia=1.0,1.0,1.0  {auc:.4f}" in own
+    words = ["evaluate", str(tmp_path / "scores.csv"), "--truth", str(tmp_path / "truth.csv")]
+    for options, message in ((["--taxonomy", str(taxonomy)], "add --ablate"), (["--ablate", "middle=1"], "middle=1")):
+        assert main([*words, *options]) == 2
+        assert message in capsys.readouterr().err

@@ -275,7 +275,7 @@ def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
         with pytest.raises(ConfigError, match=sentence):
             Budget(**options)
     words = ["predict", str(tiny.path), "--recordings", str(recordings), "--out", str(tmp_path / "out")]
-    assert main([*words, "--spent-min", "3"]) == 2
+    assert main([*words, "--elapsed-min", "3"]) == 2
     assert "belongs to a budget" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="a budget needs a single process"):
         options = predict.RunOptions(workers=predict.Workers(n=2))

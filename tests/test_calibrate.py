@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 
-from bcsed.cli import diagnose
+from bcsed.cli import main
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores.calibration import (
     calibrate,
@@ -181,11 +180,9 @@ def test_the_command(tmp_path, capsys):
     truth["c3"] = 0
     truth.to_csv(tmp_path / "truth.csv")
     scores.to_csv(tmp_path / "scores.csv")
-    parser = argparse.ArgumentParser()
-    diagnose.calibrate_options(parser.add_argument)
     words = f"{tmp_path}/scores.csv --truth {tmp_path}/truth.csv --precision .7 --out {tmp_path}/t.json".split()
-    assert diagnose.calibrate(parser.parse_args(words)) == 0
-    text = capsys.readouterr().out
-    assert "3 of 4 classes reach a precision of 0.7 with at least 5 true rows; expected calibration error" in text
-    assert "0 positive rows, 5 needed" in text
+    assert main(["calibrate", *words]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 4 classes reach a precision of 0.7 with at least 5 true positives; expected calibration error" in told
+    assert "0 positive rows, 5 needed" in told
     assert set(read_thresholds(tmp_path / "t.json")) == {"c0", "c1", "c2"}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import shlex
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,7 +15,9 @@ import soundfile
 from test_train import SMALL
 
 from bcsed import train
-from bcsed.cli.app import main
+from bcsed.cli.app import main, make_parser
+from bcsed.cli.options import read_experiment
+from bcsed.cli.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -115,39 +121,39 @@ MISTAKES = {
         lambda here: shutil.copytree(here / "data/test_soundscapes", here / "copy"),
         "share the name",
     ),
-    "a shift too far": (f"{PREDICT} --shifts-s 0 9", nothing, "can be shifted by at most 1.5 s"),
+    "a shift too far": (f"{PREDICT} --tta-shifts-s 0 9", nothing, "can be shifted by at most 1.5 s"),
     "a budget of nothing": (f"{PREDICT} --budget-min 0", nothing, "a positive number of minutes"),
     "no workers": (f"{PREDICT} --workers 0", nothing, "at least 1 worker"),
-    "a step that is none": (f"{PREDICT} --post sharpen=2", nothing, "is not a stage"),
+    "a step that is none": (f"{PREDICT} --postprocess sharpen=2", nothing, "is not a stage"),
     "a threshold of nothing": (f"{PREDICT} --format csv --threshold 0", nothing, "a threshold must be in (0, 1]"),
-    "a threshold of no class": (f"{PREDICT} --format csv --threshold-of dodo=.5", nothing, "dodo"),
-    "a threshold without detections": (f"{PREDICT} --threshold .7", nothing, "about detections; add --format raven"),
+    "a threshold of no class": (f"{PREDICT} --format csv --class-threshold dodo=.5", nothing, "dodo"),
+    "a threshold without detections": (f"{PREDICT} --threshold .7", nothing, "apply to detections; add --format raven"),
     "frames of centred windows": (f"{PREDICT} --format frames", nothing, "only with sliding windows"),
     "no such thresholds": (f"{PREDICT} --format csv --thresholds none.json", nothing, "no such file of thresholds"),
-    "no scores": ("score none.csv --truth truth.csv", nothing, "no such file"),
-    "scores without ids": ("score data/taxonomy.csv --truth truth.csv", nothing, "no column 'row_id'"),
+    "no scores": ("evaluate none.csv --truth truth.csv", nothing, "no such file"),
+    "scores without ids": ("evaluate data/taxonomy.csv --truth truth.csv", nothing, "no column 'row_id'"),
     "scores that are no numbers": (
-        "score scores.csv --truth truth.csv",
+        "evaluate scores.csv --truth truth.csv",
         spoil_csv("scores.csv", lambda t: t.assign(a="")),
         "has the value nan",
     ),
     "scores that lack rows": (
-        "score scores.csv --truth truth.csv",
+        "evaluate scores.csv --truth truth.csv",
         spoil_csv("scores.csv", lambda t: t.iloc[:1]),
-        "lacks 1 of 2 true rows",
+        "1 of 2 rows of the truth",
     ),
     "logits for probabilities": (
-        "score scores.csv --truth truth.csv",
+        "evaluate scores.csv --truth truth.csv",
         spoil_csv("scores.csv", lambda t: t.assign(a="-3.5")),
         "probabilities in [0, 1]",
     ),
     "a truth of other classes": (
-        "score scores.csv --truth truth.csv",
+        "evaluate scores.csv --truth truth.csv",
         spoil_csv("truth.csv", lambda t: t.rename(columns={"a": "z"})),
         "class 'z' is not in the scores",
     ),
     "nothing to score by": (
-        "score scores.csv --truth truth.csv",
+        "evaluate scores.csv --truth truth.csv",
         spoil_csv("truth.csv", lambda t: t.assign(a=0, b=0)),
         "class",
     ),
@@ -171,7 +177,7 @@ def test_a_mistake_is_one_sentence(here, capsys, mistake):
     assert sorted(path for path in here.rglob("*")) == before
 
 
-@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "score x"])
+@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "evaluate x"])
 def test_calls_that_make_no_sense_show_the_usage(line, capsys):
     with pytest.raises(SystemExit) as told:
         main(line.split())
@@ -183,7 +189,7 @@ def test_the_road_by_hand(here, capsys):
     assert main(["export", "run", "--out", "mine"]) == 0
     assert "fingerprint" in capsys.readouterr().out
     assert main(["check", "mine"]) == 0
-    assert capsys.readouterr().out.startswith("good  mine")
+    assert capsys.readouterr().out.startswith("OK      mine")
     road = "predict mine --recordings data/test_soundscapes --out scores --sample-submission data/sample_submission.csv"
     assert main(road.split()) == 0
     assert "scored 3 of 3 recordings" in capsys.readouterr().out
@@ -192,7 +198,7 @@ def test_the_road_by_hand(here, capsys):
         f"soundscape_{n}.ogg,{5 * r},{5 * r + 5},{x}" for n, r, x in ((0, 0, "1139490"), (0, 1, "cuckoo1;frog1"))
     ]
     (here / "labels.csv").write_text("\n".join(labels) + "\n")
-    assert main(["score", "scores/submission.csv", "--truth", "labels.csv", "--per-class"]) == 0
+    assert main(["evaluate", "scores/submission.csv", "--truth", "labels.csv", "--per-class"]) == 0
     told = capsys.readouterr().out
     assert "over 3 of 3 classes, 2 rows" in told
     assert "cuckoo1" in told
@@ -203,7 +209,7 @@ def test_check_exits_with_1_if_one_lies(here, capsys):
     (here / "liar" / "probe.npz").write_bytes(b"x")
     assert main(["check", "bundle", "liar", "empty"]) == 1
     told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told] == ["good", "ill", "ill"]
+    assert [line.split()[0] for line in told] == ["OK", "FAILED", "FAILED"]
 
 
 @pytest.mark.parametrize(("good", "bad", "status"), [(1, 0, 0), (1, 1, 3), (0, 2, 4)])
@@ -229,7 +235,7 @@ def test_the_table_and_its_differences(capsys):
     assert "net.backbone" in told
     assert "frontend.hop_length" in told
     assert main(["experiments", "--diff", "exp-93", "exp-109"]) == 0
-    assert "are the same" in capsys.readouterr().out
+    assert "have the same settings" in capsys.readouterr().out
 
 
 def test_versions(capsys):
@@ -241,7 +247,61 @@ def test_an_interruption_is_no_failure(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    interrupted.__name__ = "versions"
-    monkeypatch.setattr("bcsed.cli.app.versions", interrupted)
+    monkeypatch.setattr("importlib.metadata.version", interrupted)
     assert main(["versions"]) == 130
-    assert "what is finished is kept" in capsys.readouterr().err
+    assert "finished work is kept" in capsys.readouterr().err
+
+
+def all_commands(parser=None):
+    """Yield each parser of a command, and its example as the words after `bcsed`."""
+    parser = parser or make_parser()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield child
+                yield from all_commands(child)
+
+
+@pytest.mark.parametrize("command", list(all_commands()), ids=lambda command: command.prog)
+def test_the_help_of_every_command_ends_with_an_example_that_parses(command):
+    lines = command.format_help().strip().splitlines()
+    assert lines[-2] == "example:"
+    program, *words = shlex.split(lines[-1])
+    assert program == "bcsed" and lines[-1].split()[1] == command.prog.split()[1]
+    options = make_parser().parse_args(words)
+    assert "experiment" not in options or read_experiment(options)
+
+
+def test_the_help_lists_the_commands_in_groups_and_ends_with_three_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    groups = {line.rstrip(":") for line in text.splitlines() if re.fullmatch(r"\w+:", line)}
+    assert groups >= {"start", "train", "predict", "evaluate", "diagnose", "Kaggle", "examples"}
+    names = {command.prog.split()[1] for command in all_commands()}
+    assert names == set(re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE))
+    examples = text[text.index("examples:") :].split("\n\n")
+    assert len([part for part in examples if "    bcsed " in part]) == 3
+    for line in re.findall(r"^    bcsed (.*)", text, re.MULTILINE):
+        make_parser().parse_args(shlex.split(line))
+
+
+def test_several_changes_follow_one_set():
+    changes = ["--set", "fit.epochs=3", "fit.lr=.1", "--set", "net.heads=taxon"]
+    experiment = read_experiment(make_parser().parse_args([*TRAIN.split(), *changes]))
+    assert (experiment.fit.epochs, experiment.fit.lr, experiment.net.heads) == (3, 0.1, "taxon")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_a_bar_with_pace_and_time_left(monkeypatch, capsys, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with Progress() as progress:
+        for done in range(1, 4):
+            progress.update("recordings", done, 3, "loss 0.1")
+            time.sleep(0.11)
+        progress.log("a line")
+    printed = capsys.readouterr()
+    assert printed.out == "a line\n"
+    bar = re.search(r"recordings: .*2/3 \[\d+:\d+<\d+:\d+,.*it/s, loss 0.1\]", printed.err)
+    assert bool(bar) == terminal
+    assert terminal or not printed.err

@@ -675,7 +675,7 @@ QUICK = (
 def test_a_question_is_trained_and_answered_by_its_name(year, tmp_path, capsys):
     from bcsed.cli.app import main
 
-    words = ["compare", "mix", "--data", str(year), "--out", str(tmp_path / "out"), *QUICK]
+    words = ["study", "mix", "--data", str(year), "--out", str(tmp_path / "out"), *QUICK]
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "mix-none-s0: training 1 of 4" in told
@@ -690,12 +690,11 @@ def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
     from bcsed.cli.app import main
 
     for words, sentence in (
-        (["mixx", "--data", str(year), "--out", str(tmp_path)], "there is no question 'mixx'; there are repeat"),
-        (["mix", "--data", str(year)], "takes the name of one question, and --out"),
-        (["mix", "--recordings", "x"], "--recordings and --truth go together"),
-        (["mix"], "mix"),
+        (["study", "mixx", "--data", str(year), "--out", str(tmp_path)], "no question 'mixx'; there are repeat"),
+        (["compare", "mix", "--recordings", "x"], "--recordings and --truth go together"),
+        (["compare", "mix"], "mix"),
     ):
-        assert main(["compare", *words]) == 2
+        assert main(words) == 2
         assert sentence in capsys.readouterr().err
 
 
@@ -704,7 +703,7 @@ def test_the_question_of_the_teacher(land25, tmp_path, capsys):
     from bcsed import rounds
     from bcsed.cli.app import main
 
-    words = ["compare", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
+    words = ["study", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
     # Enough steps that a teacher is sure of something.
     words += ["--set", "fit__epochs=15", "--set", "fit__lr=0.005", "--set", "augment__mix=off"]
     assert main(words) == 0

@@ -48,7 +48,7 @@ def test_the_commands_of_the_readme_parse():
     shown = commands()
     assert {"demo", "train", "export", "check", "predict", "evaluate", "rounds"} <= {line.split()[1] for line in shown}
     for line in shown:
-        app._parser().parse_args(shlex.split(line, comments=True)[1:])
+        app.make_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_the_table_of_commands_is_complete():

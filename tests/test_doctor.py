@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from bcsed.analysis import doctor
 from bcsed.analysis.doctor.api import shorten_paths
-from bcsed.cli import diagnose
+from bcsed.cli import main
 from bcsed.errors import DataError
 from bcsed.scores.checks.api import check, require_valid
 from bcsed.scores.checks.finding import Finding
@@ -39,9 +38,7 @@ def seen(scores: pd.DataFrame, **given) -> dict[str, Finding]:
 
 
 def doctors(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    diagnose.doctor_options(parser.add_argument)
-    return diagnose.doctor(parser.parse_args(list(map(str, words))))
+    return main(["doctor", *map(str, words)])
 
 
 class TestOneTable:

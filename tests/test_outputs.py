@@ -227,18 +227,23 @@ def test_precision_is_a_choice_and_recorded(tiny, recordings, tmp_path, capsys):
     capsys.readouterr()
     truth = (full > full.median()).astype(float)
     truth.to_csv(tmp_path / "truth.csv", index_label="row_id")
-    check = ["check", str(tiny.path), "--precision", "bf16", "--recordings", str(recordings)]
-    assert main([*check, "--truth", str(tmp_path / "truth.csv")]) == 0
-    said = capsys.readouterr().out
-    assert "bf16 moves the probe's logits by up to" in said
-    assert "macro ROC-AUC 1.0000 to" in said
+    assert main(["check", str(tiny.path), "--precision", "bf16"]) == 0
+    assert "bf16 changes the logits of the probe by up to" in capsys.readouterr().out
+    words = ["evaluate", str(tiny.path), "--precision", "bf16", "--recordings", str(recordings)]
+    assert main([*words, "--truth", str(tmp_path / "truth.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert "bf16 changes" in printed and "from 1.0000" in printed
+    assert "macro ROC-AUC" in printed.splitlines()[-1]
     with pytest.raises(ConfigError, match="one of f32, bf16; got 'int8'"):
         bundle.compile_graph(bundle.read_graph(tiny), tiny.contract.frontend, precision="int8")
 
 
-def test_check_says_what_goes_together(tiny, recordings, capsys):
-    assert main(["check", str(tiny.path), "--recordings", str(recordings)]) == 2
-    assert "with --precision only" in capsys.readouterr().err
+def test_recordings_belong_to_the_evaluation_of_a_bundle(tiny, recordings, tmp_path, capsys):
+    words = ["--truth", str(tmp_path / "truth.csv")]
+    assert main(["evaluate", str(tmp_path / "scores.csv"), *words, "--recordings", str(recordings)]) == 2
+    assert "need a bundle" in capsys.readouterr().err
+    assert main(["evaluate", str(tiny.path), *words]) == 2
+    assert "with --recordings" in capsys.readouterr().err
 
 
 def test_exit_statuses_and_what_is_left(tiny, recordings, tmp_path, capsys):
@@ -286,25 +291,27 @@ def test_scores_of_a_folder_are_ablated(tiny, other, recordings, tmp_path, capsy
     names.write_text("primary_label,class_name,common_name\na,Aves,Ay\nb,Amphibia,Bee\nc,Aves,Sea\n")
     out = tmp_path / "out"
     words = ["predict", str(tiny.path), str(other.path), "--recordings", str(recordings), "--out", str(out)]
-    formats = ["--format", "submission", "members", "csv", "--threshold", "0.4", "--threshold-of", "b=0.45"]
-    assert main([*words, *formats, "--post", "smooth=.2,.6,.2", "smooth.Amphibia=1", "--taxonomy", str(names)]) == 0
+    formats = ["--format", "submission", "members", "csv", "--threshold", "0.4", "--class-threshold", "b=0.45"]
+    assert (
+        main([*words, *formats, "--postprocess", "smooth=.2,.6,.2", "smooth.Amphibia=1", "--taxonomy", str(names)]) == 0
+    )
     assert "rank correlation between members" in capsys.readouterr().out
     assert "Ay" in (out / "detections.csv").read_text()
     truth = tmp_path / "truth.csv"
     plain = predict.predict([tiny], [recordings]).scores
     (plain > plain.median()).astype(float).to_csv(truth, index_label="row_id")
-    assert main(["score", str(out), "--truth", str(truth), "--ablate", "top=2", "power=2"]) == 0
+    assert main(["evaluate", str(out), "--truth", str(truth), "--ablate", "top=2", "power=2"]) == 0
     said = capsys.readouterr().out
     assert "top=2" in said
     assert "power=2" in said
     assert "rank" in said
     assert "1-bundle" in said
     shutil.rmtree(out / "members")
-    assert main(["score", str(out), "--truth", str(truth), "--ablate", "top=2"]) == 2
-    assert "have had smooth=0.2,0.6,0.2" in capsys.readouterr().err
-    assert main(["score", str(out), "--truth", str(truth)]) == 0
-    assert main(["score", str(tmp_path), "--truth", str(truth)]) == 2
-    assert "is no finished folder of predict" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--truth", str(truth), "--ablate", "top=2"]) == 2
+    assert "post-processed by smooth=0.2,0.6,0.2" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--truth", str(truth)]) == 0
+    assert main(["evaluate", str(tmp_path), "--truth", str(truth)]) == 2
+    assert "is not a finished folder of predict" in capsys.readouterr().err
 
 
 def test_any_rate_and_any_channels(tiny, tmp_path, rng):

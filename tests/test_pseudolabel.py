@@ -248,18 +248,18 @@ def test_invalid_calls(labelled, oracle, recordings, tmp_path):
 def test_the_command(oracle, recordings, tmp_path, capsys):
     out = tmp_path / "pl.parquet"
     words = ["pseudolabel", str(oracle.path), "--recordings", str(recordings), "--out", str(out)]
-    assert main([*words, "--top-n", "3", "--floor", "0.01", "--power", "1.5"]) == 0
+    assert main([*words, "--top-n", "3", "--min-score", "0.01", "--power", "1.5"]) == 0
     printed = capsys.readouterr().out
     assert "20 rows of 4 recordings" in printed
-    assert "rows per class 3 to 3, median 3, 0 of 2 classes with none" in printed
+    assert "rows per class 3 to 3, median 3, 0 of 2 classes without a label" in printed
     selection = json.loads(out.with_suffix(".json").read_text())["selection"]
     assert selection == {"kind": "top", "floor": 0.01, "top_n": 3, "power": 1.5}
     assert main([*words, "--soft"]) == 2
     assert "is already there" in capsys.readouterr().err
     assert main([*words, "--soft", "--threshold", "0.5"]) == 2
-    assert "leave --threshold and --top-n away" in capsys.readouterr().err
-    assert main([*words, "--threshold-of", "loud"]) == 2
+    assert "leave out --threshold" in capsys.readouterr().err
+    assert main([*words, "--class-threshold", "loud"]) == 2
     assert "class=threshold, got 'loud'" in capsys.readouterr().err
     out.unlink()
-    assert main([*words, "--threshold-of", "loud=.9"]) == 0
+    assert main([*words, "--class-threshold", "loud=.9"]) == 0
     assert json.loads(out.with_suffix(".json").read_text())["selection"]["thresholds"] == {"loud": 0.9}

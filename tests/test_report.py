@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import itertools
@@ -21,8 +20,8 @@ from test_train import SMALL
 from bcsed import plot, predict, train
 from bcsed.audio.decode import read_info
 from bcsed.audio.windows import count_rows
-from bcsed.cli.report import report as command
-from bcsed.cli.report import report_options
+from bcsed.cli import main
+from bcsed.cli.app import make_parser
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.ensemble import from_bundles
 from bcsed.predict.outputs import OutputOptions
@@ -601,15 +600,12 @@ def test_the_page_keeps_to_its_budget(scores, truth, tmp_path):
 
 
 def test_the_command(scores, tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    report_options(parser.add_argument)
     out = tmp_path / "out.html"
-    options = parser.parse_args([str(scores), "--out", str(out), "--show", "1", "--limit-mb", "0.25"])
-    assert command(options) == 0
+    assert main(["report", str(scores), "--out", str(out), "--examples", "1", "--limit-mb", "0.25"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r".*out\.html: 0\.\d MB; Scores scores", said[0])
     assert said[1].startswith("To keep the page under 0.25 MB")
-    assert parser.parse_args(["x"]).out == "report.html"
+    assert make_parser().parse_args(["report", "x"]).out == "report.html"
 
 
 # ---- in a browser --------------------------------------------------------------------------------------------

@@ -343,7 +343,7 @@ def test_killed_at_ten_moments_a_plan_comes_to_the_same_bits(tmp_path):
 
 
 def test_every_question_and_preset_is_known_and_told(capsys):
-    for command, names in (("rounds", rounds.PRESETS), ("compare", (*STUDIES, *rounds.QUESTIONS))):
+    for command, names in (("rounds", rounds.PRESETS), ("study", (*STUDIES, *rounds.QUESTIONS))):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         told = " ".join(capsys.readouterr().out.split())

@@ -1,7 +1,6 @@
-"""The command line: one short function per command.
+"""The command line: one module per group of commands.
 
-A user's mistake is one sentence and exit status 2; anything else keeps its traceback. `predict` exits with 3
-if some recordings could not be read, and with 4 if none could be scored.
+A user's mistake ends in one sentence and exit status 2; any other error keeps its traceback.
 """
 
 from .app import main

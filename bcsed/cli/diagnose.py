@@ -1,132 +1,103 @@
-"""Commands that say whether scores can be believed: doctor, trace, calibrate."""
+"""Commands that search for faults in scores: doctor, trace."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from . import options
+from .options import Command
+from .progress import Progress
 
-# Evidence of two tables: so many classes and recordings are shown.
-_SHOWN = 5
+if TYPE_CHECKING:
+    from ..analysis.doctor.compare import Comparison
+
+# Classes and recordings that are listed when two tables differ.
+_N_LISTED = 5
 
 
-def doctor(options: argparse.Namespace) -> int:
-    """Say what is wrong with a score table, or between two; exit 1 when ill."""
+def doctor(args: Namespace) -> int:
+    """Find faults in a score table, or the differences of two tables; exit 1 if there are any."""
     from ..analysis.doctor.api import diagnose
 
-    found = diagnose(
-        options.scores,
-        options.other,
-        recordings=options.recordings or (),
-        sample_submission=options.sample_submission,
-        tolerance=options.tolerance,
-    )
-    for finding in found.findings:
+    with Progress() as progress, progress.elapsed("reading"):
+        diagnosis = diagnose(
+            args.scores,
+            args.other,
+            recordings=args.recordings or (),
+            sample_submission=args.sample_submission,
+            tolerance=args.tolerance,
+        )
+    for finding in diagnosis.findings:
         print(f"{finding.severity:7} {finding.name + ':':20} {finding.sentence}")
-    if found.comparison is not None and not found.comparison.same and len(found.comparison.largest):
-        spearman = found.comparison.spearman.sort_values()
-        print(f"Spearman, lowest:         {_listed(spearman)}; mean {spearman.mean():.3f}")
-        if found.comparison.shifts:
-            shifts = ", ".join(f"{shift:+d}: {value:.3f}" for shift, value in found.comparison.shifts.items())
-            print(f"Spearman, rows moved by:  {shifts}")
-        print(f"largest differences:      {_listed(found.comparison.largest)}")
-    print(f"{'FAILED' if found.failed else 'OK'}: {found.verdict}")
-    return 1 if found.failed else 0
+    comparison = diagnosis.comparison
+    if comparison is not None and not comparison.same and len(comparison.largest):
+        _print_comparison(comparison)
+    print(f"{'FAILED' if diagnosis.failed else 'OK'}: {diagnosis.verdict}")
+    return 1 if diagnosis.failed else 0
 
 
-def _listed(values: Any) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in values.head(_SHOWN).items())
+def _print_comparison(comparison: Comparison) -> None:
+    spearman = comparison.spearman.sort_values()
+    print(f"Spearman, lowest:         {_list_values(spearman)}; mean {spearman.mean():.3f}")
+    if comparison.shifts:
+        shifts = ", ".join(f"{shift:+d}: {value:.3f}" for shift, value in comparison.shifts.items())
+        print(f"Spearman, rows moved by:  {shifts}")
+    print(f"largest differences:      {_list_values(comparison.largest)}")
 
 
-def trace(options: argparse.Namespace) -> int:
-    """Keep every stage between a recording and its rows; with --against, name the first that differs."""
+def _list_values(values: Any) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.head(_N_LISTED).items())
+
+
+def trace(args: Namespace) -> int:
+    """Save every stage between a recording and its rows; with --against, exit 1 if a stage differs."""
     from ..analysis import trace as tracing
     from ..models.bundle.bundle import load
-    from ..predict.blocks import Windowing
 
-    against = None if options.against is None else tracing.read(options.against)
-    tolerances = _tolerances(options.tolerance)
-    windowing = Windowing(row_s=options.row_s, windows=options.windows, stride_s=options.stride_s)
-    made = tracing.trace(
-        load(options.bundle), options.recording, windowing=windowing, first_row=options.first_row, n_rows=options.n_rows
+    against = None if args.against is None else tracing.read(args.against)
+    tolerances = options.read_values(args.tolerance, "--tolerance", "stage=value, such as db=0.1")
+    result = tracing.trace(
+        load(args.bundle),
+        args.recording,
+        windowing=options.read_windowing(args),
+        first_row=args.first_row,
+        n_rows=args.n_rows,
     )
-    tracing.write(made, options.out)
-    print(made.table().to_string(index=False, float_format="%.4g"))
+    tracing.write(result, args.out)
+    print(result.table().to_string(index=False, float_format="%.4g"))
     if against is None:
-        print(f"written to {options.out}")
+        print(f"written to {args.out}")
         return 0
-    found = tracing.compare(made, against, tolerances)
-    for stage in found.stages:
+    comparison = tracing.compare(result, against, tolerances)
+    for stage in comparison.stages:
         print(f"{stage.status:8} {stage.name:8} {stage.sentence if stage.status != 'absent' else ''}".rstrip())
-    print(found.verdict)
-    return 0 if found.first is None else 1
+    print(comparison.verdict)
+    return 0 if comparison.first is None else 1
 
 
-def _tolerances(given: list[str]) -> dict[str, float]:
-    found = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"--tolerance takes stage=value, such as db=0.1; got {text!r}.") from error
-    return found
+def _doctor_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("scores", metavar="SCORES", help="a score table: CSV like submission.csv, or Parquet")
+    add("other", nargs="?", metavar="OTHER", help="scores of the same rows by another pipeline")
+    add("--recordings", nargs="+", metavar="PATH", help="the recordings of the rows")
+    add("--sample-submission", metavar="FILE", help="template of the competition")
+    options.add_value(parser, "--tolerance", 1e-4, "P", "ignore smaller differences")
 
 
-def calibrate(options: argparse.Namespace) -> int:
-    """Find the threshold of each class at a wanted precision, and say how far probabilities can be believed."""
-    from ..scores.calibration import calibrate as run_calibration
-    from ..scores.calibration import write_thresholds
-    from ..scores.evaluation import read_truth
-    from ..scores.table import check_table, read_table
-
-    scores = read_table(options.scores)
-    check_table(scores, where=str(options.scores))
-    truth = read_truth(options.truth, list(map(str, scores.columns)))
-    found = run_calibration(truth, scores, precision=options.precision, min_positives=options.support)
-    print(found.table.to_string(index=False, float_format="%.3f"))
-    print(found.reliability.to_string(index=False, float_format="%.3f"))
-    if options.out is not None:
-        write_thresholds(found, options.out)
-    reached = len(found.thresholds)
-    print(
-        f"{reached} of {len(found.table)} classes reach a precision of {options.precision:g} with at least "
-        f"{options.support} true rows; expected calibration error {found.ece:.3f}"
-        + (f"; thresholds in {Path(options.out)}" if options.out is not None else "")
-    )
-    return 0
-
-
-def doctor_options(add: Callable[..., Any]) -> None:
-    """Add those of doctor."""
-    add("scores", metavar="SCORES", help="a table like submission.csv, or Parquet")
-    add("other", nargs="?", metavar="OTHER", help="another path's answers for the same rows")
-    add("--recordings", nargs="+", metavar="PATH", help="files and folders that the rows should be of")
-    add("--sample-submission", metavar="FILE", help="the competition's template")
-    add("--tolerance", type=float, default=1e-4, metavar="P", help="differences up to this are none (%(default)s)")
-
-
-def trace_options(add: Callable[..., Any]) -> None:
-    """Add those of trace."""
-    add("bundle", metavar="BUNDLE")
-    add("recording", metavar="RECORDING")
+def _trace_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="the bundle to trace")
+    add("recording", metavar="RECORDING", help="the recording to score")
     add("--out", required=True, metavar="FILE", help="the trace to write, *.npz")
-    add("--against", metavar="FILE", help="another trace, or any npz of arrays by the names of the stages")
-    add("--tolerance", action="append", default=[], metavar="STAGE=V", help="what a stage may differ by, e.g. db=0.1")
-    add("--first-row", type=int, default=0, metavar="N", help="the first row to trace, from 0 (%(default)s)")
-    add("--n-rows", type=int, default=24, metavar="N", help="at most so many rows (%(default)s)")
-    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
-    add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
-    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
+    add("--against", metavar="FILE", help="another trace, or an npz of arrays named as the stages")
+    options.add_list(parser, "--tolerance", "STAGE=VALUE", "allowed difference of a stage, e.g. db=0.1")
+    options.add_value(parser, "--first-row", 0, "N", "first row, from 0")
+    options.add_value(parser, "--n-rows", 24, "N", "maximum number of rows")
+    options.add_windowing(parser)
 
 
-def calibrate_options(add: Callable[..., Any]) -> None:
-    """Add those of calibrate."""
-    add("scores", metavar="SCORES", help="a table like submission.csv")
-    add("--truth", required=True, metavar="FILE", help="a table of 0 and 1, or labels, as for score")
-    add("--precision", type=float, default=0.9, metavar="P", help="of what lies at or above it (%(default)s)")
-    add("--support", type=int, default=5, metavar="N", help="true rows that a threshold must keep (%(default)s)")
-    add("--out", metavar="FILE", help="the thresholds to write, *.json")
+COMMANDS = (
+    Command(doctor, _doctor_options, "bcsed doctor scores/submission.csv other.csv --recordings DIR/test_soundscapes"),
+    Command(trace, _trace_options, "bcsed trace bundle recording.ogg --out ours.npz --against theirs.npz"),
+)

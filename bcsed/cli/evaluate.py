@@ -1,20 +1,25 @@
-"""The command that compares scores with the truth: score, with each step on and off, each member in and out."""
+"""Commands that compare scores with the truth: evaluate, compare, calibrate, report."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from ..files import read_json
+from . import options
+from .options import Command
+from .progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def score(options: argparse.Namespace) -> int:
-    """Compare a score table with the truth."""
+def evaluate(args: Namespace) -> int:
+    """Evaluate scores, or a bundle on labelled recordings: macro ROC-AUC, cmAP and LRAP."""
     import numpy as np
 
     from ..scores import metrics
@@ -22,112 +27,104 @@ def score(options: argparse.Namespace) -> int:
     from ..scores.evaluation import read_truth
     from ..scores.table import check_table
 
-    scores, members, told = _scores(options)
-    check_table(scores, where=str(options.scores))
-    truth = read_truth(options.truth, list(map(str, scores.columns)))
-    known = metrics.align_tables(truth, scores, extra=True, where=str(options.scores))
-    found = metrics.score_tables(truth, known)
-    files = [split_row_id(row_id)[0] for row_id in truth.index]
-    sure = ""
-    if len(set(files)) > 1:
-        low, high = metrics.bootstrap_auc(truth, known, files, rng=np.random.default_rng(0))
-        sure = f" (95 % over recordings: {low:.3f} to {high:.3f})"
+    if args.taxonomy is not None and args.ablate is None:
+        raise ConfigError("--taxonomy is used by the stages of --ablate; add --ablate, or leave --taxonomy out.")
+    scores, ensemble = _read_scores(args)
+    check_table(scores, where=str(args.scores))
+    truth = read_truth(args.truth, list(map(str, scores.columns)))
+    evaluated = metrics.align_tables(truth, scores, extra=True, where=str(args.scores))
+    values = metrics.score_tables(truth, evaluated)
+    recordings = [split_row_id(row_id)[0] for row_id in truth.index]
+    interval = ""
+    if len(set(recordings)) > 1:
+        low, high = metrics.bootstrap_auc(truth, evaluated, recordings, rng=np.random.default_rng(0))
+        interval = f" (95 % over recordings: {low:.3f} to {high:.3f})"
     print(
-        f"macro ROC-AUC {found.macro_auc:.4f} over {found.n_classes} of {truth.shape[1]} classes, {found.n_rows} "
-        f"rows{sure}; cmAP {found.cmap:.4f}, LRAP {found.lrap:.4f}"
+        f"macro ROC-AUC {values.macro_auc:.4f} over {values.n_classes} of {truth.shape[1]} classes, {values.n_rows} "
+        f"rows{interval}; cmAP {values.cmap:.4f}, LRAP {values.lrap:.4f}"
     )
-    if options.per_class:
-        print(metrics.per_class(truth, known).to_string(index=False, float_format="%.4f"))
-    ablation(options, truth, scores, members=members, **told)
+    if args.per_class:
+        print(metrics.per_class(truth, evaluated).to_string(index=False, float_format="%.4f"))
+    if args.ablate is not None:
+        _print_ablation(args, truth, scores, **ensemble)
     return 0
 
 
-def score_options(add: Callable[..., Any]) -> None:
-    """Add those of score."""
-    add("scores", metavar="SCORES", help="a table like submission.csv, or a folder made by predict")
-    add(
-        "--truth",
-        required=True,
-        metavar="FILE",
-        help="a table of 0 and 1, or labels: filename,start,end,primary_label",
-    )
-    add("--per-class", action="store_true", help="a line for each class")
-    add(
-        "--ablate",
-        nargs="*",
-        metavar="STEP",
-        help="score each step on and off: smooth=W,W,W, smooth.TAXON=W,W,W, top=K, top=K,AMOUNT, power=E "
-        "(without any: smooth=0.2,0.6,0.2 top=3); of a folder with members, each of these too",
-    )
-    add("--taxonomy", metavar="FILE", help="taxonomy.csv, for the kernels of taxa")
-
-
-def _scores(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, pd.DataFrame] | None, dict[str, Any]]:
-    """Return a score table, its members where a folder holds them, and their weights and mean.
-
-    To ablate steps, scores are wanted that have had none: those of the members, or of a run without any.
-    """
-    from pathlib import Path
-
-    from ..scores import postprocess
+def _read_scores(args: Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a score table, and the members, weights and kind of mean if a folder of predict contains them."""
     from ..scores.table import read_table
 
-    folder = Path(options.scores)
-    if not folder.is_dir():
-        return read_table(folder), None, {}
-    from ..predict import outputs
-    from ..predict.outputs import read_members
+    path = Path(args.scores)
+    if (path / "bundle.json").is_file():
+        return _score_bundle(path, args), {}
+    if args.recordings or args.precision:
+        raise ConfigError(f"--recordings and --precision need a bundle, and {path} is not one; leave them out.")
+    return _read_prediction(path, for_ablation=args.ablate is not None) if path.is_dir() else (read_table(path), {})
+
+
+def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
+    """Score labelled recordings with a bundle; print what another precision changes."""
+    import numpy as np
+
+    from ..models.bundle.bundle import load
+    from ..models.ensemble import from_bundles
+    from ..predict.api import RunOptions, predict
+    from ..scores import metrics
+    from ..scores.evaluation import read_truth
+
+    if not args.recordings:
+        raise ConfigError(f"{path} is a bundle; add the recordings to evaluate it on with --recordings.")
+    bundle = load(path)
+    with Progress() as progress:
+        tables = [
+            predict(
+                from_bundles([bundle], precision=precision),
+                args.recordings,
+                options=RunOptions(jobs=args.jobs),
+                progress=progress.counter(f"recordings, {precision}"),
+            ).scores
+            for precision in dict.fromkeys(("f32", args.precision or "f32"))
+        ]
+    if args.precision:
+        changes = np.abs(tables[0].to_numpy(np.float64) - tables[1].to_numpy(np.float64))
+        truth = read_truth(args.truth, list(map(str, tables[0].columns)))
+        full, reduced = (metrics.macro_auc(truth, table.loc[truth.index, truth.columns])[0] for table in tables)
+        print(
+            f"{args.precision} changes {changes.size} scores by {changes.mean():.2g} on average and by up to "
+            f"{changes.max():.2g}, and macro ROC-AUC by {reduced - full:+.4f} from {full:.4f}"
+        )
+    return tables[-1]
+
+
+def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the scores in a folder of predict; those of an ablation must not be post-processed."""
+    from ..predict.outputs import MEMBERS, SUBMISSION, read_members
     from ..predict.store import MANIFEST
+    from ..scores.postprocess import combine
+    from ..scores.table import read_table
 
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        steps, kind = list(manifest["post_processing"]), str(manifest["mean"])
+        manifest = read_json(folder / MANIFEST)
+        stages, kind = list(manifest["post_processing"]), str(manifest["mean"])
         weights = [float(model["weight"]) for model in manifest["models"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} is no finished folder of predict: {MANIFEST} says nothing of its models.") from error
-    members = read_members(folder) if (folder / outputs.MEMBERS).is_dir() else None
-    told = {"weights": weights, "kind": kind}
-    if options.ablate is None or not steps:
-        return read_table(folder / outputs.SUBMISSION), members, told
+    except (DataError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder} is not a finished folder of predict: {MANIFEST} does not describe its models."
+        ) from error
+    members = read_members(folder) if (folder / MEMBERS).is_dir() else None
+    ensemble = {"members": members, "weights": weights, "kind": kind}
+    if not for_ablation or not stages:
+        return read_table(folder / SUBMISSION), ensemble
     if members is None:
         raise DataError(
-            f"{folder} holds scores that have had {' '.join(steps)} already; predict with --format members, or without "
-            "--post, to ablate steps."
+            f"the scores in {folder} were already post-processed by {' '.join(stages)}; predict with --format members, "
+            "or without --postprocess, to ablate stages."
         )
-    return postprocess.combine(members, weights, kind=kind), members, told
+    return combine(members, weights, kind=kind), ensemble
 
 
-def ablation(
-    options: argparse.Namespace,
-    truth: pd.DataFrame,
-    scores: pd.DataFrame,
-    *,
-    members: Mapping[str, pd.DataFrame] | None = None,
-    weights: Sequence[float] | None = None,
-    kind: str = "prob",
-) -> None:
-    """Print what each step, member and kind of mean is worth, if that is asked for.
-
-    Parameters
-    ----------
-    options : Namespace
-        With what `score_options` adds.
-    truth : DataFrame
-        Rows and classes of `scores` that are known.
-    scores : DataFrame
-        All rows of each recording, also those that `truth` says nothing of.
-    members, weights, kind
-        As `bcsed.scores.ablation.ablate`. Of two members or more it also tells how alike they are.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As `bcsed.scores.ablation.ablate`, or if a taxonomy is given and nothing is asked for.
-    """
-    if options.ablate is None:
-        if options.taxonomy is not None:
-            raise ConfigError("--taxonomy is about the steps of --ablate; add it, or leave --taxonomy out.")
-        return
+def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, **ensemble: Any) -> None:
+    """Print the gain of each stage, member and kind of mean."""
     import numpy as np
 
     from ..scores.ablation import ablate, format_ablation
@@ -135,13 +132,152 @@ def ablation(
     from ..scores.postprocess.combine import spearman
     from ..scores.postprocess.parse import COMMON, parse_stages
 
-    taxa = None
-    if options.taxonomy is not None:
-        taxa = {label: name.taxon for label, name in read_taxonomy(options.taxonomy).items()}
-    steps = parse_stages(options.ablate or COMMON)
-    rng = np.random.default_rng(0)
-    found = ablate(truth, scores, steps, taxa=taxa, members=members, weights=weights, kind=kind, rng=rng)
-    print(f"\n{format_ablation(found)}")
+    names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
+    taxa = {label: name.taxon for label, name in names.items()} or None
+    stages = parse_stages(args.ablate or COMMON)
+    with Progress() as progress, progress.elapsed("resampling recordings"):
+        table = ablate(truth, scores, stages, taxa=taxa, rng=np.random.default_rng(0), **ensemble)
+    print(f"\n{format_ablation(table)}")
+    members = ensemble.get("members")
     if members is not None and len(members) > 1:
-        alike = spearman(members).to_string(float_format="%.3f", na_rep="none")
-        print(f"\nhow alike the members order the rows of a class (Spearman, mean over classes):\n{alike}")
+        correlation = spearman(members).to_string(float_format="%.3f", na_rep="none")
+        print(f"\nrank correlation between members (Spearman, mean over classes):\n{correlation}")
+
+
+def compare(args: Namespace) -> int:
+    """Compare runs and bundles, with intervals and paired gains."""
+    with Progress() as progress:
+        compare_runs([Path(path) for path in args.runs], args, progress)
+    return 0
+
+
+def compare_runs(runs: Sequence[Path], args: Namespace, progress: Progress) -> None:
+    """Print a comparison of runs, and write it to ``--out`` if there is one."""
+    from ..analysis import compare as comparison
+
+    if (args.recordings is None) != (args.truth is None):
+        raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
+    compared = []
+    for path in runs:
+        run = comparison.read_run(path)
+        if args.recordings is not None:
+            # A bundle is read-only: its evaluation is kept in the folder of the comparison.
+            keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
+            evaluation = comparison.evaluate_on_soundscapes(
+                run,
+                args.recordings,
+                args.truth,
+                keep=keep,
+                jobs=args.jobs,
+                progress=progress.counter(run.name),
+            )
+            run = dataclasses.replace(run, evaluation=evaluation)
+        compared.append(run)
+    table = comparison.compare_variants(compared, by_name=args.by_name)
+    progress.log(comparison.format_table(table))
+    if args.out is not None:
+        path = comparison.write_table(table, args.out, compared, by_name=args.by_name)
+        progress.log(f"written to {path}")
+
+
+def calibrate(args: Namespace) -> int:
+    """Find the threshold of each class that reaches a precision, and the calibration error."""
+    from ..scores.calibration import calibrate as run_calibration
+    from ..scores.calibration import write_thresholds
+    from ..scores.evaluation import read_truth
+    from ..scores.table import check_table, read_table
+
+    scores = read_table(args.scores)
+    check_table(scores, where=str(args.scores))
+    truth = read_truth(args.truth, list(map(str, scores.columns)))
+    result = run_calibration(truth, scores, precision=args.precision, min_positives=args.min_positives)
+    print(result.table.to_string(index=False, float_format="%.3f"))
+    print(result.reliability.to_string(index=False, float_format="%.3f"))
+    if args.out is not None:
+        write_thresholds(result, args.out)
+    print(
+        f"{len(result.thresholds)} of {len(result.table)} classes reach a precision of {args.precision:g} with at "
+        f"least {args.min_positives} true positives; expected calibration error {result.ece:.3f}"
+        + (f"; thresholds in {args.out}" if args.out is not None else "")
+    )
+    return 0
+
+
+def report(args: Namespace) -> int:
+    """Write an HTML page about runs, bundles, predictions, pseudolabels or rounds."""
+    from ..report.api import report as write_report
+
+    with Progress() as progress:
+        page = write_report(
+            args.paths,
+            args.out,
+            truth=args.truth,
+            recordings=args.recordings or (),
+            bundle=args.bundle,
+            taxonomy=args.taxonomy,
+            n_examples=args.examples,
+            limit_mb=args.limit_mb,
+            jobs=args.jobs,
+            progress=lambda name: progress.update(f"reading {name}", 0, 1),
+        )
+    print(f"{page.path}: {page.n_bytes / 1e6:.1f} MB; {', '.join(page.parts)}")
+    if page.left_out:
+        print(page.left_out)
+    return 0
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("scores", metavar="SCORES", help="a score table, a folder written by predict, or a bundle")
+    labels = "a table of 0 and 1, or labels: filename,start,end,primary_label"
+    add("--truth", required=True, metavar="FILE", help=labels)
+    add("--per-class", action="store_true", help="print one line per class")
+    stages = (
+        "evaluate with and without each stage of post-processing: smooth=W,W,W, smooth.TAXON=W,W,W, top=K, "
+        "top=K,AMOUNT, power=E (default: smooth=0.2,0.6,0.2 top=3), and each member of a folder that has members"
+    )
+    add("--ablate", nargs="*", metavar="STAGE", help=stages)
+    add("--taxonomy", metavar="FILE", help="taxonomy.csv, for stages of single taxa")
+    group = parser.add_argument_group("evaluation of a bundle")
+    group.add_argument("--recordings", nargs="+", metavar="PATH", help="labelled recordings to score with the bundle")
+    group.add_argument("--precision", choices=("bf16",), help="evaluate this precision and compare it with f32")
+    options.add_jobs(group)
+
+
+def _compare_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="runs and bundles")
+    add("--out", metavar="DIR", help="folder of compare.csv, compare.md and compare.png")
+    add("--by-name", action="store_true", help="one line per name of an experiment")
+    options.add_soundscapes(parser, "labelled soundscapes on which all of them are evaluated")
+    options.add_jobs(parser, 4)
+
+
+def _calibrate_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("scores", metavar="SCORES", help="a score table such as submission.csv")
+    add("--truth", required=True, metavar="FILE", help="labels, as for evaluate")
+    options.add_value(parser, "--precision", 0.9, "P", "precision to reach")
+    options.add_value(parser, "--min-positives", 5, "N", "minimum true positives of a threshold")
+    add("--out", metavar="FILE", help="write the thresholds, *.json")
+
+
+def _report_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    paths = "runs, bundles, folders of predict, score tables, tables of pseudolabels, rounds; or a folder of these"
+    add("paths", nargs="+", metavar="PATH", help=paths)
+    add("--out", default="report.html", metavar="FILE", help="the page to write (%(default)s)")
+    options.add_soundscapes(parser, "folders of the recordings; with --truth, runs are evaluated on them")
+    add("--bundle", metavar="BUNDLE", help="network whose attention is plotted (that of the run)")
+    add("--taxonomy", metavar="FILE", help="taxonomy.csv, for names and taxa (that of the run's data)")
+    options.add_value(parser, "--examples", 3, "N", "show the N best and the N worst recordings")
+    options.add_value(parser, "--limit-mb", 10.0, "MB", "maximum size of the page")
+    options.add_jobs(parser)
+
+
+COMMANDS = (
+    Command(evaluate, _evaluate_options, "bcsed evaluate scores/submission.csv --truth labels.csv --per-class"),
+    Command(compare, _compare_options, "bcsed compare run run2 --recordings soundscapes --truth labels.csv"),
+    Command(calibrate, _calibrate_options, "bcsed calibrate scores/submission.csv --truth labels.csv --precision 0.9"),
+    Command(report, _report_options, "bcsed report run scores --truth labels.csv --out report.html"),
+)

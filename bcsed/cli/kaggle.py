@@ -1,78 +1,82 @@
-"""The commands that make folders for Kaggle's own client: a data set of wheels or bundles, a notebook."""
+"""Commands for the official Kaggle client: a data set, a notebook."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import Any
+from argparse import ArgumentParser, Namespace
+
+from . import options
+from .options import Command
 
 
-def kaggle(options: argparse.Namespace) -> int:
-    """Make folders that the official kaggle client pushes: a data set, a notebook."""
-    status: int = options.make(options)
-    return status
+def kaggle(_: Namespace) -> int:
+    """Write folders that the official Kaggle client uploads: a data set or a notebook."""
+    raise AssertionError("argparse requires one of the sub-commands")
 
 
-def kaggle_options(parser: argparse.ArgumentParser) -> None:
-    """Add the two folders, each with its options."""
-    kinds = parser.add_subparsers(metavar="dataset|kernel", required=True)
+def dataset(args: Namespace) -> int:
+    """Collect the wheels that Kaggle's image lacks, or pack bundles, as a data set."""
+    from ..kaggle import datasets
 
-    def kind(make: Callable[[argparse.Namespace], int], name: str) -> Callable[..., Any]:
-        told = (make.__doc__ or "").strip()
-        made = kinds.add_parser(name, help=told, description=told)
-        made.set_defaults(make=make)
-        return made.add_argument
-
-    add = kind(_dataset, "dataset")
-    add("out", metavar="OUT", help="a new folder")
-    add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
-    add("--python", nargs="+", default=["3.12"], metavar="X.Y", help="versions of Python to take wheels for (3.12)")
-    add("--wheels", metavar="DIR", help="take wheels from here instead of building and downloading them")
-    add("--bundles", nargs="+", default=[], metavar="BUNDLE", help="pack these bundles instead of wheels")
-    add("--slug", default="", metavar="NAME", help="the data set's name (bcsed-wheels, bcsed-bundles)")
-    add("--with-weights", action="store_true", help="bundles keep what only further training needs")
-    add = kind(_kernel, "kernel")
-    add("kind", choices=("train", "pseudolabel", "submit"))
-    add("out", metavar="OUT", help="the folder")
-    add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
-    add("--set", action="append", default=[], metavar="name=value", help="change a setting of the notebook")
-    add("--title", default="", metavar="TEXT", help="its title, from which Kaggle makes its address (bcsed KIND)")
-    add("--dataset", action="append", default=[], metavar="OWNER/SLUG", help="attach a data set beside the wheels")
-    add("--kernel", action="append", metavar="OWNER/SLUG", help="attach a notebook's output (NAME/bcsed-train)")
-    add("--model", action="append", default=[], metavar="O/M/F/V/N", help="attach a model")
-
-
-def _dataset(options: argparse.Namespace) -> int:
-    """Gather the wheels that Kaggle lacks, or pack bundles, as a data set."""
-    from ..kaggle.datasets import dataset
-
-    out = dataset(
-        options.out,
-        options.owner,
-        python=options.python,
-        wheels=options.wheels,
-        bundles=options.bundles,
-        slug=options.slug,
-        with_weights=options.with_weights,
+    out = datasets.dataset(
+        args.out,
+        args.owner,
+        python=args.python,
+        wheels=args.wheels,
+        bundles=args.bundles,
+        slug=args.slug,
+        with_weights=args.with_weights,
         say=print,
     )
-    print(f"push it: kaggle datasets create -p {out}")
+    print(f"upload it: kaggle datasets create -p {out}")
     return 0
 
 
-def _kernel(options: argparse.Namespace) -> int:
+def kernel(args: Namespace) -> int:
     """Write a notebook with its settings and its metadata."""
-    from ..kaggle.notebooks import kernel
+    from ..kaggle import notebooks
 
-    out = kernel(
-        options.kind,
-        options.out,
-        options.owner,
-        settings=options.set,
-        title=options.title,
-        datasets=options.dataset,
-        kernels=options.kernel,
-        models=options.model,
+    out = notebooks.kernel(
+        args.kind,
+        args.out,
+        args.owner,
+        settings=args.set,
+        title=args.title,
+        datasets=args.dataset,
+        kernels=args.kernel or None,
+        models=args.model,
     )
-    print(f"push it: kaggle kernels push -p {out}")
+    print(f"upload it: kaggle kernels push -p {out}")
     return 0
+
+
+def _kaggle_options(parser: ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="dataset|kernel", required=True)
+    example = "bcsed kaggle kernel train notebook-train --owner NAME --set experiment=exp-39 fold=1"
+    options.add_command(commands, Command(dataset, _dataset_options, "bcsed kaggle dataset wheels --owner NAME"))
+    options.add_command(commands, Command(kernel, _kernel_options, example))
+
+
+def _dataset_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("out", metavar="OUT", help="a new folder")
+    add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
+    add("--python", nargs="+", default=["3.12"], metavar="X.Y", help="Python versions of the wheels (3.12)")
+    add("--wheels", metavar="DIR", help="copy the wheels from this folder; build and download nothing")
+    add("--bundles", nargs="+", default=[], metavar="BUNDLE", help="pack these bundles, not wheels")
+    add("--slug", default="", metavar="NAME", help="name of the data set (bcsed-wheels, bcsed-bundles)")
+    add("--with-weights", action="store_true", help="include the weights that only training needs")
+
+
+def _kernel_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("kind", choices=("train", "pseudolabel", "submit"), help="the notebook")
+    add("out", metavar="OUT", help="the folder")
+    add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
+    add("--title", default="", metavar="TEXT", help="title, which also gives its address (bcsed KIND)")
+    options.add_list(parser, "--set", "NAME=VALUE", "change settings of the notebook")
+    options.add_list(parser, "--dataset", "OWNER/SLUG", "attach data sets besides the wheels")
+    options.add_list(parser, "--kernel", "OWNER/SLUG", "attach the output of notebooks (NAME/bcsed-train)")
+    options.add_list(parser, "--model", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION", "attach models")
+
+
+COMMANDS = (Command(kaggle, _kaggle_options, "bcsed kaggle dataset wheels --owner NAME"),)

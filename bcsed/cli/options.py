@@ -1,148 +1,199 @@
-"""The arguments of commands that have many."""
+"""Groups of arguments that several commands share: how they are added to a parser, and how they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .parse import fold
+from ..config.experiments import find_experiment, parse_changes
+from ..errors import ConfigError, DataError
 
-
-def train_options(add: Callable[..., Any]) -> None:
-    """Add those of train."""
-    add("experiment", metavar="EXPERIMENT", help="a row of `bcsed experiments`")
-    add("--data", required=True, metavar="DIR", help="the competition's folder")
-    add("--out", required=True, metavar="RUN", help="a new folder")
-    add("--resume", action="store_true", help="go on with an interrupted run")
-    add("--fold", type=fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
-    _learning_options(add)
-
-
-def _learning_options(add: Callable[..., Any]) -> None:
-    add("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="change a field, e.g. fit.epochs=3")
-    add("--pseudolabels", metavar="FILE", help="a table made by pseudolabel, where soundscapes are injected")
-    add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, where they are distilled")
-    add("--pretrained", metavar="FILE|none", help="a run, a bundle or a file of weights; or a random start")
-    add("--key-map", metavar="JSON", help='prefixes of its tensors, e.g. \'{"encoder.": "backbone."}\'; or a file')
-    add("--allow-mismatch", action="store_true", help="start although tensors are missing or left over")
-    add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
-    add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
-    add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
-    add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
+if TYPE_CHECKING:
+    from ..config.experiments import Experiment
+    from ..models.bundle.bundle import Bundle
+    from ..predict.blocks import Windowing
+    from ..train.options import TrainInputs, TrainOptions
 
 
-def check_options(add: Callable[..., Any]) -> None:
-    """Add those of check."""
-    add("bundles", nargs="+", metavar="BUNDLE")
-    add("--precision", choices=("bf16",), help="show what computing in this changes")
-    add("--recordings", nargs="+", metavar="PATH", help="on these, besides the probe")
-    add("--truth", metavar="FILE", help="and what it changes in macro ROC-AUC")
-    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+class Command(NamedTuple):
+    """A command: its function, whose docstring is the help text, its options and an example."""
+
+    run: Callable[[Namespace], int]
+    add_options: Callable[[ArgumentParser], None]
+    example: str
+
+    @property
+    def name(self) -> str:
+        """The word of the command line."""
+        return self.run.__name__
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (self.run.__doc__ or "").strip().splitlines()[0]
 
 
-def predict_options(add: Callable[..., Any]) -> None:
-    """Add those of predict."""
-    add("bundles", nargs="+", metavar="BUNDLE")
+def add_command(commands: Any, command: Command) -> None:
+    """Add a command to the subparsers of argparse."""
+    parser = commands.add_parser(
+        command.name,
+        help=command.summary,
+        description=command.summary,
+        epilog=f"example:\n  {command.example}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="print log messages")
+    parser.set_defaults(run=command.run)
+    command.add_options(parser)
+
+
+def add_value(parser: Any, name: str, default: Any, metavar: str, text: str) -> None:
+    """Add an option of the type of its default, which the help shows."""
+    parser.add_argument(name, type=type(default), default=default, metavar=metavar, help=f"{text} (%(default)s)")
+
+
+def add_list(parser: Any, name: str, metavar: str, text: str) -> None:
+    """Add an option that takes several values and can be repeated."""
+    parser.add_argument(name, nargs="+", action="extend", default=[], metavar=metavar, help=text)
+
+
+def add_jobs(parser: Any, default: int = 2) -> None:
+    """Add ``--jobs``."""
+    add_value(parser, "--jobs", default, "N", "decoding threads")
+
+
+def add_bundles(parser: ArgumentParser, text: str) -> None:
+    """Add bundles, their weights and the recordings to score."""
+    add = parser.add_argument
+    add("bundles", nargs="+", metavar="BUNDLE", help=text)
     add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders, also s3://... and the like")
-    add("--out", required=True, metavar="OUT", help="folder for what is made; a killed run goes on there")
-    add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
-    add("--mean", choices=("prob", "logit", "rank"), default="prob", help="of the bundles' answers (%(default)s)")
-    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
+    add("--weights", nargs="+", type=float, metavar="W", help="one weight per bundle (equal)")
+
+
+def load_bundles(args: Namespace) -> list[Bundle]:
+    """Load the bundles that were named."""
+    from ..models.bundle.bundle import load
+
+    return [load(path) for path in args.bundles]
+
+
+def add_windowing(parser: ArgumentParser) -> None:
+    """Add the options that place windows and rows in a recording."""
+    group = parser.add_argument_group("windows and rows")
+    add = group.add_argument
+    add("--windows", choices=("centred", "sliding"), default="centred", help="sliding is faster (%(default)s)")
     add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
-    add(
-        "--shifts-s",
-        nargs="+",
-        type=float,
-        default=[0.0],
-        metavar="S",
-        help="look at shifted windows too, e.g. 0 1.5 -1.5",
+    add_value(group, "--row-s", 5, "S", "length of a row in seconds")
+
+
+def read_windowing(args: Namespace, **fields: Any) -> Windowing:
+    """Return the windowing that was asked for."""
+    from ..predict.blocks import Windowing
+
+    return Windowing(row_s=args.row_s, windows=args.windows, stride_s=args.stride_s, **fields)
+
+
+def add_soundscapes(parser: Any, text: str) -> None:
+    """Add ``--recordings`` and ``--truth``, which are optional."""
+    parser.add_argument("--recordings", nargs="+", metavar="PATH", help=text)
+    parser.add_argument("--truth", metavar="FILE", help="labels of these recordings, as for evaluate")
+
+
+def add_train_options(parser: Any) -> None:
+    """Add the options about the machine that trains."""
+    add = parser.add_argument
+    add("--device", choices=("cpu", "cuda"), help="device (cuda if there is a GPU)")
+    add_jobs(parser, 4)
+    add_value(parser, "--cache-gb", 1.0, "GB", "memory for decoded recordings")
+    add("--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable recording (%(default)s)")
+
+
+def read_train_options(args: Namespace) -> TrainOptions:
+    """Return the options about the machine that trains."""
+    from ..train.options import TrainOptions
+
+    return TrainOptions(device=args.device, jobs=args.jobs, cache_gb=args.cache_gb, on_error=args.on_error)
+
+
+def add_training(parser: ArgumentParser) -> None:
+    """Add the options that all trainings share."""
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--data", required=True, metavar="DIR", help="folder of the competition")
+    add("--fold", type=_read_fold, default=0, metavar="K", help="the held-out fold, or none (%(default)s)")
+    add_list(group, "--set", "GROUP.FIELD=VALUE", "change fields of the experiment, e.g. fit.epochs=3 net.heads=taxon")
+    add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
+    add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
+    add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
+    add("--key-map", metavar="JSON", help='prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', or a file')
+    add("--allow-mismatch", action="store_true", help="start although tensors are missing or unused")
+    add_train_options(group)
+
+
+def read_experiment(args: Namespace) -> Experiment:
+    """Return the named experiment with the changes of ``--set`` and ``--pretrained none``."""
+    experiment = find_experiment(args.experiment)
+    return experiment.vary(experiment.name, **parse_changes(read_changes(args)))
+
+
+def read_changes(args: Namespace) -> list[str]:
+    """Return the changes of ``--set`` and ``--pretrained none``."""
+    return [*args.set, *(["fit.pretrained=false"] if args.pretrained == "none" else [])]
+
+
+def read_train_inputs(args: Namespace) -> TrainInputs:
+    """Return the files that a training reads besides the competition's data."""
+    from ..train.options import TrainInputs
+
+    return TrainInputs(
+        pseudolabels=args.pseudolabels,
+        teacher=args.teacher,
+        pretrained=None if args.pretrained == "none" else args.pretrained,
+        key_map=_read_key_map(args.key_map),
+        allow_mismatch=args.allow_mismatch,
     )
-    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
-    add("--sample-submission", metavar="FILE", help="the template whose columns are written")
-    add("--post", nargs="+", default=[], metavar="STEP", help="smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5")
-    add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for --post, names for detections")
-    add("--precision", choices=("f32", "bf16"), default="f32", help="in which networks compute (%(default)s)")
-    add(
-        "--on-error",
-        choices=("report", "fill"),
-        default="report",
-        help="leave out a recording that cannot be read, or fill its rows with class priors",
-    )
-    _format_options(add)
-    add("--budget-min", type=float, metavar="M", help="be done M minutes after this process began, with every row")
-    add("--spent-min", type=float, default=0.0, metavar="M", help="minutes that went before, e.g. installing")
-    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
-    add("--workers", type=int, default=1, metavar="N", help="share recordings out among N workers (%(default)s)")
-    add("--backend", choices=("threads", "processes"), default="threads", help="of workers (%(default)s)")
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:8786, whose workers score")
-    add("--shard", type=int, metavar="N", help="recordings written, and given to a worker, together")
-    add("--graph-cache", metavar="DIR", help="keep compiled networks here, to begin sooner the next time")
 
 
-def _format_options(add: Callable[..., Any]) -> None:
-    add(
-        "--format",
-        nargs="+",
-        default=["submission"],
-        metavar="NAME",
-        choices=("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames"),
-        help="submission, scores (wide Parquet), raven, audacity, csv, parquet (detections), members, frames",
-    )
-    add("--threshold", type=float, metavar="P", help="score of a detection (0.5)")
-    add("--threshold-of", action="append", default=[], metavar="CLASS=P", help="an exception")
-    add("--thresholds", metavar="FILE", help="thresholds of classes, as calibrate writes them")
-    add("--no-merge", action="store_true", help="a detection for every row, though rows of a class follow one another")
-    add("--gap-rows", type=int, default=0, metavar="N", help="rows that a merged detection bridges (%(default)s)")
-    add("--min-rows", type=int, default=1, metavar="N", help="rows that one has at least (%(default)s)")
+def _read_key_map(text: str | None) -> dict[str, str] | None:
+    """Read a map of tensor names: a JSON object, or the path of a file that contains one."""
+    if text is None:
+        return None
+    try:
+        values = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{text}: there is no such key map.") from error
+    except ValueError as error:
+        raise DataError(f"the key map {text!r} is not readable as JSON ({error}).") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ConfigError(f'a key map is an object of prefixes, such as {{"encoder.": "backbone."}}; got {text!r}.')
+    return values
 
 
-def pseudolabel_options(add: Callable[..., Any]) -> None:
-    """Add those of pseudolabel."""
-    add("bundles", nargs="+", metavar="BUNDLE", help="the teachers")
-    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders")
-    add("--out", required=True, metavar="FILE", help="the table to make, *.parquet")
-    add("--weights", nargs="+", type=float, metavar="W", help="one per bundle (equal)")
-    add("--threshold", type=float, metavar="P", help="believe answers of at least this (0.5)")
-    add("--threshold-of", action="append", default=[], metavar="CLASS=P", help="an exception")
-    add("--top-n", type=int, default=0, metavar="N", help="believe at most N rows of each class, the highest")
-    add("--floor", type=float, default=0.1, metavar="P", help="of answers of at least this (%(default)s)")
-    add("--soft", action="store_true", help="believe every answer as far as it goes")
-    add("--power", type=float, default=1.0, metavar="E", help="raise probabilities to this; above 1 sharpens")
-    add("--windows", choices=("centred", "sliding"), default="centred", help="(%(default)s)")
-    add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
-    add("--row-s", type=int, default=5, metavar="S", help="seconds per row (%(default)s)")
-    add("--jobs", type=int, default=2, metavar="N", help="threads that decode (%(default)s)")
+def add_thresholds(parser: Any, text: str) -> None:
+    """Add ``--threshold`` and ``--class-threshold``."""
+    parser.add_argument("--threshold", type=float, metavar="P", help=f"{text} (0.5)")
+    add_list(parser, "--class-threshold", "CLASS=P", "thresholds of single classes")
 
 
-def rounds_options(add: Callable[..., Any]) -> None:
-    """Add those of rounds."""
-    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
-    add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
-    add("--data", required=True, metavar="DIR", help="the competition's folder")
-    add("--out", required=True, metavar="DIR", help="folder of the rounds; a killed plan goes on in it")
-    add("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="change a field of every student")
-    add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score each round on")
-    add("--truth", metavar="FILE", help="their labels")
-    add("--device", choices=("cpu", "cuda"), help="a GPU where there is one")
-    add("--jobs", type=int, default=4, metavar="N", help="threads that decode (%(default)s)")
-    add("--cache-gb", type=float, default=1.0, metavar="G", help="memory for decoded clips (%(default)s)")
-    add("--on-error", choices=("stop", "skip"), default="stop", help="what an unreadable recording does")
+def read_values(texts: Sequence[str], option: str, form: str) -> dict[str, float]:
+    """Read pairs such as ``cuckoo1=0.8``."""
+    values = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"{option} takes {form}, got {text!r}.")
+    return values
 
 
-def compare_options(add: Callable[..., Any]) -> None:
-    """Add those of compare."""
-    add(
-        "what",
-        nargs="+",
-        metavar="WHAT",
-        help="runs and bundles; or, with --data, a question: repeat, labels, heads, mix, teacher",
-    )
-    add("--out", metavar="DIR", help="folder for the runs of a question, and for compare.csv, .md and .png")
-    add("--recordings", nargs="+", metavar="PATH", help="labelled soundscapes to score all of them on")
-    add("--truth", metavar="FILE", help="their labels")
-    add("--data", metavar="DIR", help="the competition's folder, to train what the question needs")
-    add("--by-name", action="store_true", help="a line per experiment's name: plans repeated with several seeds")
-    add("--base", metavar="EXPERIMENT", help="what the arms of a question share")
-    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="each arm once with each (0)")
-    add("--fold", type=fold, default=0, metavar="K", help="the fold that is held out, or none (%(default)s)")
-    _learning_options(add)
+def _read_fold(text: str) -> int | None:
+    try:
+        return None if text == "none" else int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"takes the number of a fold, or none; got {text!r}") from error

@@ -1,128 +1,93 @@
-"""The commands that listen: check and predict."""
+"""Commands that compute with bundles: predict, check."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from ..errors import BundleError, ConfigError
-from .parse import thresholds
-from .progress import Bar
+from . import options
+from .options import Command
+from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..models.bundle.bundle import Bundle
     from ..predict.outputs import OutputOptions
     from ..predict.result import Result
 
 
-def check(options: argparse.Namespace) -> int:
-    """Verify bundles and play each its probe; or show what another precision changes."""
-    from ..models.bundle.bundle import load
-    from ..models.bundle.probe import check as play
-
-    if options.precision is None and (options.recordings or options.truth):
-        raise ConfigError("recordings are listened to with --precision only; give it, or leave them out.")
-    if options.truth and not options.recordings:
-        raise ConfigError("a truth needs --recordings.")
-    ill = 0
-    for path in options.bundles:
-        try:
-            loaded = load(path)
-            found = play(loaded)
-        except BundleError as error:
-            print(f"ill   {error}")
-            ill += 1
-        else:
-            print(f"good  {path}: " + ", ".join(f"{name} to {value:.1e}" for name, value in found.items()))
-            if options.precision is not None:
-                print(f"      {_precision(loaded, options)}")
-    return 1 if ill else 0
-
-
-def _precision(loaded: Bundle, options: argparse.Namespace) -> str:
-    """Say what a precision changes, in the probe's answers, or in recordings' rows and their score."""
-    import numpy as np
-
-    from ..models.bundle.probe import probe_difference
-
-    told = f"{options.precision} moves the probe's logits by up to {probe_difference(loaded, options.precision):.2g}"
-    if not options.recordings:
-        return told
+def predict(args: Namespace) -> int:
+    """Score recordings with a bundle or an ensemble of bundles."""
     from ..models.ensemble import from_bundles
     from ..predict.api import RunOptions
     from ..predict.api import predict as run_prediction
-    from ..scores import metrics
-    from ..scores.evaluation import read_truth
-
-    tables = [
-        run_prediction(
-            from_bundles([loaded], precision=precision), options.recordings, options=RunOptions(jobs=options.jobs)
-        ).scores
-        for precision in ("f32", options.precision)
-    ]
-    moved = np.abs(tables[0].to_numpy(np.float64) - tables[1].to_numpy(np.float64))
-    told += f", {moved.size} scores by {moved.mean():.2g} on average and {moved.max():.2g} at most"
-    if options.truth:
-        truth = read_truth(options.truth, list(map(str, tables[0].columns)))
-        aucs = []
-        for table in tables:
-            aucs.append(metrics.macro_auc(truth, table))
-        (first, n_classes), (second, _) = aucs
-        told += f"; macro ROC-AUC {first:.4f} to {second:.4f} ({second - first:+.4f}, {n_classes} classes)"
-    return told
-
-
-def predict(options: argparse.Namespace) -> int:
-    """Score recordings."""
-    from ..models.bundle.bundle import load
-    from ..models.ensemble import from_bundles
-    from ..predict.api import RunOptions
-    from ..predict.api import predict as run_prediction
-    from ..predict.blocks import Windowing
     from ..predict.budget import Budget
     from ..predict.workers import Workers
-    from ..scores import postprocess
+    from ..scores.postprocess import parse_stages
 
-    names, taxa = _taxonomy(options)
     budget = None
-    if options.budget_min is not None:
-        budget = Budget(minutes=options.budget_min, elapsed_s=60 * options.spent_min, end_process=True)
-    elif options.spent_min:
-        raise ConfigError("--spent-min belongs to a budget; give --budget-min, or leave it out.")
-    output = _output(options, names, taxa)
-    windowing = Windowing(
-        row_s=options.row_s, windows=options.windows, stride_s=options.stride_s, shifts_s=options.shifts_s
-    )
-    with Bar("predict") as bar:
-        result = run_prediction(
-            from_bundles(
-                [load(path) for path in options.bundles],
-                options.weights,
-                mean=options.mean,
-                classes=output.template_columns(),
-                precision=options.precision,
-                cache=options.graph_cache,
-            ),
-            options.recordings,
-            out=options.out,
-            windowing=windowing,
-            stages=postprocess.parse_stages(options.post),
-            output=output,
-            options=RunOptions(
-                jobs=options.jobs,
-                workers=Workers(n=options.workers, backend=options.backend, scheduler=options.scheduler),
-                shard=options.shard,
-            ),
-            budget=budget,
-            progress=lambda done, total: bar.step("recordings", done, total, ""),
-            log=bar.say,
+    if args.budget_min is not None:
+        budget = Budget(minutes=args.budget_min, elapsed_s=60 * args.elapsed_min, end_process=True)
+    elif args.elapsed_min:
+        raise ConfigError("--elapsed-min belongs to a budget; add --budget-min, or leave --elapsed-min out.")
+    output = _read_output_options(args)
+    with Progress() as progress:
+        models = from_bundles(
+            options.load_bundles(args),
+            args.weights,
+            mean=args.ensemble_mean,
+            classes=output.template_columns(),
+            precision=args.precision,
+            cache=args.graph_cache,
         )
-    return _tell(result, options.out)
+        workers = Workers(n=args.workers, backend=args.backend, scheduler=args.scheduler)
+        result = run_prediction(
+            models,
+            args.recordings,
+            out=args.out,
+            windowing=options.read_windowing(args, shifts_s=args.tta_shifts_s),
+            stages=parse_stages(args.postprocess),
+            output=output,
+            options=RunOptions(jobs=args.jobs, workers=workers, shard=args.shard),
+            budget=budget,
+            progress=progress.counter("recordings"),
+            log=progress.log,
+        )
+    return _print_result(result, args.out)
 
 
-def _tell(result: Result, out: str) -> int:
-    """Say what a prediction came to, and return the exit status."""
+def _read_output_options(args: Namespace) -> OutputOptions:
+    from ..predict.outputs import OutputOptions
+    from ..scores.calibration import read_thresholds
+    from ..scores.detections.detect import DetectionSettings
+    from ..scores.detections.taxonomy import read_taxonomy
+    from ..scores.detections.write import FORMATS
+
+    settings = (args.class_threshold, args.thresholds, args.no_merge, args.gap_rows, args.min_rows > 1)
+    if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):
+        raise ConfigError(f"thresholds and merging apply to detections; add --format {' or '.join(FORMATS)}.")
+    names = None if args.taxonomy is None else read_taxonomy(args.taxonomy)
+    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    if args.thresholds is not None:
+        thresholds = {**read_thresholds(args.thresholds), **thresholds}
+    return OutputOptions(
+        formats=tuple(args.format),
+        detection=DetectionSettings(
+            threshold=0.5 if args.threshold is None else args.threshold,
+            thresholds=thresholds,
+            merge=not args.no_merge,
+            gap_rows=args.gap_rows,
+            min_rows=args.min_rows,
+        ),
+        names=names,
+        taxa={label: name.taxon for label, name in (names or {}).items()},
+        sample_submission=args.sample_submission,
+        on_error=args.on_error,
+    )
+
+
+def _print_result(result: Result, out: str) -> int:
+    """Print the outcome of a prediction and return the exit status."""
     for problem in result.failures.head(20).itertuples():
         print(f"{problem.status:7} {problem.reason}", file=sys.stderr)
     for note in result.notes.head(20).itertuples():
@@ -140,41 +105,81 @@ def _tell(result: Result, out: str) -> int:
     return 0 if not result.n_failed else 3 if result.n_scored else 4
 
 
-def _output(options: argparse.Namespace, names: Any, taxa: dict[str, str]) -> OutputOptions:
-    from ..predict.outputs import OutputOptions
-    from ..scores.detections.detect import DetectionSettings
-    from ..scores.detections.write import FORMATS
+def check(args: Namespace) -> int:
+    """Verify the files of bundles and compute their probes again; exit 1 if one failed."""
+    from ..models.bundle.bundle import load
+    from ..models.bundle.probe import check as compare_probe
+    from ..models.bundle.probe import probe_difference
 
-    about = (options.threshold_of, options.thresholds, options.no_merge, options.gap_rows, options.min_rows > 1)
-    if (any(about) or options.threshold is not None) and not set(options.format) & set(FORMATS):
-        raise ConfigError(f"thresholds and merging are about detections; add --format {' or '.join(FORMATS)}.")
-    of_class = thresholds(options.threshold_of)
-    if options.thresholds is not None:
-        from ..scores.calibration import read_thresholds
+    n_failed = 0
+    with Progress() as progress:
+        for number, path in enumerate(args.bundles):
+            progress.update("bundles", number, len(args.bundles))
+            try:
+                bundle = load(path)
+                differences = compare_probe(bundle)
+            except BundleError as error:
+                progress.log(f"FAILED  {error}")
+                n_failed += 1
+                continue
+            largest = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+            progress.log(f"OK      {path}: largest differences {largest}")
+            if args.precision is not None:
+                difference = probe_difference(bundle, args.precision)
+                progress.log(f"        {args.precision} changes the logits of the probe by up to {difference:.2g}")
+    return 1 if n_failed else 0
 
-        of_class = {**read_thresholds(options.thresholds), **of_class}
-    detection = DetectionSettings(
-        threshold=0.5 if options.threshold is None else options.threshold,
-        thresholds=of_class,
-        merge=not options.no_merge,
-        gap_rows=options.gap_rows,
-        min_rows=options.min_rows,
+
+def _predict_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    options.add_bundles(parser, "one bundle, or several for an ensemble")
+    add("--out", required=True, metavar="OUT", help="folder of the results; continued if interrupted")
+    add("--ensemble-mean", choices=("prob", "logit", "rank"), default="prob", help="mean of bundles (%(default)s)")
+    stages = "smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5"
+    add("--postprocess", nargs="+", default=[], metavar="STAGE", help=stages)
+    add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for stages, names for detections")
+    add("--precision", choices=("f32", "bf16"), default="f32", help="of the networks (%(default)s)")
+    unreadable = "leave out unreadable recordings, or fill their rows with class priors (%(default)s)"
+    add("--on-error", choices=("report", "fill"), default="report", help=unreadable)
+    options.add_windowing(parser)
+    shifts = "test-time augmentation: average windows shifted by these seconds, e.g. 0 1.5 -1.5"
+    add("--tta-shifts-s", nargs="+", type=float, default=[0.0], metavar="S", help=shifts)
+    _add_formats(parser)
+    group = parser.add_argument_group("time and parallel work")
+    add = group.add_argument
+    add("--budget-min", type=float, metavar="MIN", help="write all rows within these minutes")
+    options.add_value(group, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
+    options.add_jobs(group)
+    options.add_value(group, "--workers", 1, "N", "number of workers")
+    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
+    add("--shard", type=int, metavar="N", help="recordings per output part and worker task")
+    add("--graph-cache", metavar="DIR", help="keep compiled networks here, for a faster start")
+
+
+def _add_formats(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    add = group.add_argument
+    formats = ("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames")
+    text = (
+        "submission, scores (wide Parquet), members (scores of each), frames (probabilities of time steps); "
+        "detections: raven, audacity, csv, parquet"
     )
-    return OutputOptions(
-        formats=tuple(options.format),
-        detection=detection,
-        names=names,
-        taxa=taxa,
-        sample_submission=options.sample_submission,
-        on_error=options.on_error,
-    )
+    add("--format", nargs="+", default=["submission"], metavar="NAME", choices=formats, help=text)
+    add("--sample-submission", metavar="FILE", help="template whose columns are written")
+    options.add_thresholds(group, "lowest score of a detection")
+    add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
+    add("--no-merge", action="store_true", help="do not merge consecutive rows into one detection")
+    options.add_value(group, "--gap-rows", 0, "N", "merge detections across N rows")
+    options.add_value(group, "--min-rows", 1, "N", "minimum rows of a detection")
 
 
-def _taxonomy(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:
-    """Return names and taxa of classes from a taxonomy, if one is given."""
-    if options.taxonomy is None:
-        return None, {}
-    from ..scores.detections.taxonomy import read_taxonomy
+def _check_options(parser: ArgumentParser) -> None:
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="bundles to verify")
+    parser.add_argument("--precision", choices=("bf16",), help="also compute the probe in this precision")
 
-    names = read_taxonomy(options.taxonomy)
-    return names, {label: name.taxon for label, name in names.items()}
+
+COMMANDS = (
+    Command(predict, _predict_options, "bcsed predict bundle --recordings DIR --out scores --format submission raven"),
+    Command(check, _check_options, "bcsed check bundle"),
+)

@@ -1,33 +1,39 @@
-"""What is shown while something takes long."""
+"""Progress of long work: a bar with pace and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
-class Bar:
-    """A progress bar where somebody is looking, plain lines where nobody is.
+class Progress:
+    """Print progress to standard error and lines to standard output.
 
-    Of several processes of one training (torchrun), only the first speaks.
+    Of several processes of one training (torchrun) only the first prints.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name, self._label = name, ""
+    def __init__(self) -> None:
         self._bar: Any = None
+        self._label = ""
         self._quiet = os.environ.get("RANK", "0") != "0"
+        self._shows_bar = sys.stderr.isatty() and not self._quiet
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
-    def step(self, label: str, done: int, total: int, extra: str) -> None:
-        """Move to `done` of `total`."""
-        if self._quiet or not sys.stderr.isatty():
+    def update(self, label: str, done: int, total: int, extra: str = "") -> None:
+        """Move the bar of a label to `done` of `total`; a new label starts a new bar."""
+        if not self._shows_bar:
             return
         if self._bar is None or label != self._label:
             from tqdm import tqdm
@@ -37,16 +43,45 @@ class Bar:
         self._bar.set_postfix_str(extra, refresh=False)
         self._bar.update(done - self._bar.n)
 
-    def say(self, line: str) -> None:
+    def counter(self, label: str) -> Callable[[int, int], None]:
+        """Return a callback that takes (done, total)."""
+        return lambda done, total: self.update(label, done, total)
+
+    def epoch_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Show one step of a training."""
+        self.update(f"epoch {epoch + 1}", step, steps, f"loss {loss:.4g}")
+
+    def log(self, line: str) -> None:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
         if not self._quiet:
             print(line, flush=True)
 
+    @contextmanager
+    def elapsed(self, label: str) -> Iterator[None]:
+        """Show the elapsed seconds of work that has no steps to count."""
+        if not self._shows_bar:
+            yield
+            return
+        start, finished = time.monotonic(), threading.Event()
 
-def epoch_line(values: Any, n_epochs: int) -> str:
-    """Say in a line how an epoch ended."""
+        def show() -> None:
+            while not finished.wait(1.0):
+                print(f"\r{label}: {time.monotonic() - start:.0f} s", end="", file=sys.stderr, flush=True)
+
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            thread.join()
+            print(f"\r{'':{len(label) + 12}}\r", end="", file=sys.stderr, flush=True)
+
+
+def epoch_line(values: Mapping[str, Any], n_epochs: int) -> str:
+    """Return the metrics of an epoch as one line."""
     parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
     for key, name in (("clip", "clips"), ("row", "soundscape rows")):
         if f"{key}_auc" in values:

@@ -1,0 +1,106 @@
+"""Commands for the first steps: demo, sample, experiments, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .._version import __version__
+from ..config.experiments import describe, difference, find_experiment
+from .options import Command
+from .progress import Progress
+
+_PACKAGES = (
+    *("torch", "timm", "librosa", "numpy", "pandas", "scikit-learn", "openvino", "joblib", "matplotlib"),
+    *("soundfile", "soxr", "safetensors", "pyarrow", "tqdm"),
+)
+
+
+def demo(args: Namespace) -> int:
+    """Train, export, predict and evaluate on a small synthetic competition."""
+    from .app import main
+
+    start, out = time.monotonic(), Path(args.out)
+    data, run, bundle, scores = (shlex.quote(str(out / name)) for name in ("sample", "run", "bundle", "scores"))
+    for command in (
+        f"sample {data} --year 2025",
+        f"train tiny --data {data} --out {run}",
+        f"export {run} --out {bundle}",
+        f"check {bundle}",
+        f"predict {bundle} --recordings {data}/test_soundscapes --out {scores} "
+        f"--sample-submission {data}/sample_submission.csv",
+        f"evaluate {scores}/submission.csv --truth {data}/test_truth.csv",
+    ):
+        print(f"\n$ bcsed {command}", flush=True)
+        status = main(shlex.split(command))
+        if status:
+            return status
+    print(f"\nthe demo took {time.monotonic() - start:.0f} s; all files are in {out}")
+    return 0
+
+
+def sample(args: Namespace) -> int:
+    """Write a small synthetic competition."""
+    from ..data import synthetic
+
+    start = time.monotonic()
+    with Progress() as progress, progress.elapsed("writing recordings"):
+        folder = synthetic.write(args.folder, year=args.year, seed=args.seed)
+    print(f"wrote {folder} in {time.monotonic() - start:.0f} s: a synthetic competition of {args.year}")
+    return 0
+
+
+def experiments(args: Namespace) -> int:
+    """List the experiments, or the settings in which two of them differ."""
+    if args.diff is not None:
+        first, second = map(find_experiment, args.diff)
+        settings = difference(first, second)
+        for name, (left, right) in settings.items():
+            print(f"{name:24} {left!s:32} {right!s}")
+        if not settings:
+            print(f"{first.name} and {second.name} have the same settings; only their notes differ")
+        return 0
+    rows = describe()
+    rows.insert(0, {key: key for key in rows[0]})
+    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+    for row in rows:
+        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
+    return 0
+
+
+def versions(_: Namespace) -> int:
+    """Print the versions of bcsed, Python and the packages that affect results."""
+    print(f"{'bcsed':14} {__version__}\n{'python':14} {platform.python_version()}")
+    for name in _PACKAGES:
+        try:
+            print(f"{name:14} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{name:14} not installed")
+    return 0
+
+
+def _demo_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", default="bcsed-demo", metavar="DIR", help="folder of all files (%(default)s)")
+
+
+def _sample_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="a new folder")
+    add("--year", type=int, choices=(2025, 2026), default=2025, help="layout (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of all sounds (%(default)s)")
+
+
+def _experiments_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="show the settings in which A and B differ")
+
+
+COMMANDS = (
+    Command(demo, _demo_options, "bcsed demo --out bcsed-demo"),
+    Command(sample, _sample_options, "bcsed sample sample26 --year 2026"),
+    Command(experiments, _experiments_options, "bcsed experiments --diff exp-39 exp-93"),
+    Command(versions, lambda _: None, "bcsed versions"),
+)

@@ -1,0 +1,231 @@
+"""Commands that train networks: train, export, pseudolabel, rounds, study."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
+from ..errors import ConfigError
+from . import options
+from .evaluate import compare_runs
+from .options import Command
+from .progress import Progress, epoch_line
+
+if TYPE_CHECKING:
+    from ..rounds.plan import Plan
+    from ..train.pseudolabels.selection import Selection
+
+
+def train(args: Namespace) -> int:
+    """Train a network as an experiment describes."""
+    from ..train.api import train as run_training
+
+    experiment = options.read_experiment(args)
+    with Progress() as progress:
+        out = run_training(
+            experiment,
+            args.data,
+            args.out,
+            fold=args.fold,
+            resume=args.resume,
+            inputs=options.read_train_inputs(args),
+            options=options.read_train_options(args),
+            progress=progress.epoch_step,
+            epoch_done=lambda values: progress.log(epoch_line(values, experiment.fit.epochs)),
+        )
+    progress.log(f"{out} contains metrics.csv, metrics.png, last.pt and, if data were held out, best.pt")
+    return 0
+
+
+def export(args: Namespace) -> int:
+    """Convert the network of a run to OpenVINO and write a bundle."""
+    from ..train.export import export_run
+
+    with Progress() as progress, progress.elapsed("exporting"):
+        bundle = export_run(args.run_folder, args.out, args.checkpoint, with_weights=not args.no_weights)
+    print(
+        f"wrote {bundle.path} from the {bundle.provenance['checkpoint']} checkpoint of {args.run_folder}: "
+        f"{len(bundle.contract.classes)} classes, fingerprint {bundle.contract.fingerprint}; the logits of torch and "
+        f"OpenVINO differ by at most {bundle.provenance['torch_openvino_difference']:.1e}"
+    )
+    return 0
+
+
+def pseudolabel(args: Namespace) -> int:
+    """Label soundscapes with the probabilities of bundles, the teachers."""
+    from ..train.pseudolabels.api import make_pseudolabels
+
+    selection = _read_selection(args)
+    with Progress() as progress:
+        table = make_pseudolabels(
+            options.load_bundles(args),
+            args.recordings,
+            args.out,
+            selection=selection,
+            weights=args.weights,
+            windowing=options.read_windowing(args),
+            jobs=args.jobs,
+            progress=progress.counter("recordings"),
+        )
+    counts = sorted(table.per_class().values())
+    files = list(table.per_file().values())
+    n_failed = table.provenance["n_failed"]
+    print(
+        f"{args.out}: {len(table.values)} rows of {len(files)} recordings, "
+        f"{sum(count > 0 for count in files)} with a label; rows per class {counts[0]} to {counts[-1]}, median "
+        f"{counts[len(counts) // 2]}, {counts.count(0)} of {len(counts)} classes without a label; "
+        f"{n_failed} of {table.provenance['n_recordings']} recordings could not be read, "
+        f"{len(table.provenance['silent'])} are silent. "
+        f"The counts are in {Path(args.out).with_suffix('.json').name} and .png"
+    )
+    return 3 if n_failed else 0
+
+
+def _read_selection(args: Namespace) -> Selection:
+    from ..train.pseudolabels.selection import Selection
+
+    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    by_threshold = args.threshold is not None or bool(thresholds)
+    if args.soft and (args.top_n or by_threshold):
+        raise ConfigError("--soft keeps all probabilities: leave out --threshold, --class-threshold and --top-n.")
+    return Selection(
+        kind="soft" if args.soft else "top" if args.top_n and not by_threshold else "threshold",
+        threshold=0.5 if args.threshold is None else args.threshold,
+        thresholds=thresholds,
+        floor=args.min_score,
+        top_n=args.top_n,
+        power=args.power,
+    )
+
+
+def rounds(args: Namespace) -> int:
+    """Train in rounds (noisy student): train, export, pseudolabel, train again."""
+    from .. import rounds as noisy_student
+
+    plan = noisy_student.find_plan(args.plan, args.set)
+    with Progress() as progress:
+        ledger = _run_plan(plan, Path(args.out), args, progress, recordings=args.recordings, truth=args.truth)
+        for entry in ledger:
+            progress.log(noisy_student.describe_round(entry))
+        progress.log(f"the ledger is in {Path(args.out) / noisy_student.LEDGER}")
+    return 0
+
+
+def _run_plan(plan: Plan, out: Path, args: Namespace, progress: Progress, **evaluation: Any) -> list[dict[str, Any]]:
+    from .. import rounds as noisy_student
+
+    return noisy_student.run(
+        plan,
+        args.data,
+        out,
+        options=options.read_train_options(args),
+        log=progress.log,
+        progress=progress.update,
+        **evaluation,
+    )
+
+
+def study(args: Namespace) -> int:
+    """Train the arms of a question and compare them."""
+    from .. import rounds as noisy_student
+
+    name = args.question
+    known = (*STUDIES, *noisy_student.QUESTIONS)
+    if name not in known:
+        raise ConfigError(f"there is no question {name!r}; there are {', '.join(known)}.")
+    with Progress() as progress:
+        runs = _train_arms(name, args, progress) if name in STUDIES else []
+        for preset in noisy_student.QUESTIONS.get(name, ()):
+            plan = noisy_student.find_plan(
+                preset, options.read_changes(args), base=args.base, seeds=args.seeds, fold=args.fold
+            )
+            _run_plan(plan, Path(args.out) / preset, args, progress)
+            runs += noisy_student.student_runs(plan, Path(args.out) / preset)[-1]
+        compare_runs(runs, args, progress)
+    return 0
+
+
+def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
+    from ..train.grid import train_grid
+
+    base = None if args.base is None else find_experiment(args.base)
+    changes = parse_changes(options.read_changes(args))
+    arms = [arm.vary(arm.name, **changes) for arm in study_arms(name, base)]
+    return train_grid(
+        arms,
+        args.data,
+        args.out,
+        seeds=args.seeds,
+        fold=args.fold,
+        begin=lambda folder, number, total: progress.log(f"{folder.name}: training {number} of {total}"),
+        epoch_done=lambda values: progress.log(epoch_line(values, arms[0].fit.epochs)),
+        progress=progress.epoch_step,
+        inputs=options.read_train_inputs(args),
+        options=options.read_train_options(args),
+    )
+
+
+def _train_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("experiment", metavar="EXPERIMENT", help="a name listed by `bcsed experiments`")
+    add("--out", required=True, metavar="RUN", help="a new folder")
+    add("--resume", action="store_true", help="continue an interrupted run")
+    options.add_training(parser)
+
+
+def _export_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run_folder", metavar="RUN", help="a folder written by train")
+    add("--out", required=True, metavar="BUNDLE", help="a new folder")
+    add("--checkpoint", choices=("best", "last"), help="best if data were held out, else last")
+    add("--no-weights", action="store_true", help="omit the weights that only training needs")
+
+
+def _pseudolabel_options(parser: ArgumentParser) -> None:
+    options.add_bundles(parser, "the teachers")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the table to write, *.parquet")
+    group = parser.add_argument_group("selection of labels")
+    options.add_thresholds(group, "keep probabilities of at least this")
+    options.add_value(group, "--top-n", 0, "N", "keep the N highest rows of each class")
+    options.add_value(group, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
+    group.add_argument("--soft", action="store_true", help="keep all probabilities")
+    options.add_value(group, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
+    options.add_windowing(parser)
+    options.add_jobs(parser)
+
+
+def _rounds_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
+    add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
+    add("--data", required=True, metavar="DIR", help="folder of the competition")
+    add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
+    options.add_list(parser, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
+    options.add_soundscapes(parser, "labelled soundscapes on which each round is evaluated")
+    options.add_train_options(parser)
+
+
+def _study_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    questions = (
+        "repeat (front ends), labels (hard, soft, weighted pseudolabels), heads (shared, or by group), "
+        "mix (no mixing, SUMIX, mixup, CutMix), teacher (one network, or an ensemble)"
+    )
+    add("question", metavar="QUESTION", help=questions)
+    add("--out", required=True, metavar="DIR", help="folder of the runs and of the comparison")
+    add("--base", metavar="EXPERIMENT", help="the experiment that all arms are based on")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="train each arm with each seed (0)")
+    add("--by-name", action="store_true", help="one line per name of an experiment")
+    options.add_soundscapes(parser, "labelled soundscapes on which all runs are evaluated")
+    options.add_training(parser)
+
+
+COMMANDS = (
+    Command(train, _train_options, "bcsed train exp-39 --data DIR --out run --set net.backbone=regnety_008"),
+    Command(export, _export_options, "bcsed export run --out bundle"),
+    Command(pseudolabel, _pseudolabel_options, "bcsed pseudolabel bundle --recordings DIR --out pseudolabels.parquet"),
+    Command(rounds, _rounds_options, "bcsed rounds noisy-student --data DIR --out rounds"),
+    Command(study, _study_options, "bcsed study mix --data DIR --out study --seeds 0 1 2"),
+)
