@@ -1,9 +1,9 @@
-"""The story of experiment 167, again: one bundle, one notebook that scores it rightly, and faults planted in it.
+"""Planted faults: one bundle, one correct inference notebook, and variants of it with one fault each.
 
-A network is trained for some seconds on the synthetic competition and sealed. `Notebook` is somebody's own inference
-script, written with other libraries (librosa, soundfile, NumPy): it agrees with bcsed to rounding. Each of its
-subclasses does one thing otherwise, as such scripts do. ``python tests/faults.py OUT.md`` plants them one at a time
-and writes what each did to the area under the curve, and what `bcsed doctor` and `bcsed trace` say.
+A small network is trained on the synthetic competition and exported. `Notebook` is an independent inference script,
+written with other libraries (librosa, soundfile, NumPy): it agrees with bcsed to rounding. Each subclass contains one
+fault that is common in such scripts. ``python tests/faults.py OUT.md`` writes a table with the macro ROC-AUC of each
+and the output of `bcsed doctor` and `bcsed trace`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from bcsed.scores.table import make_table, read_table
 
 FRONTEND = TINY_128
 STEPS, OLD = 340, 170
-# The recording that is traced.
+# Index of the recording that is traced.
 TRACED = 1
 
 
-class Ear(nn.Module):
-    """A small network that learns in seconds: four convolutions, and the frequencies kept apart."""
+class SmallNetwork(nn.Module):
+    """Four convolutions and a linear layer over all frequencies; trains in seconds."""
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
-        self.picture, self.norm = ToImage(FRONTEND), nn.BatchNorm2d(3)
+        self.to_image, self.norm = ToImage(FRONTEND), nn.BatchNorm2d(3)
         layers: list[nn.Module] = []
         for before, after in zip((3, 24, 48, 48), (24, 48, 48, 72), strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
@@ -56,10 +56,10 @@ class Ear(nn.Module):
         self.logits, self.attention = nn.Linear(128, n_classes), nn.Conv1d(128, n_classes, 3, padding=1)
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.view(self.picture(db))
+        return self.compute_outputs(self.to_image(db))
 
-    def view(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = unfold(self.body(self.norm(picture)), FRONTEND.folds)
+    def compute_outputs(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = unfold(self.body(self.norm(image)), FRONTEND.time_folds)
         B, C, f, t = x.shape
         x = self.features(x.reshape(B, C * f, t).transpose(1, 2))
         return self.logits(x), torch.tanh(self.attention(x.transpose(1, 2)).transpose(1, 2))
@@ -67,24 +67,24 @@ class Ear(nn.Module):
 
 @dataclass(frozen=True)
 class Lab:
-    """What the faults are planted in."""
+    """The bundle, its networks, and the recordings with their truth."""
 
     data: Path
     bundle: Path
     classes: tuple[str, ...]
-    network: Ear
-    old: Ear
+    network: SmallNetwork
+    old: SmallNetwork
     recordings: tuple[Path, ...]
     truth: pd.DataFrame
-    healthy: pd.DataFrame
+    correct: pd.DataFrame
 
 
 def prepare(folder: Path) -> Lab:
-    """Write the sample, train, seal, and score it with bcsed."""
+    """Write the synthetic competition, train, export, and score with bcsed."""
     data = sample.write(folder / "data")
     classes = tuple(map(str, read_table(data / "sample_submission.csv").columns))
     network, old = train(data, classes)
-    contract = Contract(frontend=FRONTEND, net=Net(backbone="ear"), classes=classes)
+    contract = Contract(frontend=FRONTEND, net=Net(backbone="small"), classes=classes)
     sealed = export(network, folder / "bundle", contract=contract, priors=np.full(len(classes), 0.1, "float32"))
     recordings = tuple(sorted((data / "test_soundscapes").glob("*.ogg")))
     return Lab(
@@ -95,25 +95,25 @@ def prepare(folder: Path) -> Lab:
         old=old,
         recordings=recordings,
         truth=read_table(data / "test_truth.csv"),
-        healthy=predict([sealed], recordings, options=RunOptions(jobs=0)).scores,
+        correct=predict([sealed], recordings, options=RunOptions(jobs=0)).scores,
     )
 
 
-def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
-    """Learn from focal clips laid over soundscapes; return the network and an older checkpoint of it."""
+def train(data: Path, classes: tuple[str, ...]) -> tuple[SmallNetwork, SmallNetwork]:
+    """Train on clips mixed into soundscapes; return the network and an older checkpoint of it."""
     torch.manual_seed(0)
-    rng, hear = np.random.default_rng(0), LogMel(FRONTEND)
+    rng, mel = np.random.default_rng(0), LogMel(FRONTEND)
     clips: list[list[torch.Tensor]] = [[] for _ in classes]
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
         wave = load_audio(data / "train_audio" / str(clip.filename), FRONTEND.sample_rate)
-        picture = hear.compute(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
-        clips[classes.index(str(clip.primary_label))].append(picture)
+        db = mel.compute(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
+        clips[classes.index(str(clip.primary_label))].append(db)
     truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
-    lands, told = [], []
+    soundscapes, labels = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        lands.append(hear.compute(load_audio(path, FRONTEND.sample_rate), 0, 1920))
-        told.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
-    network, old = Ear(len(classes)), Ear(len(classes))
+        soundscapes.append(mel.compute(load_audio(path, FRONTEND.sample_rate), 0, 1920))
+        labels.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
+    network, old = SmallNetwork(len(classes)), SmallNetwork(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=STEPS)
     network.train()
@@ -121,10 +121,10 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
         if step == OLD:
             old.load_state_dict(network.state_dict())
         db, weight, target = map(
-            torch.stack, zip(*(draw(lands, told, clips, rng, k % 2) for k in range(16)), strict=True)
+            torch.stack, zip(*(sample_window(soundscapes, labels, clips, rng, k % 2) for k in range(16)), strict=True)
         )
-        answer = pool(*network(db), "prob", weight).clamp(1e-6, 1 - 1e-6)
-        loss = nn.functional.binary_cross_entropy(answer, target)
+        scores = pool(*network(db), "prob", weight).clamp(1e-6, 1 - 1e-6)
+        loss = nn.functional.binary_cross_entropy(scores, target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -132,13 +132,13 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[Ear, Ear]:
     return network.eval(), old.eval()
 
 
-def draw(lands, told, clips, rng, with_clip):
-    """Draw a window around a row of a soundscape, every other time with a clip laid over it."""
-    land, row = rng.integers(len(lands)), rng.integers(12)
+def sample_window(soundscapes, labels, clips, rng, with_clip):
+    """Return a window around a row of a soundscape, optionally with a clip mixed into it."""
+    soundscape, row = rng.integers(len(soundscapes)), rng.integers(12)
     start = int(np.clip(row * 160 - 48 + rng.integers(-48, 49), 0, 1920 - 256))
     first = start + 16 * np.arange(16)
     weight = np.maximum(np.minimum(first + 16, (row + 1) * 160) - np.maximum(first, row * 160), 0.0)
-    db, target = lands[land][:, start : start + 256], told[land][row]
+    db, target = soundscapes[soundscape][:, start : start + 256], labels[soundscape][row]
     if with_clip:
         k = rng.integers(len(clips))
         clip = clips[k][rng.integers(len(clips[k]))]
@@ -153,9 +153,9 @@ def draw(lands, told, clips, rng, with_clip):
 
 
 class Notebook:
-    """Somebody's own way from a recording to rows, one method a stage; it agrees with bcsed to rounding."""
+    """An independent implementation from recording to rows, with a method per stage; agrees with bcsed to rounding."""
 
-    told = "nothing: another implementation"
+    fault = "none: another implementation"
     hop, n_mels, n_frames, htk = 1000, 64, 256, False
 
     def __init__(self, lab: Lab) -> None:
@@ -186,20 +186,20 @@ class Notebook:
         low = floored.min((1, 2), keepdims=True)
         return (floored - low) / (high - low)
 
-    def picture(self, windows: np.ndarray) -> np.ndarray:
+    def image(self, windows: np.ndarray) -> np.ndarray:
         x = self.scale(windows)
-        slopes = [librosa.feature.delta(x, width=5, mode="nearest", axis=-1)]
-        slopes.append(librosa.feature.delta(slopes[0], width=5, mode="nearest", axis=-1))
+        deltas = [librosa.feature.delta(x, width=5, mode="nearest", axis=-1)]
+        deltas.append(librosa.feature.delta(deltas[0], width=5, mode="nearest", axis=-1))
         half = x.shape[-1] // 2
-        return np.stack([np.concatenate((v[..., :half], v[..., half:]), 1) for v in (x, *slopes)], 1).astype(np.float32)
+        return np.stack([np.concatenate((v[..., :half], v[..., half:]), 1) for v in (x, *deltas)], 1).astype(np.float32)
 
-    def answer(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def outputs(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            logits, attention = self.lab.network.view(torch.from_numpy(picture))
+            logits, attention = self.lab.network.compute_outputs(torch.from_numpy(image))
         return logits.numpy(), attention.numpy()
 
     def share(self) -> np.ndarray:
-        """How much of each step belongs to each row, (12, steps)."""
+        """Return the frames that each time step shares with each row, (12, steps)."""
         first = np.array(self.starts(1920))[:, None] + 16 * np.arange(16)
         begin = 160 * np.arange(12)[:, None]
         return np.maximum(np.minimum(first + 16, begin + 160) - np.maximum(first, begin), 0)
@@ -219,13 +219,13 @@ class Notebook:
         db = self.db(samples)
         windows = self.windows(samples, db)
         with np.errstate(invalid="ignore"):
-            picture = self.picture(windows)
-        logits, attention = self.answer(picture)
+            image = self.image(windows)
+        logits, attention = self.outputs(image)
         stages = {
             "samples": samples,
             "db": db,
             "windows": windows,
-            "picture": picture,
+            "image": image,
             "logits": logits,
             "attention": attention,
         }
@@ -233,34 +233,34 @@ class Notebook:
 
     def score(self) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         """Return the table of all recordings, and the stages of the one that is traced."""
-        done = {path.stem: self.run(path) for path in self.lab.recordings}
-        table = self.table({stem: stages["rows"] for stem, stages in done.items()})
+        stages_of = {path.stem: self.run(path) for path in self.lab.recordings}
+        table = self.table({stem: stages["rows"] for stem, stages in stages_of.items()})
         stem = self.lab.recordings[TRACED].stem
         ids = [f"{stem}_{5 * (row + 1)}" for row in range(12)]
-        return table, {**done[stem], "rows": table.loc[ids, list(self.lab.classes)].to_numpy()}
+        return table, {**stages_of[stem], "rows": table.loc[ids, list(self.lab.classes)].to_numpy()}
 
 
 class WindowZero(Notebook):
-    told = "window 0's answer for all rows"
+    fault = "window 0's scores for all rows"
 
     def rows(self, logits, attention):
         return np.repeat(super().rows(logits, attention)[:1], 12, 0)
 
 
 class Shifted(Notebook):
-    told = "rows one place too late"
+    fault = "rows one row too late"
 
     def rows(self, logits, attention):
-        right = super().rows(logits, attention)
-        return np.concatenate((right[:1], right[:-1]))
+        correct = super().rows(logits, attention)
+        return np.concatenate((correct[:1], correct[:-1]))
 
 
-class SmallPicture(Notebook):
-    told = "a picture of 80 px stretched to 128 (256 px fed to 384)"
+class SmallImage(Notebook):
+    fault = "an image of 80 px stretched to 128 (as 256 px to 384)"
     hop, n_mels, n_frames = 1600, 40, 160
 
-    def picture(self, windows):
-        small = torch.from_numpy(super().picture(windows))
+    def image(self, windows):
+        small = torch.from_numpy(super().image(windows))
         return nn.functional.interpolate(small, (128, 128), mode="bilinear").numpy()
 
     def share(self):
@@ -272,7 +272,7 @@ class SmallPicture(Notebook):
 
 
 class Hop(Notebook):
-    told = "hop length 750 instead of 1000"
+    fault = "hop length 750 instead of 1000"
     hop = 750
 
     def share(self):
@@ -284,12 +284,12 @@ class Hop(Notebook):
 
 
 class MelScale(Notebook):
-    told = "HTK's mel scale instead of Slaney's"
+    fault = "HTK's mel scale instead of Slaney's"
     htk = True
 
 
 class Unscaled(Notebook):
-    told = "normalisation skipped half of the time"
+    fault = "normalisation skipped in half of the windows"
 
     def scale(self, windows):
         skipped = np.random.default_rng(167).random(12) < 0.5
@@ -298,7 +298,7 @@ class Unscaled(Notebook):
 
 
 class BatchMaximum(Notebook):
-    told = "dB maximum over the batch"
+    fault = "dB maximum over the batch"
 
     def scale(self, windows):
         floored = np.maximum(windows, windows.max() - 80)
@@ -306,41 +306,41 @@ class BatchMaximum(Notebook):
 
 
 class OldCheckpoint(Notebook):
-    told = "an older checkpoint"
+    fault = "an older checkpoint"
 
-    def answer(self, picture):
+    def outputs(self, image):
         with torch.inference_mode():
-            logits, attention = self.lab.old.view(torch.from_numpy(picture))
+            logits, attention = self.lab.old.compute_outputs(torch.from_numpy(image))
         return logits.numpy(), attention.numpy()
 
 
 class Permuted(Notebook):
-    told = "columns in another order than their names"
+    fault = "columns in another order than their names"
 
     def table(self, scores):
-        right = super().table(scores)
+        correct = super().table(scores)
         taxa = pd.read_csv(self.lab.data / "taxonomy.csv", dtype=str)
-        return right.set_axis(list(taxa.sort_values("scientific_name")["primary_label"]), axis=1)[
+        return correct.set_axis(list(taxa.sort_values("scientific_name")["primary_label"]), axis=1)[
             list(self.lab.classes)
         ]
 
 
 class Clip(Notebook):
-    told = "the clip's answer instead of the row's frames"
+    fault = "the window's output instead of the row's time steps"
 
     def share(self):
         return np.ones((12, 16))
 
 
 class Twice(Notebook):
-    told = "resampled twice, by way of 16 kHz"
+    fault = "resampled twice, via 16 kHz"
 
     def samples(self, path):
         return soxr.resample(soxr.resample(super().samples(path), 32_000, 16_000), 16_000, 32_000)
 
 
 class Padded(Notebook):
-    told = "5-s clips padded with silence to the window"
+    fault = "5-s clips padded with silence to the window"
 
     def windows(self, wave, db):
         silent = np.full((64, 48), -100, np.float32)
@@ -352,7 +352,7 @@ class Padded(Notebook):
 
 
 class Half(Notebook):
-    told = "power of 16-bit integers in half precision, which overflows"
+    fault = "power of 16-bit integers in half precision, which overflows"
 
     def power(self, wave):
         with np.errstate(over="ignore"):
@@ -363,11 +363,11 @@ class Half(Notebook):
             return super().scale(windows)
 
 
-class SlopesAfterFold(Notebook):
-    told = "slopes taken after the fold"
+class DeltasAfterFold(Notebook):
+    fault = "deltas computed after the fold"
 
-    def picture(self, windows):
-        folded = super().picture(windows)[:, 0]
+    def image(self, windows):
+        folded = super().image(windows)[:, 0]
         slope = librosa.feature.delta(folded, width=5, mode="nearest", axis=-1)
         return np.stack((folded, slope, librosa.feature.delta(slope, width=5, mode="nearest", axis=-1)), 1).astype(
             np.float32
@@ -375,34 +375,34 @@ class SlopesAfterFold(Notebook):
 
 
 class Logits(Notebook):
-    told = "logits instead of probabilities"
+    fault = "logits instead of probabilities"
 
     def rows(self, logits, attention):
-        right = super().rows(logits, attention)
-        return np.log(right) - np.log1p(-right)
+        correct = super().rows(logits, attention)
+        return np.log(correct) - np.log1p(-correct)
 
 
 class TextOrder(Notebook):
-    told = "rows sorted as text, bound by position"
+    fault = "rows sorted as text, aligned by position"
 
     def rows(self, logits, attention):
         return super().rows(logits, attention)[np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))]
 
 
 class NoAttention(Notebook):
-    told = "the mean of the frames instead of the attention"
+    fault = "the mean over time steps instead of the attention"
 
     def rows(self, logits, attention):
         return super().rows(logits, np.zeros_like(attention))
 
 
 class Alone(Notebook):
-    told = "each window transformed by itself, padded by reflection"
+    fault = "the STFT of each window computed separately, with reflection padding"
 
     def windows(self, wave, db):
         def clip(start):
-            mine = wave[1000 * start : 1000 * (start + 256)]
-            stft = librosa.stft(mine, n_fft=2048, hop_length=1000, pad_mode="reflect")
+            samples = wave[1000 * start : 1000 * (start + 256)]
+            stft = librosa.stft(samples, n_fft=2048, hop_length=1000, pad_mode="reflect")
             mel = librosa.filters.mel(sr=32_000, n_fft=2048, n_mels=64, fmin=20, fmax=14_000)
             return 10 * np.log10(np.maximum(mel @ np.abs(stft) ** 2, 1e-10))[:, :256]
 
@@ -412,7 +412,7 @@ class Alone(Notebook):
 FAULTS: tuple[type[Notebook], ...] = (
     WindowZero,
     Shifted,
-    SmallPicture,
+    SmallImage,
     Hop,
     MelScale,
     Unscaled,
@@ -423,7 +423,7 @@ FAULTS: tuple[type[Notebook], ...] = (
     Twice,
     Padded,
     Half,
-    SlopesAfterFold,
+    DeltasAfterFold,
     Logits,
     TextOrder,
     NoAttention,
@@ -432,18 +432,18 @@ FAULTS: tuple[type[Notebook], ...] = (
 
 
 @dataclass(frozen=True)
-class Named:
-    """What the commands say of one way to score."""
+class Result:
+    """AUC of one notebook, and the last lines of the commands that exit with an error status."""
 
-    told: str
+    fault: str
     auc: float
     alone: str
-    beside: str
-    traced: str
+    pair: str
+    trace: str
 
 
-def command(*argv: object) -> tuple[int, str]:
-    """Run one of the commands, and return its exit status and last line."""
+def run_command(*argv: object) -> tuple[int, str]:
+    """Run a command in this process; return its exit status and last line."""
     import contextlib
     import io
 
@@ -455,78 +455,80 @@ def command(*argv: object) -> tuple[int, str]:
     return status, stream.getvalue().strip().splitlines()[-1]
 
 
-def name(lab: Lab, way: type[Notebook], folder: Path) -> Named:
-    """Score in one way, and let doctor and trace look at it by command."""
+def diagnose_notebook(lab: Lab, notebook: type[Notebook], folder: Path) -> Result:
+    """Score with a notebook, and run doctor and trace on its table and arrays."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, stages = way(lab).score()
-    scores, right = folder / f"{way.__name__}.csv", folder / "bcsed.csv"
+    table, stages = notebook(lab).score()
+    scores, correct = folder / f"{notebook.__name__}.csv", folder / "bcsed.csv"
     table.to_csv(scores, index_label="row_id")
-    lab.healthy.to_csv(right, index_label="row_id")
-    np.savez(folder / f"{way.__name__}.npz", **stages)
+    lab.correct.to_csv(correct, index_label="row_id")
+    arrays = folder / f"{notebook.__name__}.npz"
+    np.savez(arrays, **stages)
     finite = np.isfinite(table.to_numpy()).all()
     auc = metrics.macro_auc(lab.truth, table[lab.truth.columns])[0] if finite else np.nan
-    recordings = lab.data / "test_soundscapes"
-    alone = command(
-        "doctor", scores, "--recordings", recordings, "--sample-submission", lab.data / "sample_submission.csv"
+    template = (
+        "--recordings",
+        lab.data / "test_soundscapes",
+        "--sample-submission",
+        lab.data / "sample_submission.csv",
     )
-    beside = command("doctor", right, scores)
-    recording = lab.recordings[TRACED]
-    traced = command(
-        "trace",
-        lab.bundle,
-        recording,
-        "--out",
-        folder / f"bcsed-{way.__name__}.npz",
-        "--against",
-        folder / f"{way.__name__}.npz",
-    )
-    return Named(way.told, auc, *(line if status else "" for status, line in (alone, beside, traced)))
+    out = ("--out", folder / f"bcsed-{notebook.__name__}.npz")
+    lines = [
+        run_command("doctor", scores, *template),
+        run_command("doctor", correct, scores),
+        run_command("trace", lab.bundle, lab.recordings[TRACED], *out, "--against", arrays),
+    ]
+    return Result(notebook.fault, auc, *(line if status else "" for status, line in lines))
 
 
-def markdown(named: list[Named]) -> str:
-    """Write the table of the README: of each verdict what names the fault."""
-    lines = ["| fault | AUC | `doctor`, alone | `doctor`, beside a healthy table | `trace` |", "|---|---|---|---|---|"]
-    for each in named:
-        auc = f"{each.auc:.3f}" if np.isfinite(each.auc) else "none"
-        alone = each.alone.removeprefix("FAILED: this table is ill: ").removesuffix(".")
-        lines.append(f"| {each.told} | {auc} | {alone} | {short(each.beside)} | {stage(each.traced)} |")
+HEADER = "| planted fault | macro ROC-AUC | `doctor` on the table alone | `doctor` with a correct table | `trace` |"
+
+
+def to_markdown(results: list[Result]) -> str:
+    """Return a table of the faults, with the part of each verdict that names the fault."""
+    lines = [HEADER, "|---|---|---|---|---|"]
+    for result in results:
+        auc = f"{result.auc:.3f}" if np.isfinite(result.auc) else "none"
+        alone = re.sub(r"^\w+: this table has errors: ", "", result.alone).removesuffix(".")
+        cells = (result.fault, auc, alone, shorten(result.pair), describe_stage(result.trace))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def short(verdict: str) -> str:
-    """Leave out names of files, and what follows from the verdict."""
-    mean = re.search(r"mean Spearman [\d.]+", verdict)
+def shorten(verdict: str) -> str:
+    """Remove file names, and what follows the cause."""
+    correlation = re.search(r"mean Spearman [\d.]+", verdict)
     if "no shift, order or function" in verdict:
-        return f"other ({mean[0]})" if mean else "other"
+        return f"other ({correlation[0]})" if correlation else "other"
     if "nothing to compare" in verdict:
         return "nothing to compare"
-    text = verdict.removeprefix("FAILED: ").removesuffix(".")
-    text = re.sub(r"^\w+\.\w+ (and \w+\.csv |has |is .*?(?=through)|gives )?", "", text)
-    text = re.sub(r"to all rows of a recording in .* recordings, where .*", "to all rows of a recording: row 1's", text)
-    return re.split(r"; put right|: areas under|: '|, '| \(to |, by up to|: row 1's answer", text)[0]
+    text = re.sub(r"^[A-Z]+: ", "", verdict).removesuffix(".")
+    text = re.sub(r"^\S+\.\S+ (and \S+\.\S+ |has |is )?", "", text)
+    text = re.sub(r" of (bcsed\.csv|bcsed [\w.]+), ", ": ", text)
+    return re.split(
+        r" in \d+ of \d+ recordings, |; after correction| \(to |: ROC-AUC is|: '|, '|, by up to|: row ", text
+    )[0]
 
 
-def stage(verdict: str) -> str:
-    """Keep the stage and the cause."""
+def describe_stage(verdict: str) -> str:
+    """Return the stage and the cause of a verdict of `trace`."""
     first = re.match(r"(\w+) is the first stage", verdict)
     if first is None:
         return ""
     cause = re.split(r"% of it; |its shape is [^;]*; ", verdict)[-1].removesuffix(".")
-    return f"`{first[1]}`: {short(cause).replace(', where', '')}"
+    return f"`{first[1]}`: {shorten(cause)}"
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    began = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         lab = prepare(Path(folder))
-        ready = time.monotonic()
-        named = [name(lab, way, Path(folder) / "tables") for way in (Notebook, *FAULTS)]
-        text = markdown(named)
+        trained = time.monotonic()
+        results = [diagnose_notebook(lab, notebook, Path(folder) / "tables") for notebook in (Notebook, *FAULTS)]
+        text = to_markdown(results)
     print(text)
-    print(
-        f"{ready - began:.0f} s to write the sample and train, {time.monotonic() - ready:.0f} s for {len(named)} ways"
-    )
+    print(f"{trained - start:.0f} s to train, {time.monotonic() - trained:.0f} s for {len(results)} notebooks")
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(text, encoding="utf-8")
 
