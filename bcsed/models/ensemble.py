@@ -101,14 +101,7 @@ def from_bundles(
 
 
 def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the classes of an ensemble.
-
-    Parameters
-    ----------
-    contracts : sequence of Contract
-        Of its members.
-    classes : sequence of str, optional
-        All classes, such as a competition's. Without it, one member must have every class that any member has.
+    """Return the classes of an ensemble: the given ones, or those of the member that has all.
 
     Raises
     ------

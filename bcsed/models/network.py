@@ -82,14 +82,6 @@ class GeM(nn.Module):
         return x.float().clamp_min(1e-6).pow(self.exponent).mean(2).pow(1.0 / self.exponent)
 
 
-class FreqMean(nn.Module):
-    """Mean over frequency: (B, C, f, t) -> (B, C, t)."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Reduce axis 2."""
-        return x.mean(2)
-
-
 class Head(nn.Module):
     """Logits and attention per time step for a group of classes; dropout is between the two layers of `logits`."""
 
@@ -162,7 +154,7 @@ class SedNet(nn.Module):
                 f"the feature map of {net.backbone} is {height}x{width}, which does not fit {self.folds} time folds "
                 f"and {frontend.n_frames} frames; choose another backbone or number of folds."
             )
-        self.freq_pool: nn.Module = GeM() if net.freq_pool == "gem" else FreqMean()
+        self.freq_pool = GeM() if net.freq_pool == "gem" else None
         self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
         of_head = [[k for k in range(n_classes) if not groups or groups[k] == g] for g in sorted({0, *groups})]
         self.heads = nn.ModuleList(Head(C, len(members), dropout[2]) for members in of_head)
@@ -187,7 +179,8 @@ class SedNet(nn.Module):
         with torch.autocast(db.device.type, enabled=False):
             image = self.to_image(db.float())
         x = self.backbone.forward_features(self.norm(image))  # type: ignore[operator]
-        pooled: torch.Tensor = self.freq_pool(unfold(x, self.folds))
+        x = unfold(x, self.folds)
+        pooled: torch.Tensor = x.mean(2) if self.freq_pool is None else self.freq_pool(x)
         return pooled
 
     def apply_heads(self, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,39 +29,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What was loaded into a network, and what was not.
+    """What was loaded into a network, and what was not, by the names of tensors."""
 
-    Parameters
-    ----------
-    source : str
-        Kind and name of the weights, without the path of their folder.
-    sha256 : str
-        Digest of their file.
-    matched : tuple of str
-        Tensors of the network that were loaded.
-    missing : tuple of str
-        Tensors of the network that the source should contain, but does not.
-    unused : tuple of str
-        Tensors of the source, under their names there, that the network does not have.
-    wrong_shape : tuple of (str, tuple of int, tuple of int)
-        Tensors that both have, with the shape in the source and in the network.
-    fresh : tuple of str
-        Tensors of the network that rightly keep their initial values.
-    skipped : tuple of str
-        Entries of the source that were rightly not loaded.
-    notes : tuple of str
-        Why tensors are fresh, what was adapted, and how the contracts differ.
-    """
-
-    source: str
-    sha256: str
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-    wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    fresh: tuple[str, ...]
-    skipped: tuple[str, ...]
-    notes: tuple[str, ...]
+    source: str  # kind and name of the weights, without the path of their folder
+    sha256: str  # of their file
+    matched: tuple[str, ...]  # loaded
+    missing: tuple[str, ...]  # tensors of the network that the source should contain, but does not
+    unused: tuple[str, ...]  # tensors of the source that the network does not have
+    wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # name, shape in the source, in the network
+    fresh: tuple[str, ...]  # tensors of the network that rightly keep their initial values
+    skipped: tuple[str, ...]  # entries of the source that were rightly not loaded
+    notes: tuple[str, ...]  # why tensors are fresh, what was adapted, how the contracts differ
 
     @property
     def fits(self) -> bool:

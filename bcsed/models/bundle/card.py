@@ -11,8 +11,8 @@ from ...config.strict import to_dict
 # What the provenance records about the training data; the rest but the metrics is listed under provenance.
 _DATA = ("n_clips", "clips_sha256", "fold", "start", "sources")
 _LICENCE = (
-    "Not specified. Before you publish this bundle, name a licence here that the licences of its training recordings "
-    "permit."
+    "Not specified. State a licence where you publish this bundle; the licences of its training recordings must permit "
+    "it. `bundle.json` contains a checksum of this file, so edit a copy."
 )
 _LOAD = """```python
 from bcsed import bundle, predict
@@ -38,9 +38,9 @@ def model_card(
     frontend, metrics = contract.frontend, provenance.get("metrics") or {}
     image = "x".join(map(str, (frontend.n_channels, *frontend.image_shape)))
     introduction = (
-        f"A sound event detection network for {len(contract.classes)} classes, exported by "
-        "[bcsed](https://pypi.org/project/bcsed). It computes the probability of each class in windows of "
-        f"{frontend.window_s:g} s, with {steps} time steps per window. `bundle.json` states all settings exactly."
+        f"A sound event detection network for {len(contract.classes)} classes, exported by bcsed. It computes the "
+        f"probability of each class in windows of {frontend.window_s:g} s, with {steps} time steps per window. "
+        "`bundle.json` states all settings exactly."
     )
     training = {group: fields for group, fields in recipe.items() if group not in ("frontend", "net")}
     rest = {key: value for key, value in provenance.items() if key not in (*_DATA, "metrics")}
