@@ -84,8 +84,8 @@ def test_too_few_positive_rows_give_no_threshold():
 
 def test_reliability_of_calibrated_and_of_transformed_scores():
     truth, scores = tables(n=4000)
-    assert expected_calibration_error(truth, scores) < 0.02
-    assert expected_calibration_error(truth, scores**3) > 0.1
+    assert expected_calibration_error(reliability(truth, scores)) < 0.02
+    assert expected_calibration_error(reliability(truth, scores**3)) > 0.1
     bins = reliability(truth, scores, n_bins=7)
     assert bins["n"].sum() == truth.size
     assert (bins["low"].iloc[0], bins["high"].iloc[-1]) == (0, 1)
@@ -95,7 +95,7 @@ def test_reliability_of_calibrated_and_of_transformed_scores():
     assert total == pytest.approx(truth.to_numpy().sum())
     certain = pd.DataFrame(1.0, truth.index, truth.columns)
     assert reliability(truth, certain)["n"].tolist() == [0] * 9 + [truth.size]
-    assert expected_calibration_error(truth, truth.astype(float)) == 0
+    assert expected_calibration_error(reliability(truth, truth.astype(float))) == 0
 
 
 def test_order_of_rows_and_classes_does_not_matter():

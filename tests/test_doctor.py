@@ -215,8 +215,8 @@ class TestTwoTables:
         other[..., [20, 90]] = many[..., [90, 20]]
         found = doctor.compare(table(many), table(other), names=("a", "b"))
         assert found.verdict == (
-            "b has 2 of 150 classes under another name: 'c20' under 'c90', 'c90' under 'c20'; after correction the tables "
-            "agree to 0."
+            "b has 2 of 150 classes under another name: 'c20' under 'c90', 'c90' under 'c20'; after correction the "
+            "tables agree to 0."
         )
 
     def test_two_of_many_recordings(self):

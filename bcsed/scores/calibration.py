@@ -95,7 +95,7 @@ def calibrate(
         table=pd.DataFrame(lines),
         thresholds={line["class"]: line["threshold"] for line in lines if np.isfinite(line["threshold"])},
         reliability=bins,
-        ece=_mean_distance(bins),
+        ece=expected_calibration_error(bins),
         precision=precision,
         min_positives=min_positives,
         n_rows=len(truth),
@@ -149,18 +149,10 @@ def find_threshold(
 
 
 def precision_recall(truth: npt.NDArray[Any], scores: Floats) -> pd.DataFrame:
-    """Return precision and recall of one class at each of its scores as the threshold.
+    """Return precision and recall of one class, truth and scores (R,), at each score as the threshold.
 
-    Parameters
-    ----------
-    truth : ndarray of 0 and 1, shape (R,)
-    scores : ndarray, shape (R,)
-
-    Returns
-    -------
-    DataFrame
-        ``threshold, precision, recall, n_detected, n_true``, a line per different score, the highest first. Recall is
-        NaN without a positive row.
+    A line per different score, the highest first: ``threshold, precision, recall, n_detected, n_true``. Recall is NaN
+    without a positive row.
     """
     order = np.argsort(-scores, kind="stable")
     sorted_scores, n_true = scores[order], np.cumsum(truth[order] == 1)
@@ -184,21 +176,14 @@ def reliability(truth: pd.DataFrame, scores: pd.DataFrame, *, n_bins: int = 10) 
     Parameters
     ----------
     truth, scores : DataFrame
-        As in `calibrate`.
-    n_bins : int
+        As in `calibrate`; errors too.
+    n_bins : int >= 1
         Number of bins of equal width over [0, 1]; the last includes 1.
 
     Returns
     -------
     DataFrame
         ``low, high, n, mean_score, share_true``; the last two NaN in an empty bin.
-
-    Raises
-    ------
-    ConfigError
-        If `n_bins` is below 1.
-    DataError
-        As `calibrate`.
     """
     if n_bins < 1:
         raise ConfigError(f"n_bins must be at least 1, got {n_bins}.")
@@ -215,15 +200,11 @@ def reliability(truth: pd.DataFrame, scores: pd.DataFrame, *, n_bins: int = 10) 
     return table
 
 
-def expected_calibration_error(truth: pd.DataFrame, scores: pd.DataFrame, *, n_bins: int = 10) -> float:
-    """Return the mean distance of score and share of positive rows over the bins, weighted by their size.
+def expected_calibration_error(bins: pd.DataFrame) -> float:
+    """Return the mean distance of score and share of positive rows over the bins of `reliability`, weighted by size.
 
     Naeini et al. 2015, for all classes together; 0 for calibrated scores.
     """
-    return _mean_distance(reliability(truth, scores, n_bins=n_bins))
-
-
-def _mean_distance(bins: pd.DataFrame) -> float:
     filled = bins[bins["n"] > 0]
     distance = (filled["mean_score"] - filled["share_true"]).abs()
     return float((distance * filled["n"]).sum() / filled["n"].sum())
@@ -247,16 +228,10 @@ def write_thresholds(calibration: Calibration, path: str | Path) -> None:
 def read_thresholds(path: str | Path, classes: Sequence[str] | None = None) -> dict[str, float]:
     """Read thresholds by class: a file of `write_thresholds`, or a plain JSON object of class and threshold.
 
-    Parameters
-    ----------
-    path : str or Path
-    classes : sequence of str, optional
-        The known classes. Not every class must have a threshold.
-
     Raises
     ------
     DataError
-        If the file cannot be read, a threshold is not in [0, 1], or its class is unknown.
+        If the file cannot be read, a threshold is not in [0, 1], or its class is not one of `classes`.
     """
     path = Path(path)
     if not path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,10 +90,7 @@ class Evaluation:
 def make_evaluation(truth: pd.DataFrame, scores: pd.DataFrame, *, where: str = "the scores") -> Evaluation:
     """Return the evaluation of a score table that has at least the rows and classes of `truth`.
 
-    Raises
-    ------
-    DataError
-        As `bcsed.scores.metrics.align_tables`, or if truth is not 0 or 1.
+    Errors as `bcsed.scores.metrics.align_tables`; DataError if truth is not 0 or 1.
     """
     aligned = align_tables(truth, scores, extra=True, where=where)
     rows = parse_row_ids(truth.index)
@@ -134,12 +130,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    with read_errors(path, "npz"), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-        names = {name.removesuffix(".npy") for name in archive.namelist()}
-    missing = [name for name in _ARRAYS if name not in names]
-    if missing:
-        raise DataError(f"{path} is not an evaluation of bcsed: it lacks {', '.join(missing)}.")
     with read_errors(path, "npz"), np.load(path, allow_pickle=False) as stored:
+        missing = [name for name in _ARRAYS if name not in stored.files]
+        if missing:
+            raise DataError(f"{path} is not an evaluation of bcsed: it lacks {', '.join(missing)}.")
         check_schema({"schema": int(stored["schema"])} if "schema" in stored.files else {}, path, (SCHEMA,))
         arrays = {name: stored[name] for name in _ARRAYS}
         truth, scores = arrays["truth"].astype(np.uint8, casting="safe"), arrays["scores"].astype(np.float32)
@@ -165,12 +159,7 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by ``row_id``. A wide table may have some of the classes only, in its own order; labels give a column
-        of 0 and 1 for each of `classes`.
-
-    Raises
-    ------
-    DataError
-        If the file does not exist, has neither form, or has a class that is not in `classes`.
+        of 0 and 1 for each of `classes`. Another class is an error.
     """
     file = Path(path)
     if not file.is_file():

@@ -32,13 +32,7 @@ def align_tables(
 ) -> pd.DataFrame:
     """Return the scores in the order of the truth's rows and columns, selected by name.
 
-    Parameters
-    ----------
-    truth, scores : DataFrame
-    extra : bool
-        Whether `scores` may have rows and classes that `truth` does not have; they are dropped.
-    where : str
-        Name of the scores in error messages.
+    Other rows and classes of the scores are dropped if `extra`. `where` names the scores in messages.
 
     Raises
     ------
@@ -95,14 +89,10 @@ def check_truth(truth: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def class_auc(truth: Table, scores: Table) -> Floats:
-    """Return the area under the ROC curve of each class, (K,); equal scores count one half.
+    """Return the area under the ROC curve of each class, (K,), as scikit-learn's `roc_auc_score`.
 
-    NaN where a class has no positive or no negative row; otherwise equal to scikit-learn's `roc_auc_score`.
-
-    Raises
-    ------
-    DataError
-        If the tables do not align, truth is not 0 or 1, or a score is not a finite number.
+    NaN without a positive or a negative row. Raises DataError if the tables do not align, truth is not 0 or 1, or a
+    score is not a finite number.
     """
     return _class_auc(*_to_arrays(truth, scores))
 
@@ -120,10 +110,7 @@ def _class_auc(positive: npt.NDArray[np.bool_], values: Floats) -> Floats:
 def macro_auc(truth: Table, scores: Table) -> tuple[float, int]:
     """Return the mean of `class_auc` over the classes that have an AUC (BirdCLEF since 2024), and their number.
 
-    Raises
-    ------
-    DataError
-        As `class_auc`, or if there is no such class.
+    Errors as `class_auc`; DataError if there is no such class.
     """
     auc = class_auc(truth, scores)
     n_scored = int(np.isfinite(auc).sum())
@@ -138,12 +125,7 @@ def padded_cmap(truth: Table, scores: Table, padding: int = 5) -> float:
     The metric of BirdCLEF 2023. The padding gives a class that never occurs a precision (1 if none of its scores is
     1), and reduces the influence of rare classes.
 
-    Raises
-    ------
-    DataError
-        As `class_auc`, or if a score is outside [0, 1].
-    ConfigError
-        If `padding`, the number of added rows, is below 1.
+    Errors as `class_auc`; DataError for a score outside [0, 1], ConfigError for a `padding` (number of rows) below 1.
     """
     if padding < 1:
         raise ConfigError(f"padding must be at least 1, got {padding}.")
@@ -159,10 +141,7 @@ def padded_cmap(truth: Table, scores: Table, padding: int = 5) -> float:
 def lrap(truth: Table, scores: Table) -> float:
     """Return scikit-learn's label-ranking average precision over the rows that have a label.
 
-    Raises
-    ------
-    DataError
-        As `class_auc`, or if no row has a label.
+    Errors as `class_auc`; DataError if no row has a label.
     """
     positive, values = _to_arrays(truth, scores)
     labelled = positive.any(axis=1)
@@ -210,12 +189,7 @@ def per_class(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def bootstrap_auc(
-    truth: Table,
-    scores: Table,
-    files: Sequence[str] | pd.Series[str],
-    *,
-    n: int = 1000,
-    rng: np.random.Generator,
+    truth: Table, scores: Table, files: Sequence[str], *, n: int = 1000, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return the 95% confidence interval of the macro AUC, from resampling recordings with replacement.
 
@@ -225,8 +199,8 @@ def bootstrap_auc(
     Parameters
     ----------
     truth, scores : DataFrame or ndarray, shape (N, K)
-    files : sequence of N str, or Series indexed by row_id
-        The recording of each row: in the order of `truth`, or by name.
+    files : sequence of N str
+        The recording of each row of `truth`.
     n : int
         Number of resamples.
 
@@ -236,10 +210,6 @@ def bootstrap_auc(
         As `macro_auc`, or if `files` does not fit the rows or names fewer than two recordings.
     """
     macro_auc(truth, scores)
-    if isinstance(files, pd.Series) and isinstance(truth, pd.DataFrame):
-        files = files[~files.index.duplicated()].reindex(truth.index)
-        if files.isna().any():
-            raise DataError(f"row {files.index[files.isna()][0]!r} has no recording; name the recording of each row.")
     file_of, names = pd.factorize(np.asarray(files, object))
     means = bootstrap_macro_auc(truth, scores, file_of, bootstrap_weights(len(names), n, rng=rng))
     means = means[np.isfinite(means)]
@@ -252,10 +222,7 @@ def bootstrap_auc(
 def bootstrap_weights(n_files: int, n: int = 1000, *, rng: np.random.Generator) -> Floats:
     """Resample recordings with replacement; return how often each occurs in each resample, (n, n_files).
 
-    Raises
-    ------
-    DataError
-        If there are fewer than two recordings.
+    Raises DataError if there are fewer than two recordings.
     """
     if n_files < 2:
         raise DataError(f"an interval needs at least two recordings, got {n_files}.")
@@ -281,11 +248,6 @@ def bootstrap_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.int
     -------
     ndarray of float64, shape (n,)
         Mean over the classes with a positive and a negative row in the resample; NaN without such a class.
-
-    Raises
-    ------
-    DataError
-        As `class_auc`, or if `file_of` does not fit the rows.
     """
     positive, values = _to_arrays(truth, scores)
     if len(file_of) != len(positive):

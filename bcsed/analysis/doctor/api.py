@@ -85,10 +85,7 @@ def diagnose(
 
 
 def examine(
-    table: pd.DataFrame,
-    *,
-    recordings: Sequence[str | Path] = (),
-    sample_submission: str | Path | None = None,
+    table: pd.DataFrame, *, recordings: Sequence[str | Path] = (), sample_submission: str | Path | None = None
 ) -> tuple[Finding, ...]:
     """Check a score table as `bcsed.scores.checks.check`, with the durations and silence of the recordings.
 

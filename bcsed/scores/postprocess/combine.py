@@ -19,17 +19,9 @@ LOGIT_EPS = 1e-7
 
 
 def rank_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each score's percentile among all rows of its class.
+    """Return each score's percentile among all rows of its class: ``scipy.stats.rankdata / R``, float32 in (0, 1].
 
-    Parameters
-    ----------
-    table : DataFrame, shape (R, K)
-        All rows of a run: percentiles of a part are different numbers.
-
-    Returns
-    -------
-    DataFrame, shape (R, K)
-        float32 in (0, 1]: ``scipy.stats.rankdata / R``; equal scores share their mean rank.
+    `table` has all rows of a run: percentiles of a part are different numbers.
     """
     ranked: pd.DataFrame = table.rank(pct=True).astype(np.float32)
     return ranked
@@ -88,19 +80,9 @@ def combine(
 def weighted_mean(
     parts: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.integer], float]], n_classes: int, kind: str
 ) -> Floats:
-    """Return the weighted mean of score arrays of the same rows.
+    """Return the weighted mean of score arrays of the same rows, (R, n_classes); NaN for a class that no part has.
 
-    Parameters
-    ----------
-    parts : sequence of (scores, columns, weight)
-        Probabilities of shape (R, k), the column of the result for each of the k classes, and a positive weight.
-    n_classes : int
-    kind : {'prob', 'logit', 'rank'}
-
-    Returns
-    -------
-    ndarray of float64, shape (R, n_classes)
-        NaN for a class that no part has.
+    A part is probabilities of shape (R, k), the column of the result for each of the k classes, and a positive weight.
     """
     total, weights = np.zeros((len(parts[0][0]), n_classes)), np.zeros(n_classes)
     for scores, columns, weight in parts:
@@ -142,23 +124,10 @@ def check_weights(weights: Sequence[float], n_members: int) -> None:
 
 
 def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rank correlation between members.
+    """Return Spearman's rank correlation between members, (members, members); arguments and errors as `combine`.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        As in `combine`.
-
-    Returns
-    -------
-    DataFrame, shape (members, members)
-        Spearman's correlation, mean over the classes that both members have and that are constant in neither; NaN
-        without such a class, 1 on the diagonal.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As `combine`.
+    The mean over the classes that both members have and that are constant in neither; NaN without such a class, 1 on
+    the diagonal.
     """
     members = _same_rows(tables)
     # Spearman's correlation is Pearson's of the ranks, so each table is ranked once.

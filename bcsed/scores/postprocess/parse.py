@@ -15,7 +15,7 @@ COMMON = ("smooth=0.2,0.6,0.2", "top=3")
 
 
 def apply(table: pd.DataFrame, stages: Iterable[Stage], taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return the table after all stages, in order.
+    """Return the table after all stages, in order: the same rows and columns, float32 in [0, 1].
 
     Parameters
     ----------
@@ -26,15 +26,10 @@ def apply(table: pd.DataFrame, stages: Iterable[Stage], taxa: Mapping[str, str] 
     taxa : mapping of str to str, optional
         The taxonomic class of each class; '' or absent if unknown.
 
-    Returns
-    -------
-    DataFrame
-        The same rows and columns; float32 in [0, 1].
-
     Raises
     ------
     ConfigError
-        If a kind of stage is repeated, or as `Smooth`.
+        If a kind of stage is repeated, or a taxon with a kernel is not in `taxa`.
     DataError
         If the table is not a valid score table, or a recording lacks rows.
     """

@@ -42,11 +42,6 @@ class Smooth:
         is positive, none is negative. ``(1,)``, the default, changes nothing.
     by_taxon : mapping of str to sequence of float, or pairs of these
         Kernels of taxonomic classes: those of frogs and insects, which call for long, may be wider.
-
-    Raises
-    ------
-    ConfigError
-        If a kernel is invalid.
     """
 
     name: ClassVar[str] = "smooth"
@@ -65,15 +60,7 @@ class Smooth:
         object.__setattr__(self, "by_taxon", by_taxon)
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
-        """Return the table after this stage; `taxa` (class -> taxon) is required for kernels by taxon.
-
-        Raises
-        ------
-        DataError
-            If the table is not a valid score table, or a recording lacks rows.
-        ConfigError
-            If a taxon has a kernel and `taxa` is not given, or no class has that taxon.
-        """
+        """Return the table after this stage; `taxa` (class -> taxon) is required for kernels by taxon."""
         by_taxon = dict(self.by_taxon)
         if by_taxon and taxa is None:
             raise ConfigError(
@@ -118,11 +105,6 @@ class TopRows:
         Number of highest rows; all rows in a shorter recording.
     amount : float >= 0
         Exponent of their mean; 0 changes nothing.
-
-    Raises
-    ------
-    ConfigError
-        If these are out of range.
     """
 
     name: ClassVar[str] = "top"
