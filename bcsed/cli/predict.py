@@ -61,7 +61,7 @@ def _read_output_options(args: Namespace) -> OutputOptions:
     from ..scores.calibration import read_thresholds
     from ..scores.detections.detect import DetectionSettings
     from ..scores.detections.taxonomy import read_taxonomy
-    from ..scores.detections.write import FORMATS
+    from ..scores.detections.tables import FORMATS
 
     settings = (args.class_threshold, args.thresholds, args.no_merge, args.gap_rows, args.min_rows > 1)
     if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):

@@ -13,12 +13,9 @@ from ..errors import ConfigError
 
 
 def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:
-    """Group classes by taxonomic class, such as Aves; classes without one form a group.
+    """Return the group of each class by taxonomic class, such as Aves; classes without one form a group.
 
-    Returns
-    -------
-    tuple of K int
-        Groups, numbered from 0 in order of first appearance.
+    Groups are numbered from 0 in order of first appearance.
 
     Raises
     ------
@@ -42,19 +39,10 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
 
 
 def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100)) -> tuple[int, ...]:
-    """Group K classes by their numbers of clips.
+    """Return the group of each of K classes by its number of clips.
 
-    Parameters
-    ----------
-    counts : ndarray, shape (K,)
-    edges : sequence of int
-        The least count of each band after the first, increasing; by default the bands are fewer than 20, 20 to 99,
-        and 100 or more.
-
-    Returns
-    -------
-    tuple of K int
-        Groups, numbered from 0 with the rarest; empty bands are not numbered.
+    `edges` are the least counts of the bands after the first: by default the bands are fewer than 20, 20 to 99, and 100
+    or more clips. Groups are numbered from 0 with the rarest; empty bands are not numbered.
 
     Raises
     ------

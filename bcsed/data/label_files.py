@@ -134,18 +134,8 @@ def truth_table(
 ) -> pd.DataFrame:
     """Return the labels of soundscape rows in the form of a score table.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        See `read_soundscape_labels`; each line is one row of the grid (the last of a recording may be shorter).
-    classes : sequence of K str
-    row_s, row_id
-        See `Competition`.
-
-    Returns
-    -------
-    DataFrame, shape (R, K)
-        float32 of 0 and 1 with the index ``row_id``, for the labelled rows only.
+    Each line of `labels` (see `read_soundscape_labels`) is one row of the grid, of which the last of a recording may
+    be shorter. The result contains 0 and 1 (float32) for the labelled rows only. `row_s`, `row_id`: see `Competition`.
 
     Raises
     ------

@@ -47,14 +47,7 @@ def make_table(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[n
 def check_table(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
     """Raise an error if a table is not a valid score table.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by row id.
-    classes : sequence of str, optional
-        The required columns, in order.
-    where : str
-        The name of the table in messages.
+    `classes` are the required columns, in order; `where` is the name of the table in messages.
 
     Raises
     ------
@@ -205,13 +198,8 @@ def open_submission(
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that appends score tables to a ``submission.csv``, which is written atomically.
 
-    Parameters
-    ----------
-    path : str or Path
-    classes : sequence of str, optional
-        The required columns of every table, in order; by default those of the first table.
-    constant : collection of str
-        Stems of recordings whose rows may be identical; read at the end of the block.
+    `classes` are the required columns, by default those of the first table. `constant` contains the stems of recordings
+    whose rows may be identical; it is read at the end of the block.
 
     Raises
     ------

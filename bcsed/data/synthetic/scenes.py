@@ -152,19 +152,8 @@ def focal_clip(
 ) -> Wave:
     """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95.
 
-    Parameters
-    ----------
-    species : Species
-    site : Site
-        The background.
-    duration_s : float
-        A longer song is cut at both ends.
-    snr_db : float
-        Level of the song's loudest frame relative to the noise in the song's band, dB.
-    rng : np.random.Generator
-        Of this recording.
-    others : sequence of Species
-        Species that call once each, at most 6 dB fainter.
+    `snr_db` is the level of the song's loudest frame relative to the noise in its band. A song longer than the
+    recording is cut at both ends. The `others` call once each, at most 6 dB fainter.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)
@@ -199,23 +188,11 @@ def soundscape(
     rng: np.random.Generator,
     snr_db: tuple[float, float] = (-3.0, 12.0),
 ) -> tuple[Wave, list[Event]]:
-    """Return a recording of a site at 32 kHz, and its songs.
+    """Return a recording of a site at 32 kHz, longer than any song, and its songs without reverberation.
 
-    The noise is about -35 dB below full scale; loud songs are clipped, as by a recorder. The times of events do not
-    include reverberation.
-
-    Parameters
-    ----------
-    cast : sequence of Species
-        The species present: one or two individuals with 2 to 4 songs in total.
-    site : Site
-        The background.
-    duration_s : float
-        Longer than any song.
-    rng : np.random.Generator
-        Of this recording.
-    snr_db : tuple of float
-        Range of the level of a song's loudest frame relative to the noise in its band, dB.
+    Each species of the `cast` has one or two individuals with 2 to 4 songs in total; `snr_db` is the range of the level
+    of a song's loudest frame relative to the noise in its band. The noise is about -35 dB below full scale, and loud
+    songs are clipped, as by a recorder.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)

@@ -124,7 +124,6 @@ def _song(notes: Sequence[tuple[float, NDArray[np.float64]]]) -> Wave:
 
 
 def _whistles(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return pure whistles, each lower than the previous one."""
     length = 0.30 / who.tempo
     hz = 3300 * who.pitch
     notes = []
@@ -135,14 +134,12 @@ def _whistles(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _trill(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return many equal short notes of one pitch."""
     step = 0.085 / who.tempo
     note = _shaped(_tone(_glide(step * 0.6, 4900 * who.pitch, 4500 * who.pitch)), 0.008, 0.015)
     return _song([(k * step, note * rng.uniform(0.8, 1)) for k in range(16 + 4 * who.extra_notes)])
 
 
 def _upsweeps(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return slurs that rise by more than an octave."""
     length = 0.32 / who.tempo
     low, high = 1500 * who.pitch, 4200 * who.pitch
     bend = np.sqrt(low * high) * (1 + 0.2 * who.slant)
@@ -154,7 +151,6 @@ def _upsweeps(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _downsweeps(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return quick high slurs that fall by an octave."""
     length = 0.13 / who.tempo
     high, low = 8200 * who.pitch, 3600 * who.pitch
     notes = [
@@ -185,7 +181,6 @@ def _warble(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return two or more high broadband buzzes."""
     length = 0.6 / who.tempo
     notes = []
     for k in range(2 + max(0, who.extra_notes)):
@@ -196,7 +191,6 @@ def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _coo(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return low, almost pure notes, of which the first is short."""
     notes, at = [], 0.0
     for k in range(3 + who.extra_notes):
         length = (0.22 if k == 0 else 0.5) / who.tempo
@@ -218,7 +212,6 @@ def _drum(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _croak(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return croaks (frog): fast pulses of a low note with overtones."""
     step = 0.045 / who.tempo
     notes = []
     for croak in range(1 + max(0, who.extra_notes)):
@@ -230,7 +223,6 @@ def _croak(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _bell(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return single clear notes (frog), evenly spaced."""
     step = 0.36 / who.tempo
     notes = []
     for k in range(7 + 2 * who.extra_notes):
@@ -240,7 +232,6 @@ def _bell(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _cicada(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return one noise band with a slow attack."""
     length = rng.uniform(3, 7)
     noise = _noise_band(length, 5000 * who.pitch, 5900 * who.pitch, rng)
     t = np.arange(len(noise)) / SAMPLE_RATE_HZ
@@ -249,7 +240,6 @@ def _cicada(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _cricket(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return regular chirps of three or four pulses of one very high pitch."""
     chirp, step = 0.42 / who.tempo, 0.045 / who.tempo
     pulse = _shaped(_tone(_glide(step * 0.7, 8800 * who.pitch)), 0.005, 0.01)
     return _song(
@@ -262,7 +252,6 @@ def _cricket(who: Individual, rng: np.random.Generator) -> Wave:
 
 
 def _grunt(who: Individual, rng: np.random.Generator) -> Wave:
-    """Return hoarse falling grunts (mammal), half noise and half voice."""
     length = 0.30 / who.tempo
     notes = []
     for k in range(4 + who.extra_notes):

@@ -12,26 +12,13 @@ MAX_EXAMPLES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One problem of a score table.
+    """One problem of a score table."""
 
-    Parameters
-    ----------
-    name : str
-        A short name of the problem, such as 'broadcast', 'nan' or 'logits'.
-    severity : {'error', 'warning'}
-    sentence : str
-        The problem with its evidence.
-    count : int
-        The number of rows, recordings, classes or values with the problem.
-    examples : tuple of str
-        The first of them.
-    """
-
-    name: str
-    severity: str
-    sentence: str
-    count: int
-    examples: tuple[str, ...] = ()
+    name: str  # a short name, such as 'broadcast', 'nan' or 'logits'
+    severity: str  # 'error' or 'warning'
+    sentence: str  # the problem with its evidence
+    count: int  # rows, recordings, classes or values with the problem
+    examples: tuple[str, ...] = ()  # the first of them
 
 
 def pluralize(n: int, noun: str) -> str:

@@ -10,9 +10,8 @@ folders of the output.
 
 from .detect import COLUMNS, DetectionSettings, Recording, detect, parse_time
 from .raven_audacity import Writer, read_audacity, read_raven, write_audacity, write_raven
-from .tables import read_detections, write_csv, write_parquet
+from .tables import FORMATS, read_detections, write, write_csv, write_parquet
 from .taxonomy import ClassName, read_taxonomy
-from .write import FORMATS, write
 
 __all__ = [
     "COLUMNS",

@@ -32,29 +32,12 @@ _CLOCK = re.compile(r"(?<!\d)(\d{8})[_T-]?(\d{6})(?!\d)")
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The name and length of a recording.
+    """The name and length of a recording; a DataError if it is empty, or its name could leave the output folder."""
 
-    Parameters
-    ----------
-    path : str
-        As given by the user.
-    name : str
-        The beginning of its row ids; it contains folders, separated by ``/``, where stems alone are ambiguous.
-    n_samples : int >= 1
-        Samples per channel at `sample_rate`; of a truncated file, the samples that are present.
-    sample_rate : int >= 1
-        As stored, Hz.
-
-    Raises
-    ------
-    DataError
-        If the recording is empty, or its name could leave the output folder.
-    """
-
-    path: str
-    name: str
-    n_samples: int
-    sample_rate: int
+    path: str  # as given by the user
+    name: str  # the beginning of its row ids; with folders, separated by ``/``, where stems alone are ambiguous
+    n_samples: int  # per channel at `sample_rate`; of a truncated file, the samples that are present
+    sample_rate: int  # as stored, Hz
 
     def __post_init__(self) -> None:
         if self.n_samples < 1 or self.sample_rate < 1:
@@ -72,32 +55,13 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """Thresholds, and rules for merging rows.
+    """Thresholds and rules for merging rows; a ConfigError if a value is out of range."""
 
-    Parameters
-    ----------
-    threshold : float in (0, 1]
-        The least score of a row that is a detection.
-    thresholds : mapping of str to float
-        Thresholds of single classes, which replace `threshold`.
-    merge : bool
-        Merge consecutive rows of one class into one detection.
-    gap_rows : int >= 0
-        The largest number of rows below the threshold within a merged detection.
-    min_rows : int >= 1
-        The least number of rows of a merged detection, gaps included.
-
-    Raises
-    ------
-    ConfigError
-        If a value is out of range, or `gap_rows` or `min_rows` is set without `merge`.
-    """
-
-    threshold: float = 0.5
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    merge: bool = True
-    gap_rows: int = 0
-    min_rows: int = 1
+    threshold: float = 0.5  # the least score of a row that is a detection, in (0, 1]
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of single classes, instead of `threshold`
+    merge: bool = True  # merge consecutive rows of one class into one detection
+    gap_rows: int = 0  # the largest number of rows below the threshold within a merged detection
+    min_rows: int = 1  # the least number of rows of a merged detection, gaps included
 
     def __post_init__(self) -> None:
         for name, value in {"the threshold": self.threshold, **self.thresholds}.items():
@@ -123,9 +87,7 @@ def detect(
     recordings : iterable of Recording
         All recordings of the table; others have no detections.
     settings : DetectionSettings, optional
-        By default, a threshold of 0.5 and merged rows.
     row_s : int
-        Seconds per row.
 
     Returns
     -------

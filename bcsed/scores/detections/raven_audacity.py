@@ -88,19 +88,10 @@ def write_raven(
 
 @contextmanager
 def write_audacity(folder: str | Path, *, names: Mapping[str, ClassName] | None = None) -> Iterator[Writer]:
-    """Yield a function that writes an Audacity label file for a `Recording`.
+    """Yield a function that writes an Audacity label file ``<name>.bcsed.data.labels.txt`` for a `Recording`.
 
-    Parameters
-    ----------
-    folder : str or Path
-        The folder for ``<name>.bcsed.data.labels.txt``; without detections the file is empty.
-    names : mapping of str to ClassName, optional
-        See `write_raven`. The score follows the name, ``jay;0.8731``, as in BriteKit and HawkEars.
-
-    Raises
-    ------
-    DataError
-        See `write_raven`.
+    Parameters and errors are those of `write_raven`. The score follows the class, ``jay;0.8731``, as in BriteKit and
+    HawkEars. Without detections the file is empty.
     """
     folder = as_path(folder)
 
@@ -144,18 +135,13 @@ def read_raven(path: str | Path) -> pd.DataFrame:
 
 
 def read_audacity(path: str | Path) -> pd.DataFrame:
-    """Read a file of `write_audacity`, or other Audacity labels.
+    """Read a file of `write_audacity`, or other Audacity labels; errors as of `read_raven`.
 
     Returns
     -------
     DataFrame
         ``start_s``, ``end_s``, ``label`` and ``score`` (NaN where the text does not end with ``;`` and a number).
         Lines of frequencies are skipped.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not such a table.
     """
     table = _read(Path(path), ())
     table = table[table[0] != "\\"].reset_index(drop=True)

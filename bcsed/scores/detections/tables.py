@@ -1,23 +1,24 @@
-"""Detections as one long table, in CSV and Parquet."""
+"""Write detections as one long table, in CSV and Parquet, or in several formats at once."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...errors import DataError
-from ...files import atomic_write, read_errors
+from ...errors import ConfigError, DataError
+from ...files import as_path, atomic_write, read_errors
 from ..table import read_parquet
 from .detect import COLUMNS, Recording, exact_times, format_times
-from .raven_audacity import Writer
+from .raven_audacity import Writer, write_audacity, write_raven
 from .taxonomy import ClassName
 
+FORMATS = ("raven", "audacity", "csv", "parquet")
 _NAMES = ("scientific_name", "common_name")
 # Lines per row group, so that a table of many recordings has few groups.
 _GROUP = 50_000
@@ -86,13 +87,54 @@ def write_parquet(path: str | Path, *, names: Mapping[str, ClassName] | None = N
         flush()
 
 
-def read_detections(path: str | Path) -> pd.DataFrame:
-    """Read a table of `write_csv` or `write_parquet`, depending on its suffix.
+@contextmanager
+def write(
+    out: str | Path,
+    formats: Sequence[str],
+    *,
+    fmin_hz: float,
+    fmax_hz: float,
+    names: Mapping[str, ClassName] | None = None,
+) -> Iterator[Writer]:
+    """Yield a function that writes a `Recording` and its detections in several formats.
 
-    Returns
-    -------
-    DataFrame
-        As from `detect`, with names if it was written with names; labels remain text.
+    Parameters
+    ----------
+    out : str or Path
+        The folder for ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``.
+    formats : sequence of {'raven', 'audacity', 'csv', 'parquet'}
+    fmin_hz, fmax_hz, names
+        See `write_raven`.
+
+    Raises
+    ------
+    ConfigError
+        If `formats` is empty or has an unknown format.
+    DataError
+        See `write_raven`.
+    """
+    out = as_path(out)
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ConfigError(f"formats are {', '.join(FORMATS)}; got {repr(unknown[0]) if unknown else 'none'}.")
+    writers = {
+        "raven": lambda: write_raven(out / "raven", fmin_hz=fmin_hz, fmax_hz=fmax_hz, names=names),
+        "audacity": lambda: write_audacity(out / "audacity", names=names),
+        "csv": lambda: write_csv(out / "detections.csv", names=names),
+        "parquet": lambda: write_parquet(out / "detections.parquet", names=names),
+    }
+    with ExitStack() as stack:
+        adds = [stack.enter_context(writers[name]()) for name in dict.fromkeys(formats)]
+
+        def add(recording: Recording, lines: pd.DataFrame) -> None:
+            for each in adds:
+                each(recording, lines)
+
+        yield add
+
+
+def read_detections(path: str | Path) -> pd.DataFrame:
+    """Read a table of `write_csv` or `write_parquet`, with the columns of `detect` and, if written, names.
 
     Raises
     ------
