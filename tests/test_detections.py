@@ -25,7 +25,7 @@ NAMES = {
     "1139490": ClassName("Ragoniella pulchella", "", "Insecta"),
     "frog1": ClassName("Leptodactylus podicipinus", "Pointedbelly Frog", "Amphibia"),
 }
-# Two recordings of one stem, one of them ending within a row; one with a clock; one in which nothing is heard.
+# Two recordings of one stem, one of them ending within a row; one with a clock; one without detections.
 RECORDINGS = (
     Recording(path="in/siteA/0001.wav", name="siteA/0001", n_samples=RATE * 234 // 10, sample_rate=RATE),
     Recording(path="in/siteB/0001.WAV", name="siteB/0001", n_samples=44_100 * 10 + 1, sample_rate=44_100),
@@ -46,7 +46,7 @@ def table_of(scores) -> pd.DataFrame:
 
 
 TABLE = table_of(SCORES)
-FOUND = [
+LINES = [
     ("in/siteA/0001.wav", "siteA/0001", "", 0.0, 10.0, "1139490", 0.9),
     ("in/siteA/0001.wav", "siteA/0001", "", 5.0, 10.0, "frog1", 0.6),
     ("in/siteA/0001.wav", "siteA/0001", "", 15.0, 23.4, "1139490", 0.8),
@@ -56,7 +56,7 @@ FOUND = [
 ]
 
 
-def expected(lines=FOUND) -> pd.DataFrame:
+def expected(lines=LINES) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(detections.COLUMNS)).astype(detections.COLUMNS)
 
 
@@ -68,14 +68,14 @@ def write_all(out, formats=detections.FORMATS, recordings=RECORDINGS, names=None
     return out
 
 
-def test_what_is_heard_where():
+def test_detections_of_several_recordings():
     pd.testing.assert_frame_equal(detect(TABLE, RECORDINGS), expected())
 
 
 def test_thresholds_gaps_and_lengths():
     def of(**settings):
-        found = detect(TABLE, RECORDINGS, DetectionSettings(**settings))
-        return [tuple(line) for line in found[found["label"] == "1139490"][["start_s", "end_s"]].to_numpy()]
+        lines = detect(TABLE, RECORDINGS, DetectionSettings(**settings))
+        return [tuple(line) for line in lines[lines["label"] == "1139490"][["start_s", "end_s"]].to_numpy()]
 
     assert of(merge=False) == [(0, 5), (5, 10), (15, 20), (20, 23.4)]
     assert of(gap_rows=1) == [(0, 23.4)]
@@ -83,7 +83,7 @@ def test_thresholds_gaps_and_lengths():
     assert of(gap_rows=1, min_rows=5) == [(0, 23.4)]
     assert of(threshold=0.85) == [(0, 5)]
     assert of(threshold=0.85, thresholds={"1139490": 0.2}) == [(0, 23.4)]
-    # A score of exactly the threshold counts, whatever float32 makes of it.
+    # A score of exactly the threshold counts, despite the rounding to float32.
     assert of(threshold=0.7, merge=False) == [(0, 5), (15, 20), (20, 23.4)]
 
 
@@ -99,15 +99,15 @@ def scenes(draw):
 
 
 @given(scenes(), st.floats(0.1, 0.9), st.booleans())
-def test_the_rows_above_the_threshold_and_no_others(scene, threshold, merge):
+def test_detections_are_the_rows_above_the_threshold(scene, threshold, merge):
     table, recordings = scene
-    found = detect(table, recordings, DetectionSettings(threshold=threshold, merge=merge))
+    lines = detect(table, recordings, DetectionSettings(threshold=threshold, merge=merge))
     for recording in recordings:
         for label in CLASSES:
-            ours = found[(found["name"] == recording.name) & (found["label"] == label)]
+            ours = lines[(lines["name"] == recording.name) & (lines["label"] == label)]
             spans = list(zip(ours["start_s"], ours["end_s"], ours["score"], strict=True))
             assert all(0 <= start < end <= recording.duration_s for start, end, _ in spans)
-            # Merged ones do not touch.
+            # Merged detections do not touch.
             assert all(left[1] < right[0] or not merge for left, right in itertools.pairwise(spans))
             for row in range(int(np.ceil(recording.duration_s / 5))):
                 score = table.loc[f"{recording.name}_{5 * (row + 1)}", label]
@@ -122,27 +122,27 @@ def test_one_recording_at_a_time_in_any_order_of_rows(scene, random):
     table, recordings = scene
     whole = detect(table.iloc[random.sample(range(len(table)), len(table))], recordings, DetectionSettings(gap_rows=1))
     names = table.index.str.rpartition("_").get_level_values(0)
-    alone = [detect(table[names == one.name], [one], DetectionSettings(gap_rows=1)) for one in recordings]
+    alone = [detect(table[names == each.name], [each], DetectionSettings(gap_rows=1)) for each in recordings]
     pd.testing.assert_frame_equal(whole, pd.concat(alone, ignore_index=True))
 
 
 def test_rows_from_later_in_a_recording():
-    found = detect(TABLE.iloc[3:5], RECORDINGS)
-    pd.testing.assert_frame_equal(found, expected(FOUND[2:4]))
+    lines = detect(TABLE.iloc[3:5], RECORDINGS)
+    pd.testing.assert_frame_equal(lines, expected(LINES[2:4]))
 
 
-def test_times_are_counted_and_not_added_up():
+def test_times_are_products_and_not_sums():
     day = Recording(path="day.wav", name="day", n_samples=86_400 * RATE - 1, sample_rate=RATE)
     table = make_table(row_ids("day", 17_280, 5), ["a"], np.tile([[1.0], [0.0]], (8640, 1)))
-    found = detect(table, [day])
-    np.testing.assert_array_equal(found["start_s"], np.arange(8640) * 10.0)
+    lines = detect(table, [day])
+    np.testing.assert_array_equal(lines["start_s"], np.arange(8640) * 10.0)
     assert detect(table.iloc[::-1], [day], DetectionSettings(gap_rows=1)).to_numpy().tolist() == [
         ["day.wav", "day", "", 0.0, 86_395.0, "a", 1.0]
     ]
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (
             {"table": TABLE.iloc[:0], "detection": DetectionSettings(thresholds={"owl": 0.5})},
@@ -159,14 +159,14 @@ def test_times_are_counted_and_not_added_up():
         ({"table": TABLE * np.nan}, "has the value nan"),
     ],
 )
-def test_tables_that_cannot_be_read_so(change, sentence):
+def test_invalid_tables_are_refused(change, message):
     arguments = {"table": TABLE, "recordings": RECORDINGS, "detection": None, "row_s": 5, **change}
-    with pytest.raises((DataError, ConfigError), match=sentence):
+    with pytest.raises((DataError, ConfigError), match=message):
         detect(arguments["table"], arguments["recordings"], arguments["detection"], row_s=arguments["row_s"])
 
 
 @pytest.mark.parametrize(
-    ("settings_", "sentence"),
+    ("settings_", "message"),
     [
         ({"threshold": 0}, r"the threshold: a threshold must be in \(0, 1\], got 0"),
         ({"thresholds": {"owl": 1.5}}, r"owl: a threshold must be in \(0, 1\], got 1\.5"),
@@ -176,18 +176,18 @@ def test_tables_that_cannot_be_read_so(change, sentence):
         ({"merge": False, "min_rows": 2}, "leave them out, or merge"),
     ],
 )
-def test_settings_that_are_none(settings_, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+def test_invalid_settings_are_refused(settings_, message):
+    with pytest.raises(ConfigError, match=message):
         DetectionSettings(**settings_)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/etc/x", "a//b", "a/./b", "a/.."])
-def test_names_that_lead_out_of_the_folder(name):
+def test_names_outside_the_folder_are_refused(name):
     with pytest.raises(DataError, match="is not a valid name"):
         Recording(path="in/x.wav", name=name, n_samples=1, sample_rate=1)
 
 
-def test_a_recording_without_samples():
+def test_a_recording_without_samples_is_refused():
     with pytest.raises(DataError, match=r"in/x\.wav: .* 0 samples at 8000 Hz"):
         Recording(path="in/x.wav", name="x", n_samples=0, sample_rate=8000)
 
@@ -210,11 +210,11 @@ def test_a_recording_without_samples():
         ("20231320_074000", None),
     ],
 )
-def test_the_clock_in_a_name(name, clock):
+def test_the_time_in_a_name(name, clock):
     assert detections.parse_time(name) == clock
 
 
-def test_the_raven_tables_to_the_letter(tmp_path):
+def test_the_raven_tables_byte_by_byte(tmp_path):
     write_all(tmp_path, ["raven"])
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
         "raven/H02_20230420_235950.bcsed.selections.txt",
@@ -251,7 +251,7 @@ def test_the_raven_tables_to_the_letter(tmp_path):
     )
 
 
-def test_the_audacity_labels_to_the_letter(tmp_path):
+def test_the_audacity_labels_byte_by_byte(tmp_path):
     write_all(tmp_path, ["audacity"], names=NAMES)
     assert (tmp_path / "audacity/siteA/0001.bcsed.data.labels.txt").read_bytes() == (
         b"0.000000\t10.000000\tRagoniella pulchella;0.9000\n"
@@ -265,7 +265,7 @@ def test_the_audacity_labels_to_the_letter(tmp_path):
     assert (tmp_path / "audacity/still.bcsed.data.labels.txt").read_bytes() == b""
 
 
-def test_the_csv_to_the_letter(tmp_path):
+def test_the_csv_byte_by_byte(tmp_path):
     write_all(tmp_path, ["csv"])
     assert (tmp_path / "detections.csv").read_bytes() == (
         b"recording,name,begin_time,start_s,end_s,label,score\n"
@@ -284,19 +284,19 @@ def test_the_csv_to_the_letter(tmp_path):
     assert lines[6].endswith(",5,10,024,,,0.99999")
 
 
-def test_read_again(tmp_path):
+def test_written_files_are_read_again(tmp_path):
     write_all(tmp_path)
     pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.parquet"), expected())
     pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.csv"), expected(), rtol=1e-6)
     raven = detections.read_raven(tmp_path / "raven" / "bcsed.selections.txt")
-    told = expected()[["recording", "start_s", "end_s", "label", "score"]]
+    columns = expected()[["recording", "start_s", "end_s", "label", "score"]]
     pd.testing.assert_frame_equal(
-        raven[list(told)], told.astype({"score": float}), rtol=0, atol=5e-5, check_column_type=False
+        raven[list(columns)], columns.astype({"score": float}), rtol=0, atol=5e-5, check_column_type=False
     )
-    np.testing.assert_allclose(raven["end_s"], told["end_s"], atol=2e-6)
+    np.testing.assert_allclose(raven["end_s"], columns["end_s"], atol=2e-6)
     assert raven["high_hz"].tolist() == [14_000.0] * 5 + [8000.0]
     labels = detections.read_audacity(tmp_path / "audacity" / "siteA" / "0001.bcsed.data.labels.txt")
-    assert labels.to_numpy().tolist() == [[*line[3:6], line[6]] for line in FOUND[:4]]
+    assert labels.to_numpy().tolist() == [[*line[3:6], line[6]] for line in LINES[:4]]
 
 
 def test_no_detections_are_valid_files(tmp_path):
@@ -310,7 +310,7 @@ def test_no_detections_are_valid_files(tmp_path):
         assert len(read) == 0 and read["start_s"].dtype == np.float64
         assert list(pd.read_csv(tmp_path / "raven" / name, sep="\t")) == list(RAVEN)
     assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
-    # Not even a recording.
+    # Without recordings.
     write_all(tmp_path / "nothing", recordings=())
     assert len(detections.read_detections(tmp_path / "nothing" / "detections.parquet")) == 0
 
@@ -326,7 +326,7 @@ def test_opened_by_crowsetta(tmp_path):
             tmp_path / "raven" / "siteA" / "0001.bcsed.selections.txt", annot_col="Species"
         )
         boxes = [(box.onset, box.offset, box.low_freq, box.high_freq, box.label) for box in read.to_bbox()]
-        assert boxes == [(*line[3:5], 20.0, 14_000.0, line[5]) for line in FOUND[:4]]
+        assert boxes == [(*line[3:5], 20.0, 14_000.0, line[5]) for line in LINES[:4]]
         labels = tmp_path / "audacity" / "H02_20230420_235950.bcsed.data.labels.txt"
         sequence = crowsetta.formats.seq.AudSeq.from_file(labels).to_seq()
     assert sequence.onsets_s.tolist() == [5] and sequence.offsets_s.tolist() == [10]
@@ -338,7 +338,7 @@ def test_opened_by_mir_eval(tmp_path):
     write_all(tmp_path, ["audacity"], names=NAMES)
     folder = tmp_path / "audacity"
     spans, texts = mir_eval_io.load_labeled_intervals(folder / "siteA" / "0001.bcsed.data.labels.txt", delimiter="\t")
-    np.testing.assert_array_equal(spans, [line[3:5] for line in FOUND[:4]])
+    np.testing.assert_array_equal(spans, [line[3:5] for line in LINES[:4]])
     assert texts[1] == "Pointedbelly Frog;0.6000"
     assert mir_eval_io.load_labeled_intervals(folder / "still.bcsed.data.labels.txt", delimiter="\t")[1] == []
 
@@ -398,22 +398,22 @@ def test_a_killed_block_leaves_the_old_file(tmp_path):
         pytest.raises(RuntimeError, match="killed"),
         detections.write(tmp_path, detections.FORMATS, fmin_hz=20, fmax_hz=14_000) as add,
     ):
-        add(RECORDINGS[0], expected(FOUND[:1]))
+        add(RECORDINGS[0], expected(LINES[:1]))
         raise RuntimeError("killed")
-    own = {"0001.bcsed.selections.txt", "0001.bcsed.data.labels.txt"}  # whole as soon as their recording is added
-    assert {path: path.read_bytes() for path in before if path.name not in own} == {
-        path: text for path, text in before.items() if path.name not in own
+    complete = {"0001.bcsed.selections.txt", "0001.bcsed.data.labels.txt"}  # written when their recording is added
+    assert {path: path.read_bytes() for path in before if path.name not in complete} == {
+        path: text for path, text in before.items() if path.name not in complete
     }
     assert set(tmp_path.rglob("*.*")) == set(before)
 
 
-def test_strange_names_do_not_break_the_formats(tmp_path):
+def test_special_characters_do_not_break_the_formats(tmp_path):
     path = b'in/a,\t\xff\n"q".wav'.decode("utf-8", "surrogateescape")
     recording = Recording(path=path, name="x", n_samples=RATE, sample_rate=RATE)
     table = make_table(["x_5"], ["NA"], np.ones((1, 1)))
-    found = detect(table, [recording])
+    lines = detect(table, [recording])
     with detections.write(tmp_path, detections.FORMATS, fmin_hz=20, fmax_hz=14_000) as add:
-        add(recording, found)
+        add(recording, lines)
     for name in ("detections.csv", "detections.parquet"):
         read = detections.read_detections(tmp_path / name)
         assert read["recording"].tolist() == ['in/a,\t\\udcff\n"q".wav'] and read["label"].tolist() == ["NA"]
@@ -438,7 +438,7 @@ def test_labels_of_other_programs_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("read", "text", "sentence"),
+    ("read", "text", "message"),
     [
         (detections.read_raven, None, "there is no such file"),
         (detections.read_raven, b"", "no column 'Selection'; its columns are none"),
@@ -453,10 +453,10 @@ def test_labels_of_other_programs_are_read(tmp_path):
         (detections.read_taxonomy, b"label\nx\nx\n", "the class 'x' is listed more than once"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, read, text, sentence):
+def test_unreadable_files_are_refused(tmp_path, read, text, message):
     if text is not None:
         (tmp_path / "file.csv").write_bytes(text)
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(DataError, match=message):
         read(tmp_path / "file.csv")
 
 
@@ -474,16 +474,16 @@ def test_a_taxonomy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("formats", "band", "sentence"),
+    ("formats", "band", "message"),
     [
         (["raven", "kaleidoscope"], (20, 14_000), "formats are raven, audacity, csv, parquet; got 'kaleidoscope'"),
         ([], (20, 14_000), "formats are raven, audacity, csv, parquet; got none"),
         (["raven"], (14_000, 20), "0 <= fmin_hz < fmax_hz, got 14000 and 20 Hz"),
     ],
 )
-def test_formats_that_are_none(tmp_path, formats, band, sentence):
+def test_invalid_formats_are_refused(tmp_path, formats, band, message):
     with (
-        pytest.raises(ConfigError, match=sentence),
+        pytest.raises(ConfigError, match=message),
         detections.write(tmp_path, formats, fmin_hz=band[0], fmax_hz=band[1]),
     ):
         pass
@@ -495,5 +495,5 @@ def test_detections_of_another_recording_are_refused(tmp_path, kind):
         pytest.raises(DataError, match="a detection in 'siteA/0001' was added to those in 'siteB/0001'"),
         detections.write(tmp_path, [kind], fmin_hz=20, fmax_hz=14_000) as add,
     ):
-        add(RECORDINGS[1], expected(FOUND[:1]))
+        add(RECORDINGS[1], expected(LINES[:1]))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
