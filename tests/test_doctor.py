@@ -195,7 +195,7 @@ class TestTwoTables:
             (table() * 0.3 + 0.2, "affine", r"times 0\.3 and \+0\.2"),
             (table(LOGITS / 1.7), "temperature", r"a temperature of 1\.7 "),
             (table() ** 3 + table() / 2, "monotone", "without a simple name"),
-            (table().rank(pct=True), "per class", "a different increasing function for each class"),
+            (table().rank(pct=True), "per class", "a different one for each class"),
             (table(LOGITS + 0.003 * RNG.normal(size=LOGITS.shape)), "rounding", "as with another numerical precision"),
             (table(LOGITS + RNG.normal(size=LOGITS.shape)), "everywhere", "`bcsed trace` finds the stage"),
         ],

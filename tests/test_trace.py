@@ -199,7 +199,7 @@ class TestCauses:
         ("change", "cause"),
         [
             (lambda x: x + 3, r"\+3.00 dB everywhere"),
-            (lambda x: np.maximum(x, x.max() - 40), "cut off below by a floor"),
+            (lambda x: np.maximum(x, x.max() - 40), "cut off below a floor"),
             (lambda x: x / 80 + 1, "0.0125 times the dB and"),
             (lambda x: x[::2], "32 mel bands instead of 64"),
             (lambda x: np.repeat(x, 2, 1), "a hop of about 500 samples instead of 1000"),
@@ -207,7 +207,7 @@ class TestCauses:
             (lambda x: x[np.minimum(np.arange(64) + 3, 63)], "contain the sound of other bands"),
             (lambda x: np.where(np.arange(64)[:, None] > 50, -99, x), r"nothing is left above [\d,]+ Hz"),
             (lambda x: np.where(np.arange(x.shape[1]) < 200, x, -100), "padded with silence"),
-            (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite there: an overflow"),
+            (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite: an overflow"),
         ],
     )
     def test_of_db(self, ours, change, cause):
@@ -253,7 +253,7 @@ class TestCauses:
             (lambda x: 1 / (1 + np.exp(-x)), "probabilities instead of logits"),
             (lambda x: x[:, ::2], "4 time steps instead of 8"),
             (noise, "other weights, such as an older checkpoint"),
-            (lambda x: np.where(x > np.median(x), np.inf, x), "infinite there"),
+            (lambda x: np.where(x > np.median(x), np.inf, x), "values are infinite"),
         ],
     )
     def test_of_outputs(self, lively, change, cause):

@@ -57,9 +57,9 @@ def find_transform(first: Floats, second: Floats, spearman: Floats, tolerance: f
     sorted_y = y[np.lexsort((y, x))]
     error = float((np.maximum.accumulate(sorted_y) - sorted_y).max())
     if error <= max_error and float(correlations.min()) >= 0.999:
-        return Transform(name="monotone", description="an increasing function without a simple name", error=error)
+        return Transform(name="monotone", description="without a simple name", error=error)
     if float(correlations.min()) >= _SAME_RANKS:
-        description = "a different increasing function for each class, such as its ranks"
+        description = "a different one for each class, such as its ranks"
         return Transform(name="per class", description=description, error=np.inf)
     return None
 
