@@ -149,9 +149,9 @@ def test_format():
 
 def test_refusals(scene, rng):
     truth, table = scene
-    with pytest.raises(DataError, match="the scores lack 1 of 144 rows of the truth, 'site_0_5' first"):
+    with pytest.raises(DataError, match="1 of 144 rows of the truth are not in the scores, 'site_0_5' first"):
         ablate(truth, table.iloc[1:], rng=rng)
-    with pytest.raises(DataError, match="the scores lack 1 of 3 classes of the truth, 'b' first"):
+    with pytest.raises(DataError, match="1 of 3 classes of the truth are not in the scores, 'b' first"):
         ablate(truth, table[["a", "c"]], rng=rng)
     with pytest.raises(DataError, match="none of 3 classes has both a positive and a negative row"):
         ablate(truth * 0, table, rng=rng)

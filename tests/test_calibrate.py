@@ -165,9 +165,9 @@ def test_refusals():
         calibrate(truth, scores, min_positives=0)
     with pytest.raises(ConfigError, match="n_bins must be at least 1"):
         reliability(truth, scores, n_bins=0)
-    with pytest.raises(DataError, match="the scores lack 1 of 400 rows of the truth, 'r0_5' first"):
+    with pytest.raises(DataError, match="1 of 400 rows of the truth are not in the scores, 'r0_5' first"):
         calibrate(truth, scores.iloc[1:])
-    with pytest.raises(DataError, match="the scores lack 1 of 4 classes of the truth, 'c1' first"):
+    with pytest.raises(DataError, match="1 of 4 classes of the truth are not in the scores, 'c1' first"):
         calibrate(truth, scores.drop(columns="c1"))
     with pytest.raises(DataError, match="scores must be probabilities"):
         calibrate(truth, scores + 1)
@@ -182,7 +182,7 @@ def test_the_command(tmp_path, capsys):
     scores.to_csv(tmp_path / "scores.csv")
     words = f"{tmp_path}/scores.csv --truth {tmp_path}/truth.csv --precision .7 --out {tmp_path}/t.json".split()
     assert main(["calibrate", *words]) == 0
-    told = capsys.readouterr().out
-    assert "3 of 4 classes reach a precision of 0.7 with at least 5 true positives; expected calibration error" in told
-    assert "0 positive rows, 5 needed" in told
+    text = capsys.readouterr().out
+    assert "3 of 4 classes reach a precision of 0.7 with at least 5 true positives; expected calibration error" in text
+    assert "0 positive rows, 5 needed" in text
     assert set(read_thresholds(tmp_path / "t.json")) == {"c0", "c1", "c2"}

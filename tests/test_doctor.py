@@ -1,4 +1,4 @@
-"""One score table, and two: planted illness, and health."""
+"""Findings of one score table, and the difference of two."""
 
 from __future__ import annotations
 
@@ -33,115 +33,120 @@ def table(logits: np.ndarray = LOGITS, *, sigmoid: bool = True) -> pd.DataFrame:
     return pd.DataFrame(values, index, [f"c{k:02}" for k in range(values.shape[1])])
 
 
-def seen(scores: pd.DataFrame, **given) -> dict[str, Finding]:
-    return {finding.name: finding for finding in check(scores, **given)}
+def findings_of(scores: pd.DataFrame, **options) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check(scores, **options)}
 
 
-def doctors(*words: object) -> int:
+def run_doctor(*words: object) -> int:
     return main(["doctor", *map(str, words)])
 
 
 class TestOneTable:
-    def test_a_healthy_table_shows_nothing(self):
+    def test_a_valid_table_has_no_findings(self):
         assert check(table()) == ()
         durations = {f"site_{n:02}": Fraction(60) for n in range(N)}
         assert check(table(), classes=list(table().columns), durations_s=durations) == ()
 
     def test_window_zero_for_all(self):
-        finding = seen(table(np.repeat(LOGITS[:, :1], ROWS, 1)))["broadcast"]
+        finding = findings_of(table(np.repeat(LOGITS[:, :1], ROWS, 1)))["broadcast"]
         assert (finding.severity, finding.count, finding.examples[0]) == ("error", N, "site_00")
         assert "identical in 20 recordings of 20" in finding.sentence
-        one = LOGITS.copy()
-        one[7] = one[7, :1]
-        finding = seen(table(one))["broadcast"]
+        changed = LOGITS.copy()
+        changed[7] = changed[7, :1]
+        finding = findings_of(table(changed))["broadcast"]
         assert (finding.count, finding.examples) == (1, ("site_07",))
 
-    def test_silence_is_lawful_and_said(self):
-        one = LOGITS.copy()
-        one[7] = one[7, :1]
-        found = seen(table(one), silent=["site_07"])
-        assert set(found) == {"silence"}
-        assert (found["silence"].severity, found["silence"].examples) == ("warning", ("site_07",))
+    def test_digital_silence_is_a_warning(self):
+        changed = LOGITS.copy()
+        changed[7] = changed[7, :1]
+        result = findings_of(table(changed), silent=["site_07"])
+        assert set(result) == {"silence"}
+        assert (result["silence"].severity, result["silence"].examples) == ("warning", ("site_07",))
 
-    def test_a_table_of_one_answer(self):
-        found = seen(table(LOGITS * 0))
-        assert found["constant"].severity == "error"
-        assert "all 240 rows are identical" in found["constant"].sentence
+    def test_a_constant_table(self):
+        result = findings_of(table(LOGITS * 0))
+        assert result["constant"].severity == "error"
+        assert "all 240 rows are identical" in result["constant"].sentence
         one_recording = table(np.repeat(LOGITS[:1, :1], ROWS, 1))
-        assert "broadcast" in seen(one_recording)
+        assert "broadcast" in findings_of(one_recording)
 
-    def test_dead_classes(self):
+    def test_constant_classes(self):
         scores = table()
         scores["c03"] = 0.25
-        assert "1 class of 14 with one value in all rows: 'c03'" in seen(scores)["constant classes"].sentence
+        assert "1 class of 14 with one value in all rows: 'c03'" in findings_of(scores)["constant classes"].sentence
         scores["c03"] = np.nan
-        finding = seen(scores)["nan"]
+        finding = findings_of(scores)["nan"]
         assert (finding.count, finding.examples) == (240, ("site_00_5", "c03"))
         assert "(1 classes in all rows)" in finding.sentence
         scores.iloc[3, 5] = np.inf
-        assert seen(scores)["infinite"].examples == ("site_00_20", "c05")
-        assert "not numeric" in seen(table().astype(object).assign(c02="loud"))
+        assert findings_of(scores)["infinite"].examples == ("site_00_20", "c05")
+        assert "not numeric" in findings_of(table().astype(object).assign(c02="loud"))
 
-    def test_values_that_are_no_probabilities(self):
-        assert "probably logits" in seen(table(sigmoid=False))["logits"].sentence
-        assert "probably percent" in seen(100 * table())["scale"].sentence
-        assert "sigmoid was applied twice" in seen(1 / (1 + np.exp(-table())))["sigmoid twice"].sentence
+    def test_values_that_are_not_probabilities(self):
+        assert "probably logits" in findings_of(table(sigmoid=False))["logits"].sentence
+        assert "probably percent" in findings_of(100 * table())["scale"].sentence
+        assert "sigmoid was applied twice" in findings_of(1 / (1 + np.exp(-table())))["sigmoid twice"].sentence
         softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
-        assert seen(table(softmax, sigmoid=False))["softmax"].severity == "warning"
+        assert findings_of(table(softmax, sigmoid=False))["softmax"].severity == "warning"
 
     def test_saturated_values(self):
         scores = table()
         scores.iloc[:3, 1] = 1.0
-        assert seen(scores)["saturated"].severity == "warning"
-        finding = seen((scores > 0.5) * 1.0)["saturated"]
+        assert findings_of(scores)["saturated"].severity == "warning"
+        finding = findings_of((scores > 0.5) * 1.0)["saturated"]
         assert (finding.severity, finding.count) == ("error", 3360)
         coarse = table(RNG.normal(size=(100, 12, 14)), sigmoid=True)
-        assert "only 101 distinct" in seen(coarse.round(2))["coarse"].sentence or "coarse" in seen(coarse.round(2))
-        assert seen(coarse) == {}
+        assert "only 101 distinct" in findings_of(coarse.round(2))["coarse"].sentence or "coarse" in findings_of(
+            coarse.round(2)
+        )
+        assert findings_of(coarse) == {}
 
-    def test_rows_doubled_missing_and_in_disorder(self):
+    def test_duplicate_missing_and_unordered_rows(self):
         scores = table()
-        assert seen(pd.concat([scores, scores.iloc[:2]]))["duplicate rows"].examples == ("site_00_5", "site_00_10")
-        assert seen(scores.drop("site_03_10"))["missing rows"].examples == ("site_03",)
-        assert "row counts" in seen(scores.drop("site_03_60"))
-        assert "missing rows" not in seen(scores.drop("site_03_60"))
+        assert findings_of(pd.concat([scores, scores.iloc[:2]]))["duplicate rows"].examples == (
+            "site_00_5",
+            "site_00_10",
+        )
+        assert findings_of(scores.drop("site_03_10"))["missing rows"].examples == ("site_03",)
+        assert "row counts" in findings_of(scores.drop("site_03_60"))
+        assert "missing rows" not in findings_of(scores.drop("site_03_60"))
         order = sorted(scores.index[:12]) + list(scores.index[12:])
-        found = seen(scores.loc[order])["row order"]
-        assert (found.severity, found.examples) == ("warning", ("site_00",))
-        assert "sorted as text" in found.sentence
+        result = findings_of(scores.loc[order])["row order"]
+        assert (result.severity, result.examples) == ("warning", ("site_00",))
+        assert "sorted as text" in result.sentence
         mixed = np.arange(240).reshape(2, 10, 12).transpose(1, 0, 2).reshape(-1)
-        assert "split recordings" not in seen(scores.iloc[mixed])
-        assert seen(scores.iloc[np.arange(240).reshape(20, 12).T.reshape(-1)])["split recordings"].count == 20
+        assert "split recordings" not in findings_of(scores.iloc[mixed])
+        assert findings_of(scores.iloc[np.arange(240).reshape(20, 12).T.reshape(-1)])["split recordings"].count == 20
 
-    def test_ids_that_are_none(self):
+    def test_invalid_row_ids(self):
         scores = table()
-        assert seen(scores.rename(index={"site_03_10": "site_03_7"}))["row ids"].examples == ("site_03_7",)
-        assert seen(scores.set_axis(range(240), axis=0))["row ids"].count == 240
+        assert findings_of(scores.rename(index={"site_03_10": "site_03_7"}))["row ids"].examples == ("site_03_7",)
+        assert findings_of(scores.set_axis(range(240), axis=0))["row ids"].count == 240
 
     def test_durations(self):
         durations = {f"site_{n:02}": Fraction(60) for n in range(N)}
-        found = seen(table(), durations_s={**durations, "site_04": Fraction(1920001, 32000), "site_05": 54.9})
-        assert found["durations"].examples == ("site_04 (12 for 13)", "site_05 (12 for 11)")
-        found = seen(table(), durations_s={**durations, "more": 60} | {"site_00": 60.0})
-        assert found["missing recordings"].examples == ("more",)
+        result = findings_of(table(), durations_s={**durations, "site_04": Fraction(1920001, 32000), "site_05": 54.9})
+        assert result["durations"].examples == ("site_04 (12 for 13)", "site_05 (12 for 11)")
+        result = findings_of(table(), durations_s={**durations, "more": 60} | {"site_00": 60.0})
+        assert result["missing recordings"].examples == ("more",)
         del durations["site_02"]
-        assert seen(table(), durations_s=durations)["unknown recordings"].examples == ("site_02",)
+        assert findings_of(table(), durations_s=durations)["unknown recordings"].examples == ("site_02",)
 
     def test_columns(self):
         scores, classes = table(), list(table().columns)
-        found = seen(scores, classes=[*classes[1:], classes[0]])["column order"]
-        assert (found.severity, found.count, found.examples[0]) == ("error", 14, "c00 for c01")
-        found = seen(scores, classes=[*classes[1:], "x"])
-        assert found["missing classes"].examples == ("x",)
-        assert found["unknown classes"].examples == ("c00",)
-        assert seen(pd.concat([scores, scores[["c01"]]], axis=1))["duplicate classes"].examples == ("c01",)
+        result = findings_of(scores, classes=[*classes[1:], classes[0]])["column order"]
+        assert (result.severity, result.count, result.examples[0]) == ("error", 14, "c00 for c01")
+        result = findings_of(scores, classes=[*classes[1:], "x"])
+        assert result["missing classes"].examples == ("x",)
+        assert result["unknown classes"].examples == ("c00",)
+        assert findings_of(pd.concat([scores, scores[["c01"]]], axis=1))["duplicate classes"].examples == ("c01",)
 
-    def test_recordings_answered_as_another(self):
+    def test_copied_recordings(self):
         copied = LOGITS.copy()
         copied[9] = copied[2]
-        assert seen(table(copied))["copies"].examples == ("site_09 as site_02",)
+        assert findings_of(table(copied))["copies"].examples == ("site_09 as site_02",)
 
-    def test_what_is_lethal_is_refused_and_the_rest_is_told(self):
+    def test_fatal_findings_are_refused_and_others_returned(self):
         with pytest.raises(DataError, match="the submission: all rows are identical in 20 recordings of 20"):
             require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), where="the submission")
         with pytest.raises(DataError, match=r"the table: .* probably logits"):
@@ -152,23 +157,23 @@ class TestOneTable:
         silent = require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), silent=stems)
         assert [finding.name for finding in silent] == ["silence"]
         assert {finding.severity for finding in require_valid(table(LOGITS * 0), silent=stems)} == {"warning"}
-        odd = require_valid(table().assign(c03=0.25))
-        assert [finding.name for finding in odd] == ["constant classes"]
+        findings = require_valid(table().assign(c03=0.25))
+        assert [finding.name for finding in findings] == ["constant classes"]
 
     def test_empty(self):
-        assert seen(table().iloc[:0])["empty"].severity == "error"
-        assert seen(table().iloc[:, :0])["empty"].sentence == "the table has no class columns."
+        assert findings_of(table().iloc[:0])["empty"].severity == "error"
+        assert findings_of(table().iloc[:, :0])["empty"].sentence == "the table has no class columns."
 
     @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 10_000), st.permutations(range(K)))
-    def test_recordings_and_classes_in_any_order_are_as_healthy(self, seed, columns):
+    def test_recordings_and_classes_in_any_order_are_valid(self, seed, columns):
         order = np.random.default_rng(seed).permutation(N)
         scores = table().iloc[(order[:, None] * ROWS + np.arange(ROWS)).reshape(-1), list(columns)]
         assert check(scores) == ()
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(st.sampled_from(["a_5", "a_10", "b_5", "b", "_5", "5", "c_-5", "c_5.0", "ü_\u0665"]), max_size=8))
-    def test_no_ids_make_it_stumble(self, ids):
+    def test_any_row_ids_are_checked(self, ids):
         scores = pd.DataFrame(np.linspace(0.1, 0.9, 2 * len(ids)).reshape(-1, 2), ids, ["a", "b"])
         for finding in check(scores):
             assert finding.severity in ("error", "warning")
@@ -204,17 +209,17 @@ class TestTwoTables:
     def test_the_cause_is_named(self, other, cause, sentence):
         import re
 
-        found = doctor.compare(table(), other, names=("a", "b"))
-        assert found.cause == cause
-        assert re.search(sentence, found.verdict), found.verdict
-        assert found.same == (cause == "same")
+        result = doctor.compare(table(), other, names=("a", "b"))
+        assert result.cause == cause
+        assert re.search(sentence, result.verdict), result.verdict
+        assert result.same == (cause == "same")
 
     def test_two_of_many_classes(self):
         many = np.random.default_rng(8).normal(-2, 1.5, (N, ROWS, 150))
         other = many.copy()
         other[..., [20, 90]] = many[..., [90, 20]]
-        found = doctor.compare(table(many), table(other), names=("a", "b"))
-        assert found.verdict == (
+        result = doctor.compare(table(many), table(other), names=("a", "b"))
+        assert result.verdict == (
             "b has 2 of 150 classes under another name: 'c20' under 'c90', 'c90' under 'c20'; after correction the "
             "tables agree to 0."
         )
@@ -222,20 +227,20 @@ class TestTwoTables:
     def test_two_of_many_recordings(self):
         other = LOGITS.copy()
         other[[4, 11]] = LOGITS[[11, 4]]
-        found = doctor.compare(table(), table(other))
-        assert found.cause == "recordings"
-        assert "2 of 20 recordings under another name: 'site_04' under 'site_11'" in found.verdict
+        result = doctor.compare(table(), table(other))
+        assert result.cause == "recordings"
+        assert "2 of 20 recordings under another name: 'site_04' under 'site_11'" in result.verdict
 
     def test_two_faults_at_once(self):
-        found = doctor.compare(table(), table(LOGITS[..., ::-1], sigmoid=False))
-        assert found.cause == "columns"
-        assert "its values are also an increasing function of the first table, the logit" in found.verdict
+        result = doctor.compare(table(), table(LOGITS[..., ::-1], sigmoid=False))
+        assert result.cause == "columns"
+        assert "its values are also an increasing function of the first table, the logit" in result.verdict
 
     def test_text_order(self):
         order = np.argsort(sorted(range(12), key=lambda row: str(5 * (row + 1))))
         assert "sorted as text" in doctor.compare(table(), table(LOGITS[:, order])).verdict
 
-    def test_what_parts_is_named(self):
+    def test_the_different_part_is_named(self):
         for where, cause, sentence in (
             (np.s_[3], "some recordings", "differ in 1 of 20 recordings, 'site_03'"),
             (np.s_[:, 0], "ends", "only in the first row of their recordings"),
@@ -245,20 +250,20 @@ class TestTwoTables:
         ):
             other = LOGITS.copy()
             other[where] = np.random.default_rng(5).normal(size=other[where].shape)
-            found = doctor.compare(table(), table(other))
-            assert found.cause == cause
-            assert sentence in found.verdict
+            result = doctor.compare(table(), table(other))
+            assert result.cause == cause
+            assert sentence in result.verdict
         other = LOGITS.copy()
         other[3] += 2
-        found = doctor.compare(table(), table(other))
-        assert found.largest.index[0] == "site_03"
-        assert (found.largest.iloc[1:] == 0).all()
+        result = doctor.compare(table(), table(other))
+        assert result.largest.index[0] == "site_03"
+        assert (result.largest.iloc[1:] == 0).all()
 
     def test_evidence(self):
-        found = doctor.compare(table(), table(np.roll(LOGITS, 2, 1)))
-        assert max(found.shifts, key=lambda shift: found.shifts[shift]) == 2
-        assert found.shifts[2] == pytest.approx(1, abs=1e-6)
-        assert list(found.spearman.index) == list(table().columns)
+        result = doctor.compare(table(), table(np.roll(LOGITS, 2, 1)))
+        assert max(result.shifts, key=lambda shift: result.shifts[shift]) == 2
+        assert result.shifts[2] == pytest.approx(1, abs=1e-6)
+        assert list(result.spearman.index) == list(table().columns)
         from scipy.stats import spearmanr
 
         other = table(LOGITS + RNG.normal(size=LOGITS.shape))
@@ -267,11 +272,11 @@ class TestTwoTables:
 
     @settings(max_examples=15, deadline=None)
     @given(st.integers(0, 10_000))
-    def test_bound_by_name_whatever_the_order(self, seed):
+    def test_aligned_by_name_in_any_order(self, seed):
         rng = np.random.default_rng(seed)
         other = table().iloc[rng.permutation(240), rng.permutation(K)]
-        found = doctor.compare(table(), other)
-        assert found.same
+        result = doctor.compare(table(), other)
+        assert result.same
 
     @settings(max_examples=15, deadline=None)
     @given(st.integers(0, 10_000), st.integers(2, K))
@@ -280,33 +285,33 @@ class TestTwoTables:
         moved = rng.permutation(K)[:n]
         columns = np.arange(K)
         columns[moved] = np.roll(moved, 1)
-        found = doctor.compare(table(), table(LOGITS[..., columns]))
-        assert found.cause == "columns"
-        assert f"{n} of 14 classes" in found.verdict
+        result = doctor.compare(table(), table(LOGITS[..., columns]))
+        assert result.cause == "columns"
+        assert f"{n} of 14 classes" in result.verdict
 
-    def test_what_only_one_has(self):
-        found = doctor.compare(table(), table().drop(index="site_00_5", columns="c03"), names=("a", "b"))
-        assert not found.same
-        assert [finding.sentence for finding in found.findings] == [
+    def test_rows_and_classes_of_one_table_only(self):
+        result = doctor.compare(table(), table().drop(index="site_00_5", columns="c03"), names=("a", "b"))
+        assert not result.same
+        assert [finding.sentence for finding in result.findings] == [
             "1 of 240 rows are only in a: 'site_00_5'.",
             "1 of 14 classes are only in a: 'c03'.",
         ]
-        assert found.cause == "same"
+        assert result.cause == "same"
 
-    def test_rows_that_are_no_numbers_are_left_out(self):
+    def test_rows_that_are_not_numbers_are_left_out(self):
         other = table()
         other.iloc[:3] = np.nan
         assert "agree to 0 in 237 rows" in doctor.compare(table(), other).verdict
 
     def test_tables_without_numbers(self, tmp_path, capsys):
-        found = doctor.compare(table(), table() * np.nan)
-        assert found.cause == "no numbers"
+        result = doctor.compare(table(), table() * np.nan)
+        assert result.cause == "no numbers"
         table().to_csv(tmp_path / "a.csv")
         (table() * np.nan).to_csv(tmp_path / "b.csv")
-        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
+        assert run_doctor(tmp_path / "a.csv", tmp_path / "b.csv") == 1
         assert "no row in which all values are numbers" in capsys.readouterr().out
 
-    def test_small_and_dead_tables(self):
+    def test_small_and_constant_tables(self):
         few = table(LOGITS[:1, :1, :1])
         assert doctor.compare(few, few).same
         assert doctor.compare(few, few * 0.5).cause in ("scale", "rounding", "everywhere")
@@ -322,30 +327,30 @@ class TestTwoTables:
 
 
 class TestCommand:
-    def test_good_and_ill(self, tmp_path, capsys):
+    def test_ok_and_failed(self, tmp_path, capsys):
         table().to_csv(tmp_path / "a.csv")
-        assert doctors(tmp_path / "a.csv") == 0
+        assert run_doctor(tmp_path / "a.csv") == 0
         assert capsys.readouterr().out == "OK: no errors in this table, no warnings.\n"
         table(np.repeat(LOGITS[:, :1], 12, 1)).to_csv(tmp_path / "b.csv")
-        assert doctors(tmp_path / "b.csv") == 1
+        assert run_doctor(tmp_path / "b.csv") == 1
         assert capsys.readouterr().out.splitlines()[-1] == "FAILED: this table has errors: broadcast."
-        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 1
-        told = capsys.readouterr().out
-        assert "error   broadcast:" in told
-        assert told.splitlines()[-1].startswith("FAILED: b.csv has equal scores in all rows of a recording in 20 of 20")
-        assert doctors(tmp_path / "a.csv", tmp_path / "a.csv") == 0
+        assert run_doctor(tmp_path / "a.csv", tmp_path / "b.csv") == 1
+        text = capsys.readouterr().out
+        assert "error   broadcast:" in text
+        assert text.splitlines()[-1].startswith("FAILED: b.csv has equal scores in all rows of a recording in 20 of 20")
+        assert run_doctor(tmp_path / "a.csv", tmp_path / "a.csv") == 0
 
-    def test_six_digits_are_health(self, tmp_path):
+    def test_six_digits_agree(self, tmp_path):
         table().to_csv(tmp_path / "a.csv")
         table().to_csv(tmp_path / "b.csv", float_format="%.6f")
-        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv") == 0
-        assert doctors(tmp_path / "a.csv", tmp_path / "b.csv", "--tolerance", 1e-9) == 1
+        assert run_doctor(tmp_path / "a.csv", tmp_path / "b.csv") == 0
+        assert run_doctor(tmp_path / "a.csv", tmp_path / "b.csv", "--tolerance", 1e-9) == 1
 
     def test_logits_and_nan_are_read(self, tmp_path, capsys):
-        ill = table(sigmoid=False)
-        ill.iloc[0, 0] = np.nan
-        ill.to_csv(tmp_path / "a.csv")
-        assert doctors(tmp_path / "a.csv") == 1
+        broken = table(sigmoid=False)
+        broken.iloc[0, 0] = np.nan
+        broken.to_csv(tmp_path / "a.csv")
+        assert run_doctor(tmp_path / "a.csv") == 1
         assert "this table has errors: nan, logits." in capsys.readouterr().out
 
     def test_recordings_and_template(self, tmp_path, capsys):
@@ -356,19 +361,19 @@ class TestCommand:
         scores.iloc[:3] = scores.iloc[:1].to_numpy()
         scores.to_csv(tmp_path / "a.csv")
         (tmp_path / "template.csv").write_text("row_id," + ",".join(scores.columns) + "\n")
-        given = (tmp_path / "a.csv", "--sample-submission", tmp_path / "template.csv")
-        assert doctors(*given) == 1
+        arguments = (tmp_path / "a.csv", "--sample-submission", tmp_path / "template.csv")
+        assert run_doctor(*arguments) == 1
         capsys.readouterr()
-        assert doctors(*given, "--recordings", tmp_path) == 0
+        assert run_doctor(*arguments, "--recordings", tmp_path) == 0
         assert "digital silence, as expected: 'site_00'" in capsys.readouterr().out
         scores.drop("site_01_15").to_csv(tmp_path / "a.csv")
-        assert doctors(*given, "--recordings", tmp_path) == 1
+        assert run_doctor(*arguments, "--recordings", tmp_path) == 1
         assert "site_01 (2 for 3)" in capsys.readouterr().out
 
-    def test_doubled_columns_are_seen(self, tmp_path):
+    def test_duplicate_columns_are_reported(self, tmp_path):
         (tmp_path / "a.csv").write_text("row_id,x,x\na_5,.1,.2\na_10,.3,.4\n")
         assert list(doctor.read_scores(tmp_path / "a.csv").columns) == ["x", "x"]
-        assert doctors(tmp_path / "a.csv") == 1
+        assert run_doctor(tmp_path / "a.csv") == 1
 
     def test_other_forms_of_table(self, tmp_path):
         scores = table(LOGITS[:2, :3])
@@ -392,7 +397,7 @@ class TestCommand:
             ("row_id,b\n\xff", "not readable as CSV"),
         ],
     )
-    def test_no_table(self, tmp_path, text, sentence):
+    def test_invalid_files(self, tmp_path, text, sentence):
         (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
         with pytest.raises(DataError, match=sentence):
             doctor.read_scores(tmp_path / "a.csv")
@@ -407,7 +412,7 @@ class TestCommand:
 
     def test_a_header_alone(self, tmp_path, capsys):
         (tmp_path / "a.csv").write_text("row_id,a,b\n")
-        assert doctors(tmp_path / "a.csv") == 1
+        assert run_doctor(tmp_path / "a.csv") == 1
         assert "the table has no rows" in capsys.readouterr().out
 
 
@@ -416,7 +421,7 @@ def test_neither_torch_nor_a_network_is_needed():
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_names_tell_paths_apart(tmp_path):
+def test_shortened_paths_differ(tmp_path):
     from pathlib import Path
 
     assert shorten_paths([Path("x/scores.csv"), Path("y/scores.csv")]) == ("x/scores.csv", "y/scores.csv")

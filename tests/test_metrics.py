@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from bcsed.errors import ConfigError, DataError
+from bcsed.scores.evaluation import make_evaluation, read_evaluation, write_evaluation
 from bcsed.scores.metrics import (
     align_tables,
     bootstrap_auc,
@@ -128,15 +129,15 @@ class TestAlign:
 
     def test_other_rows(self) -> None:
         truth, scores = tables()
-        with pytest.raises(DataError, match="the scores lack 2 of 60 rows of the truth, 'f0_5' first"):
+        with pytest.raises(DataError, match="2 of 60 rows of the truth are not in the scores, 'f0_5' first"):
             align_tables(truth, scores.iloc[2:])
-        with pytest.raises(DataError, match="the scores have 1 rows that are not in the truth, 'f9_30' first"):
+        with pytest.raises(DataError, match="1 rows in the scores are not in the truth, 'f9_30' first"):
             align_tables(truth.drop("f9_30"), scores)
         assert list(align_tables(truth.drop("f9_30"), scores, extra=True).index) == list(truth.index[:-1])
 
     def test_other_classes(self) -> None:
         truth, scores = tables()
-        with pytest.raises(DataError, match="the scores lack 1 of 5 classes of the truth, 'c4' first"):
+        with pytest.raises(DataError, match="1 of 5 classes of the truth are not in the scores, 'c4' first"):
             align_tables(truth, scores.drop(columns="c4"))
 
     def test_duplicate_rows_and_classes(self) -> None:
@@ -261,3 +262,28 @@ class TestResamples:
     def test_refusal(self) -> None:
         with pytest.raises(DataError, match="got 3 recordings for 60 rows"):
             bootstrap_macro_auc(*make_arrays(0), np.zeros(3, int), np.ones((1, 1)))
+
+
+class TestEvaluation:
+    def test_made_from_tables(self) -> None:
+        truth, scores = tables()
+        evaluation = make_evaluation(truth.iloc[6:], scores.iloc[::-1, ::-1])
+        assert evaluation.ids == tuple(truth.index[6:])
+        assert evaluation.files == tuple(files(truth)[6:])
+        np.testing.assert_array_equal(evaluation.scores, scores.iloc[6:])
+        with pytest.raises(DataError, match="1 of 60 rows of the truth are not in the table"):
+            make_evaluation(truth, scores.iloc[1:], where="the table")
+
+    def test_files_with_and_without_a_schema_number(self, tmp_path) -> None:
+        path = tmp_path / "validation-best.npz"
+        evaluation = make_evaluation(*tables())
+        write_evaluation(path, evaluation)
+        assert read_evaluation(path).fingerprint == evaluation.fingerprint
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        assert arrays.pop("schema") == 1
+        np.savez(path, **arrays)
+        assert read_evaluation(path).fingerprint == evaluation.fingerprint
+        np.savez(path, **arrays, schema=2)
+        with pytest.raises(DataError, match="has schema 2"):
+            read_evaluation(path)

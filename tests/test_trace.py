@@ -23,7 +23,7 @@ IN_THREAD = RunOptions(jobs=0)
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """A recording with something new every half second, in every band."""
+    """A recording with a new tone every half second, in all bands."""
     rng = np.random.default_rng(4)
     n = 31 * RATE
     t = np.arange(n) / RATE
@@ -42,8 +42,8 @@ def ours(tiny, sound):
 
 
 @pytest.fixture(scope="module")
-def lively(ours):
-    """The same, as if the network answered each step otherwise."""
+def varied(ours):
+    """The same trace with different outputs at each time step."""
     rng, facts = np.random.default_rng(6), ours.facts
     logits = rng.normal(0, 2, ours.arrays["logits"].shape).astype(np.float32)
     attention = rng.uniform(-1, 1, logits.shape).astype(np.float32)
@@ -53,7 +53,7 @@ def lively(ours):
 
 
 def compare_with(ours, **arrays):
-    """Compare with a pipeline that has some stages in another form, and the others as they are."""
+    """Compare with a pipeline in which some stages differ."""
     return trace.compare(ours, trace.from_arrays({**ours.arrays, **arrays}, "theirs"))
 
 
@@ -62,7 +62,7 @@ def command(*words: object) -> int:
 
 
 class TestStages:
-    def test_they_are_those_of_a_prediction(self, tiny, sound, ours):
+    def test_they_equal_a_prediction(self, tiny, sound, ours):
         assert list(ours.arrays) == list(trace.STAGES)
         scores = predict([tiny], [sound], options=IN_THREAD).scores
         np.testing.assert_array_equal(ours.arrays["rows"], scores.to_numpy())
@@ -76,7 +76,7 @@ class TestStages:
     @pytest.mark.parametrize(
         "windowing", [Windowing(), Windowing(windows="sliding", stride_s=3), Windowing(row_s=3)], ids=str
     )
-    def test_a_part_of_a_recording_is_that_part(self, tiny, sound, windowing):
+    def test_a_part_of_a_recording_has_the_same_rows(self, tiny, sound, windowing):
         scores = predict([tiny], [sound], options=IN_THREAD, windowing=windowing).scores
         part = trace.trace(tiny, sound, windowing=windowing, first_row=3, n_rows=2)
         np.testing.assert_allclose(part.arrays["rows"], scores.to_numpy()[3:5], atol=1e-6)
@@ -84,11 +84,11 @@ class TestStages:
 
     def test_all_kinds_of_recordings(self, tiny, recordings):
         for path in recordings.iterdir():
-            made = trace.trace(tiny, path)
+            traced = trace.trace(tiny, path)
             np.testing.assert_allclose(
-                made.arrays["rows"], predict([tiny], [path], options=IN_THREAD).scores, atol=1e-6
+                traced.arrays["rows"], predict([tiny], [path], options=IN_THREAD).scores, atol=1e-6
             )
-            assert trace.compare(made, made).first is None
+            assert trace.compare(traced, traced).first is None
 
     def test_the_line_of_each_stage(self, ours):
         table = ours.table().set_index("stage")
@@ -99,7 +99,7 @@ class TestStages:
         empty = trace.from_arrays({"rows": np.full((2, 2), np.nan)}).table()
         assert empty["not finite"].tolist() == [4]
 
-    def test_rows_that_are_not_there(self, tiny, sound):
+    def test_rows_that_do_not_exist(self, tiny, sound):
         with pytest.raises(ConfigError, match=r"sound.wav has rows 0 to 6; got first_row=7, n_rows=24"):
             trace.trace(tiny, sound, first_row=7)
 
@@ -117,9 +117,9 @@ class TestFiles:
 
     def test_any_npz_of_stages_is_a_trace(self, ours, tmp_path):
         np.savez(tmp_path / "t.npz", rows=ours.arrays["rows"], samples=ours.arrays["samples"])
-        found = trace.compare(ours, trace.read(tmp_path / "t.npz"))
-        assert found.verdict == f"t.npz and {ours.name} agree in samples, rows."
-        assert [stage.status for stage in found.stages] == ["same", *["absent"] * 5, "same"]
+        result = trace.compare(ours, trace.read(tmp_path / "t.npz"))
+        assert result.verdict == f"t.npz and {ours.name} agree in samples, rows."
+        assert [stage.status for stage in result.stages] == ["same", *["absent"] * 5, "same"]
 
     def test_traces_of_schema_1_are_read(self, ours, tmp_path):
         facts = {key: value for key, value in ours.facts.items() if key not in ("frontend", "windowing")}
@@ -165,7 +165,7 @@ class TestFiles:
         with pytest.raises(DataError, match="not readable as npz"):
             trace.read(tmp_path / "t.npz")
 
-    def test_an_axis_too_many_is_taken_off(self, ours):
+    def test_leading_axes_of_length_1_are_removed(self, ours):
         assert compare_with(ours, rows=ours.arrays["rows"][None], db=ours.arrays["db"][None, None]).first is None
 
 
@@ -174,7 +174,7 @@ def noise(x, scale=1.0):
 
 
 class TestCauses:
-    """Each is planted in one stage, where another pipeline would have it."""
+    """Each cause is planted in one stage."""
 
     @pytest.mark.parametrize(
         ("change", "cause"),
@@ -191,9 +191,9 @@ class TestCauses:
         ],
     )
     def test_of_samples(self, ours, change, cause):
-        found = compare_with(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
-        assert found.first.name == "samples"
-        assert re.search(cause, found.first.cause), found.first.cause
+        result = compare_with(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
+        assert result.first.name == "samples"
+        assert re.search(cause, result.first.cause), result.first.cause
 
     @pytest.mark.parametrize(
         ("change", "cause"),
@@ -211,9 +211,9 @@ class TestCauses:
         ],
     )
     def test_of_db(self, ours, change, cause):
-        found = compare_with(ours, db=change(ours.arrays["db"]))
-        assert found.first.name == "db"
-        assert re.search(cause, found.first.cause), found.first.cause
+        result = compare_with(ours, db=change(ours.arrays["db"]))
+        assert result.first.name == "db"
+        assert re.search(cause, result.first.cause), result.first.cause
 
     def test_of_windows(self, ours):
         windows = ours.arrays["windows"]
@@ -241,9 +241,9 @@ class TestCauses:
         ],
     )
     def test_of_images(self, ours, change, cause):
-        found = compare_with(ours, image=change(ours.arrays["image"]))
-        assert found.first.name == "image"
-        assert re.search(cause, found.first.cause), found.first.cause
+        result = compare_with(ours, image=change(ours.arrays["image"]))
+        assert result.first.name == "image"
+        assert re.search(cause, result.first.cause), result.first.cause
 
     @pytest.mark.parametrize(
         ("change", "cause"),
@@ -256,13 +256,13 @@ class TestCauses:
             (lambda x: np.where(x > np.median(x), np.inf, x), "values are infinite"),
         ],
     )
-    def test_of_outputs(self, lively, change, cause):
-        found = compare_with(lively, logits=change(lively.arrays["logits"]))
-        assert found.first.name == "logits"
-        assert re.search(cause, found.first.cause), found.first.cause
+    def test_of_outputs(self, varied, change, cause):
+        result = compare_with(varied, logits=change(varied.arrays["logits"]))
+        assert result.first.name == "logits"
+        assert re.search(cause, result.first.cause), result.first.cause
 
-    def test_of_rows(self, lively):
-        logits, attention, rows = (lively.arrays[stage] for stage in ("logits", "attention", "rows"))
+    def test_of_rows(self, varied):
+        logits, attention, rows = (varied.arrays[stage] for stage in ("logits", "attention", "rows"))
         sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
         share = np.exp(attention) / np.exp(attention).sum(1, keepdims=True)
         for changed, cause in (
@@ -275,21 +275,21 @@ class TestCauses:
             (rows[:5], "5 rows of 3 classes instead of 7 of 3"),
             (np.log(rows / (1 - rows)), "the logit"),
         ):
-            found = compare_with(lively, rows=changed)
-            assert found.first.name == "rows"
-            assert re.search(cause, found.first.cause), found.first.cause
+            result = compare_with(varied, rows=changed)
+            assert result.first.name == "rows"
+            assert re.search(cause, result.first.cause), result.first.cause
 
 
 class TestCompare:
     def test_only_the_first_is_explained(self, ours):
-        found = compare_with(ours, db=ours.arrays["db"] + 3, rows=np.roll(ours.arrays["rows"], 1, 0))
-        assert (found.first.name, found.first.cause[:8]) == ("db", "+3.00 dB")
-        assert found.stages[-1].status == "differs"
-        assert found.stages[-1].cause == ""
-        assert "(the same before: samples)" in found.verdict
+        result = compare_with(ours, db=ours.arrays["db"] + 3, rows=np.roll(ours.arrays["rows"], 1, 0))
+        assert (result.first.name, result.first.cause[:8]) == ("db", "+3.00 dB")
+        assert result.stages[-1].status == "differs"
+        assert result.stages[-1].cause == ""
+        assert "(the same before: samples)" in result.verdict
 
-    def test_it_says_where(self, ours):
-        for stage, place, told in (
+    def test_the_position_is_named(self, ours):
+        for stage, index, text in (
             ("samples", 3 * RATE, "at 3.000 s"),
             ("db", (10, 320), r"at 10.00 s, 619 Hz"),
             ("windows", (2, 10, 16), r"at \d+\.\d\d s, 619 Hz \(window 3, which starts at"),
@@ -298,12 +298,12 @@ class TestCompare:
             ("rows", (2, 1), "at row 'sound_15', class 'b'"),
         ):
             changed = ours.arrays[stage].copy()
-            changed[place] += 5
-            found = compare_with(ours, **{stage: changed})
-            assert found.first.name == stage
-            assert re.search(told, found.first.sentence), found.first.sentence
-            assert found.first.largest == pytest.approx(5, rel=1e-3)
-            assert found.first.share == pytest.approx(1 / changed.size)
+            changed[index] += 5
+            result = compare_with(ours, **{stage: changed})
+            assert result.first.name == stage
+            assert re.search(text, result.first.sentence), result.first.sentence
+            assert result.first.largest == pytest.approx(5, rel=1e-3)
+            assert result.first.share == pytest.approx(1 / changed.size)
 
     def test_a_pixel_of_the_fold_has_a_time(self, ours):
         """A pixel of the lower half of the image is later in the window."""
@@ -328,17 +328,17 @@ class TestCompare:
             trace.compare(ours, other, {"mel": 1})
 
     def test_equal_infinities_are_no_difference(self):
-        one = trace.from_arrays({"rows": np.array([[np.nan, np.inf, 0.0]])})
-        assert trace.compare(one, one).first is None
+        first = trace.from_arrays({"rows": np.array([[np.nan, np.inf, 0.0]])})
+        assert trace.compare(first, first).first is None
         other = trace.from_arrays({"rows": np.array([[np.nan, -np.inf, 0.0]])})
-        assert trace.compare(one, other).first.largest == np.inf
+        assert trace.compare(first, other).first.largest == np.inf
 
-    def test_two_foreign_pipelines(self, ours):
-        """Nothing is known of where things lie; the arrays still part."""
+    def test_two_other_pipelines(self, ours):
+        """Without the facts of bcsed, the arrays still differ."""
         for stage in trace.STAGES:
             x = ours.arrays[stage]
-            found = trace.compare(trace.from_arrays({stage: x}), trace.from_arrays({stage: noise(x, 5)}))
-            assert found.first.name == stage
+            result = trace.compare(trace.from_arrays({stage: x}), trace.from_arrays({stage: noise(x, 5)}))
+            assert result.first.name == stage
 
     def test_refusals(self, tiny, ours, recordings):
         with pytest.raises(DataError, match="no stage in both"):
@@ -349,16 +349,16 @@ class TestCompare:
 
 def test_the_command(tiny, sound, tmp_path, capsys):
     assert command(tiny.path, sound, "--out", tmp_path / "a.npz") == 0
-    told = capsys.readouterr().out
-    assert "7x64x256" in told
-    assert told.splitlines()[-1] == f"written to {tmp_path / 'a.npz'}"
+    text = capsys.readouterr().out
+    assert "7x64x256" in text
+    assert text.splitlines()[-1] == f"written to {tmp_path / 'a.npz'}"
     assert command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "a.npz") == 0
-    made = trace.read(tmp_path / "a.npz")
-    np.savez(tmp_path / "c.npz", db=made.arrays["db"] + 1, rows=made.arrays["rows"])
+    traced = trace.read(tmp_path / "a.npz")
+    np.savez(tmp_path / "c.npz", db=traced.arrays["db"] + 1, rows=traced.arrays["rows"])
     assert command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "c.npz") == 1
-    told = capsys.readouterr().out
-    assert "same     rows" in told
-    assert told.splitlines()[-1].startswith("db is the first stage that differs: by up to 1 (allowed 0.05)")
+    text = capsys.readouterr().out
+    assert "same     rows" in text
+    assert text.splitlines()[-1].startswith("db is the first stage that differs: by up to 1 (allowed 0.05)")
     assert (
         command(tiny.path, sound, "--out", tmp_path / "b.npz", "--against", tmp_path / "c.npz", "--tolerance", "db=2")
         == 0

@@ -47,13 +47,13 @@ def align_tables(
         plural = "rows" if kind == "row" else "classes"
         if len(missing):
             raise DataError(
-                f"{where} lack {len(missing)} of {len(left)} {plural} of the truth, {missing[0]!r} first; predict them "
-                "too, or remove them from the truth."
+                f"{len(missing)} of {len(left)} {plural} of the truth are not in {where}, {missing[0]!r} first; predict "
+                "them too, or remove them from the truth."
             )
         if len(unknown) and not extra:
             raise DataError(
-                f"{where} have {len(unknown)} {plural} that are not in the truth, {unknown[0]!r} first; select the "
-                f"{plural} of the truth first."
+                f"{len(unknown)} {plural} in {where} are not in the truth, {unknown[0]!r} first; select the {plural} of "
+                "the truth."
             )
     aligned: pd.DataFrame = scores.loc[truth.index, truth.columns]
     return aligned
