@@ -40,7 +40,7 @@ VOID = {"meta", "link", "input", "br", "img"}
 
 
 class Parsed(HTMLParser):
-    """What a browser makes of a page."""
+    """Tags and texts of a page."""
 
     def __init__(self, html: bytes) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def parse(path: Path) -> Parsed:
 
 
 def check(html: bytes) -> Parsed:
-    """What has to hold of every page."""
+    """Check what every page must satisfy."""
     page = Parsed(html)
     assert page.all("html")[0]["lang"] == "en"
     for landmark in ("header", "nav", "main", "footer", "h1", "script", "style"):
@@ -91,9 +91,9 @@ def check(html: bytes) -> Parsed:
             assert value is None or value.startswith(("data:", "#")), (tag, value)
             assert value is None or not value.startswith("#") or value[1:] in ids
         assert not [name for name in attributes if name.startswith("on")]
-    for picture in page.all("svg"):
-        assert picture["role"] == "img"
-        assert picture["aria-label"]
+    for figure in page.all("svg"):
+        assert figure["role"] == "img"
+        assert figure["aria-label"]
     assert len(page.all("figure")) == len(page.all("figcaption")) == len(page.all("svg"))
     assert len(page.all("table")) == len(page.all("caption"))
     assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
@@ -102,7 +102,7 @@ def check(html: bytes) -> Parsed:
     return page
 
 
-def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -> Evaluation:
+def evaluation_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -> Evaluation:
     rng = np.random.default_rng(3)
     files = [f"S{k:02}" for k in range(6) for _ in range(4)]
     truth = (rng.random((24, 3)) < 0.3).astype(np.uint8)
@@ -119,13 +119,13 @@ def answers_of(kind: str = "rows", classes: tuple[str, ...] = ("a", "b", "c")) -
 
 @pytest.fixture(scope="module")
 def run(year, tmp_path_factory):
-    """A training of two epochs, whose data and weights are there."""
+    """A training of two epochs with data and weights."""
     return train.train(SMALL, year, tmp_path_factory.mktemp("report") / "run")
 
 
 @pytest.fixture(scope="module")
 def scores(tiny, recordings, tmp_path_factory):
-    """What predict leaves of an ensemble."""
+    """The output folder of predict for an ensemble."""
     out = tmp_path_factory.mktemp("report") / "scores"
     output = OutputOptions(formats=("submission", "scores", "members"))
     predict.predict(from_bundles([tiny, tiny], [2, 1]), [recordings], out=out, output=output)
@@ -134,7 +134,7 @@ def scores(tiny, recordings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(scores, tmp_path_factory):
-    """Labels of its rows, each class in some."""
+    """Labels of the predicted rows; every class occurs."""
     table = pd.read_csv(scores / "submission.csv", index_col="row_id")
     known = (np.arange(table.size).reshape(table.shape) % 4 == 0).astype(int)
     path = tmp_path_factory.mktemp("report") / "truth.csv"
@@ -150,11 +150,11 @@ class TestPage:
         assert page.texts["td"] == ["0.123", "3", "4"]
         assert [cell.get("data-v") for cell in page.all("td")] == ["0.12345", "3.0", None, "4.0"]
 
-    def test_columns_of_which_nothing_is_known_are_left_out(self):
+    def test_empty_columns_are_left_out(self):
         table = Table(caption="c", columns=("a", "b", "c"), rows=[("x", None, 1), ("y", float("nan"), 2)])
         assert table.headings == [("a", False), ("c", True)]
 
-    def test_a_long_table_says_where_it_ends(self):
+    def test_a_long_table_is_cut_with_a_note(self):
         table = Table(caption="c", columns=("a",), rows=[(k,) for k in range(5000)])
         html = render(Page("t", "s", [Section("one", [table])]))
         assert b"The first 3000 of 5000 rows." in html
@@ -172,28 +172,28 @@ class TestPage:
         assert not page.all("img")
         assert page.texts["h1"] == page.texts["caption"] == page.texts["dt"] == page.texts["h2"] == [name]
 
-    def test_what_is_heaviest_goes_first(self):
+    def test_the_largest_items_are_left_out_first(self):
         def page() -> Page:
             sounds = [Sound(uri="x" * 4000, caption=f"sound {k}", start_s=0) for k in range(3)]
             parts = [Section(f"r{k}", [sounds[k]], recording=True) for k in range(3)]
             rows = [("y" * 20,)] * 400
             return Page("t", "s", [Section("one", [Table(caption="c", columns=("a",), rows=rows)], parts)])
 
-        whole = len(render(page()))
-        assert b"left out" not in fit(page(), whole)
-        small = fit(page(), whole - 3000)
-        assert len(small) <= whole - 3000
+        n_bytes = len(render(page()))
+        assert b"left out" not in fit(page(), n_bytes)
+        small = fit(page(), n_bytes - 3000)
+        assert len(small) <= n_bytes - 3000
         assert b"1 of the sounds were left out" in small
-        # The last goes before the first.
+        # The last sound is left out before the first.
         assert b"sound 1" in small and b"sound 2" not in small
-        smaller = fit(page(), whole - 13_000)
+        smaller = fit(page(), n_bytes - 13_000)
         assert b"3 of the sounds and 1 of the ends of tables were left out" in smaller
         with pytest.raises(DataError, match=r"the page would be 0\.0 MB, .* more than it may be; name fewer paths"):
             fit(page(), 3000)
 
 
 class TestSvg:
-    def test_inks_follow_the_page(self):
+    def test_colours_follow_the_page(self):
         ax = plot.class_auc_bars(pd.DataFrame({"class": ["a"], "n_positive": [1], "auc": [0.5]}), taxa={"a": "Aves"})
         text, width = svg(ax)
         assert text.startswith("<svg ") and "currentColor" in text and "var(--c0)" in text
@@ -202,26 +202,26 @@ class TestSvg:
         assert width == round(96 * ax.figure.get_figwidth())
         assert "ROC-AUC per class" in text  # text stays text
 
-    def test_pictures_are_webp(self):
+    def test_images_are_webp(self):
         from bcsed.config.contract import TINY_128
 
         text, _ = svg(plot.spectrogram(np.random.default_rng(0).normal(size=(64, 300)).astype("f4"), TINY_128))
         assert "data:image/webp;base64," in text and "image/png" not in text
 
-    def test_ids_are_the_figure_s_own(self):
+    def test_ids_are_unique_in_the_page(self):
         text, _ = svg(plot.loss(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})))
-        made = with_prefix(text, "p1-2", 'a "quoted" <alt>')
-        ids = set(re.findall(r'\bid="([^"]+)"', made))
+        prefixed = with_prefix(text, "p1-2", 'a "quoted" <alt>')
+        ids = set(re.findall(r'\bid="([^"]+)"', prefixed))
         assert ids and all(name.startswith("p1-2-") for name in ids)
-        assert set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", made)) <= ids
-        assert 'aria-label="a &quot;quoted&quot; &lt;alt&gt;"' in made
+        assert set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", prefixed)) <= ids
+        assert 'aria-label="a &quot;quoted&quot; &lt;alt&gt;"' in prefixed
 
-    def test_where_time_is(self):
+    def test_time_axis(self):
         ax = plot.detections(pd.DataFrame(columns=["start_s", "end_s", "label", "score"]), span_s=(5, 20))
         svg(ax)
-        found = time_axis(ax)
-        assert (found.start_s, found.end_s) == (5, 20)
-        assert 0 <= found.left < found.right <= 1
+        axis = time_axis(ax)
+        assert (axis.start_s, axis.end_s) == (5, 20)
+        assert 0 <= axis.left < axis.right <= 1
 
 
 class TestExcerpt:
@@ -255,8 +255,8 @@ class TestExcerpt:
         assert excerpt_rows(5, 90, 3) == (3, 4)
 
     def test_the_sound_is_that_part_of_the_recording(self, recordings):
-        found = read_info(recordings / "long.wav")
-        uri = encode_ogg(found, 10.0, 20.0)
+        audio = read_info(recordings / "long.wav")
+        uri = encode_ogg(audio, 10.0, 20.0)
         kind, _, data = uri.partition(",")
         assert kind == "data:audio/ogg;base64"
         wave, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
@@ -266,51 +266,53 @@ class TestExcerpt:
         louder = [np.sqrt(np.square(values.reshape(20, -1)).mean(1)) for values in (wave, own)]
         assert np.corrcoef(*np.log(louder))[0, 1] > 0.95
         with pytest.raises(DataError, match="has no audio from 70 to 80 s"):
-            encode_ogg(found, 70.0, 80.0)
+            encode_ogg(audio, 70.0, 80.0)
 
 
 class TestRecordings:
     def test_the_worst_come_first_and_then_the_best(self, recordings):
         truth = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
         path = recordings / "odd.wav"
-        made = [
+        examples = [
             Recording(name=name, path=path, scores=np.abs(truth - wrong).astype(np.float32), truth=truth)
             for name, wrong in (("good", 0.1), ("bad", 0.9), ("fair", np.array([[0.9], [0.1], [0.1]])))
         ]
-        section = Viewer(classes=("a", "b"), context=ReportContext(n_examples=1)).section(made)
+        section = Viewer(classes=("a", "b"), context=ReportContext(n_examples=1)).section(examples)
         assert [part.title for part in section.sections] == ["Worst: bad (ROC-AUC 0.000)", "Best: good (ROC-AUC 1.000)"]
         assert all(part.recording for part in section.sections)
         kinds = [item.kind for item in section.sections[0].items]
         assert kinds[:3] == ["figure", "sound", "text"]
-        told = section.sections[0].items[2].text
-        assert told.endswith("True: a: 0 to 5 s; b: 10 to 15 s.")
-        assert told.startswith("Detections: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
+        text = section.sections[0].items[2].text
+        assert text.endswith("True: a: 0 to 5 s; b: 10 to 15 s.")
+        assert text.startswith("Detections: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
 
     def test_no_recording_is_shown_twice(self, recordings):
-        made = [Recording(name=f"r{k}", path=recordings / "blip.wav", scores=np.full((1, 2), k / 5)) for k in range(3)]
-        shown = Viewer(classes=("a", "b"), context=ReportContext(n_examples=2)).section(made).sections
-        assert [part.title.split(":")[0] for part in shown] == ["Lowest scores", "Lowest scores", "Highest scores"]
-        assert len({part.title for part in shown}) == 3
+        examples = [
+            Recording(name=f"r{k}", path=recordings / "blip.wav", scores=np.full((1, 2), k / 5)) for k in range(3)
+        ]
+        parts = Viewer(classes=("a", "b"), context=ReportContext(n_examples=2)).section(examples).sections
+        assert [part.title.split(":")[0] for part in parts] == ["Lowest scores", "Lowest scores", "Highest scores"]
+        assert len({part.title for part in parts}) == 3
 
     def test_a_recording_that_is_gone_or_damaged(self, tmp_path):
         (tmp_path / "bad.wav").write_bytes(b"no audio")
-        made = [Recording(name="bad", path=tmp_path / "bad.wav", scores=np.ones((1, 1), np.float32))]
-        section = Viewer(classes=("a",)).section(made)
+        examples = [Recording(name="bad", path=tmp_path / "bad.wav", scores=np.ones((1, 1), np.float32))]
+        section = Viewer(classes=("a",)).section(examples)
         assert "The recording cannot be shown" in section.sections[0].items[0].text
         gone = Viewer(classes=("a",)).section([Recording(name="gone", path=None, scores=np.ones((1, 1), np.float32))])
         assert not gone.sections
         assert "--recordings" in gone.items[0].text
 
-    def test_rows_that_are_not_known_are_not_judged(self):
+    def test_unknown_rows_are_not_evaluated(self):
         rows = np.array([2, 0])
         scores = in_time(rows, np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), 0.0)
         truth = in_time(rows, np.array([[1, 0], [0, 1]], np.float32), np.nan)
-        made = Recording(name="x", path=None, scores=scores, truth=truth)
+        recording = Recording(name="x", path=None, scores=scores, truth=truth)
         assert np.isnan(truth[1]).all()
-        assert made.auc == 1.0
-        assert made.central_row in (0, 2)
+        assert recording.auc == 1.0
+        assert recording.central_row in (0, 2)
 
-    def test_classes_of_which_nothing_is_known_are_not_judged(self):
+    def test_unknown_classes_are_not_evaluated(self):
         scores = np.array([[0.9, 0.5], [0.1, 0.6]], np.float32)
         truth = np.array([[1, np.nan], [0, np.nan]], np.float32)
         assert Recording(name="x", path=None, scores=scores, truth=truth).auc == 1.0
@@ -323,22 +325,22 @@ class TestRecordings:
         for field in ("logits", "attention", "rows"):
             np.testing.assert_array_equal(getattr(reordered, field), getattr(excerpt, field)[:, ::-1])
 
-    def test_names_say_more_than_labels(self, recordings):
+    def test_names_are_shown_with_labels(self, recordings):
         truth = np.array([[1.0], [0], [0], [0], [0]], np.float32)
         names = {"wren1": ClassName("T. troglodytes", "Wren", "Aves")}
-        made = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
+        examples = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
         viewer = Viewer(classes=("wren1",), context=ReportContext(names=names, n_examples=1))
-        section = viewer.section(made)
+        section = viewer.section(examples)
         assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2].text
         assert ">Wren</text>" in section.sections[0].items[0].svg
 
 
-class TestKinds:
+class TestInputs:
     def test_a_run(self, run, tmp_path):
-        made = report([run], tmp_path / "out.html", n_examples=1)
-        page = parse(made.path)
-        assert made.parts == ("Training run",)
-        assert made.n_bytes == made.path.stat().st_size < 3e6
+        result = report([run], tmp_path / "out.html", n_examples=1)
+        page = parse(result.path)
+        assert result.parts == ("Training run",)
+        assert result.n_bytes == result.path.stat().st_size < 3e6
         assert page.texts["h3"] == [
             "Learning",
             "Data",
@@ -347,23 +349,23 @@ class TestKinds:
             "Recordings",
         ]
         assert len(page.all("audio")) == 2
-        assert "24 clips, 3 classes" in made.path.read_text()
-        shown = " ".join(page.texts["text"])
+        assert "24 clips, 3 classes" in result.path.read_text()
+        texts = " ".join(page.texts["text"])
         for title in ("Clips per class", "Durations", "Folds", "ROC-AUC per class", "Mel spectrogram", "Detections"):
-            assert title in shown
-        assert "attention score" in shown
-        assert "Aves" in shown
+            assert title in texts
+        assert "attention score" in texts
+        assert "Aves" in texts
 
     def test_a_run_whose_data_and_weights_are_gone(self, tmp_path):
-        folder = make_run(tmp_path / "run", answers_of())
+        folder = make_run(tmp_path / "run", evaluation_of())
         shutil.rmtree(tmp_path / "gone", ignore_errors=True)
         parsed = parse(report([folder], tmp_path / "out.html").path)
-        said = " ".join(parsed.texts["p"])
-        assert "The training data cannot be read" in said
-        assert "The recordings were not found" in said
+        texts = " ".join(parsed.texts["p"])
+        assert "The training data cannot be read" in texts
+        assert "The recordings were not found" in texts
         assert len(parsed.all("audio")) == 0
 
-    def test_a_run_that_held_nothing_out(self, tmp_path):
+    def test_a_run_without_held_out_data(self, tmp_path):
         folder = make_run(tmp_path / "run", None, fold=None)
         page = parse(report([folder], tmp_path / "out.html").path)
         assert (
@@ -373,22 +375,22 @@ class TestKinds:
 
     def test_several_runs_are_compared(self, tmp_path):
         runs = [
-            make_run(tmp_path / "one", answers_of()),
-            make_run(tmp_path / "two", answers_of(), fit__lr=2e-3),
+            make_run(tmp_path / "one", evaluation_of()),
+            make_run(tmp_path / "two", evaluation_of(), fit__lr=2e-3),
             make_run(tmp_path / "three", None, fold=None),
         ]
-        made = report(runs, tmp_path / "out.html")
-        page = parse(made.path)
-        assert made.parts == ("Comparison", "Training one", "Training two", "Training three")
+        result = report(runs, tmp_path / "out.html")
+        page = parse(result.path)
+        assert result.parts == ("Comparison", "Training one", "Training two", "Training three")
         assert page.texts["caption"][:2] == ["Variants", "Differences"]
         assert "fit.lr: 0.001 -> 0.002" in page.texts["td"]
         assert any("three has no scores to compare" in text for text in page.texts["p"])
         assert "Gain over line 1" in " ".join(page.texts["text"])
 
     def test_scores_with_truth(self, scores, truth, recordings, tmp_path):
-        made = report([scores], tmp_path / "out.html", truth=truth, n_examples=1)
-        page = parse(made.path)
-        shown = " ".join(page.texts["text"])
+        result = report([scores], tmp_path / "out.html", truth=truth, n_examples=1)
+        page = parse(result.path)
+        texts = " ".join(page.texts["text"])
         for title in (
             "ROC-AUC per class",
             "Reliability",
@@ -396,9 +398,9 @@ class TestKinds:
             "Correlation of members",
             "Ablation",
         ):
-            assert title in shown, title
+            assert title in texts, title
         assert {"Members", "Ablation", "Recordings"} <= set(page.texts["caption"])
-        assert "attention score" in shown  # the manifest says where the bundle is
+        assert "attention score" in texts  # the manifest contains the path of the bundle
         assert len(page.all("audio")) == 2
 
     def test_scores_without_truth(self, scores, tmp_path):
@@ -415,24 +417,24 @@ class TestKinds:
         assert any("over 2 of 2 classes, on 9 soundscape rows" in text for text in page.texts["p"])
         assert "attention score" in " ".join(page.texts["text"])
 
-    def test_truth_by_which_nothing_can_be_scored(self, scores, truth, tmp_path):
+    def test_truth_without_positive_rows(self, scores, truth, tmp_path):
         table = pd.read_csv(truth, index_col="row_id")
         (table * 0).to_csv(tmp_path / "none.csv")
         page = parse(report([scores], tmp_path / "out.html", truth=tmp_path / "none.csv", n_examples=1).path)
-        said = " ".join(page.texts["p"])
-        assert "ROC-AUC is not defined on 20 soundscape rows: " in said
-        assert "The contributions of members and stages cannot be computed" in said
+        texts = " ".join(page.texts["p"])
+        assert "ROC-AUC is not defined on 20 soundscape rows: " in texts
+        assert "The contributions of members and stages cannot be computed" in texts
 
     def test_a_table_alone_and_recordings_and_bundle_named(self, scores, recordings, tiny, tmp_path):
         table = scores / "submission.csv"
         alone = parse(report([table], tmp_path / "alone.html").path)
         assert not alone.all("audio")
         options = {"recordings": [recordings], "n_examples": 1}
-        seen = parse(report([table], tmp_path / "seen.html", **options).path)
-        assert len(seen.all("audio")) == 2
-        assert any("Attention is not shown" in text for text in seen.texts["p"])
-        asked = parse(report([table], tmp_path / "asked.html", bundle=tiny.path, **options).path)
-        assert "attention score" in " ".join(asked.texts["text"])
+        with_sound = parse(report([table], tmp_path / "seen.html", **options).path)
+        assert len(with_sound.all("audio")) == 2
+        assert any("Attention is not shown" in text for text in with_sound.texts["p"])
+        with_bundle = parse(report([table], tmp_path / "with_bundle.html", bundle=tiny.path, **options).path)
+        assert "attention score" in " ".join(with_bundle.texts["text"])
 
     def test_a_run_on_other_soundscapes(self, run, year, tmp_path):
         folder = tmp_path / "run"
@@ -442,8 +444,8 @@ class TestKinds:
         labels = pd.DataFrame(known, pd.Index(rows, name="row_id"), ["1139490", "cuckoo1", "frog1"])
         labels.to_csv(tmp_path / "truth.csv")
         sounds = [year / "test_soundscapes"]
-        made = report([folder], tmp_path / "out.html", recordings=sounds, truth=tmp_path / "truth.csv", n_examples=1)
-        page = parse(made.path)
+        result = report([folder], tmp_path / "out.html", recordings=sounds, truth=tmp_path / "truth.csv", n_examples=1)
+        page = parse(result.path)
         assert "It is evaluated on 12 soundscape rows of other recordings." in page.texts["p"]
         assert all("soundscape_" in title for title in page.texts["h4"])
 
@@ -465,8 +467,8 @@ class TestKinds:
         )
         before = sorted(path.name for path in sealed.path.iterdir())
         sounds = [year / "test_soundscapes"]
-        made = report([sealed.path], tmp_path / "out.html", recordings=sounds, truth=labels, n_examples=1)
-        page = parse(made.path)
+        result = report([sealed.path], tmp_path / "out.html", recordings=sounds, truth=labels, n_examples=1)
+        page = parse(result.path)
         assert page.texts["h3"] == ["Classes", "Scores, precision and recall", "Recordings"]
         assert page.texts["h4"][0].startswith("Worst: soundscape_1 (ROC-AUC")
         assert len(page.all("audio")) == 1
@@ -475,18 +477,18 @@ class TestKinds:
     def test_pseudolabels(self, land25, tmp_path):
         _, table = land25
         page = parse(report([table], tmp_path / "out.html").path)
-        shown = " ".join(page.texts["text"])
-        assert "Rows per class" in shown and "Rows per recording" in shown and "24 labels" in shown
+        texts = " ".join(page.texts["text"])
+        assert "Rows per class" in texts and "Rows per recording" in texts and "24 labels" in texts
         assert page.texts["caption"] == ["Classes", "Recordings"]
 
     def test_a_bundle_and_a_folder_of_all(self, run, tiny, scores, tmp_path):
         shutil.copytree(tiny.path, tmp_path / "demo" / "bundle")
         shutil.copytree(scores, tmp_path / "demo" / "scores")
-        make_run(tmp_path / "demo" / "run", answers_of())
+        make_run(tmp_path / "demo" / "run", evaluation_of())
         (tmp_path / "demo" / "notes.txt").touch()
-        made = report([tmp_path / "demo"], tmp_path / "out.html", n_examples=0)
-        assert made.parts == ("Bundle bundle", "Training run", "Scores scores")
-        assert tiny.contract.fingerprint in parse(made.path).texts["dd"]
+        result = report([tmp_path / "demo"], tmp_path / "out.html", n_examples=0)
+        assert result.parts == ("Bundle bundle", "Training run", "Scores scores")
+        assert tiny.contract.fingerprint in parse(result.path).texts["dd"]
 
     def test_rounds(self, land25, tmp_path):
         student = {"name": "tiny-s0", "experiment": "tiny", "auc": 0.61, "n_classes": 3, "scored_on": "held-out data"}
@@ -499,16 +501,16 @@ class TestKinds:
         (out / "ledger.json").write_text(json.dumps({"schema": 2, "rounds": ledger}))
         for suffix in (".parquet", ".json"):
             shutil.copy(land25[1].with_suffix(suffix), out / "round-2" / f"pseudolabels{suffix}")
-        made = report([out], tmp_path / "out.html")
-        assert made.parts == ("Rounds rounds", "Pseudolabels pseudolabels.parquet")
-        assert "0.610" in parse(made.path).texts["td"]
+        result = report([out], tmp_path / "out.html")
+        assert result.parts == ("Rounds rounds", "Pseudolabels pseudolabels.parquet")
+        assert "0.610" in parse(result.path).texts["td"]
         (out / "ledger.json").write_text("[{}]")
         with pytest.raises(DataError, match=r"ledger\.json is damaged"):
             report([out], tmp_path / "out.html")
 
 
 class TestRefusals:
-    def test_what_is_nothing(self, tmp_path):
+    def test_unknown_paths(self, tmp_path):
         (tmp_path / "empty").mkdir()
         for path, why in (
             (tmp_path / "none", "no such path"),
@@ -541,7 +543,7 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"none of the 1 labelled rows of .* is in .*; name the labels"):
             report([scores], tmp_path / "out.html", truth=tmp_path / "truth.csv")
 
-    def test_rows_that_tell_no_time(self, tmp_path):
+    def test_rows_without_an_end_second(self, tmp_path):
         (tmp_path / "scores.csv").write_text("row_id,a\nx_5,0.5\nx_later,0.5\n")
         with pytest.raises(DataError, match="the row 'x_later' does not end with its end second"):
             report([tmp_path / "scores.csv"], tmp_path / "out.html")
@@ -557,9 +559,9 @@ class TestRefusals:
 
 
 def test_hostile_names_come_through_as_text(tmp_path, recordings):
-    """Classes, folders and recordings are called what a stranger called them."""
+    """Names of classes, folders and recordings contain HTML."""
     classes = HOSTILE
-    folder = make_run(tmp_path / "<b>run", answers_of(classes=classes), classes=classes)
+    folder = make_run(tmp_path / "<b>run", evaluation_of(classes=classes), classes=classes)
     (tmp_path / "sounds").mkdir()
     name = "<svg onload=alert(3)>"
     shutil.copy(recordings / "odd.wav", tmp_path / "sounds" / f"{name}.wav")
@@ -575,36 +577,36 @@ def test_hostile_names_come_through_as_text(tmp_path, recordings):
     )
     pseudolabel.write_pseudolabels(table, tmp_path / "pl.parquet")
     paths = [folder, tmp_path / "<i>scores.csv", tmp_path / "pl.parquet"]
-    made = report(paths, tmp_path / "out.html", recordings=[tmp_path / "sounds"])
-    page = parse(made.path)
+    result = report(paths, tmp_path / "out.html", recordings=[tmp_path / "sounds"])
+    page = parse(result.path)
     assert not [tag for tag, _ in page.tags if tag in ("b", "i", "u", "img")]
     for hostile in classes:
         assert any(hostile in text for text in page.texts["th"])
         assert any(hostile in text for text in page.texts["text"])
     assert any(name in text for text in page.texts["h4"])
     assert "<b>run" in page.texts["h1"][0]
-    raw = made.path.read_text()
+    raw = result.path.read_text()
     assert "<script>alert" not in raw and "<img" not in raw and "<svg onload" not in raw
 
 
 def test_the_page_keeps_to_its_budget(scores, truth, tmp_path):
-    whole = report([scores], tmp_path / "whole.html", truth=truth)
-    assert whole.left_out == ""
-    limit_mb = round(0.8 * whole.n_bytes / 1e6, 3)
+    full = report([scores], tmp_path / "full.html", truth=truth)
+    assert full.left_out == ""
+    limit_mb = round(0.8 * full.n_bytes / 1e6, 3)
     less = report([scores], tmp_path / "less.html", truth=truth, limit_mb=limit_mb)
     assert less.n_bytes <= limit_mb * 1e6
     assert less.left_out.startswith(f"To keep the page under {limit_mb:g} MB, ")
     page = parse(less.path)
     assert less.left_out in page.texts["p"]
-    assert len(page.all("audio")) < len(parse(whole.path).all("audio"))
+    assert len(page.all("audio")) < len(parse(full.path).all("audio"))
 
 
 def test_the_command(scores, tmp_path, capsys):
     out = tmp_path / "out.html"
     assert main(["report", str(scores), "--out", str(out), "--examples", "1", "--limit-mb", "0.25"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r".*out\.html: 0\.\d MB; Scores scores", said[0])
-    assert said[1].startswith("To keep the page under 0.25 MB")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*out\.html: 0\.\d MB; Scores scores", lines[0])
+    assert lines[1].startswith("To keep the page under 0.25 MB")
     assert make_parser().parse_args(["report", "x"]).out == "report.html"
 
 
@@ -645,12 +647,12 @@ def media(browser, **features: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": listed})
 
 
-def column(browser, table: str, place: int) -> list[str]:
+def column(browser, table: str, index: int) -> list[str]:
     return browser.execute_script(
         "return [...arguments[0].tBodies[0].rows].filter(row => !row.hidden)"
         ".map(row => row.cells[arguments[1]].textContent)",
         table,
-        place,
+        index,
     )
 
 
@@ -668,17 +670,17 @@ def contrast(first: str, second: str) -> float:
 
 @pytest.mark.slow
 class TestBrowser:
-    def test_it_loads_without_an_error_and_asks_nothing_of_the_network(self, browser, page):
-        # What the browser itself asks for as it starts is none of ours.
+    def test_it_loads_without_errors_and_requests(self, browser, page):
+        # The browser's own requests at its start do not count.
         browser.get("about:blank")
         browser.get_log("performance")
         browser.get(page.as_uri())
         assert browser.get_log("browser") == []
         events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        asked = {
+        requested = {
             event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
         }
-        assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+        assert {url for url in requested if not url.startswith("data:")} == {page.as_uri()}
 
     def test_tables_are_sorted_and_filtered_by_keyboard(self, browser, page):
         from selenium.webdriver.common.by import By
@@ -686,21 +688,21 @@ class TestBrowser:
 
         browser.get(page.as_uri())
         boxes = browser.find_elements(By.CSS_SELECTOR, ".table")
-        box = next(one for one in boxes if one.find_element(By.TAG_NAME, "caption").text == "Recordings")
+        box = next(item for item in boxes if item.find_element(By.TAG_NAME, "caption").text == "Recordings")
         table = box.find_element(By.TAG_NAME, "table")
         heads = table.find_elements(By.CSS_SELECTOR, "thead th")
-        place = [head.text.split()[0] for head in heads].index("ROC-AUC")
-        button = heads[place].find_element(By.TAG_NAME, "button")
+        index = [head.text.split()[0] for head in heads].index("ROC-AUC")
+        button = heads[index].find_element(By.TAG_NAME, "button")
         button.send_keys(Keys.ENTER)
-        values = [float(value) for value in column(browser, table, place)]
+        values = [float(value) for value in column(browser, table, index)]
         assert len(values) >= 8
         assert values == sorted(values)
-        assert heads[place].get_attribute("aria-sort") == "ascending"
+        assert heads[index].get_attribute("aria-sort") == "ascending"
         button.send_keys(Keys.SPACE)
-        assert [float(value) for value in column(browser, table, place)] == sorted(values, reverse=True)
-        assert heads[place].get_attribute("aria-sort") == "descending"
+        assert [float(value) for value in column(browser, table, index)] == sorted(values, reverse=True)
+        assert heads[index].get_attribute("aria-sort") == "descending"
         heads[0].find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
-        assert heads[place].get_attribute("aria-sort") == "none"
+        assert heads[index].get_attribute("aria-sort") == "none"
         names = column(browser, table, 0)
         assert names == sorted(names)
         field = box.find_element(By.TAG_NAME, "input")
@@ -716,8 +718,8 @@ class TestBrowser:
         sounds = browser.find_elements(By.TAG_NAME, "audio")
         assert len(sounds) == 4
         wait = WebDriverWait(browser, 20)
-        wait.until(lambda _: all(browser.execute_script("return arguments[0].duration > 0", one) for one in sounds))
-        sounds.sort(key=lambda one: browser.execute_script("return arguments[0].duration", one))
+        wait.until(lambda _: all(browser.execute_script("return arguments[0].duration > 0", node) for node in sounds))
+        sounds.sort(key=lambda node: browser.execute_script("return arguments[0].duration", node))
         assert browser.execute_script("return arguments[0].duration", sounds[2]) > 5
         browser.execute_script("return arguments[0].play()", sounds[2])
         wait.until(lambda _: browser.execute_script("return arguments[0].currentTime > 0.3", sounds[2]))
@@ -740,12 +742,12 @@ class TestBrowser:
             (".box svg text", 4.5),
             ("dt", 4.5),
         ):
-            read = "const one = document.querySelector(arguments[0]); const style = getComputedStyle(one);"
-            ink = browser.execute_script(read + "return one.ownerSVGElement ? style.fill : style.color", what)
+            read = "const node = document.querySelector(arguments[0]); const style = getComputedStyle(node);"
+            ink = browser.execute_script(read + "return node.ownerSVGElement ? style.fill : style.color", what)
             assert contrast(ink, paper) >= least, what
         inks = browser.execute_script(
-            "return [...document.querySelectorAll('.box svg path')].filter(one => !one.closest('defs, clipPath'))"
-            ".map(one => getComputedStyle(one)).filter(style => style.fill.startsWith('rgb(')).map(style => style.fill)"
+            "return [...document.querySelectorAll('.box svg path')].filter(node => !node.closest('defs, clipPath'))"
+            ".map(node => getComputedStyle(node).fill).filter(fill => fill.startsWith('rgb('))"
         )
         assert min(contrast(ink, paper) for ink in set(inks) - {paper}) >= 3
 
@@ -772,7 +774,7 @@ class TestBrowser:
         assert all(left > right for (_, right), (left, _) in itertools.pairwise(first_row))
         assert first_row[-1][1] <= width
 
-    def test_focus_is_seen_and_motion_is_not_forced(self, browser, page):
+    def test_focus_is_visible_and_motion_is_optional(self, browser, page):
         from selenium.webdriver.common.keys import Keys
 
         media(browser, prefers_reduced_motion="reduce")

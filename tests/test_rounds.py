@@ -16,12 +16,12 @@ from conftest import edit_json
 from bcsed import rounds, train
 from bcsed.cli.app import main
 from bcsed.config.experiments import STUDIES
-from bcsed.data import synthetic as sample
+from bcsed.data import synthetic
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.rounds.api import _teachers
 from bcsed.rounds.plan import Plan, Round
-from bcsed.train import pseudolabels as pseudolabel
+from bcsed.train.pseudolabels import read_pseudolabels
 
 QUICK = (
     "net__backbone=mobilenetv3_small_050",
@@ -36,7 +36,7 @@ def plan_of(*later: Round, **options) -> Plan:
     return Plan(name="test", rounds=(Round(experiments=("tiny",)), *later), set=QUICK, **options)
 
 
-TAUGHT = Round(experiments=("tiny",), seeds=(0, 1), teacher=("previous",), share=0.5, power=1.5, cap=0.9, epochs=1)
+LATER = Round(experiments=("tiny",), seeds=(0, 1), teacher=("previous",), share=0.5, power=1.5, cap=0.9, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def done(land25, tmp_path_factory):
     """Two rounds, finished."""
     data, _ = land25
     out = tmp_path_factory.mktemp("rounds") / "out"
-    return out, rounds.run(plan_of(TAUGHT, fold=0), data, out)
+    return out, rounds.run(plan_of(LATER, fold=0), data, out)
 
 
-def test_a_plan_leaves_its_rounds_and_a_ledger(done):
+def test_a_plan_writes_rounds_and_a_ledger(done):
     out, ledger = done
     assert json.loads((out / "ledger.json").read_text()) == {"schema": 2, "rounds": ledger}
     assert rounds.read_ledger(out) == ledger
@@ -70,20 +70,20 @@ def test_a_plan_leaves_its_rounds_and_a_ledger(done):
             "weight": 1.0,
         }
     ]
-    told = second["pseudolabels"]
-    assert told["selection"] == {"kind": "soft", "power": 1.5}
-    assert (told["recordings"], told["rows"], told["rows_with_label"]) == (6, 24, 24)
+    counts = second["pseudolabels"]
+    assert counts["selection"] == {"kind": "soft", "power": 1.5}
+    assert (counts["recordings"], counts["rows"], counts["rows_with_label"]) == (6, 24, 24)
 
 
-def test_students_are_trained_as_the_round_says(done):
+def test_students_are_trained_with_the_settings_of_the_round(done):
     out, _ = done
-    told = json.loads((out / "round-2" / "tiny-s1" / "run" / "run.json").read_text())
-    assert told["recipe"]["pseudo"]["share"] == 0.5
-    assert told["recipe"]["pseudo"]["cap"] == 0.9
-    assert told["recipe"]["data"]["pseudo_soft"] is True
-    assert (told["recipe"]["fit"]["epochs"], told["recipe"]["fit"]["seed"]) == (1, 1)
-    table = pseudolabel.read_pseudolabels(out / "round-2" / "pseudolabels.parquet")
-    assert told["sources"]["pseudolabels"]["sha256"] == table.provenance["sha256"]
+    description = json.loads((out / "round-2" / "tiny-s1" / "run" / "run.json").read_text())
+    assert description["recipe"]["pseudo"]["share"] == 0.5
+    assert description["recipe"]["pseudo"]["cap"] == 0.9
+    assert description["recipe"]["data"]["pseudo_soft"] is True
+    assert (description["recipe"]["fit"]["epochs"], description["recipe"]["fit"]["seed"]) == (1, 1)
+    table = read_pseudolabels(out / "round-2" / "pseudolabels.parquet")
+    assert description["sources"]["pseudolabels"]["sha256"] == table.provenance["sha256"]
     first = json.loads((out / "round-1" / "tiny-s0" / "run" / "run.json").read_text())
     assert first["recipe"]["pseudo"]["share"] == 0
     assert first["recipe"]["fit"]["epochs"] == 2
@@ -98,25 +98,25 @@ def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
     for name in ("train", "export_run"):
         monkeypatch.setattr(f"bcsed.rounds.api.{name}", never)
     monkeypatch.setattr("bcsed.rounds.api.make_pseudolabels", never)
-    assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], out) == ledger
+    assert rounds.run(plan_of(LATER, fold=0), land25[0], out) == ledger
 
 
 def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
     out, _ = done
     with pytest.raises(DataError, match=r"contains another plan \(fold differs\)"):
-        rounds.run(plan_of(TAUGHT), land25[0], out)
+        rounds.run(plan_of(LATER), land25[0], out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(DataError, match="contains other files"):
-        rounds.run(plan_of(TAUGHT), land25[0], tmp_path / "full")
+        rounds.run(plan_of(LATER), land25[0], tmp_path / "full")
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     edit_json(copy / "ledger.json", lambda ledger: ledger["rounds"][0]["students"][0].update(sha256="0"))
     with pytest.raises(DataError, match=r"round-1.tiny-s0.bundle is not the network listed in .*ledger\.json"):
-        rounds.run(plan_of(TAUGHT, fold=0), land25[0], copy)
+        rounds.run(plan_of(LATER, fold=0), land25[0], copy)
     shutil.rmtree(copy / "round-1" / "tiny-s0" / "bundle")
     with pytest.raises(BundleError, match="there is no such folder"):
-        rounds.run(plan_of(TAUGHT, fold=0), land25[0], copy)
+        rounds.run(plan_of(LATER, fold=0), land25[0], copy)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         (lambda: plan_of(Round(experiments=("tiny",), teacher=("previous",), share=2.0)), r"share must be in \[0, 1\]"),
     ],
 )
-def test_plans_that_make_no_sense_fail_before_anything_is_trained(make, sentence):
+def test_invalid_plans_fail_before_training(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
 
@@ -200,7 +200,7 @@ def test_folders_of_schema_1_are_continued(done, land25, tmp_path):
     shutil.copytree(out, old)
     (old / "ledger.json").write_text(json.dumps(ledger))
     edit_json(old / "plan.json", lambda plan: plan.pop("schema"))
-    assert rounds.run(plan_of(TAUGHT, fold=0), land25[0], old) == ledger
+    assert rounds.run(plan_of(LATER, fold=0), land25[0], old) == ledger
     (old / "ledger.json").write_text('{"schema": 3}')
     with pytest.raises(DataError, match="schema 3"):
         rounds.read_ledger(old)
@@ -214,8 +214,8 @@ def test_presets_can_be_planned(name):
     plan = rounds.find_plan(name)
     for number, each in enumerate(plan.rounds, 1):
         for student in each.names():
-            made = plan.student(number, student)
-            assert (made.pseudo.share > 0) == bool(each.teacher)
+            experiment = plan.student(number, student)
+            assert (experiment.pseudo.share > 0) == bool(each.teacher)
 
 
 def test_the_winners_powers():
@@ -226,8 +226,8 @@ def test_the_winners_powers():
     assert (last.fit.loss, last.data.pseudo_soft, last.fit.drop_path) == ("ce", True, (0.15,))
 
 
-def test_a_base_takes_the_place_of_all_experiments():
-    """The question of the teacher, asked of a small network: an ensemble of three seeds against one."""
+def test_a_base_replaces_all_experiments():
+    """The study of the teacher with a small network: an ensemble of three seeds against a single network."""
     small, many = (
         rounds.find_plan(name, ["fit__epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
     )
@@ -241,7 +241,7 @@ def test_a_base_takes_the_place_of_all_experiments():
 def test_members_and_their_weights(done):
     out, _ = done
     third = Round(experiments=("tiny",), teacher=("previous", "round-1/tiny-s0"), weights=(3.0, 1.0), share=0.5)
-    members = _teachers(plan_of(TAUGHT, third, fold=0), 3, out)
+    members = _teachers(plan_of(LATER, third, fold=0), 3, out)
     assert [weight for _, weight in members] == [1.5, 1.5, 1.0]
     assert [member.path.parent.name for member, _ in members] == ["tiny-s0", "tiny-s1", "tiny-s0"]
     path = str(out / "round-1" / "tiny-s0" / "bundle")
@@ -254,12 +254,12 @@ def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
     truth = tmp_path / "truth.csv"
     lines = ["row_id,1139490,cuckoo1,frog1"]
     for number in range(3):
-        told = np.eye(3, dtype=int)[[(number + row) % 3 for row in range(4)]]
-        lines += [f"soundscape_{number}_{5 * r + 5},{','.join(map(str, told[r]))}" for r in range(4)]
+        labels = np.eye(3, dtype=int)[[(number + row) % 3 for row in range(4)]]
+        lines += [f"soundscape_{number}_{5 * r + 5},{','.join(map(str, labels[r]))}" for r in range(4)]
     truth.write_text("\n".join(lines) + "\n")
     plan = tmp_path / "plan.json"
-    told = {"rounds": [{"experiments": ["tiny"], "set": list(QUICK), "epochs": 1}]}
-    plan.write_text(json.dumps(told))
+    values = {"rounds": [{"experiments": ["tiny"], "set": list(QUICK), "epochs": 1}]}
+    plan.write_text(json.dumps(values))
     words = ["rounds", str(plan), "--data", str(data), "--out", str(tmp_path / "out"), "--truth", str(truth)]
     assert main(words) == 2
     assert "go together" in capsys.readouterr().err
@@ -283,71 +283,71 @@ rounds.run(rounds.find_plan({plan!r}), {data!r}, {out!r}, options=train.TrainOpt
 def start(plan, data, out):
     code = SCRIPT.format(tests=str(Path(__file__).parent), plan=str(plan), data=str(data), out=str(out))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    # Importing is no part of the plan, and on a busy machine takes longer than it.
-    with process.stdout as told:
-        assert told.readline() == "ready\n"
+    # Importing is not part of the plan, and may take longer than the plan.
+    with process.stdout as output:
+        assert output.readline() == "ready\n"
     return process
 
 
-def came_to(out):
-    """Everything that a plan makes and that is no date or duration, as bytes."""
-    kept = ("model.bin", "weights.safetensors", "probe.npz", "pseudolabels.parquet", "ledger.json")
+def results_of(out):
+    """All results of a plan without dates and durations, as bytes."""
+    names = ("model.bin", "weights.safetensors", "probe.npz", "pseudolabels.parquet", "ledger.json")
     paths = [
         path
         for path in out.rglob("*")
-        if path.name in kept or any(map(path.match, ("evaluation-*.npz", "validation-*.npz")))
+        if path.name in names or any(map(path.match, ("evaluation-*.npz", "validation-*.npz")))
     ]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_a_plan_comes_to_the_same_bits(tmp_path):
-    data = sample.write(tmp_path / "sample", scale=0.15)
+def test_a_plan_killed_ten_times_gives_identical_results(tmp_path):
+    data = synthetic.write(tmp_path / "sample", scale=0.15)
     plan = tmp_path / "plan.json"
     quick = [*QUICK, "augment__sumix_draw=[0,1,1,2]", "pseudo__level=rms"]
-    told = {
+    values = {
         "fold": 0,
         "set": quick,
         "rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.5}],
     }
-    plan.write_text(json.dumps(told))
-    process, began = start(plan, data, tmp_path / "whole"), time.monotonic()
+    plan.write_text(json.dumps(values))
+    process, start_s = start(plan, data, tmp_path / "whole"), time.monotonic()
     assert process.wait() == 0
-    whole = time.monotonic() - began
-    expected = came_to(tmp_path / "whole")
+    duration_s = time.monotonic() - start_s
+    expected = results_of(tmp_path / "duration_s")
     assert {"ledger.json", "round-2/pseudolabels.parquet", "round-2/tiny-s0/bundle/model.bin"} <= set(expected)
     out, rng, killed = tmp_path / "killed", random.Random(3), []
-    # Moments all over the plan: each try is killed after a random share of what the whole plan took. One that has
-    # finished by then is judged, and the plan begins anew, until ten were killed.
+    # Each try is killed after a random share of the duration of the plan. A try that has finished by then is
+    # checked, and the plan starts again, until ten tries were killed.
     for _ in range(60):
         process = start(plan, data, out)
         try:
-            process.wait(timeout=rng.uniform(0.1, 0.6) * whole)
+            process.wait(timeout=rng.uniform(0.1, 0.6) * duration_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed.append(len(list(out.rglob("*"))))
         else:
             assert process.returncode == 0
-            assert came_to(out) == expected
+            assert results_of(out) == expected
             shutil.rmtree(out)
         if len(killed) == 10:
             break
     assert len(killed) == 10
-    # At different stages: what lay there differed.
+    # They were killed at different stages: the numbers of files differ.
     assert len(set(killed)) >= 3
     assert start(plan, data, out).wait() == 0
-    assert came_to(out) == expected
+    assert results_of(out) == expected
     assert not list(out.rglob(".*.part"))
     assert not list(out.rglob(".bundle.*"))
 
 
-def test_every_question_and_preset_is_known_and_told(capsys):
+def test_help_lists_every_question_and_preset(capsys):
     for command, names in (("rounds", rounds.PRESETS), ("study", (*STUDIES, *rounds.QUESTIONS))):
         with pytest.raises(SystemExit):
             main([command, "--help"])
-        told = " ".join(capsys.readouterr().out.split())
-        assert all(name in told for name in names)
+        text = " ".join(capsys.readouterr().out.split())
+        assert all(name in text for name in names)
     assert set(rounds.QUESTIONS["teacher"]) <= set(rounds.PRESETS)
     assert {*STUDIES, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
     assert train.finished("nowhere") is False
