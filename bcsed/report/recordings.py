@@ -127,66 +127,56 @@ class Viewer:
         section = Section(f"{end}: {recording.name} ({score})", recording=True)
         try:
             assert recording.path is not None
-            audio = read_info(recording.path)
-            n_rows = count_rows(audio.n_samples, audio.sample_rate, self.row_s)
-            block = excerpt_rows(n_rows, self.row_s, recording.central_row)
-            section.items += self._items(recording, audio, block)
-            if block[1] - block[0] < n_rows:
-                start_s, end_s = self._span(audio, block)
-                section.items.append(Text(f"This is {start_s:g} to {end_s:g} s of {audio.duration_s:.0f} s."))
+            section.items += self._excerpt(recording, read_info(recording.path))
         except DataError as error:
             _log.warning("%s", error)
             section.items.append(Text(f"The recording cannot be shown: {error}"))
         return section
 
-    def _span(self, audio: AudioInfo, block: tuple[int, int]) -> tuple[float, float]:
-        return block[0] * self.row_s, min(block[1] * self.row_s, audio.duration_s)
-
-    def _items(self, recording: Recording, audio: AudioInfo, block: tuple[int, int]) -> list[Item]:
+    def _excerpt(self, recording: Recording, audio: AudioInfo) -> list[Item]:
         """Return figure, sound and text of a part of a recording."""
+        n_rows = count_rows(audio.n_samples, audio.sample_rate, self.row_s)
+        block = excerpt_rows(n_rows, self.row_s, recording.central_row)
+        start_s, end_s = span_s = block[0] * self.row_s, min(block[1] * self.row_s, audio.duration_s)
         if self.member is None:
             excerpt = spectrogram_excerpt(audio, self.frontend, self.row_s, block)
         else:
             excerpt = score_excerpt(self.member, audio, self.row_s, block, self.classes)
-        detected, truth = self._detections(recording, audio, excerpt, block), self._true_calls(recording, audio)
-        start_s, end_s = span_s = self._span(audio, block)
+        scores, truth, first = recording.scores, recording.truth, 0
+        if recording.is_clip:
+            # The score of a clip is for all of its rows; the network gives one for each.
+            n, first = block[1] - block[0], block[0]
+            scores = excerpt.rows if excerpt.rows.size else np.repeat(scores, n, 0)
+            truth = None if truth is None else np.repeat(truth, n, 0)
+        detected, true_calls = self._calls(scores, first, audio, self.detection, span_s), None
         text = f"Detections: {_list_calls(detected, self.context.names)}."
         if truth is not None:
-            inside = truth[(truth["end_s"] > start_s) & (truth["start_s"] < end_s)]
-            text += f" True: {_list_calls(inside, self.context.names)}."
+            true_calls = self._calls(np.nan_to_num(truth), first, audio, DetectionSettings(), span_s)
+            true_calls = true_calls.drop(columns="score")
+            text += f" True: {_list_calls(true_calls, self.context.names)}."
         caption = f"Sound of {recording.name}, {start_s:g} to {end_s:.1f} s"
         sound = Sound(uri=encode_ogg(audio, *span_s), caption=caption, start_s=start_s)
-        return [_draw(excerpt, detected, truth, self, span_s), sound, Text(text)]
+        items: list[Item] = [_draw(excerpt, detected, true_calls, self, span_s), sound, Text(text)]
+        if block[1] - block[0] < n_rows:
+            items.append(Text(f"This is {start_s:g} to {end_s:g} s of {audio.duration_s:.0f} s."))
+        return items
 
-    def _detections(
-        self, recording: Recording, audio: AudioInfo, excerpt: Excerpt, block: tuple[int, int]
+    def _calls(
+        self,
+        scores: npt.NDArray[np.float32],
+        first_row: int,
+        audio: AudioInfo,
+        settings: DetectionSettings,
+        span_s: tuple[float, float],
     ) -> pd.DataFrame:
-        """Return the detections of the excerpt; those of a clip are computed from the excerpt's own rows."""
-        scores, first = (excerpt.rows, block[0]) if recording.is_clip else (recording.scores, 0)
-        if not scores.size:
-            scores, first = np.repeat(recording.scores[:1], block[1] - block[0], 0), block[0]
-        table = make_table(row_ids("x", len(scores), self.row_s, first_row=first), self.classes, scores)
-        recording_info = detections.Recording(
+        """Return the detections inside a time span, from scores or from the truth."""
+        table = make_table(row_ids("x", len(scores), self.row_s, first_row=first_row), self.classes, scores)
+        recording = detections.Recording(
             path=str(audio.path), name="x", n_samples=audio.n_samples, sample_rate=audio.sample_rate
         )
-        detected = detections.detect(table, [recording_info], self.detection, row_s=self.row_s)
-        inside: pd.DataFrame = detected[
-            (detected["end_s"] > block[0] * self.row_s) & (detected["start_s"] < block[1] * self.row_s)
-        ]
+        lines = detections.detect(table, [recording], settings, row_s=self.row_s)
+        inside: pd.DataFrame = lines[(lines["end_s"] > span_s[0]) & (lines["start_s"] < span_s[1])]
         return inside
-
-    def _true_calls(self, recording: Recording, audio: AudioInfo) -> pd.DataFrame | None:
-        """Return where the true classes call; rows of a class that follow one another are one line."""
-        if recording.truth is None:
-            return None
-        lines = []
-        for k, name in enumerate(self.classes):
-            rows = np.flatnonzero(recording.truth[:, k] > 0)
-            for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
-                end_s = audio.duration_s if recording.is_clip else (run[-1] + 1) * self.row_s
-                lines.append((float(run[0] * self.row_s), float(min(end_s, audio.duration_s)), name))
-        table: pd.DataFrame = pd.DataFrame(lines, columns=["start_s", "end_s", "label"])
-        return table
 
 
 def _draw(
