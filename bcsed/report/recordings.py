@@ -241,18 +241,9 @@ def group_recordings(
     row_index: npt.NDArray[np.int64] | None,
     find_path: Callable[[str], Path | None],
 ) -> list[Recording]:
-    """Return one recording for each different name, with its rows in order of time.
+    """Group N rows by the name of their recording.
 
-    Parameters
-    ----------
-    names : sequence of N str
-        The recording of each row.
-    scores, truth : ndarray, shape (N, K)
-        Missing rows get the score 0 and an unknown truth.
-    row_index : ndarray, shape (N,), or None
-        Index of each row in its recording; None for clips.
-    find_path : callable
-        Returns the file of a recording.
+    `row_index` is the index of each row in its recording, None for clips. Missing rows get score 0 and unknown truth.
     """
     recordings = []
     for name, positions in pd.Series(range(len(names))).groupby(list(names), sort=False):
@@ -285,11 +276,6 @@ def in_time(row_index: npt.NDArray[np.int64], values: npt.NDArray[Any], fill: fl
 
 def row_length(ids: Sequence[str]) -> int:
     """Return the seconds of a row: the greatest common divisor of the seconds at which rows end.
-
-    Raises
-    ------
-    DataError
-        If an id does not end with such a second.
 
     Examples
     --------

@@ -44,15 +44,7 @@ def class_names(run: Path) -> dict[str, ClassName]:
 
 
 def run_section(run: ComparedRun, context: ReportContext, evaluation: Evaluation | None = None) -> Section:
-    """Return the section about a run.
-
-    Parameters
-    ----------
-    run : ComparedRun
-    context : ReportContext
-    evaluation : Evaluation, optional
-        Scores on the recordings of `context`; by default, those on the run's held-out data are reported.
-    """
+    """Return the section about a run, with an evaluation on the recordings of `context`, else on held-out data."""
     section = Section(f"Training {run.name}", [Facts(_facts(run))], [_learning(run), _data_section(run, context)])
     if evaluation is not None:
         remark = f"It is evaluated on {len(evaluation.ids)} {KINDS[evaluation.kind]} of other recordings."
@@ -69,16 +61,7 @@ def run_section(run: ComparedRun, context: ReportContext, evaluation: Evaluation
 def scored_sections(
     run: ComparedRun, evaluation: Evaluation, context: ReportContext, *, held_out: bool
 ) -> list[Section]:
-    """Return the sections about the scores of a run or a bundle.
-
-    Parameters
-    ----------
-    run : ComparedRun
-    evaluation : Evaluation
-    context : ReportContext
-    held_out : bool
-        Whether the scores are on the run's held-out data; else they are on the recordings of `context`.
-    """
+    """Return the sections about scores on the run's held-out data, or on the recordings of `context`."""
     # A clip has no rows; its detections are made with the default ones.
     row_s = row_length(evaluation.ids) if evaluation.kind == "rows" else Windowing().row_s
     member = _load_member(run, evaluation.classes, context)
