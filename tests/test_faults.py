@@ -83,8 +83,8 @@ def test_the_faults_lower_the_auc(lab, correct):
 
 
 def test_the_markdown_table(correct):
-    lines = faults.to_markdown([correct]).splitlines()
-    assert lines[2].startswith("| none: another implementation | 0.")
-    assert lines[2].endswith("|  |  |  |")
+    line = faults.to_markdown([correct]).splitlines()[-1]
+    assert line.startswith("| none: another implementation | 0.")
+    assert line.endswith("|  |  |  |")
     verdict = "rows is the first stage that differs (x): by up to 1 at y, in 3% of it; cause."
     assert faults.describe_stage(verdict) == "`rows`: cause"

@@ -47,13 +47,13 @@ def align_tables(
         plural = "rows" if kind == "row" else "classes"
         if len(missing):
             raise DataError(
-                f"{len(missing)} of {len(left)} {plural} of the truth are not in {where}, {missing[0]!r} first; predict "
-                "them too, or remove them from the truth."
+                f"{len(missing)} of {len(left)} {plural} of the truth are not in {where}, {missing[0]!r} first; "
+                "predict them too, or remove them from the truth."
             )
         if len(unknown) and not extra:
             raise DataError(
-                f"{len(unknown)} {plural} in {where} are not in the truth, {unknown[0]!r} first; select the {plural} of "
-                "the truth."
+                f"{len(unknown)} {plural} in {where} are not in the truth, {unknown[0]!r} first; select the {plural} "
+                "of the truth."
             )
     aligned: pd.DataFrame = scores.loc[truth.index, truth.columns]
     return aligned
