@@ -46,7 +46,7 @@ def loop_of(land25, tmp_path):
 def augment_batch(loop):
     """Return a batch as read, and with its augmentations."""
     order, fit = loop._order(0), loop.fit
-    feed = batches(loop.inputs, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
+    feed = batches(loop.data.inputs, order, batch_size=fit.batch_size, crop="random", seed=0, epoch=0, jobs=1)
     batch = next(feed)
     feed.close()
     mix = make_augmentations(loop.experiment.augment, 80.0, 0)
@@ -90,7 +90,7 @@ def test_pseudolabels_are_bound_by_name(land25):
     """The table's columns stand in another order than the classes."""
     data, table = land25
     ready = train.prepare_data(TAUGHT, data, fold=None, inputs=train.TrainInputs(pseudolabels=table))
-    ((source, _),) = ready.injectors
+    ((source, _),) = ready.inputs.injectors
     assert ready.classes == ("1139490", "cuckoo1", "frog1")
     expected = (np.arange(24) // 4 + np.arange(24) % 4) % 3
     assert np.array_equal(source.values.argmax(1), expected)
@@ -299,22 +299,22 @@ def test_sites_are_held_out_completely(land26):
     for fold in range(3):
         ready = train.prepare_data(split, land26, fold=fold)
         valid = {site_of(info.path.name, ready.competition) for info in ready.soundscapes}
-        learned = {site_of(info.path.name, ready.competition) for info in ready.labelled.clips.recordings}
+        learned = {site_of(info.path.name, ready.competition) for info in ready.inputs.labelled.clips.recordings}
         assert len(valid) == 1
         assert not valid & learned
         assert len(ready.row_truth) == 4
-        assert len(ready.labelled) == 8
+        assert len(ready.inputs.labelled) == 8
         # Each labelled row is in the epoch once, after the clips.
-        n = len(ready.recordings)
+        n = len(ready.names)
         assert sorted(ready.train_rows[ready.train_rows >= n] - n) == list(range(8))
         sites |= valid
     assert sites == {"S01", "S02", "S03"}
     every = train.prepare_data(split, land26, fold=None)
-    assert (len(every.labelled), every.soundscapes) == (12, [])
+    assert (len(every.inputs.labelled), every.soundscapes) == (12, [])
     twice = train.prepare_data(split.vary("x", data__soundscape_repeats=2), land26, fold=None)
     assert (twice.train_rows >= 24).sum() == 24
     default = train.prepare_data(SMALL, land26, fold=0)
-    assert (default.labelled, len(default.soundscapes), len(default.row_truth)) == (None, 3, 12)
+    assert (default.inputs.labelled, len(default.soundscapes), len(default.row_truth)) == (None, 3, 12)
 
 
 def test_validation_recordings_are_not_pseudolabelled(land26, land25):
@@ -322,13 +322,13 @@ def test_validation_recordings_are_not_pseudolabelled(land26, land25):
     split = TAUGHT.vary("x", data__soundscapes="split", data__n_folds=3)
     ready = train.prepare_data(split, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
     held = {site_of(info.path.name, ready.competition) for info in ready.soundscapes}
-    ((source, _),) = ready.injectors
+    ((source, _),) = ready.inputs.injectors
     names = {info.path.name for info in source.clips.recordings}
     assert held == {"S01"}
     # Of the six, three are labelled, and the site of one more is held out.
     assert {site_of(name, ready.competition) for name in names} == {"S04"}
     ready = train.prepare_data(TAUGHT, land26, fold=0, inputs=train.TrainInputs(pseudolabels=table))
-    ((source, _),) = ready.injectors
+    ((source, _),) = ready.inputs.injectors
     assert {site_of(info.path.name, ready.competition) for info in source.clips.recordings} == {"S01", "S04"}
 
 

@@ -205,7 +205,7 @@ def test_a_golden_run_of_the_first_schema_is_compared_and_reported(tmp_path):
     assert compared.recipe["data"]["pseudo_source"] == "online"
     assert compared.settings["frontend.time_folds"] == 2
     assert compared.origin["sources"] == {"online": {"recordings": 6}}
-    assert compare.compare_variants([compared])["auc"].tolist() == [0.8]
+    assert compare.compare_variants([compared])["auc"].tolist() == pytest.approx([0.8])
     page = report.report([GOLDEN], tmp_path / "page.html")
     assert "mobilenetv3_small_050" in page.path.read_text()
 

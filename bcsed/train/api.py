@@ -87,9 +87,9 @@ def train(
             start=_describe_start(experiment, inputs),
             data=str(data),
             clips_sha256=ready.clips_sha256,
-            n_clips=len(ready.recordings),
+            n_clips=len(ready.names),
             sources=ready.sources,
-            priors=[round(float(value), 8) for value in class_priors(ready.targets)],
+            priors=[round(float(value), 8) for value in class_priors(ready.inputs.targets)],
         )
         state = state_to_resume(out, description) if resume else None
         device = processes.device
@@ -122,11 +122,7 @@ def _make_network(
     if inputs.pretrained is None or not fresh:
         return network, None
     return network, load_pretrained(
-        network,
-        inputs.pretrained,
-        contract=contract,
-        key_map=inputs.key_map,
-        allow_mismatch=inputs.allow_mismatch,
+        network, inputs.pretrained, contract=contract, key_map=inputs.key_map, allow_mismatch=inputs.allow_mismatch
     )
 
 

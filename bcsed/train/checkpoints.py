@@ -91,13 +91,7 @@ def require_new_run(out: Path, *, resume: bool) -> None:
 
 
 def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the last checkpoint, None if the run was killed before its first one.
-
-    Raises
-    ------
-    DataError
-        If the run in the folder is another training.
-    """
+    """Return the last checkpoint, if it exists already; DataError if the run is another training."""
     earlier, now = (_training_of(values) for values in (read_description(out), json.loads(json.dumps(description))))
     difference = describe_difference(earlier, now)
     if difference:

@@ -15,16 +15,15 @@ import pandas as pd
 
 from ..audio.decode import AudioInfo
 from ..config.experiments import Experiment
-from ..config.recipe import Injection
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
 from ..data.head_groups import group_by_frequency, group_by_taxon
 from ..data.label_files import read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..files import sha256
-from .dataset.clips import read_headers
-from .dataset.embeddings import Embeddings, read_embeddings
-from .dataset.excerpts import ExcerptSampler
+from .dataset.batches import BatchInputs
+from .dataset.clips import ClipReader, read_headers
+from .dataset.embeddings import read_embeddings
 from .options import TrainInputs, TrainOptions
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
 
@@ -40,18 +39,11 @@ class TrainingData:
 
     classes: tuple[str, ...]
     groups: tuple[int, ...] = ()  # the head of each class; empty for one head
-    recordings: list[AudioInfo]  # of each clip
+    inputs: BatchInputs
     names: list[str]  # of each clip, as in the label file
     originals: list[str]  # the recording that each clip was cut from
-    marks: list[tuple[float, ...]]  # marked seconds of each clip
-    targets: npt.NDArray[np.float32]  # (N, K)
-    weights: npt.NDArray[np.float32]  # (N, K)
-    class_index: npt.NDArray[np.int64]  # primary label, (N,)
     train_rows: npt.NDArray[np.int64]  # rare classes repeated; from N on rows of labelled soundscapes
     valid_rows: npt.NDArray[np.int64]
-    labelled: ExcerptSampler | None = None  # labelled soundscapes to train on
-    injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
-    teacher: Embeddings | None = None
     soundscapes: list[AudioInfo]  # to validate on
     row_truth: pd.DataFrame  # their labels, by row id
     clips_sha256: str  # of the list of clips and labels
@@ -78,7 +70,6 @@ def prepare_data(
         or nothing is left to train on.
     """
     inputs, options = inputs or TrainInputs(), options or TrainOptions()
-    # The clips have the other half of the memory.
     cache_gb = options.cache_gb / 2
     if fold is not None and not 0 <= fold < experiment.data.n_folds:
         raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
@@ -100,6 +91,8 @@ def prepare_data(
         level = logging.INFO if embeddings.n_known == n else logging.WARNING
         _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, n)
         sources["teacher"] = {"sha256": sha256(Path(inputs.teacher)), "clips": embeddings.n_known}
+    # Without soundscapes, the clips have their half of the memory too.
+    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
@@ -107,18 +100,19 @@ def prepare_data(
     return TrainingData(
         classes=classes,
         groups=_head_groups(experiment, data, competition, table, classes),
-        recordings=infos,
+        inputs=BatchInputs(
+            ClipReader(infos, experiment.frontend, experiment.data, clip_gb, list(table["centres"])),
+            targets,
+            weights,
+            class_index=pd.Index(classes).get_indexer(table["label"]).astype(np.int64),
+            labelled=labelled,
+            injectors=injectors,
+            teacher=embeddings,
+        ),
         names=list(table["filename"]),
         originals=list(table["recording"]),
-        marks=list(table["centres"]),
-        targets=targets,
-        weights=weights,
-        class_index=pd.Index(classes).get_indexer(table["label"]).astype(np.int64),
         train_rows=rows,
         valid_rows=validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
-        labelled=labelled,
-        injectors=injectors,
-        teacher=embeddings,
         soundscapes=split.valid,
         row_truth=split.truth,
         clips_sha256=_digest(table),

@@ -55,12 +55,9 @@ class Distributed:
 
 @contextmanager
 def join_processes(device: str | None) -> Iterator[Distributed]:
-    """Join the processes that torchrun started; without torchrun, this is the only process.
+    """Join the processes that torchrun started, each with a GPU of its own; without torchrun, there is only this one.
 
-    Parameters
-    ----------
-    device : str, optional
-        ``cuda`` if there is a GPU, else ``cpu``; each process uses a different GPU.
+    Without a `device`, it is ``cuda`` if there is a GPU, else ``cpu``.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))

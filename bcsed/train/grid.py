@@ -27,19 +27,17 @@ def train_grid(
     epoch_done: EpochDone | None = None,
     begin: Callable[[Path, int, int], None] | None = None,
 ) -> list[Path]:
-    """Train each experiment with each seed, in folders ``<experiment>-s<seed>``.
+    """Train each experiment with each seed, in folders ``<experiment>-s<seed>`` of `out`.
 
     Finished runs are not trained again and interrupted ones are resumed.
 
     Parameters
     ----------
     experiments : sequence of Experiment
-    data, out : str or Path
-        The competition's folder, and the parent of the runs' folders.
+    data, out, fold, inputs, options, progress, epoch_done
+        See `bcsed.train.train`.
     seeds : sequence of int
         Each overrides ``fit.seed``.
-    fold, inputs, options, progress, epoch_done
-        See `bcsed.train.train`.
     begin : callable, optional
         Called before each unfinished training with (folder, its number from 1, number of trainings).
 
@@ -50,10 +48,9 @@ def train_grid(
 
     Raises
     ------
-    ConfigError
-        If there is nothing to train, or two trainings would share a folder.
-    DataError
-        If a folder holds another training; and as `train`.
+    ConfigError, DataError
+        If there is nothing to train, two trainings would share a folder, or a folder holds another training; and
+        as `train`.
     """
     planned = [
         (row.vary(row.name, fit__seed=seed), Path(out) / f"{row.name}-s{seed}") for row in experiments for seed in seeds

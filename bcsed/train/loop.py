@@ -26,18 +26,20 @@ from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
 from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION, save_state
 from .data import TrainingData
-from .dataset.batches import Batch, BatchInputs, batches, epoch_order
-from .dataset.clips import ClipReader
+from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
 from .options import TrainOptions
 from .schedule import learning_rate
-from .validate import measure, validate_clips, validate_rows
+from .validate import measure, validate
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
 EpochDone = Callable[[Mapping[str, float]], None]
 Augmentations = tuple[Mix, Noise, Masks]
+
+# Attributes of the loop that a checkpoint contains in addition to tensors.
+_COUNTERS = ("epoch", "step", "loss_sum", "best", "history")
 
 
 class Student(torch.nn.Module):
@@ -73,20 +75,15 @@ class Loop:
         self.experiment, self.contract, self.data, self.fit = experiment, contract, data, experiment.fit
         self.processes, self.out, self.options, self.stop_at = processes, out, options, stop_at
         self.device, self.network = processes.device, network
-        # Soundscapes have the other half of the memory.
-        cache_gb = options.cache_gb / 2 if data.injectors or data.labelled else options.cache_gb
-        clips = ClipReader(data.recordings, experiment.frontend, experiment.data, cache_gb, data.marks)
-        self.inputs = BatchInputs(
-            clips, data.targets, data.weights, data.class_index, data.labelled, data.injectors, data.teacher
-        )
         online = experiment.data.pseudo_source == "online"
         # Online pseudolabels are computed by the network in training.
-        self.online = [online and sampler.pseudo for sampler, _ in data.injectors]
+        self.online = [online and sampler.pseudo for sampler, _ in data.inputs.injectors]
         self.injectors = [
-            Injector(inject, union=union) for (_, inject), union in zip(data.injectors, self.online, strict=True)
+            Injector(inject, union=union) for (_, inject), union in zip(data.inputs.injectors, self.online, strict=True)
         ]
         self.mel = LogMel(experiment.frontend).to(self.device)
-        self.student = Student(network, data.teacher.size if data.teacher else 0).to(self.device)
+        teacher = data.inputs.teacher
+        self.student = Student(network, teacher.size if teacher else 0).to(self.device)
         self.trained: torch.nn.Module = self.student
         if processes.size > 1:
             # Some timm models have layers that only their classifier uses: the same ones in every step.
@@ -147,18 +144,13 @@ class Loop:
         return self.processes.mean(late) > 0
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        return epoch_order(
-            self.data.train_rows,
-            self.fit.seed,
-            epoch,
-            class_index=self.data.class_index,
-            data=self.experiment.data,
-        )
+        rows, class_index = self.data.train_rows, self.data.inputs.class_index
+        return epoch_order(rows, self.fit.seed, epoch, class_index=class_index, data=self.experiment.data)
 
     def _batches(self) -> Any:
         """Iterate over the remaining batches of the epoch, this process's part of each."""
         return batches(
-            self.inputs,
+            self.data.inputs,
             self._order(self.epoch),
             batch_size=self.fit.batch_size,
             crop=self.experiment.data.crop,
@@ -244,7 +236,11 @@ class Loop:
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": self.loss_sum / max(1, self.step),
         }
-        evaluations = self._validate() if self.processes.first else []
+        evaluations: list[Evaluation] = []
+        if self.processes.first:
+            size, jobs = self.fit.batch_size, self.options.jobs
+            network, device = self.validated_network, self.device
+            evaluations = validate(network, self.contract, self.data, device=device, batch_size=size, jobs=jobs)
         for evaluation in evaluations:
             values |= measure(evaluation)
         improved = self._improved(values)
@@ -275,19 +271,6 @@ class Loop:
         self.best = max(self.best, score)
         return improved
 
-    def _validate(self) -> list[Evaluation]:
-        network, device, evaluations = self.validated_network, self.device, []
-        network.eval()
-        if len(self.data.valid_rows):
-            size, jobs = self.fit.batch_size, self.options.jobs
-            clips = self.inputs.clips
-            evaluations.append(
-                validate_clips(network, self.contract, clips, self.data, device=device, batch_size=size, jobs=jobs)
-            )
-        if self.data.soundscapes:
-            evaluations.append(validate_rows(network, self.contract, self.data, device=device))
-        return evaluations
-
     def _write_metrics(self) -> None:
         table = pd.DataFrame(self.history)
         with atomic_write(self.out / METRICS) as temporary:
@@ -307,10 +290,7 @@ class Loop:
                 "averaged": 0 if self.average is None else int(self.average.n_averaged),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "step": self.step,
-                "loss_sum": self.loss_sum,
-                "best": self.best,
-                "history": self.history,
+                **{name: getattr(self, name) for name in _COUNTERS},
             }
         save_state(self.out / name, state)
 
@@ -329,5 +309,5 @@ class Loop:
             self.average.n_averaged.fill_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
-        self.best, self.history = state["best"], list(state["history"])
+        for name in _COUNTERS:
+            setattr(self, name, state[name])

@@ -59,24 +59,12 @@ def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tor
 
 
 def criterion(
-    logits: torch.Tensor,
-    attention: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    *,
-    fit: Fit,
-    kind: str,
+    logits: torch.Tensor, attention: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, *, fit: Fit, kind: str
 ) -> torch.Tensor:
     """Return the loss of a batch: that of the clip probability, plus that of the mean logit over time if `two_way`.
 
-    Parameters
-    ----------
-    logits, attention : Tensor, shape (B, t, K)
-    target, weight : Tensor of float32, shape (B, K)
-        Targets in [0, 1], and the weight of each element in the loss.
-    fit : Fit
-    kind : {'prob', 'logit'}
-        The pooling of the clip probability.
+    `logits` and `attention` have shape (B, t, K), `target` in [0, 1] and `weight`, of each element in the loss, (B, K);
+    `kind` is the pooling of the clip probability, 'prob' or 'logit'.
     """
     logits, attention = logits.float(), attention.float()
     probabilities = [pool(logits, attention, kind)]

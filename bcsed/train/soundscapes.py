@@ -7,8 +7,9 @@ recording of them is used in training.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..data.label_files import read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
 from .dataset.clips import read_headers
-from .dataset.excerpts import ExcerptSampler, make_unlabelled_sampler
+from .dataset.excerpts import ExcerptSampler
 from .pseudolabels.table import read_pseudolabels
 
 _log = logging.getLogger(__name__)
@@ -117,17 +118,10 @@ def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_
     values = np.zeros((len(rows), len(split.classes)), np.float16)
     for row, labels in enumerate(rows["labels"]):
         values[row, [column[name] for name in labels]] = 1
-    return ExcerptSampler(
-        [read_info(split.folder / name) for name in names],
-        file,
-        rows["start_s"].to_numpy(np.int64),
-        rows["end_s"].to_numpy(np.int64),
-        values,
-        frontend=experiment.frontend,
-        data=experiment.data,
-        pseudo=False,
-        cache_gb=cache_gb,
-    )
+    infos = [read_info(split.folder / name) for name in names]
+    start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
+    settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+    return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 
 def make_injectors(
@@ -143,16 +137,19 @@ def make_injectors(
     if labelled is not None and experiment.labelled.share > 0:
         injectors.append((labelled, experiment.labelled))
     if experiment.pseudo.share > 0:
+        make_sampler = partial(
+            ExcerptSampler, frontend=experiment.frontend, data=experiment.data, pseudo=True, cache_gb=cache_gb
+        )
         if pseudolabels is not None:
-            sampler, sources["pseudolabels"] = _table_sampler(split, experiment, pseudolabels, cache_gb)
+            sampler, sources["pseudolabels"] = _table_sampler(split, experiment, pseudolabels, make_sampler)
         else:
-            sampler, sources["online"] = _online_sampler(split, experiment, cache_gb)
+            sampler, sources["online"] = _online_sampler(split, make_sampler)
         injectors.append((sampler, experiment.pseudo))
     return tuple(injectors), sources
 
 
 def _table_sampler(
-    split: SoundscapeSplit, experiment: Experiment, path: str | Path, cache_gb: float
+    split: SoundscapeSplit, experiment: Experiment, path: str | Path, make_sampler: Callable[..., ExcerptSampler]
 ) -> tuple[ExcerptSampler, dict[str, Any]]:
     table = read_pseudolabels(path)
     values = table.columns(split.classes)
@@ -176,17 +173,8 @@ def _table_sampler(
             f"{missing[0]!r} first."
         )
     file, names = pd.factorize(table.filename[used])
-    sampler = ExcerptSampler(
-        [read_info(paths[name]) for name in names],
-        file,
-        table.start_s[used],
-        table.end_s[used],
-        values[used],
-        frontend=experiment.frontend,
-        data=experiment.data,
-        pseudo=True,
-        cache_gb=cache_gb,
-    )
+    infos = [read_info(paths[name]) for name in names]
+    sampler = make_sampler(infos, file, table.start_s[used], table.end_s[used], values[used])
     origin = table.provenance
     teachers = [teacher["fingerprint"] for teacher in origin["teachers"]]
     rows = {"rows": int(used.sum()), "selection": origin["selection"], "teachers": teachers}
@@ -194,7 +182,7 @@ def _table_sampler(
 
 
 def _online_sampler(
-    split: SoundscapeSplit, experiment: Experiment, cache_gb: float
+    split: SoundscapeSplit, make_sampler: Callable[..., ExcerptSampler]
 ) -> tuple[ExcerptSampler, dict[str, Any]]:
     """Return unlabelled soundscapes, which the network in training will label."""
     paths = find_recordings([split.folder])
@@ -207,9 +195,10 @@ def _online_sampler(
         )
     if not readable:
         raise DataError(f"{split.folder} holds no recording that may be used in training.")
-    sampler = make_unlabelled_sampler(
-        readable, len(split.classes), frontend=experiment.frontend, data=experiment.data, cache_gb=cache_gb
-    )
+    # One row per recording and all labels 1: every position is equally likely.
+    file = np.arange(len(readable))
+    ends = np.array([max(1, int(info.duration_s)) for info in readable])
+    sampler = make_sampler(readable, file, 0 * file, ends, np.ones((len(file), len(split.classes)), np.float16))
     return sampler, {"recordings": len(readable)}
 
 

@@ -6,6 +6,7 @@ the metrics, so that two runs can be compared recording by recording.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ from ..scores import metrics
 from ..scores.evaluation import Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids
 from .data import TrainingData
-from .dataset.batches import BatchInputs, batches
-from .dataset.clips import ClipReader
+from .dataset.batches import batches
 
 
 def measure(evaluation: Evaluation) -> dict[str, float]:
@@ -39,10 +39,22 @@ def measure(evaluation: Evaluation) -> dict[str, float]:
     return {f"{evaluation.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
 
 
+def validate(
+    network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device, batch_size: int, jobs: int
+) -> list[Evaluation]:
+    """Return the evaluations of held-out clips and of soundscape rows, of each if there are any."""
+    network.eval()
+    evaluations = []
+    if len(data.valid_rows):
+        evaluations.append(validate_clips(network, contract, data, device=device, batch_size=batch_size, jobs=jobs))
+    if data.soundscapes:
+        evaluations.append(validate_rows(network, contract, data, device=device))
+    return evaluations
+
+
 def validate_clips(
     network: SedNet,
     contract: Contract,
-    clips: ClipReader,
     data: TrainingData,
     *,
     device: torch.device,
@@ -51,7 +63,7 @@ def validate_clips(
 ) -> Evaluation:
     """Score the first window of each held-out clip."""
     mel, rows = LogMel(contract.frontend).to(device), data.valid_rows
-    inputs = BatchInputs(clips, data.targets, data.weights)
+    inputs = dataclasses.replace(data.inputs, injectors=(), teacher=None)
     options: dict[str, Any] = {"crop": "first", "seed": 0, "epoch": 0, "keep_last": True}
     scores = []
     with torch.inference_mode():
@@ -63,7 +75,7 @@ def validate_clips(
         ids=tuple(data.names[row] for row in rows),
         files=tuple(data.originals[row] for row in rows),
         classes=contract.classes,
-        truth=np.eye(len(contract.classes), dtype=np.uint8)[data.class_index[rows]],
+        truth=np.eye(len(contract.classes), dtype=np.uint8)[[data.inputs.class_of(row) for row in rows]],
         scores=np.concatenate(scores),
     )
 

@@ -26,7 +26,8 @@ from bcsed.data.competitions import BIRDCLEF_2025
 from bcsed.models.network import SedNet
 from bcsed.train.augment import make_augmentations
 from bcsed.train.data import TrainingData
-from bcsed.train.dataset.batches import batches, epoch_order
+from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
+from bcsed.train.dataset.clips import ClipReader
 from bcsed.train.dataset.excerpts import ExcerptSampler
 from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop
@@ -90,16 +91,17 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
     targets = np.eye(K, dtype="float32")[class_index]
     ready = TrainingData(
         classes=tuple(map(str, range(K))),
-        recordings=infos[:n],
+        inputs=BatchInputs(
+            ClipReader(infos[:n], experiment.frontend, experiment.data, options.cache_gb / 2),
+            targets,
+            np.ones_like(targets),
+            class_index=class_index,
+            injectors=injectors(infos[n:], experiment, options, rng),
+        ),
         names=list(map(str, range(n))),
         originals=list(map(str, range(n))),
-        marks=[()] * n,
-        targets=targets,
-        weights=np.ones_like(targets),
-        class_index=class_index,
         train_rows=np.arange(n).repeat(options.batch * (options.steps + 5) // n + 1),
         valid_rows=np.empty(0, np.int64),
-        injectors=injectors(infos[n:], experiment, options, rng),
         soundscapes=[],
         row_truth=None,
         clips_sha256="",
@@ -137,7 +139,7 @@ def injectors(infos, experiment: Experiment, options: argparse.Namespace, rng: n
 def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
     """Return the batches of an epoch, as in the loop."""
     return batches(
-        loop.inputs,
+        loop.data.inputs,
         epoch_order(loop.data.train_rows, 0, epoch),
         batch_size=options.batch,
         crop="random",

@@ -154,15 +154,3 @@ def _join(
     negative = (targets == 0) & (others == 0)
     joined = np.where(negative, np.minimum(weights, other_weights), joined)
     return np.maximum(targets, others), joined.astype(np.float32)
-
-
-def make_unlabelled_sampler(
-    recordings: Sequence[AudioInfo], n_classes: int, *, frontend: Frontend, data: Data, cache_gb: float = 0.0
-) -> ExcerptSampler:
-    """Return a sampler of unlabelled recordings, all positions equally likely; the network labels the excerpts."""
-    file = np.arange(len(recordings))
-    ends = np.array([max(1, int(recording.duration_s)) for recording in recordings])
-    values = np.ones((len(recordings), n_classes), np.float16)
-    return ExcerptSampler(
-        recordings, file, 0 * file, ends, values, frontend=frontend, data=data, pseudo=True, cache_gb=cache_gb
-    )

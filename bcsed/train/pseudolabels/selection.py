@@ -58,28 +58,16 @@ class Selection:
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that have an effect, as plain values."""
-        used = {
-            "threshold": ("threshold", "thresholds", *(("top_n",) if self.top_n else ())),
-            "top": ("floor", "top_n"),
-            "soft": (),
-        }[self.kind]
-        values = {name: getattr(self, name) for name in ("kind", *used, "power")}
-        return values | ({"thresholds": dict(self.thresholds)} if "thresholds" in values else {})
+        used = {"kind": self.kind, "power": self.power}
+        if self.kind == "threshold":
+            used |= {"threshold": self.threshold, "thresholds": dict(self.thresholds)}
+        if self.kind == "top":
+            used |= {"floor": self.floor}
+        return used | ({"top_n": self.top_n} if self.top_n and self.kind != "soft" else {})
 
 
 def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: Selection) -> Half:
-    """Return the values of a table: probabilities to the power where they are selected, else 0.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (R, K)
-        Probabilities.
-    classes : sequence of K str
-    selection : Selection
-
-    Returns
-    -------
-    ndarray of float16, shape (R, K)
+    """Return the values of a table, (R, K): probabilities to the power where they are selected, else 0.
 
     Raises
     ------

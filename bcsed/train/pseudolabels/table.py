@@ -93,13 +93,7 @@ def _broadcast_error(same: Sequence[str], n_files: int) -> DataError:
 
 
 def write_pseudolabels(table: Pseudolabels, out: str | Path) -> None:
-    """Write a table, its figure, and last its provenance.
-
-    Raises
-    ------
-    DataError
-        If a class is called as a fixed column, or a file cannot be written.
-    """
+    """Write a table, its figure, and last its provenance; DataError if a file cannot be written."""
     import pyarrow
     import pyarrow.parquet
 
