@@ -35,30 +35,30 @@ def edit(folder, **changes):
 
 
 def test_torch_and_openvino_agree(tiny, network):
-    """Seen: 2e-6 in logits for a network whose logits reach 5."""
+    """Measured: 2e-6 in logits for a network whose logits reach 5."""
     assert tiny.provenance["torch_openvino_difference"] < 1e-4
     db = torch.randn(3, 64, 256) * 20 - 40
     with torch.inference_mode():
         logits, attention = network(db)
     compiled = bundle.compile_graph(bundle.read_graph(tiny), TINY_128)
-    for place in range(3):
-        answer = compiled(db[place : place + 1].numpy())
-        np.testing.assert_allclose(answer[0][0], logits[place].numpy(), atol=1e-4)
-        np.testing.assert_allclose(answer[1][0], attention[place].numpy(), atol=1e-4)
+    for index in range(3):
+        outputs = compiled(db[index : index + 1].numpy())
+        np.testing.assert_allclose(outputs[0][0], logits[index].numpy(), atol=1e-4)
+        np.testing.assert_allclose(outputs[1][0], attention[index].numpy(), atol=1e-4)
 
 
-def test_a_sealed_bundle_answers_as_it_did(tiny):
+def test_a_sealed_bundle_passes_its_check(tiny):
     assert bundle.load(tiny.path) == tiny
     assert max(bundle.check(tiny).values()) < 1e-5
     assert set(bundle.read_weights(tiny)) >= {"norm.weight", "heads.0.attention.weight"}
 
 
-def test_the_parts_of_a_bundle(tiny):
+def test_files_of_a_bundle(tiny):
     names = sorted(path.name for path in tiny.path.iterdir())
     assert names == ["README.md", "bundle.json", "model.bin", "model.xml", "probe.npz", "weights.safetensors"]
 
 
-def test_training_weights_may_stay_at_home(copy):
+def test_training_weights_may_be_removed(copy):
     (copy / "weights.safetensors").unlink()
     light = bundle.load(copy)
     with pytest.raises(BundleError, match=r"without weights\.safetensors"):
@@ -73,7 +73,7 @@ def test_incomplete(copy, name):
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "probe.npz", "weights.safetensors"])
-def test_one_changed_byte(copy, name):
+def test_a_changed_byte(copy, name):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -90,18 +90,18 @@ def test_class_order_permuted(copy, reseal):
         bundle.load(copy)
 
 
-def test_class_order_permuted_by_a_forger_who_knows_the_fingerprint(copy, reseal):
+def test_class_order_permuted_with_a_forged_fingerprint(copy, reseal):
     def forge(values):
         values["contract"]["classes"] = ["b", "a", "c"]
-        made = Contract(frontend=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("b", "a", "c"))
-        values["fingerprint"] = made.fingerprint
+        forged = Contract(frontend=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("b", "a", "c"))
+        values["fingerprint"] = forged.fingerprint
 
     reseal(copy, forge)
     with pytest.raises(BundleError, match="the graph belongs to another bundle"):
         bundle.load(copy)
 
 
-def test_the_graph_of_another_signal(copy, network, tmp_path, reseal):
+def test_the_graph_of_another_front_end(copy, network, tmp_path, reseal):
     frontend = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
     other = Contract(frontend=frontend, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
     export(network, tmp_path / "other", contract=other, priors=np.full(3, 0.2, "float32"))
@@ -131,14 +131,14 @@ def test_edited_manifests(copy, changes, sentence):
         bundle.load(copy)
 
 
-def test_manifests_that_are_none(copy):
+def test_invalid_manifests(copy):
     for text in ("{", "[]"):
         (copy / "bundle.json").write_text(text)
         with pytest.raises(BundleError, match=r"not readable as JSON|must contain a JSON object"):
             bundle.load(copy)
 
 
-def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
+def test_unlisted_files_and_links_out_of_the_bundle(copy, tmp_path):
     (copy / "payload.pkl").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"contains payload.pkl, which bundle.json does not list"):
         bundle.load(copy)
@@ -150,7 +150,7 @@ def test_a_file_that_nobody_listed_and_a_link_that_leads_out(copy, tmp_path):
 
 
 @pytest.mark.parametrize("spoil", [b"no zip", None])
-def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
+def test_invalid_and_pickled_probes(copy, reseal, spoil):
     if spoil is None:
         np.savez(copy / "probe.npz", image=np.array([{}], dtype=object), logits=0, attention=0)
     else:
@@ -160,7 +160,7 @@ def test_a_probe_that_is_none_or_pickled(copy, reseal, spoil):
         bundle.check(bundle.load(copy))
 
 
-def test_the_probe_names_the_stage_that_changed(tiny, monkeypatch):
+def test_a_failed_check_names_the_stage(tiny, monkeypatch):
     picture = bundle.compute_probe(TINY_128)
     monkeypatch.setattr("bcsed.models.bundle.probe.compute_probe", lambda _: (picture[0], picture[1] + 1e-3))
     with pytest.raises(BundleError, match=r"input has changed since sealing: .* image differs"):
@@ -224,13 +224,13 @@ def test_the_model_card(tmp_path, network, tiny):
         bundle.load(sealed.path)
 
 
-def test_the_second_schema_says_which_heads(copy, reseal):
+def test_a_contract_without_groups(copy, reseal):
     reseal(copy, lambda values: values["contract"].pop("groups"))
     with pytest.raises(BundleError, match="contract lacks groups"):
         bundle.load(copy)
 
 
-def test_weights_sealed_under_earlier_names_are_read_under_todays(copy, network, reseal):
+def test_weights_with_earlier_names_are_renamed(copy, network, reseal):
     from safetensors.torch import load_file, save_file
 
     old = {
@@ -244,31 +244,31 @@ def test_weights_sealed_under_earlier_names_are_read_under_todays(copy, network,
     assert set(read) == set(network.state_dict())
 
 
-def test_a_network_of_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
+def test_a_network_with_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
     torch.manual_seed(4)
     net, groups = Net(backbone="mobilenetv3_small_050", heads="taxon"), (2, 0, 1, 0)
     contract = Contract(frontend=TINY_128, net=net, classes=("a", "b", "c", "d"), groups=groups)
     network = SedNet(TINY_128, net, 4, groups=groups).eval()
-    made = export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
-    assert made.contract == contract
-    assert made.provenance["torch_openvino_difference"] < 1e-4
-    assert max(bundle.check(made).values()) < 1e-5
+    sealed = export(network, tmp_path / "b", contract=contract, priors=np.full(4, 0.2, "float32"))
+    assert sealed.contract == contract
+    assert sealed.provenance["torch_openvino_difference"] < 1e-4
+    assert max(bundle.check(sealed).values()) < 1e-5
     db = torch.randn(1, 64, 256) * 20 - 40
     with torch.inference_mode():
         expected = network(db)
-    answer = bundle.compile_graph(bundle.read_graph(made), TINY_128)(db.numpy())
-    for place in range(2):
-        np.testing.assert_allclose(answer[place], expected[place].numpy(), atol=1e-4)
+    outputs = bundle.compile_graph(bundle.read_graph(sealed), TINY_128)(db.numpy())
+    for index in range(2):
+        np.testing.assert_allclose(outputs[index], expected[index].numpy(), atol=1e-4)
     again = SedNet(TINY_128, net, 4, groups=groups).eval()
-    again.load_state_dict(bundle.read_weights(made))
+    again.load_state_dict(bundle.read_weights(sealed))
     with torch.inference_mode():
         assert torch.equal(again(db)[0], expected[0])
-    reseal(made.path, lambda values: values["contract"].update(groups=[1, 0, 2, 0]))
+    reseal(sealed.path, lambda values: values["contract"].update(groups=[1, 0, 2, 0]))
     with pytest.raises(BundleError, match="edited after sealing"):
-        bundle.load(made.path)
+        bundle.load(sealed.path)
 
 
-def test_every_field_of_signal_alters_the_probe():
+def test_every_field_of_the_front_end_changes_the_probe():
     base = Frontend(hop_length=1000, n_mels=64, n_frames=256)
     changes = {"sample_rate": 31_000, "n_fft": 1024, "hop_length": 900, "n_mels": 96, "fmin_hz": 60.0}
     changes |= {"fmax_hz": 13_000.0, "n_frames": 320, "time_folds": 1, "channels": "repeat", "top_db": 70.0}
@@ -280,7 +280,7 @@ def test_every_field_of_signal_alters_the_probe():
         assert differs, name
 
 
-def test_a_taken_folder_and_a_graph_that_disagrees(network, tiny, tmp_path, monkeypatch):
+def test_occupied_folders_and_graphs_with_other_outputs(network, tiny, tmp_path, monkeypatch):
     contract = tiny.contract
     priors = np.full(3, 0.2, "float32")
     (tmp_path / "taken").mkdir()

@@ -31,29 +31,29 @@ def truth_and_noise() -> tuple[np.ndarray, np.ndarray]:
     n = N_FILES * PER_FILE
     truth = (rng.random((n, 3)) < 0.3).astype(np.uint8)
     truth[:3], truth[3:6] = np.eye(3, dtype=np.uint8), 0
-    # What is hard in a recording is hard for every network.
+    # The difficulty of a recording is the same for every network.
     return truth, rng.random((n, 3)) + np.repeat(rng.random((N_FILES, 3)), PER_FILE, axis=0)
 
 
-def make_answers(
+def make_evaluation(
     skill: float, seed: int = 0, *, kind: str = "rows", prefix: str = "S", n_files: int = N_FILES
 ) -> Evaluation:
     truth, noise = (values[: n_files * PER_FILE] for values in truth_and_noise())
     files = [f"{prefix}{k:02}" for k in range(n_files) for _ in range(PER_FILE)]
-    own = np.random.default_rng([2, seed]).random(noise.shape)
+    variation = np.random.default_rng([2, seed]).random(noise.shape)
     return Evaluation(
         kind=kind,
         ids=tuple(f"{name}_{5 * (k % PER_FILE + 1)}" for k, name in enumerate(files)),
         files=tuple(files),
         classes=CLASSES,
         truth=truth,
-        scores=(skill * truth + noise + 0.2 * own).astype(np.float32),
+        scores=(skill * truth + noise + 0.2 * variation).astype(np.float32),
     )
 
 
 def make_run(
     folder: Path,
-    answers: Evaluation | None,
+    evaluation: Evaluation | None,
     *,
     name: str = "tiny",
     fold: int | None = 0,
@@ -68,40 +68,46 @@ def make_run(
     row = find_experiment("tiny").vary(name, **{"fit__epochs": 3, "fit__warmup_epochs": 1, **changes})
     recipe = {group: to_dict(getattr(row, group)) for group in GROUPS}
     contract = {"frontend": recipe["frontend"], "net": recipe["net"], "classes": list(classes)}
-    told = {"experiment": name, "recipe": recipe, "contract": contract, "fold": fold, "sources": sources or {}}
+    description = {"experiment": name, "recipe": recipe, "contract": contract, "fold": fold, "sources": sources or {}}
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(
-        json.dumps({**told, "start": "random weights", "clips_sha256": clips, "data": str(folder), "priors": [0.1] * 3})
+        json.dumps(
+            {**description, "start": "random weights", "clips_sha256": clips, "data": str(folder), "priors": [0.1] * 3}
+        )
     )
     history = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "row_auc": [0.5, 0.6, 0.7], "seconds": [seconds] * 3}
     pd.DataFrame(history).to_csv(folder / "metrics.csv", index=False)
-    if answers is not None:
-        write_evaluation(folder / f"validation-{checkpoint}.npz", answers)
+    if evaluation is not None:
+        write_evaluation(folder / f"validation-{checkpoint}.npz", evaluation)
     return folder
 
 
 def two(tmp_path: Path, second: Evaluation, **changes) -> pd.DataFrame:
     """Compare a run with another one."""
-    first = make_run(tmp_path / "first", make_answers(0.3))
+    first = make_run(tmp_path / "first", make_evaluation(0.3))
     other = make_run(tmp_path / "second", second, **changes)
     return compare.compare_variants([compare.read_run(first), compare.read_run(other)])
 
 
 class TestRead:
     def test_a_run(self, tmp_path):
-        answers = make_answers(0.5)
-        run = compare.read_run(make_run(tmp_path / "run", answers, fold=2, fit__seed=7))
+        evaluation = make_evaluation(0.5)
+        run = compare.read_run(make_run(tmp_path / "run", evaluation, fold=2, fit__seed=7))
         assert (run.name, run.experiment, run.fold, run.seed) == ("run", "tiny", 2, 7)
         assert (run.epochs, run.seconds, run.checkpoint, run.classes) == (3, 6.0, "last", CLASSES)
         assert run.evaluation is not None
-        np.testing.assert_array_equal(run.evaluation.scores, answers.scores)
-        assert (run.evaluation.ids, run.evaluation.files, run.evaluation.kind) == (answers.ids, answers.files, "rows")
+        np.testing.assert_array_equal(run.evaluation.scores, evaluation.scores)
+        assert (run.evaluation.ids, run.evaluation.files, run.evaluation.kind) == (
+            evaluation.ids,
+            evaluation.files,
+            "rows",
+        )
         assert run.settings["fit.lr"] == 1e-3
         assert "fit.seed" not in run.settings
 
     def test_the_best_checkpoint_is_preferred(self, tmp_path):
-        folder = make_run(tmp_path / "run", make_answers(0.1))
-        write_evaluation(folder / "validation-best.npz", make_answers(0.9))
+        folder = make_run(tmp_path / "run", make_evaluation(0.1))
+        write_evaluation(folder / "validation-best.npz", make_evaluation(0.9))
         best, last = compare.read_run(folder), compare.read_run(folder, checkpoint="last")
         assert (best.checkpoint, last.checkpoint) == ("best", "last")
         assert best.evaluation.scores.mean() > last.evaluation.scores.mean()
@@ -113,7 +119,7 @@ class TestRead:
             compare.read_run(tmp_path)
 
     def test_unfinished(self, tmp_path):
-        folder = make_run(tmp_path / "run", make_answers(0.5))
+        folder = make_run(tmp_path / "run", make_evaluation(0.5))
         pd.read_csv(folder / "metrics.csv").head(1).to_csv(folder / "metrics.csv", index=False)
         with pytest.raises(DataError, match=r"is not finished: 1 of 3 epochs are trained; continue with .*--resume"):
             compare.read_run(folder)
@@ -121,28 +127,28 @@ class TestRead:
         with pytest.raises(DataError, match="is not finished: 0 of 3 epochs"):
             compare.read_run(folder)
 
-    def test_nothing_was_held_out(self, tmp_path):
+    def test_a_run_without_held_out_data(self, tmp_path):
         run = compare.read_run(make_run(tmp_path / "run", None))
         assert run.evaluation is None
         with pytest.raises(DataError, match="has no evaluation: it has no held-out data; evaluate it on"):
             compare.compare_variants([run])
 
-    def test_answers_of_other_classes(self, tmp_path):
-        folder = make_run(tmp_path / "run", make_answers(0.5), classes=("a", "b", "d", "e"))
+    def test_an_evaluation_of_other_classes(self, tmp_path):
+        folder = make_run(tmp_path / "run", make_evaluation(0.5), classes=("a", "b", "d", "e"))
         with pytest.raises(DataError, match=r"validation-last\.npz does not belong to this run: class 'c' .* \(3 such"):
             compare.read_run(folder)
 
     @pytest.mark.parametrize("name", ["run.json", "metrics.csv", "validation-last.npz"])
     def test_damaged_files(self, tmp_path, name):
-        folder = make_run(tmp_path / "run", make_answers(0.5))
+        folder = make_run(tmp_path / "run", make_evaluation(0.5))
         (folder / name).write_bytes(b"\x93\x00 no such thing")
         with pytest.raises(DataError, match=rf"{name}(: not readable as| is damaged)"):
             compare.read_run(folder)
 
-    def test_a_description_that_lacks_a_part(self, tmp_path):
-        folder = make_run(tmp_path / "run", make_answers(0.5))
-        told = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({k: v for k, v in told.items() if k != "recipe"}))
+    def test_a_description_with_a_missing_part(self, tmp_path):
+        folder = make_run(tmp_path / "run", make_evaluation(0.5))
+        values = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({k: v for k, v in values.items() if k != "recipe"}))
         with pytest.raises(DataError, match=r"run\.json is damaged: recipe is missing"):
             compare.read_run(folder)
 
@@ -156,10 +162,10 @@ class TestRead:
         ],
     )
     def test_a_description_with_values_of_other_kinds(self, tmp_path, part, key, value):
-        folder = make_run(tmp_path / "run", make_answers(0.5))
-        told = json.loads((folder / "run.json").read_text())
-        told[part][key] = value
-        (folder / "run.json").write_text(json.dumps(told))
+        folder = make_run(tmp_path / "run", make_evaluation(0.5))
+        values = json.loads((folder / "run.json").read_text())
+        values[part][key] = value
+        (folder / "run.json").write_text(json.dumps(values))
         with pytest.raises(DataError, match=r"run\.json is damaged"):
             compare.read_run(folder)
 
@@ -168,33 +174,33 @@ class TestRead:
             compare.read_run(tiny.path)
 
 
-class TestAnswers:
-    def test_cut_short_anywhere(self, tmp_path):
-        file = tmp_path / "answers.npz"
-        write_evaluation(file, make_answers(0.5))
-        whole = file.read_bytes()
+class TestEvaluation:
+    def test_truncated_files(self, tmp_path):
+        file = tmp_path / "evaluation.npz"
+        write_evaluation(file, make_evaluation(0.5))
+        content = file.read_bytes()
         for share in (0.0, 0.2, 0.5, 0.9, 0.99):
-            file.write_bytes(whole[: int(share * len(whole))])
-            with pytest.raises(DataError, match=r"answers\.npz: not readable as npz"):
+            file.write_bytes(content[: int(share * len(content))])
+            with pytest.raises(DataError, match=r"evaluation\.npz: not readable as npz"):
                 read_evaluation(file)
 
     def test_a_flipped_byte(self, tmp_path):
-        file = tmp_path / "answers.npz"
-        write_evaluation(file, make_answers(0.5))
-        whole = bytearray(file.read_bytes())
-        whole[len(whole) // 2] ^= 0xFF
-        file.write_bytes(whole)
-        with pytest.raises(DataError, match=r"answers\.npz(: not readable| is damaged)"):
+        file = tmp_path / "evaluation.npz"
+        write_evaluation(file, make_evaluation(0.5))
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"evaluation\.npz(: not readable| is damaged)"):
             read_evaluation(file)
 
     def test_no_pickle_is_read(self, tmp_path):
         arrays = {name: np.array([{}], object) for name in ("kind", "ids", "files", "classes", "truth", "scores")}
-        np.savez(tmp_path / "answers.npz", **arrays)
+        np.savez(tmp_path / "evaluation.npz", **arrays)
         with pytest.raises(DataError, match="not readable as npz"):
-            read_evaluation(tmp_path / "answers.npz")
+            read_evaluation(tmp_path / "evaluation.npz")
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             ({"scores": None}, "it lacks scores"),
             ({"kind": "birds"}, "must be one of rows, clips; got 'birds'"),
@@ -206,17 +212,17 @@ class TestAnswers:
             ({"truth": np.full((72, 3), 0.5)}, "not readable as npz"),
         ],
     )
-    def test_arrays_that_do_not_fit(self, tmp_path, change, told):
-        file = tmp_path / "answers.npz"
-        write_evaluation(file, make_answers(0.5))
+    def test_arrays_that_do_not_fit(self, tmp_path, change, message):
+        file = tmp_path / "evaluation.npz"
+        write_evaluation(file, make_evaluation(0.5))
         with np.load(file) as stored:
             arrays = {**stored, **change}
         np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             read_evaluation(file)
 
-    def test_a_task_does_not_depend_on_order_and_on_nothing_else(self):
-        first = make_answers(0.3)
+    def test_the_fingerprint_depends_on_everything_but_order_and_scores(self):
+        first = make_evaluation(0.3)
         order = np.random.default_rng(0).permutation(len(first.ids))
 
         def ordered(**changes):
@@ -239,73 +245,77 @@ class TestAnswers:
 
 class TestTable:
     def test_one_run_has_the_interval_of_the_bootstrap(self, tmp_path):
-        answers = make_answers(0.3)
-        line = compare.compare_variants([compare.read_run(make_run(tmp_path / "run", answers))], n_draws=4000).iloc[0]
-        assert line["auc"] == pytest.approx(metrics.macro_auc(answers.truth, answers.scores)[0])
+        evaluation = make_evaluation(0.3)
+        line = compare.compare_variants([compare.read_run(make_run(tmp_path / "run", evaluation))], n_draws=4000).iloc[
+            0
+        ]
+        assert line["auc"] == pytest.approx(metrics.macro_auc(evaluation.truth, evaluation.scores)[0])
         rng = np.random.default_rng(3)
-        wanted = metrics.bootstrap_auc(answers.truth, answers.scores, answers.files, n=4000, rng=rng)
+        wanted = metrics.bootstrap_auc(evaluation.truth, evaluation.scores, evaluation.files, n=4000, rng=rng)
         assert (line["low"], line["high"]) == pytest.approx(wanted, abs=0.01)
         assert line["n_classes"] == "3"
         assert line["scored_on"] == "72 soundscape rows of 12 recordings"
         assert (line["differs"], line["note"], line["n_runs"], line["seconds"]) == ("", "", 1, 6.0)
         assert np.isnan(line["gain"])
 
-    def test_an_interval_worked_out_by_hand(self, tmp_path):
-        """One class, two recordings: a draw holds the good one only, the bad one only, or both."""
+    def test_an_interval_computed_by_hand(self, tmp_path):
+        """One class, two recordings: a sample contains only the good one, only the bad one, or both."""
         scores = np.array([[0.9], [0.1], [0.2], [0.8]], np.float32)
         truth = np.array([[1], [0], [1], [0]], np.uint8)
         ids = ("good_5", "good_10", "bad_5", "bad_10")
-        answers = Evaluation(
+        evaluation = Evaluation(
             kind="rows", ids=ids, files=("good", "good", "bad", "bad"), classes=("a",), truth=truth, scores=scores
         )
-        line = compare.compare_variants([compare.read_run(make_run(tmp_path / "run", answers, classes=("a",)))]).iloc[0]
+        line = compare.compare_variants(
+            [compare.read_run(make_run(tmp_path / "run", evaluation, classes=("a",)))]
+        ).iloc[0]
         assert (line["auc"], line["low"], line["high"]) == (0.75, 0.0, 1.0)
 
-    def test_seeds_are_one_variant_drawn_jointly(self, tmp_path):
-        made = [make_answers(0.3, seed) for seed in range(3)]
+    def test_seeds_form_one_variant_and_are_resampled_jointly(self, tmp_path):
+        evaluations = [make_evaluation(0.3, seed) for seed in range(3)]
         runs = [
-            compare.read_run(make_run(tmp_path / f"s{seed}", answers, fit__seed=seed, seconds=1.0 + seed))
-            for seed, answers in enumerate(made)
+            compare.read_run(make_run(tmp_path / f"s{seed}", evaluation, fit__seed=seed, seconds=1.0 + seed))
+            for seed, evaluation in enumerate(evaluations)
         ]
         table = compare.compare_variants(runs, n_draws=300)
         assert len(table) == 1
         line = table.iloc[0]
         assert (line["seeds"], line["folds"], line["n_runs"], line["seconds"]) == ("0, 1, 2", "0", 3, 6.0)
-        assert line["auc"] == pytest.approx(np.mean([metrics.macro_auc(a.truth, a.scores)[0] for a in made]))
+        assert line["auc"] == pytest.approx(np.mean([metrics.macro_auc(a.truth, a.scores)[0] for a in evaluations]))
         # Were seeds drawn each for itself, their mean would seem surer than any of them by the root of 3.
         widths = [
             np.diff(compare.compare_variants([run], n_draws=300)[["low", "high"]].to_numpy()[0])[0] for run in runs
         ]
         assert line["high"] - line["low"] > 0.8 * np.mean(widths)
 
-    def test_folds_are_one_variant_drawn_apart(self, tmp_path):
+    def test_folds_form_one_variant_and_are_resampled_independently(self, tmp_path):
         runs = [
-            compare.read_run(make_run(tmp_path / f"f{fold}", make_answers(0.3, prefix=f"F{fold}_"), fold=fold))
+            compare.read_run(make_run(tmp_path / f"f{fold}", make_evaluation(0.3, prefix=f"F{fold}_"), fold=fold))
             for fold in range(4)
         ]
         line = compare.compare_variants(runs).iloc[0]
         assert (line["folds"], line["n_runs"]) == ("0, 1, 2, 3", 4)
         assert line["scored_on"] == "288 soundscape rows of 48 recordings"
-        one = compare.compare_variants(runs[:1]).iloc[0]
-        assert line["high"] - line["low"] < 0.75 * (one["high"] - one["low"])
+        single = compare.compare_variants(runs[:1]).iloc[0]
+        assert line["high"] - line["low"] < 0.75 * (single["high"] - single["low"])
 
-    def test_other_pseudolabels_are_another_variant_but_not_their_number_in_a_fold(self, tmp_path):
-        given = [("aa", 70, 0), ("aa", 65, 1), ("bb", 70, 0)]
+    def test_other_pseudolabels_form_another_variant_but_other_counts_do_not(self, tmp_path):
+        sources = [("aa", 70, 0), ("aa", 65, 1), ("bb", 70, 0)]
         runs = [
             make_run(
                 tmp_path / f"{k}",
-                make_answers(0.3, prefix=f"F{fold}"),
+                make_evaluation(0.3, prefix=f"F{fold}"),
                 fold=fold,
                 sources={"pseudolabels": {"sha256": sha, "rows": n}},
             )
-            for k, (sha, n, fold) in enumerate(given)
+            for k, (sha, n, fold) in enumerate(sources)
         ]
         table = compare.compare_variants([compare.read_run(run) for run in runs], n_draws=10)
         assert table["folds"].tolist() == ["0, 1", "0"]
         assert table["differs"].tolist() == ["", "sources.pseudolabels.sha256: aa -> bb"]
 
-    def test_unequal_seeds_of_folds_do_not_weigh(self, tmp_path):
-        easy, hard = make_answers(0.9, prefix="E"), make_answers(0.1, prefix="H")
+    def test_unequal_numbers_of_seeds_have_no_weight(self, tmp_path):
+        easy, hard = make_evaluation(0.9, prefix="E"), make_evaluation(0.1, prefix="H")
         runs = [
             make_run(tmp_path / "e0", easy, fold=0),
             make_run(tmp_path / "e1", easy, fold=0, fit__seed=1),
@@ -316,20 +326,20 @@ class TestTable:
             pytest.approx(np.mean(aucs))
         ]
 
-    def test_pairing_tightens_the_interval_of_the_difference(self, tmp_path):
-        table = two(tmp_path, make_answers(0.4, 1), data__label_target=0.8)
+    def test_pairing_narrows_the_interval_of_the_difference(self, tmp_path):
+        table = two(tmp_path, make_evaluation(0.4, 1), data__label_target=0.8)
         first, second = table.iloc[0], table.iloc[1]
         assert second["gain"] == pytest.approx(second["auc"] - first["auc"])
         assert second["gain_low"] <= second["gain"] <= second["gain_high"]
         assert second["gain_low"] > 0
-        # Unpaired, the two intervals overlap by far and the difference could not be told.
+        # The two unpaired intervals overlap by far.
         assert second["low"] < first["high"]
         assert second["gain_high"] - second["gain_low"] < 0.4 * (second["high"] - second["low"])
         assert second["differs"] == "data.label_target: 1.0 -> 0.8"
 
-    def test_the_same_answers_gain_nothing(self, tmp_path):
+    def test_equal_scores_have_no_gain(self, tmp_path):
         """Also in another order of items and classes."""
-        same = make_answers(0.3)
+        same = make_evaluation(0.3)
         order = np.random.default_rng(5).permutation(72)
         turned = Evaluation(
             kind="rows",
@@ -344,36 +354,36 @@ class TestTable:
 
     @pytest.mark.parametrize(
         "second",
-        [make_answers(0.4, prefix="T"), make_answers(0.4, kind="clips"), make_answers(0.4, n_files=11)],
+        [make_evaluation(0.4, prefix="T"), make_evaluation(0.4, kind="clips"), make_evaluation(0.4, n_files=11)],
         ids=["other recordings", "clips", "fewer recordings"],
     )
-    def test_what_was_scored_on_other_data_is_not_paired(self, tmp_path, second):
+    def test_other_data_are_not_paired(self, tmp_path, second):
         line = two(tmp_path, second, fit__lr=2e-3).iloc[1]
         assert line[["gain", "gain_low", "gain_high"]].isna().all()
         assert "scored on other data than line 1" in line["note"]
         assert np.isfinite(line["low"])
 
-    def test_what_both_have_is_paired(self, tmp_path):
-        runs = [make_run(tmp_path / f"f{k}", make_answers(0.3, prefix=f"F{k}"), fold=k) for k in range(3)]
-        runs.append(make_run(tmp_path / "other", make_answers(0.4, prefix="F1"), fold=1, fit__lr=2e-3))
+    def test_common_data_are_paired(self, tmp_path):
+        runs = [make_run(tmp_path / f"f{k}", make_evaluation(0.3, prefix=f"F{k}"), fold=k) for k in range(3)]
+        runs.append(make_run(tmp_path / "other", make_evaluation(0.4, prefix="F1"), fold=1, fit__lr=2e-3))
         line = compare.compare_variants([compare.read_run(run) for run in runs]).iloc[1]
-        first, second = (metrics.macro_auc(a.truth, a.scores)[0] for a in (make_answers(0.3), make_answers(0.4)))
+        first, second = (metrics.macro_auc(a.truth, a.scores)[0] for a in (make_evaluation(0.3), make_evaluation(0.4)))
         assert line["gain"] == pytest.approx(second - first)
-        assert "(of 1 held-out sets here and 3 there, 1 in common): the gain is on that part" in line["note"]
+        assert "on common data only: 1 of 1 held-out sets here and of 3 in line 1" in line["note"]
 
-    def test_overlapping_held_out_sets_are_drawn_jointly(self, tmp_path):
+    def test_overlapping_held_out_sets_are_resampled_jointly(self, tmp_path):
         """Two seeds that deal other folds share recordings, which are not two witnesses."""
-        whole, part = make_answers(0.3), make_answers(0.3, 1, n_files=11)
-        runs = [make_run(tmp_path / "0", whole), make_run(tmp_path / "1", part, fit__seed=1)]
+        all_files, part = make_evaluation(0.3), make_evaluation(0.3, 1, n_files=11)
+        runs = [make_run(tmp_path / "0", all_files), make_run(tmp_path / "1", part, fit__seed=1)]
         both = compare.compare_variants([compare.read_run(run) for run in runs]).iloc[0]
         alone = compare.compare_variants([compare.read_run(runs[0])]).iloc[0]
         assert both["n_runs"] == 2
         assert both["high"] - both["low"] > 0.85 * (alone["high"] - alone["low"])
 
-    def test_order_does_not_matter_and_nothing_is_random(self, tmp_path):
+    def test_the_table_does_not_depend_on_the_order_of_runs(self, tmp_path):
         runs = [
             compare.read_run(
-                make_run(tmp_path / f"{lr}-{seed}", make_answers(0.3 + lr * 50, seed), fit__lr=lr, fit__seed=seed)
+                make_run(tmp_path / f"{lr}-{seed}", make_evaluation(0.3 + lr * 50, seed), fit__lr=lr, fit__seed=seed)
             )
             for lr, seed in itertools.product((1e-3, 2e-3), (0, 1))
         ]
@@ -385,14 +395,14 @@ class TestTable:
 
     def test_one_recording_has_no_interval(self, tmp_path):
         line = compare.compare_variants(
-            [compare.read_run(make_run(tmp_path / "r", make_answers(0.3, n_files=1)))]
+            [compare.read_run(make_run(tmp_path / "r", make_evaluation(0.3, n_files=1)))]
         ).iloc[0]
         assert np.isnan([line["low"], line["high"]]).all()
         assert np.isfinite(line["auc"])
         assert line["note"] == "There is no interval: it needs more recordings."
 
     def test_classes_that_cannot_be_scored(self, tmp_path):
-        some = make_answers(0.3)
+        some = make_evaluation(0.3)
         truth = some.truth.copy()
         truth[:, 2] = 0
         parts = {"kind": "rows", "ids": some.ids, "files": some.files, "classes": CLASSES, "scores": some.scores}
@@ -405,52 +415,52 @@ class TestTable:
     def test_refusals(self, tmp_path):
         with pytest.raises(DataError, match="there is nothing to compare"):
             compare.compare_variants([])
-        run = compare.read_run(make_run(tmp_path / "run", make_answers(0.3)))
+        run = compare.read_run(make_run(tmp_path / "run", make_evaluation(0.3)))
         with pytest.raises(DataError, match="is named more than once"):
             compare.compare_variants([run, run])
 
 
-class TestDiffers:
-    def test_fields_and_what_stands_outside_them(self, tmp_path):
+class TestDifferences:
+    def test_fields_and_other_settings(self, tmp_path):
         table = two(
-            tmp_path, make_answers(0.3), clips="f" * 64, augment__sumix_draw=(0,), fit__loss="focal", fit__seed=3
+            tmp_path, make_evaluation(0.3), clips="f" * 64, augment__sumix_draw=(0,), fit__loss="focal", fit__seed=3
         )
         assert table["differs"].tolist() == [
             "",
             "augment.sumix_draw: [0, 1] -> [0]; fit.loss: bce -> focal; clips_sha256: 00000000 -> ffffffff",
         ]
 
-    def test_signals_go_by_their_names_where_they_have_one(self, tmp_path):
-        table = two(tmp_path, make_answers(0.3), frontend=FRONTENDS["WIDE_256"])
+    def test_front_ends_are_named(self, tmp_path):
+        table = two(tmp_path, make_evaluation(0.3), frontend=FRONTENDS["WIDE_256"])
         assert table["differs"][1] == "frontend: TINY_128 -> WIDE_256"
-        own = describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
-        assert own.startswith("frontend.sample_rate: 32000 -> missing; ")
+        difference = describe_difference({"frontend": to_dict(FRONTENDS["TINY_128"])}, {"frontend": {"n_mels": 32}})
+        assert difference.startswith("frontend.sample_rate: 32000 -> missing; ")
 
     def test_a_name_alone_is_a_variant_without_a_difference(self, tmp_path):
-        table = two(tmp_path, make_answers(0.4), name="other")
+        table = two(tmp_path, make_evaluation(0.4), name="other")
         assert table["experiment"].tolist() == ["tiny", "other"]
         assert table["differs"].tolist() == ["", ""]
 
     def test_classes(self):
-        told = describe_difference({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
-        assert told == "classes: 2 (a, b, ...) -> 3 (a, c, ...)"
+        difference = describe_difference({"classes": ["a", "b"]}, {"classes": ["a", "c", "d"]})
+        assert difference == "classes: 2 (a, b, ...) -> 3 (a, c, ...)"
 
 
-class TestShown:
+class TestRender:
     def test_text_and_files(self, tmp_path):
         runs = [
-            compare.read_run(make_run(tmp_path / "a", make_answers(0.3))),
-            compare.read_run(make_run(tmp_path / "b", make_answers(0.4), fit__lr=2e-3)),
-            compare.read_run(make_run(tmp_path / "c", make_answers(0.4, prefix="T"), fit__loss="focal")),
+            compare.read_run(make_run(tmp_path / "a", make_evaluation(0.3))),
+            compare.read_run(make_run(tmp_path / "b", make_evaluation(0.4), fit__lr=2e-3)),
+            compare.read_run(make_run(tmp_path / "c", make_evaluation(0.4, prefix="T"), fit__loss="focal")),
         ]
         table = compare.compare_variants(runs, n_draws=100)
-        shown = compare.format_table(table).splitlines()
-        assert " ".join(shown[0].split()) == "experiment runs folds seeds AUC 95 % classes gain 95 % time per run"
-        starts = {line.index("tiny") for line in shown[1:4]}
+        lines = compare.format_table(table).splitlines()
+        assert " ".join(lines[0].split()) == "experiment runs folds seeds AUC 95 % classes gain 95 % time per run"
+        starts = {line.index("tiny") for line in lines[1:4]}
         assert len(starts) == 1
-        assert f"{table['gain'][1]:+.4f}" in shown[2]
-        assert "2  fit.lr: 0.001 -> 0.002" in shown
-        assert any(line.startswith("3  It was scored on other data") for line in shown)
+        assert f"{table['gain'][1]:+.4f}" in lines[2]
+        assert "2  fit.lr: 0.001 -> 0.002" in lines
+        assert any(line.startswith("3  It was scored on other data") for line in lines)
         out = compare.write_table(table, tmp_path / "out", runs)
         assert sorted(path.name for path in out.iterdir()) == ["compare.csv", "compare.md", "compare.png", "curves.png"]
         again = pd.read_csv(out / "compare.csv", keep_default_na=False, na_values={"gain": ""})
@@ -460,8 +470,8 @@ class TestShown:
         assert lines[2].count("|") == lines[4].count("|") == 12
         assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_no_column_of_gains_where_there_is_none(self, tmp_path):
-        table = compare.compare_variants([compare.read_run(make_run(tmp_path / "a", make_answers(0.3)))], n_draws=10)
+    def test_columns_of_gains_are_omitted_without_gains(self, tmp_path):
+        table = compare.compare_variants([compare.read_run(make_run(tmp_path / "a", make_evaluation(0.3)))], n_draws=10)
         assert "gain" not in compare.format_table(table)
 
 
@@ -512,9 +522,9 @@ TRUTH = ["row_id,frog1,cuckoo1"] + [
 
 
 @pytest.fixture(scope="module")
-def heard(trained, year, tmp_path_factory):
+def evaluated(trained, year, tmp_path_factory):
     """A run that was scored on soundscapes once, and its truth."""
-    folder = tmp_path_factory.mktemp("heard")
+    folder = tmp_path_factory.mktemp("evaluated")
     shutil.copytree(trained[0], folder / "run")
     (folder / "truth.csv").write_text("\n".join(TRUTH) + "\n")
     compare.evaluate_on_soundscapes(
@@ -524,9 +534,9 @@ def heard(trained, year, tmp_path_factory):
 
 
 @pytest.fixture
-def scored(heard, tmp_path):
+def scored(evaluated, tmp_path):
     """A copy of it, to be changed: run and truth."""
-    shutil.copytree(heard, tmp_path / "copy")
+    shutil.copytree(evaluated, tmp_path / "copy")
     return tmp_path / "copy" / "run", tmp_path / "copy" / "truth.csv"
 
 
@@ -535,19 +545,19 @@ def no_prediction(*_, **__):
 
 
 class TestOnSoundscapes:
-    def test_as_the_submission_and_free_when_repeated(self, scored, year, monkeypatch):
+    def test_scores_equal_a_prediction_and_are_stored(self, scored, year, monkeypatch):
         run, truth = scored
         scores = predict.predict([bundle.load(run / "compare-bundle")], [year / "test_soundscapes"]).scores
         monkeypatch.setattr("bcsed.analysis.compare.evaluate.predict", no_prediction)
-        answers = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
-        assert (answers.kind, answers.classes) == ("rows", ("frog1", "cuckoo1"))
-        assert set(answers.files) == {"soundscape_0", "soundscape_1", "soundscape_2"}
-        assert answers.truth.tolist() == [[int(cell) for cell in line.split(",")[1:]] for line in TRUTH[1:]]
-        wanted = scores.loc[list(answers.ids), list(answers.classes)].to_numpy()
-        np.testing.assert_allclose(answers.scores, wanted, atol=1e-6)
+        evaluation = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
+        assert (evaluation.kind, evaluation.classes) == ("rows", ("frog1", "cuckoo1"))
+        assert set(evaluation.files) == {"soundscape_0", "soundscape_1", "soundscape_2"}
+        assert evaluation.truth.tolist() == [[int(cell) for cell in line.split(",")[1:]] for line in TRUTH[1:]]
+        wanted = scores.loc[list(evaluation.ids), list(evaluation.classes)].to_numpy()
+        np.testing.assert_allclose(evaluation.scores, wanted, atol=1e-6)
         assert len(list(run.glob("evaluation-truth-*.npz"))) == 1
 
-    def test_another_truth_is_another_question_to_the_same_bundle(self, scored, year):
+    def test_another_truth_uses_the_same_bundle(self, scored, year):
         run, truth = scored
         before = bundle.load(run / "compare-bundle").provenance["exported"]
         truth.write_text("\n".join(TRUTH[:9]) + "\n")
@@ -555,7 +565,7 @@ class TestOnSoundscapes:
         assert bundle.load(run / "compare-bundle").provenance["exported"] == before
         assert len(list(run.glob("evaluation-truth-*.npz"))) == 2
 
-    def test_a_bundle_of_another_checkpoint_is_made_anew(self, scored, trained, year):
+    def test_another_checkpoint_is_exported_again(self, scored, trained, year):
         run, truth = scored
         first = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         for name in ("best.pt", "last.pt"):
@@ -563,24 +573,24 @@ class TestOnSoundscapes:
         second = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert np.abs(first.scores - second.scores).max() > 1e-4
 
-    def test_a_damaged_bundle_is_made_anew(self, scored, year):
+    def test_a_damaged_bundle_is_exported_again(self, scored, year):
         run, truth = scored
-        kept = next(iter(run.glob("evaluation-truth-*.npz")))
-        first = read_evaluation(kept)
-        kept.unlink()
+        stored = next(iter(run.glob("evaluation-truth-*.npz")))
+        first = read_evaluation(stored)
+        stored.unlink()
         (run / "compare-bundle" / "model.bin").write_bytes(b"damaged")
         again = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         np.testing.assert_allclose(again.scores, first.scores, atol=1e-6)
 
-    def test_a_bundle_as_it_is(self, scored, year, tmp_path):
+    def test_a_bundle_is_not_changed(self, scored, year, tmp_path):
         run, truth = scored
         wanted = read_evaluation(next(iter(run.glob("evaluation-truth-*.npz"))))
         sealed = compare.read_run(run / "compare-bundle")
         assert (sealed.experiment, sealed.fold, sealed.seed, sealed.evaluation) == ("small", 0, 0, None)
         assert sealed.settings == compare.read_run(run).settings
         before = sorted(sealed.path.iterdir())
-        found = compare.evaluate_on_soundscapes(sealed, [year / "test_soundscapes"], truth, keep=tmp_path / "kept")
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+        evaluation = compare.evaluate_on_soundscapes(sealed, [year / "test_soundscapes"], truth, keep=tmp_path / "kept")
+        np.testing.assert_allclose(evaluation.scores, wanted.scores, atol=1e-6)
         assert sorted(sealed.path.iterdir()) == before
         assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".npz"]
         (sealed.path / "model.bin").write_bytes(b"damaged")
@@ -608,20 +618,20 @@ class TestOnSoundscapes:
             compare.evaluate_on_soundscapes(compare.read_run(run), [tmp_path / "sounds"], truth)
 
 
-class TestRunNamed:
+class TestTrainGrid:
     def test_real_runs_can_be_compared(self, trained):
         table = compare.compare_variants([compare.read_run(folder) for folder in trained])
         assert [folder.name for folder in trained] == ["small-s0", "small-s1"]
         assert table["seeds"].tolist() == ["0, 1"]
-        told = [pd.read_csv(folder / "metrics.csv")["clip_auc"].iloc[-1] for folder in trained]
-        assert table["auc"][0] == pytest.approx(np.mean(told), abs=1e-5)
+        aucs = [pd.read_csv(folder / "metrics.csv")["clip_auc"].iloc[-1] for folder in trained]
+        assert table["auc"][0] == pytest.approx(np.mean(aucs), abs=1e-5)
         assert table["scored_on"][0].endswith("held-out clips")
 
-    def test_what_is_finished_is_kept_and_what_is_begun_resumed(self, trained, year, tmp_path, monkeypatch):
+    def test_finished_runs_are_kept_and_others_resumed(self, trained, year, tmp_path, monkeypatch):
         for folder in trained:
             shutil.copytree(folder, tmp_path / folder.name)
         (tmp_path / "small-s1" / "last.pt").unlink()
-        calls, begun = [], []
+        calls, started = [], []
 
         def fake(experiment, data, out, *, fold, resume, options, **_):
             calls.append((experiment.name, experiment.fit.seed, data, out.name, fold, resume, options.jobs))
@@ -635,7 +645,7 @@ class TestRunNamed:
             tmp_path,
             seeds=(0, 1),
             fold=0,
-            begin=lambda *told: begun.append(told),
+            begin=lambda *values: started.append(values),
             options=TrainOptions(jobs=3),
         )
         assert [folder.name for folder in folders] == ["small-s0", "small-s1", "other-s0", "other-s1"]
@@ -644,9 +654,9 @@ class TestRunNamed:
             ("other", 0, year, "other-s0", 0, False, 3),
             ("other", 1, year, "other-s1", 0, False, 3),
         ]
-        assert begun[0] == (tmp_path / "small-s1", 2, 4)
+        assert started[0] == (tmp_path / "small-s1", 2, 4)
 
-    def test_another_training_is_not_taken_for_this_one(self, trained, year, monkeypatch):
+    def test_folders_of_other_trainings_are_refused(self, trained, year, monkeypatch):
         out = trained[0].parent
 
         def never(*_, **__):
@@ -672,21 +682,22 @@ QUICK = (
 )
 
 
-def test_a_question_is_trained_and_answered_by_its_name(year, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_study_trains_and_compares(year, tmp_path, capsys):
     from bcsed.cli.app import main
 
     words = ["study", "mix", "--data", str(year), "--out", str(tmp_path / "out"), *QUICK]
     assert main(words) == 0
-    told = capsys.readouterr().out
-    assert "mix-none-s0: training 1 of 4" in told
-    assert "augment.mix: off -> cutmix" in told
+    text = capsys.readouterr().out
+    assert "mix-none-s0: training 1 of 4" in text
+    assert "augment.mix: off -> cutmix" in text
     assert {"compare.csv", "compare.md", "compare.png", "curves.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
     # Again: nothing is left to train.
     assert main(words) == 0
     assert "training" not in capsys.readouterr().out.replace("training time", "")
 
 
-def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
+def test_invalid_studies_and_comparisons(year, tmp_path, capsys):
     from bcsed.cli.app import main
 
     for words, sentence in (
@@ -699,7 +710,7 @@ def test_questions_that_cannot_be_asked(year, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_question_of_the_teacher(land25, tmp_path, capsys):
+def test_the_study_of_the_teacher(land25, tmp_path, capsys):
     from bcsed import rounds
     from bcsed.cli.app import main
 
@@ -707,9 +718,9 @@ def test_the_question_of_the_teacher(land25, tmp_path, capsys):
     # Enough steps that a teacher is sure of something.
     words += ["--set", "fit__epochs=15", "--set", "fit__lr=0.005", "--set", "augment__mix=off"]
     assert main(words) == 0
-    told = capsys.readouterr().out
-    assert "3 networks label" in told
-    assert "2  tiny-round-2" in told
+    text = capsys.readouterr().out
+    assert "3 networks label" in text
+    assert "2  tiny-round-2" in text
     for plan, n_teachers in (("teacher-small", 1), ("teacher-ensemble", 3)):
         ledger = rounds.read_ledger(tmp_path / "out" / plan)
         assert len(ledger[1]["teacher"]) == n_teachers

@@ -34,7 +34,7 @@ def test_delta_equals_librosa(rng):
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS.values(), ids=FRONTENDS)
-def test_picture_spans_zero_to_one_per_item(frontend):
+def test_images_span_zero_to_one_per_window(frontend):
     db = torch.randn(3, frontend.n_mels, frontend.n_frames) * 20 - 40
     db[1] += 50  # a loud neighbour
     picture = ToImage(frontend)(db)
@@ -46,12 +46,12 @@ def test_picture_spans_zero_to_one_per_item(frontend):
 
 
 @pytest.mark.parametrize("level", [-100.0, 0.0, 30.0])
-def test_an_all_equal_window_is_black(level):
+def test_a_window_of_equal_values_gives_zeros(level):
     picture = ToImage(TINY_128)(torch.full((1, 64, 256), level))
     assert torch.equal(picture, torch.zeros_like(picture))
 
 
-def test_the_floor_is_the_windows_own():
+def test_the_floor_is_per_window():
     db = torch.full((1, 64, 256), -95.0)
     db[0, 0, 0] = 10.0
     db[0, 1, 1] = -30.0
@@ -60,7 +60,7 @@ def test_the_floor_is_the_windows_own():
     torch.testing.assert_close(picture[0, 0, 1, 1], torch.tensor(0.5))
 
 
-def test_slopes_are_taken_before_the_fold():
+def test_slopes_are_computed_before_the_fold():
     """A ramp along time has one slope everywhere; after the fold there would be an edge at the seam."""
     ramp = torch.linspace(-60, 0, 256).expand(1, 64, 256).clone()
     slope = unfold(ToImage(TINY_128)(ramp), 2)[0, 1]
@@ -97,7 +97,7 @@ def test_pool_weighs_a_step_by_its_overlap():
     ],
 )
 @pytest.mark.parametrize("freq_pool", ["mean", "gem"])
-def test_backbones_answer_in_steps(name, frontend, steps, freq_pool):
+def test_outputs_per_time_step(name, frontend, steps, freq_pool):
     network = SedNet(frontend, Net(backbone=name, freq_pool=freq_pool), 5).eval()
     with torch.inference_mode():
         logits, attention = network(torch.randn(2, frontend.n_mels, frontend.n_frames) * 10)
@@ -105,7 +105,7 @@ def test_backbones_answer_in_steps(name, frontend, steps, freq_pool):
     assert attention.abs().max() < 1
 
 
-def test_dropout_acts_in_training_alone(rng):
+def test_dropout_acts_only_in_training(rng):
     network = SedNet(TINY_128, Net(backbone="mobilenetv3_small_050"), 3, dropout=(0.5, 0.5, 0.5)).eval()
     db = torch.randn(1, 64, 256)
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_dropout_acts_in_training_alone(rng):
 TINY_NET = Net(backbone="mobilenetv3_small_050")
 
 
-def test_heads_answer_for_their_own_classes_in_the_order_of_the_classes():
+def test_outputs_of_several_heads_have_the_order_of_the_classes():
     groups = (2, 0, 1, 0, 2)
     net = Net(backbone="mobilenetv3_small_050", heads="frequency")
     network = SedNet(TINY_128, net, 5, groups=groups).eval()
@@ -129,30 +129,30 @@ def test_heads_answer_for_their_own_classes_in_the_order_of_the_classes():
         x = network.features(network.encode(db).transpose(1, 2))
         alone = [head(x) for head in network.heads]
     for k, group in enumerate(groups):
-        place = groups[:k].count(group)
-        assert torch.equal(logits[..., k], alone[group][0][..., place])
-        assert torch.equal(attention[..., k], alone[group][1][..., place])
+        column = groups[:k].count(group)
+        assert torch.equal(logits[..., k], alone[group][0][..., column])
+        assert torch.equal(attention[..., k], alone[group][1][..., column])
 
 
-def test_one_head_is_a_head_over_all_classes():
+def test_a_shared_head_has_all_classes():
     network = SedNet(TINY_128, TINY_NET, 4).eval()
     assert len(network.heads) == 1
     db = torch.randn(2, 64, 256) * 15 - 30
     with torch.inference_mode():
         pooled = network.encode(db)
         assert pooled.shape == (2, network.n_features, network.steps)
-        for whole, parted in zip(network(db), network.apply_heads(pooled), strict=True):
-            assert torch.equal(whole, parted)
+        for left, right in zip(network(db), network.apply_heads(pooled), strict=True):
+            assert torch.equal(left, right)
 
 
-def test_groups_that_nobody_asked_for():
+def test_groups_that_do_not_fit_the_heads():
     with pytest.raises(ConfigError, match="heads is 'shared', yet there are 2 groups"):
         SedNet(TINY_128, TINY_NET, 3, groups=(0, 1, 1))
     with pytest.raises(ConfigError, match="group of each of the 3 classes, got 0"):
         SedNet(TINY_128, Net(backbone="mobilenetv3_small_050", heads="taxon"), 3)
 
 
-def test_a_state_of_before_there_were_heads():
+def test_a_state_of_the_first_version():
     network, other = SedNet(TINY_128, TINY_NET, 3).eval(), SedNet(TINY_128, TINY_NET, 3).eval()
     old = {
         name.removeprefix("heads.0.").replace("logits", "what").replace("attention", "when"): tensor
@@ -165,7 +165,7 @@ def test_a_state_of_before_there_were_heads():
         assert torch.equal(network(db)[0], other(db)[0])
     # Today's names are left alone, and nothing but the earlier ones is.
     assert set(modern_names(network.state_dict())) == set(network.state_dict())
-    assert set(modern_names({"whatever": 1, "backbone.when.x": 2})) == {"whatever", "backbone.when.x"}
+    assert set(modern_names({"unrelated": 1, "backbone.when.x": 2})) == {"unrelated", "backbone.when.x"}
 
 
 STAGES = {
@@ -180,26 +180,26 @@ STAGES = {
 
 
 def rates(model: torch.nn.Module) -> list[list[float]]:
-    """What each block's branch is left out with, by stage."""
+    """Return the drop probability of each block, by stage."""
     return [[getattr(block.drop_path, "drop_prob", 0.0) for block in blocks] for blocks in _stages(model).values()]
 
 
 @pytest.mark.parametrize(("name", "n_stages"), STAGES.items(), ids=STAGES)
-def test_drop_path_is_one_ramp_or_one_value_a_stage(name, n_stages):
+def test_drop_path_is_a_ramp_or_one_value_per_stage(name, n_stages):
     for none in ((), (0.0,)):
         assert not any(map(any, rates(build_backbone(name, 3, drop_path=none))))
-    ramp = [rate for found in rates(build_backbone(name, 3, drop_path=(0.2,))) for rate in found]
+    ramp = [rate for stage in rates(build_backbone(name, 3, drop_path=(0.2,))) for rate in stage]
     assert ramp == sorted(ramp)
     assert ramp[0] == 0 < ramp[1] < ramp[-1] <= 0.2 + 1e-6
-    wanted = [place / 10 for place in range(n_stages)]
+    wanted = [stage / 10 for stage in range(n_stages)]
     by_stage = rates(build_backbone(name, 3, drop_path=wanted))
-    assert [set(found) for found in by_stage] == [{rate} for rate in wanted]
+    assert [set(stage) for stage in by_stage] == [{rate} for rate in wanted]
     with pytest.raises(ConfigError, match=rf"has {n_stages + 1} values, {name} has {n_stages} stages \("):
         build_backbone(name, 3, drop_path=[0.1] * (n_stages + 1))
 
 
 @pytest.mark.parametrize(("drop_path", "acts"), [((0.0, 0.0, 0.0, 0.0), False), ((0.0, 0.9, 0.0, 0.9), True)])
-def test_drop_path_acts_in_training_alone(drop_path, acts):
+def test_drop_path_acts_only_in_training(drop_path, acts):
     network = SedNet(TINY_128, Net(backbone="resnet10t"), 3, drop_path=drop_path).eval()
     for layer in network.modules():
         # timm begins with branches that give zero.
@@ -226,7 +226,7 @@ def test_a_backbone_without_drop_path(drop_path):
         build_backbone("resnet10t", 3, drop_path=(1.0,))
 
 
-def test_unknown_and_unfit_backbones():
+def test_unknown_and_unsuitable_backbones():
     with pytest.raises(ConfigError, match="has no model 'tf_efficientnet_b99'"):
         SedNet(TINY_128, Net(backbone="tf_efficientnet_b99"), 3)
     with pytest.raises(ConfigError, match="choose a CNN"):
@@ -234,14 +234,14 @@ def test_unknown_and_unfit_backbones():
 
 
 def test_weights_from_a_file(tmp_path):
-    """A local file stands in for the hub; a missing one says how to get it."""
+    """A local file replaces the hub; the error about a missing file explains how to get it."""
     from safetensors.torch import save_file
 
     donor = build_backbone("mobilenetv3_small_050", 3)
     state = {name: value.clone() for name, value in donor.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    made = build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "model.safetensors")
-    assert all(torch.equal(made.state_dict()[name], value) for name, value in state.items())
+    built = build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "model.safetensors")
+    assert all(torch.equal(built.state_dict()[name], value) for name, value in state.items())
     with pytest.raises(ConfigError, match="--pretrained FILE, or start from random weights"):
         build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")

@@ -1,4 +1,4 @@
-"""Every experiment of the table is real: its own backbone takes one step, is sealed, and predicts."""
+"""Every experiment of the table trains a step with its own backbone, is exported, and predicts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from conftest import RATE
 from bcsed import predict, train
 from bcsed.config.experiments import STUDIES, experiment_names, find_experiment, study_arms
 from bcsed.models import bundle
-from bcsed.models.export import export
+from bcsed.train.export import export_run
 
 ARMS = tuple(arm.name for name in STUDIES for arm in study_arms(name))
 NAMES = tuple(dict.fromkeys((*experiment_names(), *ARMS)))
-# One batch: three clips of one class, and one more so that there is something to tell apart.
+# A single batch of two clips of two classes.
 ONE_STEP = {
     "fit__pretrained": False,
     "fit__epochs": 1,
@@ -41,7 +41,7 @@ def small(land25, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path, monkeypatch):
+def test_an_experiment_trains_exports_and_predicts(name, small, tmp_path, monkeypatch):
     data, table = small
     experiment = find_experiment(name).vary(name, **ONE_STEP)
     from bcsed.data import head_groups as groups
@@ -51,11 +51,8 @@ def test_an_experiment_takes_a_step_is_sealed_and_predicts(name, small, tmp_path
     from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     inputs = train.TrainInputs(pseudolabels=table if from_table else None)
     run = train.train(experiment, data, tmp_path / "run", fold=None, inputs=inputs)
-    trained = train.load_run(run)
-    assert np.isfinite(trained.provenance["metrics"]["loss"])
-    sealed = export(
-        trained.network, tmp_path / "bundle", contract=trained.contract, priors=trained.priors, recipe=trained.recipe
-    )
+    sealed = export_run(run, tmp_path / "bundle")
+    assert np.isfinite(sealed.provenance["metrics"]["loss"])
     assert max(bundle.check(sealed).values()) < 1e-3
     assert sealed.contract.net.backbone == find_experiment(name).net.backbone
     recordings = sorted((data / "train_soundscapes").iterdir())[:1]

@@ -1,4 +1,4 @@
-"""Earlier weights: every kind of source, and everything about them that may not fit."""
+"""Pretrained weights: all kinds of sources, and all kinds of mismatches."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def fresh(contract: Contract = CONTRACT) -> SedNet:
 def write_run(
     folder: Path, network: torch.nn.Module, contract: Contract, name: str = "best.pt", *, early: bool = False
 ) -> Path:
-    """Write what of a run's folder concerns its weights; as before there were heads, if `early`."""
+    """Write the files of a run's folder that concern its weights; with `early`, in the first version's format."""
     folder.mkdir(exist_ok=True)
-    told, state = to_dict(contract), network.state_dict()
+    values, state = to_dict(contract), network.state_dict()
     if early:
-        del told["groups"], told["net"]["heads"]
+        del values["groups"], values["net"]["heads"]
         state = {
             key.removeprefix("heads.0.").replace("logits", "what").replace("attention", "when"): value
             for key, value in state.items()
         }
-    (folder / "run.json").write_text(json.dumps({"contract": told, "experiment": "x"}))
+    (folder / "run.json").write_text(json.dumps({"contract": values, "experiment": "x"}))
     torch.save({"model": state, "epoch": 3, "metrics": {}}, folder / name)
     return folder
 
@@ -71,42 +71,42 @@ def run(tmp_path, network):
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_a_run_gives_everything_to_the_same_classes(tmp_path, network, early):
-    made = fresh()
-    report = load_pretrained(made, write_run(tmp_path / "run", network, CONTRACT, early=early), contract=CONTRACT)
-    assert equal(made, network, ("",))
-    assert set(report.matched) == set(made.state_dict())
+def test_all_weights_of_a_run_with_the_same_classes_are_loaded(tmp_path, network, early):
+    target = fresh()
+    report = load_pretrained(target, write_run(tmp_path / "run", network, CONTRACT, early=early), contract=CONTRACT)
+    assert equal(target, network, ("",))
+    assert set(report.matched) == set(target.state_dict())
     assert report.fits
     assert (report.fresh, report.skipped, report.notes) == ((), (), ())
     assert report.source == "run run/best.pt"
     assert str(report) == f"loaded from run run/best.pt: {len(report.matched)} tensors"
 
 
-def test_the_best_checkpoint_or_the_last_or_the_one_that_is_named(run, network):
+def test_best_last_and_named_checkpoints(run, network):
     last = fresh()
     write_run(run, last, CONTRACT, "last.pt")
     for path, expected in ((run, network), (run / "best.pt", network), (run / "last.pt", last)):
-        made = fresh()
-        report = load_pretrained(made, path, contract=CONTRACT)
-        assert equal(made, expected, ("",))
+        target = fresh()
+        report = load_pretrained(target, path, contract=CONTRACT)
+        assert equal(target, expected, ("",))
         assert report.fits
     (run / "best.pt").unlink()
-    made = fresh()
-    assert load_pretrained(made, run, contract=CONTRACT).source == "run run/last.pt"
-    assert equal(made, last, ("",))
+    target = fresh()
+    assert load_pretrained(target, run, contract=CONTRACT).source == "run run/last.pt"
+    assert equal(target, last, ("",))
 
 
 @pytest.mark.parametrize("inside", ["", "weights.safetensors"])
 def test_a_bundle(tiny, network, inside):
-    made = fresh()
-    report = load_pretrained(made, tiny.path / inside, contract=CONTRACT)
-    assert equal(made, network, ("",))
+    target = fresh()
+    report = load_pretrained(target, tiny.path / inside, contract=CONTRACT)
+    assert equal(target, network, ("",))
     assert report.source == "bundle bundle"
     manifest = json.loads((tiny.path / "bundle.json").read_text())
     assert report.sha256 == manifest["files"]["weights.safetensors"]
 
 
-def test_a_bundle_without_weights_or_that_was_changed(tiny, tmp_path):
+def test_bundles_without_weights_and_changed_bundles(tiny, tmp_path):
     light = shutil.copytree(tiny.path, tmp_path / "light")
     (light / "weights.safetensors").unlink()
     with pytest.raises(BundleError, match="sealed without weights"):
@@ -121,12 +121,12 @@ def test_a_timm_backbone_with_its_classifier(tmp_path, suffix):
     donor = timm.create_model("mobilenetv3_small_050", num_classes=7)
     file = tmp_path / f"model.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(donor.state_dict(), file)
-    made, before = fresh(), fresh()
-    before.load_state_dict(made.state_dict())
-    report = load_pretrained(made, file, contract=CONTRACT)
-    state = made.backbone.state_dict()
+    target, before = fresh(), fresh()
+    before.load_state_dict(target.state_dict())
+    report = load_pretrained(target, file, contract=CONTRACT)
+    state = target.backbone.state_dict()
     assert all(torch.equal(state[name], donor.state_dict()[name]) for name in state)
-    assert equal(made, before, ("norm.", "features.", "heads."))
+    assert equal(target, before, ("norm.", "features.", "heads."))
     assert report.fits
     assert set(report.skipped) == {"classifier.weight", "classifier.bias"}
     assert {name.split(".")[0] for name in report.fresh} == {"norm", "features", "heads"}
@@ -138,31 +138,31 @@ def test_a_timm_backbone_with_its_classifier(tmp_path, suffix):
 def test_wrapped_and_prefixed_states(tmp_path, network, wrapper):
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({wrapper: state, "epoch": 4, "name": "x"} if wrapper else state, tmp_path / "a.pt")
-    made = fresh()
-    report = load_pretrained(made, tmp_path / "a.pt", contract=CONTRACT)
-    assert equal(made, network, BODY)
+    target = fresh()
+    report = load_pretrained(target, tmp_path / "a.pt", contract=CONTRACT)
+    assert equal(target, network, BODY)
     assert report.fits
-    # A bare file does not say which classes its heads answer.
-    assert not equal(made, network, ("heads.0.logits.0",))
+    # A bare file does not record the classes of its heads.
+    assert not equal(target, network, ("heads.0.logits.0",))
     assert "fresh heads: the source does not record the classes of its heads" in str(report)
 
 
 def test_a_backbone_of_three_channels_is_adapted_to_one(tmp_path):
     donor = timm.create_model("mobilenetv3_small_050", num_classes=0)
     save_file(donor.state_dict(), tmp_path / "a.safetensors")
-    made = fresh(MONO)
-    report = load_pretrained(made, tmp_path / "a.safetensors", contract=MONO)
+    target = fresh(MONO)
+    report = load_pretrained(target, tmp_path / "a.safetensors", contract=MONO)
     expected = donor.conv_stem.weight.sum(1, keepdim=True)
-    torch.testing.assert_close(made.backbone.conv_stem.weight.detach(), expected.detach())
+    torch.testing.assert_close(target.backbone.conv_stem.weight.detach(), expected.detach())
     assert report.fits
     assert "backbone.conv_stem.weight adapted from 3 channels to 1" in str(report)
     # Three channels meet three as they are.
-    made = fresh()
-    load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT)
-    assert torch.equal(made.backbone.conv_stem.weight, donor.conv_stem.weight)
+    target = fresh()
+    load_pretrained(target, tmp_path / "a.safetensors", contract=CONTRACT)
+    assert torch.equal(target.backbone.conv_stem.weight, donor.conv_stem.weight)
 
 
-def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
+def test_files_without_the_counter_of_batches(tmp_path, network):
     state = {name: x for name, x in backbone_state(network).items() if not name.endswith("num_batches_tracked")}
     save_file(state, tmp_path / "a.safetensors")
     assert load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT).fits
@@ -181,52 +181,52 @@ def test_a_file_that_is_older_than_the_counter_of_batches(tmp_path, network):
     ],
 )
 def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
-    made, before = fresh(contract), fresh(contract)
-    before.load_state_dict(made.state_dict())
-    report = load_pretrained(made, run, contract=contract)
-    assert equal(made, network, BODY)
-    assert equal(made, before, ("heads.",))
+    target, before = fresh(contract), fresh(contract)
+    before.load_state_dict(target.state_dict())
+    report = load_pretrained(target, run, contract=contract)
+    assert equal(target, network, BODY)
+    assert equal(target, before, ("heads.",))
     assert report.fits
     assert {name.split(".")[0] for name in report.fresh} == {"heads"}
     assert set(report.skipped) == {name for name in network.state_dict() if name.startswith("heads.")}
     assert f"fresh heads: {why}" in str(report)
 
 
-def test_heads_of_the_same_groups_are_taken(tmp_path):
+def test_heads_of_the_same_groups_are_loaded(tmp_path):
     donor = fresh(HEADED)
     priors = np.full(3, 0.2, "float32")
     bundle = export(donor, tmp_path / "bundle", contract=HEADED, priors=priors)
     for path in (write_run(tmp_path / "run", donor, HEADED), bundle.path):
-        made = fresh(HEADED)
-        report = load_pretrained(made, path, contract=HEADED)
-        assert equal(made, donor, ("",))
+        target = fresh(HEADED)
+        report = load_pretrained(target, path, contract=HEADED)
+        assert equal(target, donor, ("",))
         assert report.fresh == ()
 
 
 # ---- key maps --------------------------------------------------------------------------------------------
 
 
-def test_a_key_map_renames_the_longest_beginning_and_drops(tmp_path, network):
+def test_a_key_map_renames_the_longest_prefix_and_drops_names(tmp_path, network):
     state = {f"net.encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
     state = {name.replace("net.encoder.conv_stem", "stem"): tensor for name, tensor in state.items()}
     state |= {"net.decoder.weight": torch.zeros(3), "encoding": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "a.pt")
     names = {"net": "", "net.encoder.": "backbone.", "stem": "backbone.conv_stem", "encoding": ""}
-    made = fresh()
-    report = load_pretrained(made, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
-    assert equal(made, network, ("backbone.",))
+    target = fresh()
+    report = load_pretrained(target, tmp_path / "a.pt", contract=CONTRACT, key_map=names)
+    assert equal(target, network, ("backbone.",))
     assert report.fits
     assert report.skipped == ("net.decoder.weight", "encoding")
 
 
-def test_a_key_map_may_put_everything_below_a_name(tmp_path, network):
+def test_a_key_map_may_add_a_prefix(tmp_path, network):
     save_file(backbone_state(network), tmp_path / "a.safetensors")
-    made = fresh()
-    assert load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT, key_map={"": "backbone"}).fits
-    assert equal(made, network, ("backbone.",))
+    target = fresh()
+    assert load_pretrained(target, tmp_path / "a.safetensors", contract=CONTRACT, key_map={"": "backbone"}).fits
+    assert equal(target, network, ("backbone.",))
 
 
-def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
+def test_names_without_a_prefix_of_the_key_map_are_unchanged(tmp_path, network):
     state = {f"encoder.{name}": tensor for name, tensor in backbone_state(network).items()}
     save_file({**state, "features.conv.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"1 tensor unknown to the network \(features\.conv\.weight\)"):
@@ -246,13 +246,13 @@ def test_names_that_a_key_map_leaves_out_stay(tmp_path, network):
         ({"": 3}, "an object of prefixes to prefixes"),
     ],
 )
-def test_key_maps_that_are_wrong(tmp_path, network, names, sentence):
+def test_invalid_key_maps(tmp_path, network, names, sentence):
     save_file(backbone_state(network), tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=sentence):
         load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, key_map=names, allow_mismatch=True)
 
 
-# ---- what does not fit -----------------------------------------------------------------------------------
+# ---- mismatches -----------------------------------------------------------------------------------
 
 
 def spoil(network: SedNet) -> dict[str, torch.Tensor]:
@@ -264,39 +264,39 @@ def spoil(network: SedNet) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_a_mismatch_is_an_error_that_names_it_and_touches_nothing(tmp_path, network):
+def test_a_mismatch_is_an_error_and_leaves_the_network_unchanged(tmp_path, network):
     save_file(spoil(network), tmp_path / "a.safetensors")
-    made, before = fresh(), fresh()
-    before.load_state_dict(made.state_dict())
-    with pytest.raises(ConfigError) as told:
-        load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT)
+    target, before = fresh(), fresh()
+    before.load_state_dict(target.state_dict())
+    with pytest.raises(ConfigError) as caught:
+        load_pretrained(target, tmp_path / "a.safetensors", contract=CONTRACT)
     for phrase in (
         "1 tensor missing in the source (backbone.bn1.weight)",
         "1 tensor unknown to the network (extra.weight)",
         "1 tensor of another shape (backbone.conv_head.bias is (5,) in the source, (1024,) in the network)",
         "load only the matching tensors with --allow-mismatch",
     ):
-        assert phrase in str(told.value)
-    assert "\n" not in str(told.value)
-    assert equal(made, before, ("",))
+        assert phrase in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert equal(target, before, ("",))
 
 
-def test_a_mismatch_that_is_allowed_is_reported(tmp_path, network):
+def test_an_allowed_mismatch_is_reported(tmp_path, network):
     save_file(spoil(network), tmp_path / "a.safetensors")
-    made, before = fresh(), fresh()
-    before.load_state_dict(made.state_dict())
-    report = load_pretrained(made, tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
+    target, before = fresh(), fresh()
+    before.load_state_dict(target.state_dict())
+    report = load_pretrained(target, tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
     assert report.missing == ("backbone.bn1.weight",)
     assert report.unused == ("extra.weight",)
     assert report.wrong_shape == (("backbone.conv_head.bias", (5,), (1024,)),)
     assert not report.fits
-    assert equal(made, network, ("backbone.conv_stem", "backbone.blocks"))
-    assert equal(made, before, ("backbone.bn1.weight", "backbone.conv_head.bias"))
+    assert equal(target, network, ("backbone.conv_stem", "backbone.blocks"))
+    assert equal(target, before, ("backbone.bn1.weight", "backbone.conv_head.bias"))
     assert "1 tensor missing in the source (backbone.bn1.weight)" in str(report)
     json.dumps(dataclasses.asdict(report))
 
 
-def test_every_tensor_has_one_fate(tmp_path, network):
+def test_every_tensor_is_reported_once(tmp_path, network):
     save_file(spoil(network), tmp_path / "a.safetensors")
     report = load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=True)
     shapes = [name for name, *_ in report.wrong_shape]
@@ -307,13 +307,13 @@ def test_every_tensor_has_one_fate(tmp_path, network):
 
 
 @pytest.mark.parametrize("allow_mismatch", [False, True])
-def test_weights_of_which_nothing_fits(tmp_path, allow_mismatch):
+def test_weights_that_do_not_fit_the_backbone(tmp_path, allow_mismatch):
     save_file({"encoder.weight": torch.zeros(3), "norm.weight": torch.ones(3)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"no tensor fits the backbone mobilenetv3_small_050; .* with encoder, norm"):
         load_pretrained(fresh(), tmp_path / "a.safetensors", contract=CONTRACT, allow_mismatch=allow_mismatch)
 
 
-def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
+def test_a_run_of_another_front_end_or_backbone(run, tmp_path):
     with pytest.raises(
         ConfigError,
         match=r"norm\.weight is \(3,\) in the source, \(1,\) in the network.*frontend.channels deltas -> mono",
@@ -324,14 +324,14 @@ def test_a_run_of_another_signal_or_backbone_says_so(run, tmp_path):
         load_pretrained(fresh(other), run, contract=other)
 
 
-def test_a_difference_that_no_shape_shows_is_reported(run):
+def test_a_difference_without_effect_on_shapes_is_reported(run):
     wide = dataclasses.replace(CONTRACT, frontend=Frontend(**{**to_dict(TINY_128), "fmax_hz": 15_000.0}))
     report = load_pretrained(fresh(wide), run, contract=wide)
     assert report.fits
     assert "differs: frontend.fmax_hz 14000.0 -> 15000.0" in str(report)
 
 
-# ---- files that are no weights ---------------------------------------------------------------------------
+# ---- files without weights ---------------------------------------------------------------------------
 
 
 class Malicious:
@@ -363,29 +363,29 @@ def test_a_torchscript_program_is_not_run(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_damaged_files(tmp_path, network, suffix, rng):
-    whole = tmp_path / f"whole.{suffix}"
-    (save_file if suffix == "safetensors" else torch.save)(backbone_state(network), whole)
-    content = whole.read_bytes()
+    complete = tmp_path / f"complete.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(backbone_state(network), complete)
+    content = complete.read_bytes()
     spoiled = (b"", b"no weights at all", content[: len(content) // 2], rng.bytes(500), b"\x80\x02" + rng.bytes(300))
     for number, damaged in enumerate(spoiled):
         file = tmp_path / f"{number}.{suffix}"
         file.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: not readable as") as told:
+        with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: not readable as") as caught:
             load_pretrained(fresh(), file, contract=CONTRACT)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [([1, 2], "contains a list, but no named tensors"), ({"epoch": 3}, "contains names 'epoch', but no named tensors")],
 )
-def test_files_of_something_else(tmp_path, content, sentence):
+def test_files_without_tensors(tmp_path, content, sentence):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(ConfigError, match=sentence):
         load_pretrained(fresh(), tmp_path / "a.pt", contract=CONTRACT)
 
 
-def test_paths_at_which_nothing_is(tmp_path, run):
+def test_paths_without_weights(tmp_path, run):
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.onnx").touch()
     (run / "best.pt").unlink()
@@ -408,7 +408,7 @@ def test_paths_at_which_nothing_is(tmp_path, run):
         ('{"contract": {"frontend": {}}}', "run.json: contract lacks net, classes"),
     ],
 )
-def test_a_run_whose_description_is_damaged(run, text, sentence):
+def test_runs_with_a_damaged_description(run, text, sentence):
     (run / "run.json").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         load_pretrained(fresh(), run, contract=CONTRACT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,11 @@ def to_graph(network: SedNet, contract: Contract) -> Any:
     return graph
 
 
-def parity(network: SedNet, graph: Any, contract: Contract) -> float:
-    """Return the largest difference between the outputs of torch and OpenVINO for the probe."""
+def parity(network: SedNet, outputs: Sequence[npt.NDArray[np.float32]], contract: Contract) -> float:
+    """Return the largest difference between the outputs of torch and those of OpenVINO for the probe."""
     db = torch.from_numpy(compute_probe(contract.frontend)[0])[None].to(next(network.parameters()).device)
     with torch.no_grad():
         expected = [output[0].cpu().numpy() for output in network.eval()(db)]
-    outputs = run_probe(compile_graph(graph, contract.frontend), contract.frontend)
     return max(float(np.abs(left - right).max()) for left, right in zip(expected, outputs, strict=True))
 
 
@@ -98,7 +97,8 @@ def export(
 
     require_new_folder(out)
     graph = to_graph(network, contract)
-    difference = parity(network, graph, contract)
+    outputs = run_probe(compile_graph(graph, contract.frontend), contract.frontend)
+    difference = parity(network, outputs, contract)
     if not difference <= PARITY_TOLERANCE:
         raise BundleError(
             f"{out}: the outputs of OpenVINO differ from those of torch by {difference:.3g} (allowed "
@@ -108,6 +108,7 @@ def export(
     return seal(
         out,
         graph,
+        outputs,
         network.state_dict() if with_weights else None,
         contract=contract,
         steps=network.steps,

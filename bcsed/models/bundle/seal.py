@@ -19,9 +19,8 @@ from ...errors import BundleError
 from ...files import atomic_write, sha256
 from .bundle import Bundle, load
 from .card import model_card
-from .graph import compile_graph
 from .manifest import CARD, GRAPH, MANIFEST, PROBE, SCHEMA, WEIGHTS
-from .probe import compute_probe, run_probe
+from .probe import compute_probe
 
 
 def require_new_folder(out: str | Path) -> Path:
@@ -35,6 +34,7 @@ def require_new_folder(out: str | Path) -> Path:
 def seal(
     out: str | Path,
     graph: Any,
+    outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     weights: Mapping[str, Any] | None,
     *,
     contract: Contract,
@@ -51,6 +51,8 @@ def seal(
         A new or empty folder.
     graph : openvino.Model
         Input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each.
+    outputs : (ndarray, ndarray)
+        Its logits and attention for the probe.
     weights : mapping of str to Tensor, optional
         The network's state.
     contract, steps, priors, recipe, provenance
@@ -72,9 +74,8 @@ def seal(
     try:
         graph.set_rt_info(fingerprint, ["bcsed", "fingerprint"])
         openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-        logits, attention = run_probe(compile_graph(graph, contract.frontend), contract.frontend)
         image = compute_probe(contract.frontend)[1]
-        np.savez_compressed(folder / PROBE, image=image, logits=logits, attention=attention)
+        np.savez_compressed(folder / PROBE, image=image, logits=outputs[0], attention=outputs[1])
         if weights is not None:
             from safetensors.torch import save_file
 
