@@ -16,7 +16,7 @@ RATE = 32_000
 
 @pytest.fixture(scope="module")
 def ogg(tmp_path_factory):
-    """Forty seconds of chirping noise as ogg: seeking into its last page is where libvorbisfile errs."""
+    """Forty seconds of chirping noise as ogg: libvorbisfile seeks to wrong samples in its last page."""
     path = tmp_path_factory.mktemp("ogg") / "forty.ogg"
     t = np.arange(40 * RATE) / RATE
     wave = 0.3 * np.sin(2 * np.pi * (500 + 50 * t) * t) + 0.05 * np.random.default_rng(0).standard_normal(t.size)
@@ -26,26 +26,26 @@ def ogg(tmp_path_factory):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, 40 * RATE - 1), length=st.integers(1, 12 * RATE))
-def test_a_part_is_a_slice_of_the_whole(ogg, start, length):
-    whole = _whole(ogg)
-    part = load_audio(ogg, RATE, start, start + length)
-    np.testing.assert_array_equal(part, whole[start : start + length])
+def test_an_excerpt_is_a_slice_of_the_recording(ogg, start, length):
+    complete = _decoded(ogg)
+    excerpt = load_audio(ogg, RATE, start, start + length)
+    np.testing.assert_array_equal(excerpt, complete[start : start + length])
 
 
 _cache: dict = {}
 
 
-def _whole(path, rate=RATE):
+def _decoded(path, rate=RATE):
     return _cache.setdefault((path, rate), load_audio(path, rate))
 
 
 @pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
-def test_resampled_parts_too(ogg, rate, rng):
-    whole = _whole(ogg, rate)
-    assert len(whole) == read_info(ogg).length(rate)
-    for start in (*rng.integers(0, len(whole) - 1, 10), len(whole) - 500):
-        stop = min(len(whole), int(start) + 30_000)
-        np.testing.assert_allclose(load_audio(ogg, rate, int(start), stop), whole[start:stop], atol=1e-5)
+def test_a_resampled_excerpt_is_a_slice_of_the_recording(ogg, rate, rng):
+    complete = _decoded(ogg, rate)
+    assert len(complete) == read_info(ogg).length(rate)
+    for start in (*rng.integers(0, len(complete) - 1, 10), len(complete) - 500):
+        stop = min(len(complete), int(start) + 30_000)
+        np.testing.assert_allclose(load_audio(ogg, rate, int(start), stop), complete[start:stop], atol=1e-5)
 
 
 def test_stereo_at_96_khz_becomes_mono_at_32(tmp_path):
@@ -58,29 +58,29 @@ def test_stereo_at_96_khz_becomes_mono_at_32(tmp_path):
     np.testing.assert_allclose(wave[500:-500], expected[500:-500], atol=1e-3)
 
 
-def test_the_suffix_need_not_be_lower_case_and_folders_are_searched(tmp_path, ogg):
+def test_suffixes_may_be_upper_case_and_folders_are_searched(tmp_path, ogg):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name in ("b.OGG", "deep/er/a.Wav", "notes.txt"):
         (tmp_path / name).write_bytes(ogg.read_bytes())
     assert [path.name for path in find_recordings([tmp_path])] == ["b.OGG", "a.Wav"]
-    # A file that is named is taken at its word, once.
+    # A file given by its path may have any suffix, and is returned once.
     assert len(find_recordings([tmp_path, tmp_path / "notes.txt", tmp_path / "b.OGG"])) == 3
 
 
-def test_cut_off_oggs_are_noted(tmp_path, ogg, caplog):
-    whole = ogg.read_bytes()
+def test_truncated_oggs_have_a_note(tmp_path, ogg, caplog):
+    content = ogg.read_bytes()
     assert read_info(ogg).notes == ()
-    (tmp_path / "cut.ogg").write_bytes(whole[: len(whole) // 2])
-    found = read_info(tmp_path / "cut.ogg")
-    assert 5 < found.duration_s < 35
-    assert "cut off" in found.notes[0]
+    (tmp_path / "cut.ogg").write_bytes(content[: len(content) // 2])
+    info = read_info(tmp_path / "cut.ogg")
+    assert 5 < info.duration_s < 35
+    assert "cut off" in info.notes[0]
     with caplog.at_level(logging.WARNING):
         wave = load_audio(tmp_path / "cut.ogg", RATE)
     assert "cut off" in caplog.text
-    np.testing.assert_array_equal(wave[: 5 * RATE], _whole(ogg)[: 5 * RATE])
+    np.testing.assert_array_equal(wave[: 5 * RATE], _decoded(ogg)[: 5 * RATE])
 
 
-def test_samples_that_are_no_numbers_become_silence_and_are_noted(tmp_path):
+def test_samples_that_are_not_numbers_become_silence_with_a_note(tmp_path):
     wave = np.full(RATE, 0.1, "float32")
     wave[100:200] = np.nan
     wave[300] = np.inf
@@ -101,13 +101,13 @@ def test_samples_that_are_no_numbers_become_silence_and_are_noted(tmp_path):
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "not readable as audio"),
     ],
 )
-def test_what_cannot_be_heard_is_told(tmp_path, content, sentence):
+def test_unusable_files_are_refused(tmp_path, content, sentence):
     path = tmp_path / "x.ogg"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=sentence) as told:
+    with pytest.raises(DataError, match=sentence) as error:
         load_audio(path, RATE)
-    assert str(told.value).count(str(path)) == 1
+    assert str(error.value).count(str(path)) == 1
 
 
 def test_a_header_without_samples(tmp_path):
@@ -124,18 +124,18 @@ def test_empty_and_missing_folders(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "ogg", "flac", "wav"])
-def test_a_reader_that_stays_open_hears_the_same(tmp_path, rng, suffix):
+def test_an_open_reader_returns_the_same_samples(tmp_path, rng, suffix):
     path = tmp_path / f"long.{suffix}"
     with soundfile.SoundFile(path, "w", 32_000, 1) as file:
-        # In pieces: libvorbis may crash when it is given minutes at once.
+        # In pieces, because libvorbis may crash for minutes of audio.
         for _ in range(90):
             file.write((0.1 * rng.standard_normal(32_000)).astype("float32"))
-    found, reader = read_info(path), AudioReader(path)
+    info, reader = read_info(path), AudioReader(path)
     for rate in (32_000, 16_000):
         for start, stop in ((0, 20), (15, 40), (35, 60), (2, 5), (55, 90), (89, 95)):
-            expected, n, _ = read_there(found, rate, start * rate, stop * rate)
-            wave, n_there, _ = read_there(found, rate, start * rate, stop * rate, reader)
-            assert n == n_there
+            expected, n, _ = read_there(info, rate, start * rate, stop * rate)
+            wave, n_decoded, _ = read_there(info, rate, start * rate, stop * rate, reader)
+            assert n == n_decoded
             np.testing.assert_allclose(wave, expected, atol=1e-6)
     with pytest.raises(ZeroDivisionError), reader.opened():
         1 / 0  # noqa: B018

@@ -17,7 +17,7 @@ from conftest import RATE
 from bcsed import predict
 
 NOT_AUDIO = "not readable as audio"
-NO_SAMPLES = "holds a header but no samples"
+NO_SAMPLES = "a header but no samples"
 ENDS = "ends at|cut off|cannot be decoded beyond"
 
 

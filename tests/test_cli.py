@@ -105,7 +105,7 @@ MISTAKES = {
     "a changed bundle": (PREDICT, lambda here: (here / "bundle/model.bin").write_bytes(b"x"), "was changed"),
     "no recording": ("predict bundle --recordings none.ogg --out new", nothing, "no such file or folder"),
     "no recordings": ("predict bundle --recordings empty --out new", nothing, "no recordings in this folder"),
-    "a stride for centred windows": (f"{PREDICT} --stride-s 2", nothing, "goes with sliding windows"),
+    "a stride for centred windows": (f"{PREDICT} --stride-s 2", nothing, "is for sliding windows"),
     "a stride beyond the window": (f"{PREDICT} --windows sliding --stride-s 99", nothing, "in (0, 8] s"),
     "too many weights": (f"{PREDICT} --weights 1 2", nothing, "2 weights for 1 members"),
     "rows of no length": (f"{PREDICT} --row-s 0", nothing, "at least 1 s"),

@@ -89,7 +89,7 @@ def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):
     np.testing.assert_allclose(shifted.iloc[1:-1], plain.iloc[1:-1], atol=0.08)
     with pytest.raises(ConfigError, match=r"windows of 8 s can be shifted by at most 1.5 s .* got 2"):
         predict.predict([tiny], path, windowing=Windowing(shifts_s=(2.0,)))
-    with pytest.raises(ConfigError, match="a shift of 1 s goes with centred windows"):
+    with pytest.raises(ConfigError, match="a shift of 1 s is for centred windows"):
         predict.predict([tiny], path, windowing=replace(SLIDING, shifts_s=(1.0,)))
 
 

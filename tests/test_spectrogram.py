@@ -14,7 +14,7 @@ from bcsed.config.contract import FRONTENDS
 
 WAVE = (np.random.default_rng(0).standard_normal(32_000 * 30) * 0.1).astype("float32")
 MELS = {name: LogMel(frontend) for name, frontend in FRONTENDS.items()}
-WHOLE = {
+COMPLETE = {
     name: MELS[name].compute(WAVE, 0, -(-len(WAVE) // frontend.hop_length)) for name, frontend in FRONTENDS.items()
 }
 
@@ -33,34 +33,34 @@ def test_equals_librosa(name):
         center=True,
         pad_mode="constant",
     )
-    expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)[:, : WHOLE[name].shape[1]]
-    np.testing.assert_allclose(WHOLE[name].numpy(), expected, atol=1e-3)
+    expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)[:, : COMPLETE[name].shape[1]]
+    np.testing.assert_allclose(COMPLETE[name].numpy(), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_a_windows_picture_is_the_slice_of_its_recordings(name, data):
-    n_frames = WHOLE[name].shape[1]
+def test_the_spectrogram_of_a_window_is_a_slice_of_the_recording(name, data):
+    n_frames = COMPLETE[name].shape[1]
     first = data.draw(st.integers(0, n_frames - 1))
     last = data.draw(st.integers(first + 1, n_frames))
-    assert torch.equal(MELS[name].compute(WAVE, first, last), WHOLE[name][:, first:last])
+    assert torch.equal(MELS[name].compute(WAVE, first, last), COMPLETE[name][:, first:last])
 
 
-def test_a_part_of_the_recording_serves_as_well_as_the_whole():
+def test_an_excerpt_has_the_same_frames_as_the_recording():
     mel = MELS["TINY_128"]
     begin, end = mel.reach(100, 356)
     part = mel.compute(WAVE[begin:end], 100, 356, offset=begin)
-    assert torch.equal(part, WHOLE["TINY_128"][:, 100:356])
+    assert torch.equal(part, COMPLETE["TINY_128"][:, 100:356])
 
 
-def test_beyond_the_ends_there_is_silence():
+def test_frames_beyond_the_ends_are_silent():
     picture = MELS["TINY_128"].compute(WAVE, -10, 5)
     assert (picture[:, :8] == -100).all()
     assert picture[:, 10:].min() > -100
 
 
-def test_a_batch_does_not_matter():
+def test_frames_do_not_depend_on_the_batch():
     mel = MELS["SHORT_256"]
     waves = torch.from_numpy(WAVE[: 3 * 200_000].reshape(3, -1))
     together = mel(waves)
@@ -73,8 +73,8 @@ def test_degenerate_waves_have_defined_results(value):
     assert out.isnan().all() if np.isnan(value) else out.isfinite().all()
 
 
-def test_the_probe_still_sounds_as_it_did():
-    """Should this fail, every network trained before would hear something else: see golden/make.py."""
+def test_the_probe_has_not_changed():
+    """If this fails, all earlier networks would receive another input: see golden/make.py."""
     from pathlib import Path
 
     from bcsed.models.bundle.probe import compute_probe
@@ -87,7 +87,7 @@ def test_the_probe_still_sounds_as_it_did():
 
 @pytest.mark.parametrize("fmin_hz", [0, 20, 1000, 2500])
 @pytest.mark.parametrize("name", FRONTENDS)
-def test_mel_bands_are_librosas(name, fmin_hz):
+def test_mel_bands_equal_librosa(name, fmin_hz):
     frontend = dataclasses.replace(FRONTENDS[name], fmin_hz=fmin_hz)
     theirs = librosa.filters.mel(
         sr=frontend.sample_rate,

@@ -22,68 +22,68 @@ durations = st.one_of(st.integers(1, 32_000 * 30), st.integers(32_000 * 30, 32_0
 )
 def test_every_row_is_pooled_from_all_of_its_audio(name, n_samples, kind, row_s):
     frontend, steps = FRONTENDS[name], STEPS[name]
-    chosen = plan_windows(n_samples, frontend, steps, row_s, kind=kind)
+    plan = plan_windows(n_samples, frontend, steps, row_s, kind=kind)
     total = count_rows(n_samples, 32_000, row_s)
-    assert chosen.index.shape == chosen.weight.shape
-    assert len(chosen.weight) == total == -(-n_samples // (row_s * 32_000))
-    # The overlaps of a row's cells add up to the row: no audio is missed and none counts twice.
+    assert plan.index.shape == plan.weight.shape
+    assert len(plan.weight) == total == -(-n_samples // (row_s * 32_000))
+    # The overlaps of a row's cells add up to the row: no audio is missing or counted twice.
     lengths = [min((row + 1) * row_s * 32_000, n_samples) - row * row_s * 32_000 for row in range(total)]
-    assert chosen.weight.sum(1).tolist() == lengths
-    assert (chosen.starts >= 0).all()
+    assert plan.weight.sum(1).tolist() == lengths
+    assert (plan.starts >= 0).all()
     n_frames = -(-n_samples // frontend.hop_length)
     if kind == "centred":
-        assert len(chosen.starts) == total
-        assert (chosen.starts <= max(0, n_frames - frontend.n_frames)).all()
+        assert len(plan.starts) == total
+        assert (plan.starts <= max(0, n_frames - frontend.n_frames)).all()
     else:
-        last = chosen.starts[-1] + frontend.n_frames
+        last = plan.starts[-1] + frontend.n_frames
         assert n_frames <= last < max(n_frames, frontend.n_frames) + frontend.n_frames // steps
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(FRONTENDS)), durations, st.sampled_from(["centred", "sliding"]), st.integers(1, 30))
-def test_blocks_look_at_the_same_windows_as_the_whole(name, n_samples, kind, size):
+def test_blocks_use_the_same_windows_as_the_complete_recording(name, n_samples, kind, size):
     """Cutting a recording into blocks of rows changes neither windows nor weights."""
     frontend, steps = FRONTENDS[name], STEPS[name]
-    whole = plan_windows(n_samples, frontend, steps, 5, kind=kind)
+    complete = plan_windows(n_samples, frontend, steps, 5, kind=kind)
     step = frontend.n_frames // steps
 
-    def used(chosen, row):
-        """Return {(place on the time line, windows that answer there): weight} of one row."""
-        found = {}
-        for cell, weight in zip(chosen.index[row], chosen.weight[row], strict=True):
+    def used(plan, row):
+        """Return {(first frame of a cell, starts of its windows): weight} of one row."""
+        weights = {}
+        for cell, weight in zip(plan.index[row], plan.weight[row], strict=True):
             if weight:
-                window, place = np.nonzero(chosen.cell == cell)
-                frames = chosen.starts[window] + place * step
-                found[frames[0], tuple(chosen.starts[window])] = int(weight)
-        return found
+                window, step_index = np.nonzero(plan.cell == cell)
+                frames = plan.starts[window] + step_index * step
+                weights[frames[0], tuple(plan.starts[window])] = int(weight)
+        return weights
 
     total = count_rows(n_samples, 32_000, 5)
     for first in range(0, total, size):
         last = min(first + size, total)
         block = plan_windows(n_samples, frontend, steps, 5, kind=kind, first_row=first, last_row=last)
         for row in range(first, last, 3):
-            assert used(block, row - first) == used(whole, row)
+            assert used(block, row - first) == used(complete, row)
 
 
-def test_a_window_stands_around_its_row():
-    chosen = plan_windows(32_000 * 60, WIDE_384, 24, 5)
-    assert chosen.starts[5] == round(27.5 * 64) - 384
-    assert chosen.starts[0] == 0
-    assert chosen.starts[-1] == 60 * 64 - 768
+def test_windows_are_centred_on_their_rows():
+    plan = plan_windows(32_000 * 60, WIDE_384, 24, 5)
+    assert plan.starts[5] == round(27.5 * 64) - 384
+    assert plan.starts[0] == 0
+    assert plan.starts[-1] == 60 * 64 - 768
 
 
-def test_steps_that_do_not_divide_a_row_are_weighed():
-    """WIDE_256 answers every .75 s; 5 s are 6.67 of these."""
+def test_steps_that_do_not_divide_a_row_are_weighted():
+    """WIDE_256 has time steps of 0.75 s; 5 s are 6.67 of these."""
     weights = plan_windows(32_000 * 60, WIDE_256, 16, 5, kind="sliding").weight[0]
     assert [int(weight) for weight in weights if weight] == [24_000] * 6 + [16_000]
 
 
-def test_nothing_drifts_in_a_day():
+def test_windows_do_not_drift_in_a_day():
     rows = 24 * 720
-    chosen = plan_windows(32_000 * 86_400, WIDE_256, 16, 5, first_row=rows - 10, last_row=rows)
+    plan = plan_windows(32_000 * 86_400, WIDE_256, 16, 5, first_row=rows - 10, last_row=rows)
     expected = [((2 * row + 1) * 160_000 / 2 / 750) - 256 for row in range(rows - 10, rows)]
     inside = np.minimum(expected, 86_400 * 32_000 / 750 - 512)
-    assert np.abs(chosen.starts - inside).max() <= 0.5
+    assert np.abs(plan.starts - inside).max() <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_nothing_drifts_in_a_day():
         ({"kind": "sideways"}, "windows must be one of centred, sliding"),
         ({"kind": "sliding", "stride_s": 0.0}, r"must be in \(0, 8\] s"),
         ({"kind": "sliding", "stride_s": 9.0}, r"must be in \(0, 8\] s"),
-        ({"kind": "centred", "stride_s": 2.0}, "goes with sliding windows"),
+        ({"kind": "centred", "stride_s": 2.0}, "is for sliding windows"),
     ],
 )
 def test_refusals(options, sentence):

@@ -1,8 +1,8 @@
-"""Waves -> mel spectrograms in decibels, on the device where the waves are.
+"""Log-mel spectrograms of waves, on the device of the waves.
 
-Frames belong to the recording, not to the clip: frame ``k`` is centred on sample ``k * hop_length`` of the
-recording and sees zeros only beyond the recording's ends. The picture of a clip is therefore a slice of
-the picture of its recording, bit for bit in the same precision on a CPU.
+Frames belong to the recording, not to the clip: frame ``k`` is centred on sample ``k * hop_length`` of the recording,
+and only the ends of the recording are padded with zeros. The spectrogram of a clip is therefore a slice of the
+spectrogram of its recording, bit-identical in the same precision on a CPU.
 """
 
 from __future__ import annotations
@@ -13,28 +13,23 @@ import torch
 
 from ..config.contract import Frontend
 
-# Frames that are transformed together on a CPU: their power spectra stay in its cache, and since every
-# product has this one width, a frame's value cannot depend on how many others were asked for.
+# Frames per block on a CPU: the power spectra of a block stay in the cache, and because all products have this one
+# width, the value of a frame does not depend on the number of frames.
 BLOCK = 128
-# Neighbouring mel bands see few of the bins: on a CPU so many of them are summed together, over their bins alone.
+# Mel bands per group on a CPU: each group is summed only over its own bins, because a band covers few of them.
 BANDS = 24
-# Slaney's mel scale: linear up to 1 kHz, then 27 mels for every factor of 6.4.
+# Slaney's mel scale: linear up to 1 kHz, then 27 mels per factor of 6.4.
 _HZ_PER_MEL, _KNEE_HZ = 200.0 / 3, 1000.0
 _KNEE_MEL, _LOG_STEP = _KNEE_HZ / _HZ_PER_MEL, float(np.log(6.4)) / 27.0
-# Below this power a bin counts as silent: -100 dB.
+# Lower limit of the power: -100 dB.
 FLOOR_POWER = 1e-10
 
 
 class LogMel(torch.nn.Module):
-    """Mel power in dB of a batch of waves.
+    """Log-mel spectrogram (dB) of a batch of waves.
 
     Equals ``librosa.feature.melspectrogram(y, center=False, htk=False, norm='slaney', power=2)`` followed by
     ``librosa.power_to_db(ref=1, amin=1e-10, top_db=None)``, to 1e-3 dB.
-
-    Parameters
-    ----------
-    signal : Frontend
-        Sample rate, FFT and hop length, and mel bands.
     """
 
     window: torch.Tensor
@@ -45,15 +40,16 @@ class LogMel(torch.nn.Module):
         self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
         self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)
         mel = mel_bands(frontend)
-        # Bins outside every band are not computed further.
-        used = np.flatnonzero(mel.any(axis=0))
-        self.first_bin, self.last_bin = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
-        mel = mel[:, self.first_bin : self.last_bin].copy()
+        # Bins outside all bands are not used.
+        bins = _nonzero_bins(mel)
+        self.first_bin, self.last_bin = bins.start, bins.stop
+        mel = mel[:, bins].copy()
         self.register_buffer("mel", torch.from_numpy(mel), persistent=False)
-        self._bands = [_seen(mel, first) for first in range(0, len(mel), BANDS)]
+        groups = [slice(first, first + BANDS) for first in range(0, len(mel), BANDS)]
+        self._bands = [(bands, _nonzero_bins(mel[bands])) for bands in groups]
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """Transform waves whose ends already hold the audio that their outer frames see.
+        """Transform waves that include the samples on both sides that the outer frames cover.
 
         Parameters
         ----------
@@ -63,15 +59,15 @@ class LogMel(torch.nn.Module):
         Returns
         -------
         Tensor of float32, shape (B, F, T)
-            dB, with ``T = (n - n_fft) // hop_length + 1``; never below -100.
+            dB, at least -100, with ``T = (n - n_fft) // hop_length + 1``.
         """
         # Half precision would overflow in the power.
         with torch.autocast(waves.device.type, enabled=False):
             frames = waves.float().unfold(-1, self.n_fft, self.hop_length)
             if waves.is_cuda:
                 return self._transform(frames)
-            made = [self._in_blocks(item) for item in frames]
-            return made[0][None] if len(made) == 1 else torch.stack(made)
+            items = [self._transform_in_blocks(item) for item in frames]
+            return items[0][None] if len(items) == 1 else torch.stack(items)
 
     def _transform(self, frames: torch.Tensor) -> torch.Tensor:
         """(..., T, n_fft) -> (..., F, T)."""
@@ -84,12 +80,12 @@ class LogMel(torch.nn.Module):
             mel = torch.cat([self.mel[bands, bins] @ power[..., bins, :] for bands, bins in self._bands], -2)
         return 10.0 * torch.log10(mel.clamp_min(FLOOR_POWER))
 
-    def _in_blocks(self, frames: torch.Tensor) -> torch.Tensor:
+    def _transform_in_blocks(self, frames: torch.Tensor) -> torch.Tensor:
         """(T, n_fft) -> (F, T), `BLOCK` frames at a time."""
         n_frames = len(frames)
         out = frames.new_empty(self.mel.shape[0], n_frames)
         for start in range(0, n_frames, BLOCK):
-            # The last block overlaps the one before rather than being narrower.
+            # The last block overlaps the previous block, so that all blocks have the same width.
             begin = max(0, min(start, n_frames - BLOCK))
             block = frames[begin : begin + BLOCK]
             if len(block) < BLOCK:
@@ -103,73 +99,60 @@ class LogMel(torch.nn.Module):
         Parameters
         ----------
         wave : ndarray of float32, shape (n,)
-            The recording, or the part of it that these frames see.
+            The recording, or the part of it that these frames cover.
         first, last : int
-            Half-open range of frames of the recording; it may reach beyond its ends.
+            Half-open range of frames of the recording, also beyond its ends.
         offset : int
-            The recording's sample at which `wave` begins.
+            Index in the recording of the first sample of `wave`.
 
         Returns
         -------
         Tensor of float32, shape (F, last - first)
             dB; samples before and after `wave` count as zero.
         """
-        heard = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
-        return self.forward(heard[None])[0]
+        excerpt = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
+        return self.forward(excerpt[None])[0]
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
-        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` see."""
+        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""
         begin = first * self.hop_length - self.n_fft // 2
         return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
 
 
 def mel_bands(frontend: Frontend) -> npt.NDArray[np.float32]:
-    """Return the weights of a signal's mel bands, shape (F, n_fft / 2 + 1).
+    """Return the weights of the mel bands of a front end, shape (F, n_fft / 2 + 1).
 
-    Equals ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox: linear below
-    1 kHz, logarithmic above, bands of equal area) to the last bit. Importing librosa for it would cost scoring
-    120 MB and a second.
+    Bit-identical to ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox: linear
+    below 1 kHz, logarithmic above, bands of equal area). Importing librosa would cost prediction 120 MB and a second.
     """
-    low, high = (_mel(np.array(hz, np.float64)) for hz in (frontend.fmin_hz, frontend.fmax_hz))
+    low, high = (_hz_to_mel(np.array(hz, np.float64)) for hz in (frontend.fmin_hz, frontend.fmax_hz))
     mels = np.linspace(low, high, frontend.n_mels + 2)
     edges = np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL)))
     bins = np.fft.rfftfreq(frontend.n_fft, 1.0 / frontend.sample_rate)
     ramps, width = edges[:, None] - bins, np.diff(edges)[:, None]
-    mel: npt.NDArray[np.float32] = np.maximum(0, np.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:])).astype(
-        "f4"
-    )
+    triangles = np.maximum(0, np.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:]))
+    mel: npt.NDArray[np.float32] = triangles.astype("f4")
     mel *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return mel
 
 
-def _mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _hz_to_mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         above = _KNEE_MEL + np.log(hz / _KNEE_HZ) / _LOG_STEP
     return np.where(hz < _KNEE_HZ, hz / _HZ_PER_MEL, above)
 
 
-def _seen(mel: npt.NDArray[np.float32], first: int) -> tuple[slice, slice]:
-    """Return a group of bands, and the bins that any of them sees."""
-    used = np.flatnonzero(mel[first : first + BANDS].any(axis=0))
-    return slice(first, first + BANDS), slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+def _nonzero_bins(mel: npt.NDArray[np.float32]) -> slice:
+    """Return the range of bins that the bands cover, at least one bin."""
+    used = np.flatnonzero(mel.any(axis=0))
+    return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
 
 
 def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
-    """Return samples ``begin`` to ``end`` of a recording, zero beyond what is given.
+    """Return samples ``begin`` to ``end`` of a recording, of which `wave` starts at sample `offset`.
 
-    Parameters
-    ----------
-    wave : ndarray of float32, shape (n,)
-        Samples ``offset`` to ``offset + n`` of the recording.
-    begin, end : int
-        Half-open range, possibly outside `wave`.
-    offset : int
-        The recording's sample at which `wave` begins.
-
-    Returns
-    -------
-    ndarray of float32, shape (end - begin,)
-        A view where all of it is there, since a long recording's copy is large; else a copy.
+    A view if `wave` contains the range, because copies of long recordings are large; otherwise a copy with zeros
+    outside of `wave`.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""Which frames feed which rows: integers only.
+"""Windows of a recording and their pooling to rows, in integers only.
 
 Conventions
 -----------
 A recording of ``n_samples`` has ``ceil(n_samples / hop_length)`` frames; frame ``k`` stands for samples
-``k * hop_length`` to ``(k + 1) * hop_length``. A window is a run of ``n_frames`` frames; the network answers
-it in ``steps`` equal steps. A row is ``row_s`` seconds of the recording, the last one possibly shorter.
-Starts are products, never sums, so nothing drifts in a long recording.
+``k * hop_length`` to ``(k + 1) * hop_length``. A window is a run of ``n_frames`` frames, for which the network computes
+``steps`` equal time steps. A row is ``row_s`` seconds of the recording; the last row may be shorter. Start positions
+are products, never sums, so that no error accumulates in a long recording.
 """
 
 from __future__ import annotations
@@ -24,27 +24,17 @@ WINDOW_KINDS = ("centred", "sliding")
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How the answers for some windows become the answers for some rows.
+    """Windows of some rows, and how their time steps are pooled.
 
-    Parameters
-    ----------
-    starts : ndarray of int64, shape (W,)
-        First frame of each window; a window may reach beyond the end of the recording.
-    cell : ndarray of int64, shape (W, t)
-        The place on the recording's time line that each step answers for; steps of overlapping windows
-        that answer for the same place share a cell and are averaged.
-    n_cells : int
-    index : ndarray of int64, shape (R, m)
-        The cells that each row pools.
-    weight : ndarray of int64, shape (R, m)
-        The overlap of each of these cells with its row, in samples; 0 pads rows that touch fewer cells.
+    Cells are positions on the time axis of the recording; time steps of overlapping windows at the same position share
+    a cell and are averaged.
     """
 
-    starts: npt.NDArray[np.int64]
-    cell: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]  # (W,): first frame of each window, which may end after the recording
+    cell: npt.NDArray[np.int64]  # (W, t): cell of each time step
     n_cells: int
-    index: npt.NDArray[np.int64]
-    weight: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]  # (R, m): cells of each row
+    weight: npt.NDArray[np.int64]  # (R, m): overlap of these cells with the row, in samples; 0 for padding
 
 
 def count_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
@@ -70,39 +60,38 @@ def plan_windows(
     first_row: int = 0,
     last_row: int | None = None,
 ) -> WindowPlan:
-    """Say which windows to look at for a run of rows, and how to pool them.
+    """Plan the windows of a range of rows, and their pooling.
 
     Parameters
     ----------
     n_samples : int
-        Length of the recording at the signal's sample rate.
-    signal : Frontend
+        Length of the recording at the sample rate of the front end.
+    frontend : Frontend
     steps : int
-        Steps in which the network answers a window; divides ``signal.n_frames``.
+        Time steps per window; a divisor of ``frontend.n_frames``.
     row_s : int
         Seconds per row.
     kind : {'centred', 'sliding'}
-        One window per row with the row in its middle, moved inside the recording at its ends; or windows
-        at every `stride_s`, averaged on the recording's own time line.
+        One window per row, centred on the row and moved inside the recording at its ends; or one window per stride,
+        averaged on the time axis of the recording.
     stride_s : float
-        For sliding windows; rounded to whole steps. Half a window by default.
+        Stride of sliding windows, rounded to time steps. Half a window by default.
     shift_s : float
-        For centred windows: how much later each looks, rounded to whole frames; a row is never left out of its
-        window.
+        Shift of centred windows to later times, rounded to frames; a window always contains its row.
     first_row, last_row : int
-        Half-open range of rows; all of them by default.
+        Half-open range of rows; all rows by default.
 
     Raises
     ------
     ConfigError
-        If `kind` is unknown, the stride is not in (0, window], or a shifted window would miss part of its row.
+        If `kind` is unknown, the stride is not in (0, window], or a shifted window would not contain its row.
     """
     if kind not in WINDOW_KINDS:
         raise ConfigError(f"windows must be one of {', '.join(WINDOW_KINDS)}; got {kind!r}.")
     if kind == "centred" and stride_s is not None:
-        raise ConfigError(f"a stride of {stride_s:g} s goes with sliding windows; centred ones have none.")
+        raise ConfigError(f"a stride of {stride_s:g} s is for sliding windows; centred windows have no stride.")
     if kind == "sliding" and shift_s:
-        raise ConfigError(f"a shift of {shift_s:g} s goes with centred windows; sliding ones overlap already.")
+        raise ConfigError(f"a shift of {shift_s:g} s is for centred windows; sliding windows overlap already.")
     last_row = count_rows(n_samples, frontend.sample_rate, row_s) if last_row is None else last_row
     rows = np.arange(first_row, last_row)
     per_step = frontend.n_frames // steps
@@ -115,13 +104,20 @@ def plan_windows(
         candidates = cell
     else:
         stride = _stride(frontend, per_step, stride_s)
-        grid = _sliding(rows, row_samples, n_samples, n_frames, frontend, per_step, stride)
-        starts, first_cell, n_cells = grid
+        starts, first_cell, n_cells = _sliding(rows, row_samples, n_samples, frontend, per_step, stride)
         cell = starts[:, None] // per_step + np.arange(steps) - first_cell
         first_frame = (first_cell + np.arange(n_cells))[None] * per_step
         candidates = np.broadcast_to(np.arange(n_cells), (rows.size, n_cells))
-    overlap = _overlap(first_frame, per_step, rows, row_samples, n_samples, frontend.hop_length)
-    index, weight = _touching(candidates, overlap)
+    # Samples that each time step shares with each row, (R, candidates).
+    row_begin = (rows * row_samples)[:, None]
+    row_end = np.minimum(row_begin + row_samples, n_samples)
+    begin, end = first_frame * frontend.hop_length, (first_frame + per_step) * frontend.hop_length
+    overlap = np.maximum(np.minimum(end, row_end) - np.maximum(begin, row_begin), 0)
+    # A stable sort by "no overlap" moves the cells of a row to the front without changing their order; shorter rows are
+    # padded with weight 0.
+    longest = int((overlap > 0).sum(axis=1).max())
+    order = np.argsort(overlap == 0, axis=1, kind="stable")[:, :longest]
+    index, weight = np.take_along_axis(candidates, order, 1), np.take_along_axis(overlap, order, 1)
     return WindowPlan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
@@ -139,66 +135,34 @@ def _shift(frontend: Frontend, row_s: int, shift_s: float) -> int:
 def _centred(
     rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, frontend: Frontend, shift: int
 ) -> npt.NDArray[np.int64]:
-    # Twice the row's middle in samples stays an integer; half a frame up rounds to the nearest.
+    # Twice the middle of a row is an integer in samples; adding half a frame rounds to the nearest frame.
     twice_middle = (2 * rows + 1) * row_samples
     middle = (twice_middle + frontend.hop_length) // (2 * frontend.hop_length)
     return np.clip(middle - frontend.n_frames // 2 + shift, 0, max(0, n_frames - frontend.n_frames))
 
 
 def _stride(frontend: Frontend, per_step: int, stride_s: float | None) -> int:
-    """Return the stride in frames, a whole number of steps, so that windows share one grid of cells."""
+    """Return the stride in frames, a multiple of a time step, so that all windows share one grid of cells."""
     wanted = frontend.window_s / 2 if stride_s is None else stride_s
     if not 0 < wanted <= frontend.window_s:
         raise ConfigError(
-            f"the stride of sliding windows must be in (0, {frontend.window_s:g}] s, the window's length; got {wanted:g}."
+            f"the stride of sliding windows must be in (0, {frontend.window_s:g}] s, at most a window; got {wanted:g}."
         )
     step_s = per_step * frontend.hop_length / frontend.sample_rate
     return max(1, math.floor(wanted / step_s + 0.5)) * per_step
 
 
 def _sliding(
-    rows: npt.NDArray[np.int64],
-    row_samples: int,
-    n_samples: int,
-    n_frames: int,
-    frontend: Frontend,
-    per_step: int,
-    stride: int,
+    rows: npt.NDArray[np.int64], row_samples: int, n_samples: int, frontend: Frontend, per_step: int, stride: int
 ) -> tuple[npt.NDArray[np.int64], int, int]:
     """Return the starts of the windows that touch the rows, the first cell and the number of cells."""
-    # The last window ends on the first grid line at or after the recording's end.
+    n_frames = -(-n_samples // frontend.hop_length)
+    # The last window ends at the first multiple of a time step at or after the end of the recording.
     final = max(0, -(-(n_frames - frontend.n_frames) // per_step) * per_step)
-    starts = np.minimum(np.arange(0, final + stride, stride), final)
-    starts = np.unique(starts)
+    starts = np.unique(np.minimum(np.arange(0, final + stride, stride), final))
     begin = rows[0] * row_samples // frontend.hop_length
     end = -(-min((rows[-1] + 1) * row_samples, n_samples) // frontend.hop_length)
-    touching = starts[(starts < end) & (starts + frontend.n_frames > begin)]
-    first_cell = int(touching[0]) // per_step
-    n_cells = (int(touching[-1]) + frontend.n_frames) // per_step - first_cell
-    return touching, first_cell, n_cells
-
-
-def _overlap(
-    first_frame: npt.NDArray[np.int64],
-    per_step: int,
-    rows: npt.NDArray[np.int64],
-    row_samples: int,
-    n_samples: int,
-    hop_length: int,
-) -> npt.NDArray[np.int64]:
-    """Return how many samples each step shares with each row, (R, candidates)."""
-    row_begin = (rows * row_samples)[:, None]
-    row_end = np.minimum(row_begin + row_samples, n_samples)
-    begin, end = first_frame * hop_length, (first_frame + per_step) * hop_length
-    overlap: npt.NDArray[np.int64] = np.maximum(np.minimum(end, row_end) - np.maximum(begin, row_begin), 0)
-    return overlap
-
-
-def _touching(
-    candidates: npt.NDArray[np.int64], overlap: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keep of each row the cells that it touches, padded to the longest row with weight 0."""
-    longest = int((overlap > 0).sum(axis=1).max())
-    # A stable sort on "does not touch" moves the touching cells to the front, in order.
-    order = np.argsort(overlap == 0, axis=1, kind="stable")[:, :longest]
-    return np.take_along_axis(candidates, order, 1), np.take_along_axis(overlap, order, 1)
+    overlapping = starts[(starts < end) & (starts + frontend.n_frames > begin)]
+    first_cell = int(overlapping[0]) // per_step
+    n_cells = (int(overlapping[-1]) + frontend.n_frames) // per_step - first_cell
+    return overlapping, first_cell, n_cells
