@@ -398,12 +398,12 @@ def test_rows_that_were_not_scored_get_their_recordings_mean():
 # ---- sessions ----------------------------------------------------------------------------------------------
 
 CHANGES = (
-    "fit__epochs=2",
-    "fit__warmup_epochs=0",
-    "fit__cycle_epochs=2",
-    "fit__batch_size=6",
-    "data__n_folds=3",
-    "data__min_class_count=1",
+    "fit.epochs=2",
+    "fit.warmup_epochs=0",
+    "fit.cycle_epochs=2",
+    "fit.batch_size=6",
+    "data.n_folds=3",
+    "data.min_class_count=1",
 )
 
 
@@ -492,7 +492,7 @@ def test_hours_that_are_over(tree, layout, said):
 
 @one_layout
 def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, said, land25):
-    injects = (*CHANGES, "pseudo__share=0.25")
+    injects = (*CHANGES, "pseudo.share=0.25")
     with pytest.raises(DataError, match=r"no table of pseudolabels below .*; attach the output of the pseudolabel not"):
         learn(tree, said, changes=injects)
     with pytest.raises(ConfigError, match="tiny injects no pseudolabelled soundscapes, so 'pl' would not be heard"):
@@ -528,11 +528,11 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
 @pytest.mark.slow
 @one_layout
 def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
-    changes = [change for change in CHANGES if "batch_size" not in change] + ["fit__batch_size=4"]
+    changes = [change for change in CHANGES if "batch_size" not in change] + ["fit.batch_size=4"]
     assert learn(tree, said, processes=2, hours=24.0, changes=changes) is not None
     assert [line.split(",")[0] for line in said if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
     with pytest.raises(DataError, match="2 processes cannot share a batch of 3 equally"):
-        learn(tree, said, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit__batch_size=3"])
+        learn(tree, said, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit.batch_size=3"])
     # The time is over when they have come together: neither waits for the other.
     shutil.rmtree(tree / "working" / "run", ignore_errors=True)
     job = {"experiment": "tiny", "changes": changes, "resume": False, "options": {"jobs": 1, "stop_after_min": 0.0}}

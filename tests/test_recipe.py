@@ -392,8 +392,8 @@ def torchrun(words, n=2):
 def test_two_processes_train_one_network(land25, tmp_path):
     data, table = land25
     words = ["train", "tiny", "--data", data, "--fold", 0, "--pseudolabels", table, "--jobs", 1]
-    changes = ["net__backbone=mobilenetv3_small_050", "fit__epochs=2", "data__min_class_count=2", "data__n_folds=3"]
-    changes += ["pseudo__share=0.5", "fit__batch_size=4", "fit__ema=0.9", "data__pad=zeros"]
+    changes = ["net.backbone=mobilenetv3_small_050", "fit.epochs=2", "data.min_class_count=2", "data.n_folds=3"]
+    changes += ["pseudo.share=0.5", "fit.batch_size=4", "fit.ema=0.9", "data.pad=zeros"]
     words += [word for change in changes for word in ("--set", change)]
     done = torchrun([*words, "--out", tmp_path / "two"])
     assert done.returncode == 0, done.stderr[-2000:]
@@ -405,7 +405,7 @@ def test_two_processes_train_one_network(land25, tmp_path):
     again = torchrun([*words, "--out", tmp_path / "again"])
     assert again.returncode == 0
     assert same(states(tmp_path / "two"), states(tmp_path / "again"))
-    refused = torchrun([*words, "--out", tmp_path / "odd", "--set", "fit__batch_size=3"])
+    refused = torchrun([*words, "--out", tmp_path / "odd", "--set", "fit.batch_size=3"])
     assert refused.returncode != 0
     assert "2 processes cannot share a batch of 3 equally" in refused.stderr
 

@@ -24,11 +24,11 @@ from bcsed.rounds.plan import Plan, Round
 from bcsed.train.pseudolabels import read_pseudolabels
 
 QUICK = (
-    "net__backbone=mobilenetv3_small_050",
-    "fit__epochs=2",
-    "fit__batch_size=6",
-    "data__min_class_count=2",
-    "data__n_folds=3",
+    "net.backbone=mobilenetv3_small_050",
+    "fit.epochs=2",
+    "fit.batch_size=6",
+    "data.min_class_count=2",
+    "data.n_folds=3",
 )
 
 
@@ -130,7 +130,7 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         (lambda: Round(experiments=("tiny",), thresholds=("a",)), "class=threshold"),
         (lambda: Plan(name="x", rounds=()), "has no rounds"),
         (lambda: plan_of(Round(experiments=("tinny",))), "no experiment 'tinny'"),
-        (lambda: plan_of(Round(experiments=("tiny",), set=("fit__epoch=3",))), "fit has no field 'epoch'"),
+        (lambda: plan_of(Round(experiments=("tiny",), set=("fit.epoch=3",))), "fit has no field 'epoch'"),
         (
             lambda: plan_of(Round(experiments=("tiny",), teacher=("previous",))),
             "round 2 has a teacher, but tiny injects",
@@ -160,7 +160,7 @@ def test_plan_files(tmp_path):
     file = tmp_path / "mine.json"
     values = {"rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.25}]}
     file.write_text(json.dumps(values))
-    plan = rounds.find_plan(str(file), ["fit__epochs=3"])
+    plan = rounds.find_plan(str(file), ["fit.epochs=3"])
     assert (plan.name, plan.fold, len(plan.rounds)) == ("mine", None, 2)
     assert plan.student(2, "tiny-s0").fit.epochs == 3
     for change, sentence in (
@@ -186,7 +186,7 @@ def test_plans_in_the_words_of_schema_1_are_read(tmp_path):
     second = {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.25, "draw": "maxima"}
     file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"]}, second]}))
     assert rounds.find_plan(str(file)).rounds[1].draw == "confidence"
-    file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"], "set": ["data__sampling=plain"]}]}))
+    file.write_text(json.dumps({"rounds": [{"experiments": ["tiny"], "set": ["data.sampling=plain"]}]}))
     with pytest.raises(ConfigError, match=r"sampling must be one of .*'plain'"):
         rounds.find_plan(str(file))
     file.write_text(json.dumps({"schema": 3, "rounds": [{"experiments": ["tiny"]}]}))
@@ -229,7 +229,7 @@ def test_the_winners_powers():
 def test_a_base_replaces_all_experiments():
     """The study of the teacher with a small network: an ensemble of three seeds against a single network."""
     small, many = (
-        rounds.find_plan(name, ["fit__epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
+        rounds.find_plan(name, ["fit.epochs=1"], base="tiny", seeds=(0, 1)) for name in rounds.QUESTIONS["teacher"]
     )
     assert [len(plan.rounds[0].names()) for plan in (small, many)] == [1, 3]
     for plan in (small, many):
@@ -304,7 +304,7 @@ def results_of(out):
 def test_a_plan_killed_ten_times_gives_identical_results(tmp_path):
     data = synthetic.write(tmp_path / "sample", scale=0.15)
     plan = tmp_path / "plan.json"
-    quick = [*QUICK, "augment__sumix_draw=[0,1,1,2]", "pseudo__level=rms"]
+    quick = [*QUICK, "augment.sumix_draw=[0,1,1,2]", "pseudo.level=rms"]
     values = {
         "fold": 0,
         "set": quick,
