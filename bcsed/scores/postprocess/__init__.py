@@ -2,7 +2,7 @@
 
 A table is a score table of `bcsed.scores.table`. A stage keeps rows, columns and their order, and processes each
 recording separately, in time order: the result is bit-identical if tables of one recording each are processed one by
-one. `rank_columns`, `combine` by ranks and `spearman` need all rows and are not stages.
+one. `combine` by ranks and `spearman` need all rows and are not stages.
 
 * `Smooth` : weighted mean with the neighbouring rows, with a kernel per taxon.
 * `TopRows` : lowers a class in recordings without high scores of the class.
@@ -15,7 +15,7 @@ and off.
 
 from __future__ import annotations
 
-from .combine import MEANS, combine, rank_columns, spearman
+from .combine import MEANS, combine, spearman
 from .parse import COMMON, apply, check_stages, describe, parse_stages
 from .stages import Power, Smooth, Stage, TopRows
 
@@ -31,6 +31,5 @@ __all__ = [
     "combine",
     "describe",
     "parse_stages",
-    "rank_columns",
     "spearman",
 ]

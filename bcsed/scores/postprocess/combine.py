@@ -18,15 +18,6 @@ MEANS = ("prob", "logit", "rank")
 LOGIT_EPS = 1e-7
 
 
-def rank_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each score's percentile among all rows of its class: ``scipy.stats.rankdata / R``, float32 in (0, 1].
-
-    `table` has all rows of a run: percentiles of a part are different numbers.
-    """
-    ranked: pd.DataFrame = table.rank(pct=True).astype(np.float32)
-    return ranked
-
-
 def combine(
     tables: Mapping[str, pd.DataFrame],
     weights: Sequence[float] | None = None,
@@ -43,7 +34,8 @@ def combine(
         One positive weight per member; they need not sum to 1. Equal by default.
     kind : {'prob', 'logit', 'rank'}
         Mean of probabilities; of logits (of scores clipped to `LOGIT_EPS`), which gives confident members more
-        influence; or of percentiles within the class (`rank_columns`), which needs all rows of the run.
+        influence; or of percentiles within the class (``scipy.stats.rankdata / R``), which needs all rows of
+        the run.
     classes : sequence of str, optional
         The columns, in this order; by default all classes in order of first appearance.
 
