@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,9 +22,7 @@ from bcsed._version import __version__
 from bcsed.config.contract import Net
 from bcsed.config.experiments import find_experiment, parse_changes
 from bcsed.errors import ConfigError, DataError
-from bcsed.kaggle import datasets as packing
-from bcsed.kaggle import inputs, wheels, worker
-from bcsed.kaggle import submission as scoring
+from bcsed.kaggle import datasets, inputs, session, submission, wheels
 from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
 from bcsed.scores.table import make_table, read_table, row_ids
@@ -80,7 +80,7 @@ def some(tmp_path_factory):
 
 
 @pytest.fixture
-def said():
+def messages():
     return []
 
 
@@ -116,7 +116,7 @@ def attach(root: Path, layout: str, sealed: Path, slug: str = "bcsed-train") -> 
     return folder / sealed.name
 
 
-def submission(root: Path) -> Path:
+def submission_csv(root: Path) -> Path:
     return root / "working" / "submission.csv"
 
 
@@ -139,59 +139,59 @@ def test_importing_it_imports_nothing_of_training():
 # ---- finding inputs ---------------------------------------------------------------------------------------
 
 
-def test_a_competition_is_found_in_either_layout_and_said(tree, layout, said):
-    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2025", root=tree, say=said.append)
+def test_a_competition_is_found_in_either_layout_and_said(tree, layout, messages):
+    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2025", root=tree, log=messages.append)
     assert found == place(tree, layout, "competition", "birdclef-2025")
-    assert said == [f"competition: {found}"]
+    assert messages == [f"competition: {found}"]
 
 
-def test_a_competition_under_another_name_is_taken_and_said(tree, layout, said):
-    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2031", root=tree, say=said.append)
+def test_a_competition_under_another_name_is_taken_and_said(tree, layout, messages):
+    found = kaggle.find_input(inputs.COMPETITION, "birdclef-2031", root=tree, log=messages.append)
     assert found == place(tree, layout, "competition", "birdclef-2025")
-    assert "'birdclef-2031' is in neither layout" in said[0]
+    assert "'birdclef-2031' is in neither layout" in messages[0]
 
 
-def test_a_path_overrides(tree, layout, said):
+def test_a_path_overrides(tree, layout, messages):
     there = place(tree, layout, "competition", "birdclef-2025")
     for wanted in (str(there), str(there.relative_to(tree / "input"))):
-        assert kaggle.find_input(inputs.COMPETITION, wanted, root=tree, say=said.append) == there
+        assert kaggle.find_input(inputs.COMPETITION, wanted, root=tree, log=messages.append) == there
     with pytest.raises(DataError, match="no competition: there is no '/nowhere/birdclef' below"):
-        kaggle.find_input(inputs.COMPETITION, "/nowhere/birdclef", root=tree, say=said.append)
+        kaggle.find_input(inputs.COMPETITION, "/nowhere/birdclef", root=tree, log=messages.append)
 
 
-def test_what_is_not_there_is_told_with_what_is(tree, layout, said):
+def test_what_is_not_there_is_told_with_what_is(tree, layout, messages):
     place(tree, layout, "dataset", "bcsed-wheels").mkdir()
     with pytest.raises(DataError, match=r"no bundle: there is no 'my-bundles' below .*attach the output of the train"):
-        kaggle.find_input(inputs.BUNDLE, "my-bundles", root=tree, say=said.append)
+        kaggle.find_input(inputs.BUNDLE, "my-bundles", root=tree, log=messages.append)
     with pytest.raises(DataError) as caught:
-        kaggle.find_input(inputs.BUNDLE, root=tree, say=said.append)
+        kaggle.find_input(inputs.BUNDLE, root=tree, log=messages.append)
     for kind, slug in (("competition", "birdclef-2025"), ("dataset", "bcsed-wheels")):
         assert LAYOUTS[layout][kind].format(slug=slug) in str(caught.value)
 
 
-def test_an_owner_tells_two_data_sets_apart(tmp_path, sealed, said):
+def test_an_owner_tells_two_data_sets_apart(tmp_path, sealed, messages):
     for owner in ("ann", "bob"):
         shutil.copytree(sealed, tmp_path / "input" / "datasets" / owner / "birds" / "student")
         (tmp_path / "input" / "datasets" / owner / "birds" / "student" / "bundle.json").write_text(f'"{owner}"')
-    found = kaggle.find_input(inputs.BUNDLE, "bob/birds", root=tmp_path, say=said.append)
+    found = kaggle.find_input(inputs.BUNDLE, "bob/birds", root=tmp_path, log=messages.append)
     assert found == tmp_path / "input" / "datasets" / "bob" / "birds" / "student"
-    with pytest.raises(DataError, match=r"2 of what should be one bundle, and they differ: .*ann.* and .*bob"):
-        kaggle.find_input(inputs.BUNDLE, "birds", root=tmp_path, say=said.append)
+    with pytest.raises(DataError, match=r"2 different inputs could be the bundle, such as .*ann.* and .*bob"):
+        kaggle.find_input(inputs.BUNDLE, "birds", root=tmp_path, log=messages.append)
 
 
-def test_the_same_bundle_in_both_layouts_is_one(tmp_path, sealed, said):
+def test_the_same_bundle_in_both_layouts_is_one(tmp_path, sealed, messages):
     attach(tmp_path, "legacy", sealed)
     attach(tmp_path, "new", sealed)
-    found = kaggle.find_bundles([], root=tmp_path, scratch=tmp_path / "scratch", say=said.append)
+    found = kaggle.find_bundles([], root=tmp_path, scratch=tmp_path / "scratch", log=messages.append)
     assert len(found) == 1
 
 
-def test_recordings_are_not_walked_through(tree, layout, said, monkeypatch):
+def test_recordings_are_not_walked_through(tree, layout, messages, monkeypatch):
     data = place(tree, layout, "competition", "birdclef-2025")
     entered = []
     scan = inputs.os.scandir
     monkeypatch.setattr(inputs.os, "scandir", lambda path: entered.append(Path(path).name) or scan(path))
-    kaggle.find_inputs(inputs.BUNDLE, root=tree, say=said.append)
+    kaggle.find_inputs(inputs.BUNDLE, root=tree, log=messages.append)
     assert data.name in entered
     assert not {"train_audio", "train_soundscapes", *CLASSES} & set(entered)
 
@@ -201,156 +201,160 @@ def test_the_root_is_an_argument_or_an_environment_variable(tree, monkeypatch):
     assert kaggle.kaggle_root() == tree
     monkeypatch.delenv(inputs.ROOT_VARIABLE)
     assert kaggle.kaggle_root(tree) == tree
-    with pytest.raises(DataError, match="has no folder input: this is no Kaggle notebook"):
+    with pytest.raises(DataError, match="has no folder input, so this is not a Kaggle notebook"):
         kaggle.kaggle_root(tree / "working")
 
 
-def test_bundles_named_are_taken_in_their_order_and_once(tree, layout, sealed, other, said):
+def test_bundles_named_are_taken_in_their_order_and_once(tree, layout, sealed, other, messages):
     first, second = attach(tree, layout, sealed), attach(tree, layout, other, "rival")
     scratch = tree / "working" / ".bundles"
-    found = kaggle.find_bundles(["stranger", "bcsed-train"], root=tree, scratch=scratch, say=said.append)
+    found = kaggle.find_bundles(["stranger", "bcsed-train"], root=tree, scratch=scratch, log=messages.append)
     assert found == [second, first]
     with pytest.raises(ConfigError, match="is named twice among the bundles"):
-        kaggle.find_bundles(["student", "bcsed-train"], root=tree, scratch=scratch, say=said.append)
+        kaggle.find_bundles(["student", "bcsed-train"], root=tree, scratch=scratch, log=messages.append)
 
 
 # ---- scoring -----------------------------------------------------------------------------------------------
 
 
-def submit(root: Path, said: list[str], **settings) -> scoring.Submission:
-    given = {"competition": "birdclef-2025", "rehearse": 2, "jobs": 1} | settings
-    return kaggle.submit(root=root, say=said.append, **given)
+def submit(root: Path, messages: list[str], **settings) -> submission.Submission:
+    values = {"competition": "birdclef-2025", "rehearse": 2, "jobs": 1} | settings
+    return kaggle.submit(kaggle.SubmitSettings(**values), root=root, log=messages.append)
 
 
-def test_a_rehearsal_scores_training_soundscapes_and_carries_the_time_over(tree, layout, sealed, said):
+def test_a_rehearsal_scores_training_soundscapes_and_carries_the_time_over(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
-    result = submit(tree, said)
+    result = submit(tree, messages)
     assert (result.rerun, result.n_recordings, result.n_rows, result.n_failed) == (False, 2, 8, 0)
-    table = read_table(submission(tree))
+    table = read_table(submission_csv(tree))
     data = place(tree, layout, "competition", "birdclef-2025")
     first, second = sorted((data / "train_soundscapes").iterdir())[:2]
     assert list(table.index) == row_ids(first.stem, 4, 5) + row_ids(second.stem, 4, 5)
-    # The bundle answers in another order; columns are bound by name.
+    # The bundle answers in another order; columns are matched by name.
     assert tuple(table.columns) == CLASSES
-    assert any("rehearsal: 2 recordings in" in line and "700 would take" in line for line in said)
+    assert any("rehearsal: 2 recordings in" in line and "700 would take" in line for line in messages)
     assert result.full_s > result.seconds * 350
 
 
-def test_a_rerun_scores_the_test_recordings_whatever_the_variable_says(tree, layout, sealed, said, monkeypatch):
+def test_a_rerun_scores_the_test_recordings_whatever_the_variable_says(tree, layout, sealed, messages, monkeypatch):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
     wanted = [minute(data / "test_soundscapes" / f"soundscape_{number}.ogg", seed=number).stem for number in (2, 1)]
-    monkeypatch.setenv(scoring.RERUN_VARIABLE, "1")
-    result = submit(tree, said)
+    monkeypatch.setenv(submission.RERUN_VARIABLE, "1")
+    result = submit(tree, messages)
     assert (result.rerun, result.n_recordings, result.n_rows) == (True, 2, 24)
-    assert list(read_table(submission(tree)).index) == [
+    assert list(read_table(submission_csv(tree)).index) == [
         row_id for stem in sorted(wanted) for row_id in row_ids(stem, 12, 5)
     ]
 
 
-def test_the_submission_is_what_predict_answers(tree, layout, sealed, said):
+def test_the_submission_is_what_predict_answers(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
-    submit(tree, said)
+    submit(tree, messages)
     from bcsed import predict
 
     data = place(tree, layout, "competition", "birdclef-2025")
     paths = sorted((data / "train_soundscapes").iterdir())[:2]
     answered = predict.predict([bundle.load(sealed)], paths, options=predict.RunOptions(jobs=0)).scores
-    np.testing.assert_allclose(read_table(submission(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        read_table(submission_csv(tree)).to_numpy(), answered[list(CLASSES)].to_numpy(), atol=1e-6
+    )
 
 
-def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, said, monkeypatch):
+def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, messages, monkeypatch):
     attach(tree, layout, sealed)
-    submission(tree).write_text("left from before")
-    monkeypatch.setenv(scoring.RERUN_VARIABLE, "true")
-    with pytest.raises(DataError, match=r"this is the scoring rerun .* holds no recording; nothing is written"):
-        submit(tree, said)
-    assert not submission(tree).exists()
+    submission_csv(tree).write_text("left from before")
+    monkeypatch.setenv(submission.RERUN_VARIABLE, "true")
+    with pytest.raises(DataError, match=r"this is the scoring rerun .* contains no recording; nothing is written"):
+        submit(tree, messages)
+    assert not submission_csv(tree).exists()
 
 
-def test_nothing_to_rehearse_on(tree, layout, sealed, said):
+def test_nothing_to_rehearse_on(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
     shutil.rmtree(place(tree, layout, "competition", "birdclef-2025") / "train_soundscapes")
-    with pytest.raises(DataError, match=r"holds no recording, and .* none to rehearse on; attach the competition's da"):
-        submit(tree, said)
+    with pytest.raises(DataError, match=r"contains no recording, and .* none for a rehearsal; attach all"):
+        submit(tree, messages)
 
 
-def test_no_bundle_attached(tree, layout, said):
-    with pytest.raises(DataError, match=r"no bundle below .*; attach the output of the training notebook.* holds "):
-        submit(tree, said)
+def test_no_bundle_attached(tree, layout, messages):
+    with pytest.raises(DataError, match=r"no bundle below .*; attach the output of the training notebook.* contains "):
+        submit(tree, messages)
 
 
-def test_two_bundles_with_different_classes(tree, layout, sealed, some, said):
+def test_two_bundles_with_different_classes(tree, layout, sealed, some, messages):
     attach(tree, layout, sealed, "a")
     attach(tree, layout, some, "b")
-    with pytest.raises(DataError, match=r"student and .*specialist do not answer the same classes: 'frog1' is in only"):
-        submit(tree, said)
+    with pytest.raises(DataError, match=r"student and .*specialist have different classes: only one .* has 'frog1'"):
+        submit(tree, messages)
     # Asked for by name, a specialist has its say where it has one.
-    assert submit(tree, said, bundles=["student", "specialist"]).n_rows == 8
+    assert submit(tree, messages, bundles=["student", "specialist"]).n_rows == 8
 
 
-def test_a_bundle_of_another_competition(tree, layout, other, said):
+def test_a_bundle_of_another_competition(tree, layout, other, messages):
     attach(tree, layout, other)
-    with pytest.raises(DataError, match=r"answers 'x' \(1 such classes\), which .* does not have; it was trained for"):
-        submit(tree, said)
+    with pytest.raises(
+        DataError, match=r"has the class 'x' \(1 such classes\), which .* does not have; it was trained"
+    ):
+        submit(tree, messages)
 
 
-def test_a_table_in_which_nothing_was_scored_is_never_written(tree, layout, sealed, said):
+def test_a_table_in_which_nothing_was_scored_is_never_written(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
     for number in (1, 2):
         (data / "test_soundscapes" / f"soundscape_{number}.ogg").write_bytes(b"no audio at all")
     with pytest.raises(DataError, match=r"none of 2 recordings could be scored .*; no submission is written"):
-        submit(tree, said)
-    assert not submission(tree).exists()
+        submit(tree, messages)
+    assert not submission_csv(tree).exists()
 
 
-def test_a_bad_recording_among_good_ones_is_filled_and_named(tree, layout, sealed, said):
+def test_a_bad_recording_among_good_ones_is_filled_and_named(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
     minute(data / "test_soundscapes" / "soundscape_1.ogg")
     (data / "test_soundscapes" / "soundscape_2.ogg").write_bytes(b"no audio at all")
-    result = submit(tree, said)
+    result = submit(tree, messages)
     assert (result.n_failed, result.n_rows) == (1, 24)
-    assert any(line.startswith("filled: ") and "soundscape_2.ogg" in line for line in said)
-    assert len(read_table(submission(tree))) == 24
+    assert any(line.startswith("filled: ") and "soundscape_2.ogg" in line for line in messages)
+    assert len(read_table(submission_csv(tree))) == 24
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(59.9, 12), (60.04, 12), (54.0, 11), (7.0, 2)])
-def test_a_soundscape_of_another_length_has_its_rows_and_is_named(tree, layout, sealed, said, seconds, count):
+def test_a_soundscape_of_another_length_has_its_rows_and_is_named(tree, layout, sealed, messages, seconds, count):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
     minute(data / "test_soundscapes" / "soundscape_1.ogg")
     minute(data / "test_soundscapes" / "soundscape_2.ogg", seconds)
-    submit(tree, said)
-    assert list(read_table(submission(tree)).index)[12:] == row_ids("soundscape_2", count, 5)
-    assert f"soundscape_2.ogg lasts {seconds:.4g} s and not 60: it has {count} rows" in said
+    submit(tree, messages)
+    assert list(read_table(submission_csv(tree)).index)[12:] == row_ids("soundscape_2", count, 5)
+    assert f"soundscape_2.ogg lasts {seconds:.4g} s and not 60: it has {count} rows" in messages
 
 
-def test_the_template_decides_the_order_of_columns(tree, layout, sealed, said):
+def test_the_template_decides_the_order_of_columns(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")
-    submit(tree, said)
-    before = read_table(submission(tree))
+    submit(tree, messages)
+    before = read_table(submission_csv(tree))
     template = read_table(data / "sample_submission.csv")
     template[["frog1", "1139490", "cuckoo1"]].to_csv(data / "sample_submission.csv")
-    submit(tree, said)
-    after = read_table(submission(tree))
+    submit(tree, messages)
+    after = read_table(submission_csv(tree))
     assert tuple(after.columns) == ("frog1", "1139490", "cuckoo1")
     np.testing.assert_array_equal(after[list(CLASSES)].to_numpy(), before.to_numpy())
-    assert "sample_submission.csv has its columns in another order than student; they are bound by name" in said
+    assert "sample_submission.csv has its columns in another order than student; they are matched by name" in messages
 
 
-def test_time_counts_from_the_start_and_in_a_session_at_work_from_the_call(tree, layout, sealed, said, monkeypatch):
+def test_time_counts_from_the_start_and_in_a_session_at_work_from_the_call(tree, layout, sealed, messages, monkeypatch):
     attach(tree, layout, sealed)
     # This process is older than that: nothing is scored, and so nothing is written.
     with pytest.raises(DataError, match=r"none of 2 recordings could be scored .*the time was up.*; no submission"):
-        submit(tree, said, budget_min=0.001)
-    monkeypatch.setenv(scoring.RUN_TYPE_VARIABLE, "Interactive")
+        submit(tree, messages, budget_min=0.001)
+    monkeypatch.setenv(submission.RUN_TYPE_VARIABLE, "Interactive")
     age = process_age_s()
-    assert age - 1 < scoring._counted_from() < age + 60
-    monkeypatch.setenv(scoring.RUN_TYPE_VARIABLE, "Batch")
-    assert scoring._counted_from() == 0
+    assert age - 1 < submission._clock_start_s() < age + 60
+    monkeypatch.setenv(submission.RUN_TYPE_VARIABLE, "Batch")
+    assert submission._clock_start_s() == 0
 
 
 @pytest.fixture
@@ -388,11 +392,11 @@ def test_what_kaggle_would_refuse_or_score_half_is_refused_here(good, spoil, sen
 
 
 def test_rows_that_were_not_scored_get_their_recordings_mean():
-    said: list[str] = []
+    messages: list[str] = []
     table = make_table(["a_5", "a_10"], ["x"], np.array([[0.2], [0.4]], "float32"))
-    whole = scoring._complete(table, ["a_5", "a_10", "a_15", "b_5"], said.append)
+    whole = submission._fill_rows(table, ["a_5", "a_10", "a_15", "b_5"], messages.append)
     np.testing.assert_allclose(whole.loc[["a_15", "b_5"], "x"], 0.3, rtol=1e-6)
-    assert "2 of 4 rows were not scored, 'a_15' first" in said[0]
+    assert "2 of 4 rows were not scored, 'a_15' first" in messages[0]
 
 
 # ---- sessions ----------------------------------------------------------------------------------------------
@@ -407,9 +411,9 @@ CHANGES = (
 )
 
 
-def learn(root: Path, said: list[str], **settings) -> Path | None:
-    given = {"experiment": "tiny", "changes": CHANGES, "competition": "birdclef-2025", "jobs": 1, "cache_gb": 0.1}
-    return kaggle.train(root=root, say=said.append, **given | settings)
+def learn(root: Path, messages: list[str], **settings) -> Path | None:
+    values = {"experiment": "tiny", "changes": CHANGES, "competition": "birdclef-2025", "jobs": 1, "cache_gb": 0.1}
+    return kaggle.train(kaggle.TrainSettings(**values | settings), root=root, log=messages.append)
 
 
 # Sessions differ in nothing but where inputs lie, which the tests above try in both layouts.
@@ -418,17 +422,17 @@ one_layout = pytest.mark.parametrize("layout", ["new"], indirect=True)
 
 @pytest.mark.slow
 @one_layout
-def test_a_session_that_ends_is_continued_from_its_output(tree, layout, said, tmp_path, monkeypatch):
-    assert learn(tree, said) is not None
+def test_a_session_that_ends_is_continued_from_its_output(tree, layout, messages, tmp_path, monkeypatch):
+    assert learn(tree, messages) is not None
     whole = train.run.load_state(tree / "working" / "run" / "last.pt")
-    assert any("no run to resume among the inputs, so a new run begins" in line for line in said)
+    assert any("no run to resume among the inputs, so a new run starts" in line for line in messages)
     shutil.rmtree(tree / "working")
     # Asked before an epoch and between its steps: the time is over in the middle of the second epoch.
     asked = []
     honest = train.loop.Loop._out_of_time
     monkeypatch.setattr(train.loop.Loop, "_out_of_time", lambda loop: asked.append(loop.step) or len(asked) > 3)
-    assert learn(tree, said) is None
-    assert any("attach this notebook's output as an input and run it again" in line for line in said)
+    assert learn(tree, messages) is None
+    assert any("attach this notebook's output as an input and run it again" in line for line in messages)
     assert not (tree / "working" / "bundle-tiny-0").exists()
     monkeypatch.setattr(train.loop.Loop, "_out_of_time", honest)
     earlier = place(tree, layout, "notebook", "bcsed-train")
@@ -436,9 +440,9 @@ def test_a_session_that_ends_is_continued_from_its_output(tree, layout, said, tm
     for path in sorted((earlier / "run").iterdir()):
         path.chmod(0o444)
     (tree / "working").mkdir()
-    sealed = learn(tree, said)
+    sealed = learn(tree, messages)
     assert sealed is not None
-    assert said.count(f"run to resume: {earlier / 'run'}") == 1
+    assert messages.count(f"run to resume: {earlier / 'run'}") == 1
     left = train.run.load_state(earlier / "run" / "last.pt")
     assert (left["epoch"], left["step"]) == (1, 1)
     assert bundle.load(sealed).provenance["epoch"] in (1, 2)
@@ -450,75 +454,76 @@ def test_a_session_that_ends_is_continued_from_its_output(tree, layout, said, tm
 
 @pytest.mark.slow
 @one_layout
-def test_a_finished_run_is_sealed_and_not_trained_again(tree, layout, said):
-    first = learn(tree, said)
+def test_a_finished_run_is_sealed_and_not_trained_again(tree, layout, messages):
+    first = learn(tree, messages)
     assert first is not None
     weights = bundle.load(first).sha256
-    again = learn(tree, said)
+    again = learn(tree, messages)
     assert bundle.load(again).sha256 == weights
-    assert any("begun in this session" in line for line in said)
+    assert any("started in this session" in line for line in messages)
 
 
 @pytest.mark.slow
 @one_layout
-def test_another_training_is_not_continued(tree, layout, said):
-    learn(tree, said, hours=24.0)
+def test_another_training_is_not_continued(tree, layout, messages):
+    learn(tree, messages, hours=24.0)
     shutil.move(tree / "working", place(tree, layout, "notebook", "bcsed-train"))
     (tree / "working").mkdir()
     with pytest.raises(DataError, match="cannot be resumed: its fold differs from what was asked now"):
-        learn(tree, said, fold=1)
+        learn(tree, messages, fold=1)
     shutil.rmtree(tree / "working" / "run")
-    assert learn(tree, said, fold=1, resume="fresh") is not None
-    assert "a new run begins, as was asked" in said
+    assert learn(tree, messages, fold=1, resume="fresh") is not None
+    assert "a new run starts, as resume='fresh' demands" in messages
 
 
 @one_layout
-def test_which_run_is_meant_has_to_be_clear(tree, layout, said):
+def test_which_run_is_meant_has_to_be_clear(tree, layout, messages):
     for slug in ("one", "two"):
         folder = place(tree, layout, "notebook", slug) / "run"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(f'{{"slug": "{slug}"}}')
-    with pytest.raises(DataError, match="two runs that could be resumed; name the one that is meant, or 'fresh'"):
-        learn(tree, said)
+    with pytest.raises(DataError, match="two runs that could be resumed; name one of them, or 'fresh'"):
+        learn(tree, messages)
     with pytest.raises(DataError, match="no run to resume: there is no 'three' below"):
-        learn(tree, said, resume="three")
+        learn(tree, messages, resume="three")
 
 
 @one_layout
-def test_hours_that_are_over(tree, layout, said):
-    with pytest.raises(ConfigError, match="hours=1e-06 are over before the training begins"):
-        learn(tree, said, hours=1e-6)
+def test_hours_that_are_over(tree, layout, messages):
+    with pytest.raises(ConfigError, match="hours=1e-06 are over before the training starts"):
+        learn(tree, messages, hours=1e-6)
 
 
 @one_layout
-def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, said, land25):
+def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, messages, land25):
     injects = (*CHANGES, "pseudo.share=0.25")
     with pytest.raises(DataError, match=r"no table of pseudolabels below .*; attach the output of the pseudolabel not"):
-        learn(tree, said, changes=injects)
-    with pytest.raises(ConfigError, match="tiny injects no pseudolabelled soundscapes, so 'pl' would not be heard"):
-        learn(tree, said, pseudolabels="pl")
+        learn(tree, messages, changes=injects)
+    with pytest.raises(ConfigError, match="tiny injects no pseudolabelled soundscapes, so 'pl' would not be used"):
+        learn(tree, messages, pseudolabels="pl")
     folder = place(tree, layout, "notebook", "bcsed-pseudolabel")
     folder.mkdir()
     for path in land25[1].parent.glob("pl.*"):
         shutil.copy(path, folder / path.name)
     # Other Parquet files may lie beside it; a table has its provenance.
     (folder / "part-0.parquet").write_bytes(b"PAR1")
-    assert learn(tree, said, changes=injects) is not None
-    assert f"table of pseudolabels: {folder / 'pl.parquet'}" in said
+    assert learn(tree, messages, changes=injects) is not None
+    assert f"table of pseudolabels: {folder / 'pl.parquet'}" in messages
 
 
 @one_layout
-def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later(tree, layout, sealed, said):
+def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
-    given = {"root": tree, "competition": "birdclef-2025", "jobs": 0, "say": said.append, "limit": 4}
-    assert kaggle.pseudolabel(**given, hours=1e-6) is None
-    assert any("attach this notebook's output" in line for line in said)
+    settings = kaggle.PseudolabelSettings(competition="birdclef-2025", jobs=0, limit=4, threshold=0.01)
+    options = {"root": tree, "log": messages.append}
+    assert kaggle.pseudolabel(dataclasses.replace(settings, hours=1e-6), **options) is None
+    assert any("attach this notebook's output" in line for line in messages)
     earlier = place(tree, layout, "notebook", "bcsed-pseudolabel")
     shutil.move(tree / "working", earlier)
     (tree / "working").mkdir()
-    out = kaggle.pseudolabel(**given, threshold=0.01)
+    out = kaggle.pseudolabel(settings, **options)
     assert out == tree / "working" / "pseudolabels.parquet"
-    assert any(line.startswith("answers to go on with: ") for line in said)
+    assert any(line.startswith("scores to continue: ") for line in messages)
     from bcsed.train import pseudolabels as pseudolabel
 
     assert len(pseudolabel.read_pseudolabels(out).values) == 16
@@ -527,18 +532,18 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
 
 @pytest.mark.slow
 @one_layout
-def test_two_processes_share_a_training_and_stop_together(tree, layout, said):
+def test_two_processes_share_a_training_and_stop_together(tree, layout, messages):
     changes = [change for change in CHANGES if "batch_size" not in change] + ["fit.batch_size=4"]
-    assert learn(tree, said, processes=2, hours=24.0, changes=changes) is not None
-    assert [line.split(",")[0] for line in said if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
+    assert learn(tree, messages, processes=2, hours=24.0, changes=changes) is not None
+    assert [line.split(",")[0] for line in messages if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
     with pytest.raises(DataError, match="2 processes cannot share a batch of 3 equally"):
-        learn(tree, said, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit.batch_size=3"])
+        learn(tree, messages, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit.batch_size=3"])
     # The time is over when they have come together: neither waits for the other.
     shutil.rmtree(tree / "working" / "run", ignore_errors=True)
     job = {"experiment": "tiny", "changes": changes, "resume": False, "options": {"jobs": 1, "stop_after_min": 0.0}}
     data = place(tree, layout, "competition", "birdclef-2025")
-    worker.train_distributed(
-        {**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, said.append
+    session.train_distributed(
+        {**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, messages.append
     )
     assert not train.finished(tree / "working" / "run")
 
@@ -566,8 +571,8 @@ def fake_wheels(folder: Path, *, version: str = __version__, tag: str = "cp312-c
     return folder
 
 
-def test_wheels_are_gathered_into_a_flat_folder_with_sums_and_sizes(tmp_path, said):
-    out = kaggle.dataset(tmp_path / "out", "me", wheels=fake_wheels(tmp_path / "in"), say=said.append)
+def test_wheels_are_gathered_into_a_flat_folder_with_sums_and_sizes(tmp_path, messages):
+    out = kaggle.dataset(tmp_path / "out", "me", wheels=fake_wheels(tmp_path / "in"), log=messages.append)
     names = sorted(path.name for path in out.iterdir())
     assert [name.split("-")[0] for name in names] == [
         "SHA256SUMS",
@@ -579,36 +584,92 @@ def test_wheels_are_gathered_into_a_flat_folder_with_sums_and_sizes(tmp_path, sa
     assert all(path.is_file() for path in out.iterdir())
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=out, check=True, capture_output=True)
     assert json.loads((out / "dataset-metadata.json").read_text())["id"] == "me/bcsed-wheels"
-    assert said[-1].endswith("in 3 files")
+    assert messages[-1].endswith("in 3 files")
 
 
-def test_wheels_that_could_not_be_installed_are_refused(tmp_path, said):
+def test_wheels_that_could_not_be_installed_are_refused(tmp_path, messages):
     def refuse(sentence, *, error=DataError, python=("3.12",), **fake):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         with pytest.raises(error, match=sentence):
             kaggle.dataset(
-                folder / "out", "me", wheels=fake_wheels(folder / "in", **fake), python=python, say=said.append
+                folder / "out", "me", wheels=fake_wheels(folder / "in", **fake), python=python, log=messages.append
             )
 
     refuse("no wheel of openvino for Python 3.13 on Linux x86_64; there is openvino-", python=("3.12", "3.13"))
     refuse("no wheel of openvino for Python 3.12", tag="cp312-cp312-macosx_11_0_arm64")
-    refuse("bcsed-9.0.0-py3-none-any.whl is of another version than the bcsed", version="9.0.0")
-    refuse("a version of Python is written 3.12, got '312'", python=("312",), error=ConfigError)
+    refuse("bcsed-9.0.0-py3-none-any.whl has another version than the running bcsed", version="9.0.0")
+    refuse("a Python version is written 3.12, got '312'", python=("312",), error=ConfigError)
     with pytest.raises(DataError, match=r"no wheel of bcsed for Python 3\.12 on Linux x86_64; there is none"):
-        kaggle.dataset(tmp_path / "x", "me", wheels=tmp_path, say=said.append)
+        kaggle.dataset(tmp_path / "x", "me", wheels=tmp_path, log=messages.append)
 
 
-def test_bcsed_from_a_wheel_cannot_be_built_again(tmp_path, said, monkeypatch):
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return a wheel of bcsed and the folder into which pip installed it."""
+    folder = tmp_path_factory.mktemp("installed")
+    wheels._build(Path(__file__).parent.parent, folder)
+    (wheel,) = folder.glob("*.whl")
+    wheels._pip("install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel))
+    return wheel, folder / "site"
+
+
+def pack(site: Path, out: Path) -> subprocess.CompletedProcess:
+    """Pack the wheel again in a process that uses the installed copy, from a folder that is not a clone."""
+    code = (
+        "import sys; from pathlib import Path; from bcsed.kaggle import wheels; "
+        "assert not wheels._is_clone(Path.cwd()); "
+        "print(wheels.pack_installed(Path(wheels.__file__).parents[2], Path(sys.argv[1])))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", code, str(out)]
+    return subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, check=False)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
+
+
+def test_an_installed_copy_is_packed_into_the_same_wheel(installed, tmp_path):
+    wheel, site = installed
+    result = pack(site, tmp_path)
+    assert result.returncode == 0, result.stderr
+    packed = Path(result.stdout.strip())
+    assert packed.name == wheel.name
+    assert contents(packed) == contents(wheel)
+    # pip accepts it, and the record of the new installation is complete.
+    wheels._pip("install", "--no-deps", "--no-index", "--target", str(tmp_path / "site"), str(packed))
+    (tmp_path / "again").mkdir()
+    assert pack(tmp_path / "site", tmp_path / "again").returncode == 0
+
+
+def test_an_installed_copy_that_was_changed_is_refused(installed, tmp_path):
+    site = shutil.copytree(installed[1], tmp_path / "site")
+    (tmp_path / "out").mkdir()
+    with (site / "bcsed" / "py.typed").open("a") as file:
+        file.write("changed")
+    result = pack(site, tmp_path / "out")
+    assert result.returncode and f"{site / 'bcsed' / 'py.typed'} was changed after its installation" in result.stderr
+    assert not list((tmp_path / "out").iterdir())
+    with pytest.raises(DataError, match="has no record of pip about bcsed"):
+        wheels.pack_installed(tmp_path, tmp_path / "out")
+
+
+def test_an_installed_copy_uses_a_clone_in_the_current_folder(tmp_path, messages, monkeypatch):
+    root = Path(__file__).parent.parent
     monkeypatch.setattr(wheels, "__file__", str(tmp_path / "site-packages" / "bcsed" / "kaggle" / "wheels.py"))
-    with pytest.raises(
-        DataError, match=r"bcsed is installed from a wheel .*, which is not built again: run this in a c"
-    ):
-        kaggle.dataset(tmp_path / "out", "me", say=said.append)
+    built = []
+    monkeypatch.setattr(wheels, "_build", lambda clone, _: built.append(clone))
+    monkeypatch.setattr(wheels, "_pip", lambda *_: None)
+    monkeypatch.chdir(root)
+    with pytest.raises(DataError, match="no wheel of bcsed"):
+        wheels.collect_wheels(tmp_path, ("3.12",), messages.append)
+    assert built == [root]
 
 
 @pytest.mark.parametrize("how", ["as it is", "unpacked into a folder", "unpacked in place"])
-def test_a_packed_bundle_is_found_again_however_kaggle_unpacks_it(tree, layout, sealed, said, how):
-    out = kaggle.dataset(tree / "out", "me", bundles=[sealed], say=said.append)
+def test_a_packed_bundle_is_found_again_however_kaggle_unpacks_it(tree, layout, sealed, messages, how):
+    out = kaggle.dataset(tree / "out", "me", bundles=[sealed], log=messages.append)
     packed = out / "student.zip"
     mounted = place(tree, layout, "dataset", "bcsed-bundles")
     mounted.mkdir()
@@ -618,51 +679,54 @@ def test_a_packed_bundle_is_found_again_however_kaggle_unpacks_it(tree, layout, 
         with zipfile.ZipFile(packed) as inside:
             inside.extractall(mounted / "student" if how == "unpacked into a folder" else mounted)
     for wanted in ([], ["student"], ["bcsed-bundles"]) if how != "as it is" else ([], ["student"]):
-        (found,) = kaggle.find_bundles(wanted, root=tree, scratch=tree / "working" / "b", say=said.append)
+        (found,) = kaggle.find_bundles(wanted, root=tree, scratch=tree / "working" / "b", log=messages.append)
         there = bundle.load(found)
         assert there.contract == bundle.load(sealed).contract
         assert there.name == "student"
         assert not (found / "weights.safetensors").exists()
 
 
-def test_bundles_are_packed_to_the_same_bytes_and_with_weights_where_asked(tmp_path, sealed, said):
-    first, second = (kaggle.dataset(tmp_path / n, "me", bundles=[sealed], say=said.append) for n in "ab")
+def test_bundles_are_packed_to_the_same_bytes_and_with_weights_where_asked(tmp_path, sealed, messages):
+    first, second = (kaggle.dataset(tmp_path / n, "me", bundles=[sealed], log=messages.append) for n in "ab")
     assert (first / "SHA256SUMS").read_bytes() == (second / "SHA256SUMS").read_bytes()
-    third = kaggle.dataset(tmp_path / "c", "me", bundles=[sealed], with_weights=True, say=said.append)
+    third = kaggle.dataset(tmp_path / "c", "me", bundles=[sealed], with_weights=True, log=messages.append)
     with zipfile.ZipFile(third / "student.zip") as inside:
         assert "student/weights.safetensors" in inside.namelist()
 
 
-def test_bundles_that_no_notebook_would_take_together_are_not_packed_together(tmp_path, sealed, other, said):
-    with pytest.raises(ConfigError, match="do not answer the same classes, so no notebook would take both unasked"):
-        kaggle.dataset(tmp_path / "a", "me", bundles=[sealed, other], say=said.append)
+def test_bundles_that_no_notebook_would_take_together_are_not_packed_together(tmp_path, sealed, other, messages):
+    with pytest.raises(ConfigError, match="have different classes, which notebooks do not combine by default"):
+        kaggle.dataset(tmp_path / "a", "me", bundles=[sealed, other], log=messages.append)
     shutil.copytree(sealed, tmp_path / "elsewhere" / "student")
     with pytest.raises(ConfigError, match="two bundles are called 'student'"):
-        kaggle.dataset(tmp_path / "b", "me", bundles=[sealed, tmp_path / "elsewhere" / "student"], say=said.append)
+        kaggle.dataset(tmp_path / "b", "me", bundles=[sealed, tmp_path / "elsewhere" / "student"], log=messages.append)
 
 
 def test_a_zip_that_would_write_elsewhere_is_refused(tmp_path):
     (tmp_path / "input" / "evil").mkdir(parents=True)
     with zipfile.ZipFile(tmp_path / "input" / "evil" / "x.zip", "w") as packed:
         packed.writestr("../bundle.json", "{}")
-    with pytest.raises(DataError, match=r"holds a folder '\.\.', which is no bundle"):
-        packing.unpack(tmp_path / "input", tmp_path / "scratch" / "deep")
+    with pytest.raises(DataError, match=r"contains a folder '\.\.', which is not a bundle"):
+        datasets.unpack(tmp_path / "input", tmp_path / "scratch" / "deep")
     (tmp_path / "input" / "evil" / "x.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match="cannot be unpacked"):
-        packing.unpack(tmp_path / "input", tmp_path / "scratch")
+        datasets.unpack(tmp_path / "input", tmp_path / "scratch")
 
 
 @pytest.mark.parametrize(
     ("owner", "slug", "sentence"),
-    [("my name", "", "'my name' is no Kaggle user name"), ("me", "wheel", "has 6 to 50 characters, a-z, 0-9 and '-'")],
+    [
+        ("my name", "", "'my name' is not a Kaggle user name"),
+        ("me", "wheel", "has 6 to 50 characters, a-z, 0-9 and '-'"),
+    ],
 )
-def test_names_that_kaggle_does_not_take(tmp_path, said, owner, slug, sentence):
+def test_names_that_kaggle_does_not_take(tmp_path, messages, owner, slug, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        kaggle.dataset(tmp_path / "out", owner, slug=slug, say=said.append)
+        kaggle.dataset(tmp_path / "out", owner, slug=slug, log=messages.append)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_taken(tmp_path, said):
+def test_a_folder_that_is_taken(tmp_path, messages):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(DataError, match="is already there; name a new folder for the data set"):
-        kaggle.dataset(tmp_path, "me", say=said.append)
+        kaggle.dataset(tmp_path, "me", log=messages.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import http.server
 import json
 import os
@@ -23,8 +24,7 @@ from bcsed import cli, kaggle
 from bcsed._version import __version__
 from bcsed.data import synthetic as sample
 from bcsed.errors import ConfigError, DataError
-from bcsed.kaggle import datasets as packing
-from bcsed.kaggle import notebooks
+from bcsed.kaggle import datasets, notebooks
 from bcsed.scores import metrics
 from bcsed.scores.table import read_table
 
@@ -81,7 +81,7 @@ def test_a_committed_notebook_is_the_one_that_is_generated(kind, tmp_path):
 
 def test_the_committed_data_set_is_the_one_that_is_generated():
     committed = json.loads((ROOT / "dataset-metadata.json").read_text())
-    assert committed == packing.metadata("bcsed", packing.WHEELS_SLUG)
+    assert committed == datasets.metadata("bcsed", datasets.WHEELS_SLUG)
     assert 6 <= len(committed["title"]) <= 50
     assert 20 <= len(committed["subtitle"]) <= 80
 
@@ -90,16 +90,23 @@ def test_the_committed_data_set_is_the_one_that_is_generated():
 def test_every_setting_is_an_argument_and_is_handed_over(kind):
     import inspect
 
-    function = getattr(kaggle, kind)
-    known = set(inspect.signature(function).parameters)
+    fields = dataclasses.fields(notebooks.NOTEBOOKS[kind].settings)
     (call,) = (
         cell for cell in code(read(ROOT / "kaggle_notebooks" / kind, kind)) if "from bcsed import kaggle" in cell
     )
     handed = dict(re.findall(r"(\w+)=(\w+)", call))
-    assert handed == {name: name.upper() for name in notebooks.NOTEBOOKS[kind].settings} | {"say": "print"}
-    assert set(handed) <= known
-    # What is not shown keeps its default; nothing that a user must know is hidden.
-    assert known - set(handed) <= {"root", "cache_gb", "stride_s"}
+    assert handed == {field.name: field.name.upper() for field in fields} | {"log": "print"}
+    # The defaults exist once: those of the notebook are those of the function.
+    (cell,) = (cell for cell in code(read(ROOT / "kaggle_notebooks" / kind, kind)) if cell.startswith("# Settings"))
+    namespace: dict = {}
+    exec(cell, namespace)
+    values = {field.name: namespace[field.name.upper()] for field in fields}
+    for field in fields:
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert values[field.name] == default
+    settings_class = notebooks.NOTEBOOKS[kind].settings
+    assert set(inspect.signature(getattr(kaggle, kind)).parameters) == {"settings", "root", "log"}
+    assert settings_class(**values).competition == "birdclef-2026"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,18 +132,18 @@ def test_settings_are_written_into_the_one_cell(tmp_path):
     words = [
         "competition=birdclef-2025",
         "bundles=mine",
-        'steps=["top=3"]',
+        'postprocess=["top=3"]',
         "budget_min=70",
         "weights=[1, 2]",
-        "mean=rank",
+        "ensemble_mean=rank",
     ]
     out = kaggle.kernel("submit", tmp_path / "k", "me", settings=words)
     namespace: dict = {}
     (settings,) = (cell for cell in code(read(out, "submit")) if cell.startswith("# Settings"))
     exec(settings, namespace)
     assert namespace["COMPETITION"] == "birdclef-2025"
-    assert (namespace["STEPS"], namespace["BUNDLES"]) == (["top=3"], ["mine"])
-    assert (namespace["BUDGET_MIN"], namespace["WEIGHTS"], namespace["MEAN"]) == (70, [1, 2], "rank")
+    assert (namespace["POSTPROCESS"], namespace["BUNDLES"]) == (["top=3"], ["mine"])
+    assert (namespace["BUDGET_MIN"], namespace["WEIGHTS"], namespace["ENSEMBLE_MEAN"]) == (70, [1, 2], "rank")
     assert namespace["REHEARSE"] == 20
     told = json.loads((out / notebooks.METADATA).read_text())
     assert told["competition_sources"] == ["birdclef-2025"]
@@ -163,15 +170,15 @@ def test_settings_that_make_no_sense(tmp_path, kind, words, sentence):
 
 def test_what_is_attached_has_its_form(tmp_path):
     for wrong, sentence in (
-        ({"datasets": ["x"]}, "what is attached is written owner/slug, got 'x'"),
+        ({"datasets": ["x"]}, "an input is written owner/slug, got 'x'"),
         ({"models": ["a/b"]}, "a model is written owner/model/framework/variation/version, got 'a/b'"),
-        ({"title": "abc"}, "a notebook's title has 5 to 50 characters"),
+        ({"title": "abc"}, "the title of a notebook has 5 to 50 characters"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             kaggle.kernel("train", tmp_path / "k", "me", **wrong)
     (tmp_path / "k").mkdir()
     (tmp_path / "k" / "mine.py").write_text("precious")
-    with pytest.raises(DataError, match="holds other things; name a new folder for the kernel"):
+    with pytest.raises(DataError, match="contains other files; name a new folder for the kernel"):
         kaggle.kernel("train", tmp_path / "k", "me")
 
 
@@ -266,7 +273,7 @@ def client(tmp_path):
 def test_the_client_pushes_a_kernel(client, tmp_path, kind, capsys):
     words = ["kaggle", "kernel", kind, str(tmp_path / kind), "--owner", "me", "--set", "competition=birdclef-2025"]
     assert cli.main(words) == 0
-    assert f"push it: kaggle kernels push -p {tmp_path / kind}" in capsys.readouterr().out
+    assert f"upload it: kaggle kernels push -p {tmp_path / kind}" in capsys.readouterr().out
     told = client("kernels", "push", "-p", str(tmp_path / kind))
     assert "Kernel version 1 successfully pushed" in told
     assert "surprising behavior" not in told
@@ -354,7 +361,7 @@ def machine(tmp_path_factory):
     """A fresh virtual environment with what Kaggle's image has, without bcsed and OpenVINO; and the wheels."""
     home = tmp_path_factory.mktemp("machine")
     wheels = kaggle.dataset(
-        home / "wheels", "me", python=(f"{sys.version_info.major}.{sys.version_info.minor}",), say=lambda _: None
+        home / "wheels", "me", python=(f"{sys.version_info.major}.{sys.version_info.minor}",), log=lambda _: None
     )
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
     site = next((home / "venv").glob("lib/python*/site-packages"))
@@ -444,8 +451,8 @@ def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, y
 
     told, _ = execute(home, folders["train"], "train", site.root, monkeypatch)
     assert f"competition: {site.data}" in told
-    assert "no run to resume among the inputs, so a new run begins" in told
-    assert "sealed" in told
+    assert "no run to resume among the inputs, so a new run starts" in told
+    assert "exported" in told
     site.mount("bcsed-train")
 
     told, _ = execute(home, folders["pseudolabel"], "pseudolabel", site.root, monkeypatch)

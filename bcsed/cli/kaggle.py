@@ -25,7 +25,7 @@ def dataset(args: Namespace) -> int:
         bundles=args.bundles,
         slug=args.slug,
         with_weights=args.with_weights,
-        say=print,
+        log=print,
     )
     print(f"upload it: kaggle datasets create -p {out}")
     return 0

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,12 +78,3 @@ class Progress:
             finished.set()
             thread.join()
             print(f"\r{'':{len(label) + 12}}\r", end="", file=sys.stderr, flush=True)
-
-
-def epoch_line(values: Mapping[str, Any], n_epochs: int) -> str:
-    """Return the metrics of an epoch as one line."""
-    parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
-    for key, name in (("clip", "clips"), ("row", "soundscape rows")):
-        if f"{key}_auc" in values:
-            parts.append(f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)")
-    return "  ".join([*parts, f"{values['seconds']:.0f} s", "best" if values["best"] else ""]).rstrip()

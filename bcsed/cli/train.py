@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from . import options
 from .evaluate import compare_runs
 from .options import Command
-from .progress import Progress, epoch_line
+from .progress import Progress
 
 if TYPE_CHECKING:
     from ..rounds.plan import Plan
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def train(args: Namespace) -> int:
     """Train a network as an experiment describes."""
+    from ..kaggle.session import format_epoch
     from ..train.api import train as run_training
 
     experiment = options.read_experiment(args)
@@ -33,7 +34,7 @@ def train(args: Namespace) -> int:
             inputs=options.read_train_inputs(args),
             options=options.read_train_options(args),
             progress=progress.epoch_step,
-            epoch_done=lambda values: progress.log(epoch_line(values, experiment.fit.epochs)),
+            epoch_done=lambda values: progress.log(format_epoch(values, experiment.fit.epochs)),
         )
     progress.log(f"{out} contains metrics.csv, metrics.png, last.pt and, if data were held out, best.pt")
     return 0
@@ -148,6 +149,7 @@ def study(args: Namespace) -> int:
 
 
 def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
+    from ..kaggle.session import format_epoch
     from ..train.grid import train_grid
 
     base = None if args.base is None else find_experiment(args.base)
@@ -160,7 +162,7 @@ def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
         seeds=args.seeds,
         fold=args.fold,
         begin=lambda folder, number, total: progress.log(f"{folder.name}: training {number} of {total}"),
-        epoch_done=lambda values: progress.log(epoch_line(values, arms[0].fit.epochs)),
+        epoch_done=lambda values: progress.log(format_epoch(values, arms[0].fit.epochs)),
         progress=progress.epoch_step,
         inputs=options.read_train_inputs(args),
         options=options.read_train_options(args),

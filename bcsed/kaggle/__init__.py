@@ -1,8 +1,8 @@
-"""Kaggle: where inputs are, rehearsal or rerun, sessions that end, and folders that the official client pushes.
+"""Kaggle: attached inputs, sessions with a time limit, submissions, and folders that the official client uploads.
 
-One function for each of the notebooks in ``kaggle_notebooks`` (`train`, `pseudolabel`, `submit`), and one for each
-folder that is pushed (`dataset`, `kernel`). Importing this imports nothing of training: the scoring notebook must not
-break on what only a training needs.
+Each notebook of ``kaggle_notebooks`` calls one function (`train`, `pseudolabel`, `submit`) with its settings;
+`dataset` and `kernel` write the folders to upload. Importing this package imports neither torch nor the code of
+training, so that a scoring notebook does not need the packages of a training.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from .datasets import dataset
 from .inputs import find_bundles, find_input, find_inputs, kaggle_root
 from .notebooks import kernel
 from .session import pseudolabel, train
+from .settings import PseudolabelSettings, SubmitSettings, TrainSettings
 from .submission import Submission, submit, validate
 
 __all__ = [
+    "PseudolabelSettings",
     "Submission",
+    "SubmitSettings",
+    "TrainSettings",
     "dataset",
-    "find_inputs",
     "find_bundles",
     "find_input",
+    "find_inputs",
     "kaggle_root",
     "kernel",
     "pseudolabel",

@@ -1,23 +1,24 @@
-"""The three notebooks and their metadata: a folder ready for ``kaggle kernels push``.
+"""The three notebooks and their metadata: a folder for ``kaggle kernels push``.
 
-A notebook installs bcsed, shows its settings, and calls one function of `bcsed.kaggle`; everything else is in the
-package, where it is tested. The folders in ``kaggle_notebooks`` are what `kernel` writes for the owner ``bcsed``.
+A notebook installs bcsed, lists its settings, and calls one function of `bcsed.kaggle`. The folders in
+``kaggle_notebooks`` are those that `kernel` writes for the owner ``bcsed``.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, is_occupied
-from .datasets import WHEELS_SLUG, check_owner, write_json
+from ..files import is_occupied, write_json
+from .datasets import WHEELS_SLUG, check_owner
+from .settings import PseudolabelSettings, SubmitSettings, TrainSettings
 
 METADATA = "kernel-metadata.json"
 
@@ -26,124 +27,58 @@ import os, subprocess, sys
 from glob import glob
 VERSION = "{version}"
 INPUT = os.environ.get("BCSED_KAGGLE_ROOT", "/kaggle") + "/input"
-FOUND = glob(f"{{INPUT}}/*/bcsed-*.whl") + glob(f"{{INPUT}}/datasets/*/*/bcsed-*.whl")
-WHEELS = [*filter(lambda path: f"/bcsed-{{VERSION}}-" in path, FOUND)]
-assert WHEELS, f"no wheel of bcsed {{VERSION}}: attach its data set; there is {{FOUND or os.listdir(INPUT)}}"
+FILES = glob(f"{{INPUT}}/*/bcsed-*.whl") + glob(f"{{INPUT}}/datasets/*/*/bcsed-*.whl")
+WHEELS = [*filter(lambda path: f"/bcsed-{{VERSION}}-" in path, FILES)]
+assert WHEELS, f"no wheel of bcsed {{VERSION}}: attach its data set; there is {{FILES or os.listdir(INPUT)}}"
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
 PIP += ["--find-links=" + os.path.dirname(WHEELS[0]), f"bcsed=={{VERSION}}", "openvino", "openvino-telemetry"]
 subprocess.run(PIP, check=True)
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Notebook:
-    """What a notebook says and does.
+class Notebook(NamedTuple):
+    """A notebook: its text in Markdown, and the class of its settings."""
 
-    Parameters
-    ----------
-    title : str
-        Kaggle makes its address of it.
-    told : str
-        Markdown: what it does, what to attach, what it leaves.
-    settings : mapping of str to (value, str)
-        Name to default and what it is; the function's arguments, in capitals.
-    call : str
-        The last cell.
-    gpu : bool
-    from_training : bool
-        Whether it takes what the training notebook made.
-    """
-
-    title: str
-    told: str
-    settings: Mapping[str, tuple[Any, str]]
-    call: str
+    text: str
+    settings: type
     gpu: bool = False
-    from_training: bool = False
+    uses_training: bool = False  # whether the output of the training notebook is attached by default
 
-
-_COMPETITION = ("birdclef-2026", "slug or path of the competition's data")
-_BUNDLES: tuple[list[str], str] = ([], "slugs, names or paths; [] for all that are attached")
-_WEIGHTS = (None, "one per bundle, or None: all the same")
-_HOURS = (8.3, "stops by itself after these, with all that is needed to go on")
-_WINDOWS = ("centred", "or sliding, which is faster")
-_JOBS = (2, "threads that decode")
 
 NOTEBOOKS: Mapping[str, Notebook] = {
     "train": Notebook(
-        title="bcsed train",
-        told="""# Train a network with bcsed
+        """# Train a network with bcsed
 
-Attach the data of the competition, and the data set of wheels (`bcsed kaggle dataset`). For an experiment that hears
-pseudolabelled soundscapes, attach the output of the pseudolabel notebook; for pretrained weights, a model or a data set
-that holds them: there is no network here.
+Attach the data of the competition and the data set of wheels (`bcsed kaggle dataset`). If the experiment injects
+pseudolabelled soundscapes, also attach the output of the pseudolabel notebook; for pretrained weights, attach a model
+or a data set that contains them, because the notebook has no network.
 
-A session ends after some hours. This one stops before that; attach its output as an input and run it again, and it goes
-on. It leaves `run/`, and when all epochs are done `bundle-*/`, which the other notebooks take.""",
-        settings={
-            "competition": _COMPETITION,
-            "experiment": ("exp-39", "a row of `bcsed experiments`"),
-            "changes": ([], 'fields to change, such as ["fit.epochs=15"]'),
-            "fold": (0, "the fold that is held out, or None"),
-            "pretrained": ("none", 'slug or path of weights; "none": a random start'),
-            "pseudolabels": ("", "slug or path of a table, if several are attached"),
-            "resume": ("auto", '"fresh", or the slug or path of the run to go on with'),
-            "hours": _HOURS,
-            "processes": (None, "that share every batch; None: one for each GPU"),
-            "jobs": (4, "threads that decode, of each"),
-        },
-        call="kaggle.train({arguments}, say=print)",
+The notebook stops before Kaggle ends the session. To continue, attach its output as an input and run it again. Its
+output is `run/` and, when all epochs are trained, `bundle-*/`, which the other notebooks use.""",
+        TrainSettings,
         gpu=True,
     ),
     "pseudolabel": Notebook(
-        title="bcsed pseudolabel",
-        told="""# Pseudolabel soundscapes with bcsed
+        """# Pseudolabel soundscapes with bcsed
 
 Attach the data of the competition, the data set of wheels, and the teachers: outputs of the training notebook, or a
 data set of `bcsed kaggle dataset --bundles`.
 
-It leaves `pseudolabels.parquet` with its provenance and a figure of the counts, which the training notebook takes. It
-stops before the session ends; attach its output as an input and run it again, and it goes on.""",
-        settings={
-            "competition": _COMPETITION,
-            "bundles": _BUNDLES,
-            "weights": _WEIGHTS,
-            "select": ("threshold", "or top, or soft: which answers are believed"),
-            "threshold": (0.5, "of at least this"),
-            "top_n": (0, "at most so many rows of each class, the highest"),
-            "floor": (0.1, "of answers of at least this"),
-            "power": (1.0, "above 1 sharpens"),
-            "windows": _WINDOWS,
-            "limit": (None, "only the first so many soundscapes"),
-            "hours": _HOURS,
-            "jobs": _JOBS,
-        },
-        call="kaggle.pseudolabel({arguments}, say=print)",
-        from_training=True,
+The output is `pseudolabels.parquet` with its provenance and a figure of the counts, for the training notebook. The
+notebook stops before Kaggle ends the session. To continue, attach its output as an input and run it again.""",
+        PseudolabelSettings,
+        uses_training=True,
     ),
     "submit": Notebook(
-        title="bcsed submit",
-        told="""# Score soundscapes with bcsed
+        """# Score soundscapes with bcsed
 
 Attach the data of the competition, the data set of wheels, and bundles: outputs of the training notebook, or a data
-set of `bcsed kaggle dataset --bundles`. No network, no GPU.
+set of `bcsed kaggle dataset --bundles`. The notebook needs neither a network nor a GPU.
 
-Saving it is a rehearsal: training soundscapes are scored by the same code, and the time is carried over to the full
-number. When it is submitted, it runs again over the test recordings, within its budget. It leaves `submission.csv`.""",
-        settings={
-            "competition": _COMPETITION,
-            "bundles": _BUNDLES,
-            "weights": _WEIGHTS,
-            "mean": ("prob", "of the members: prob, logit or rank"),
-            "steps": ([], 'post-processing, such as ["smooth=0.2,0.6,0.2", "top=3"]'),
-            "windows": _WINDOWS,
-            "stride_s": (None, "of sliding windows, in seconds; None: half a window"),
-            "budget_min": (80.0, "minutes from the start in which all has to be done"),
-            "rehearse": (20, "soundscapes of a rehearsal"),
-            "jobs": _JOBS,
-        },
-        call="kaggle.submit({arguments}, say=print)",
-        from_training=True,
+When it is saved, it rehearses: it scores training soundscapes with the same code and estimates the time for all test
+recordings. When it is submitted, it scores the test recordings within its budget. The output is `submission.csv`.""",
+        SubmitSettings,
+        uses_training=True,
     ),
 }
 
@@ -165,39 +100,36 @@ def kernel(
     ----------
     kind : {'train', 'pseudolabel', 'submit'}
     out : str or Path
-        The folder; what an earlier call wrote there is replaced.
+        The folder; files of an earlier call are replaced.
     owner : str
         Kaggle user name.
     settings : sequence of str
         Settings to change, ``name=value``.
     title : str
-        Of the kernel; ``bcsed <kind>`` by default.
+        Title of the kernel; ``bcsed <kind>`` by default.
     datasets, models : sequence of str
-        What to attach beside the wheels, ``owner/slug``.
+        Inputs to attach besides the wheels, ``owner/slug``.
     kernels : sequence of str, optional
-        Notebooks whose output to attach; the owner's training notebook by default, where its bundles are needed.
+        Notebooks whose output is attached; the owner's training notebook by default, if its bundles are needed.
 
     Raises
     ------
     ConfigError, DataError
-        If there is no such kind or setting, a value is of another type, a name is none that Kaggle takes, or the
-        folder holds other things.
+        If the kind or a setting is unknown, a value has another type, Kaggle does not accept a name, or the folder
+        contains other files.
     """
     if kind not in NOTEBOOKS:
         raise ConfigError(f"there is no notebook {kind!r}; there are {', '.join(NOTEBOOKS)}.")
-    out, notebook = Path(out), NOTEBOOKS[kind]
-    values = {name: default for name, (default, _) in notebook.settings.items()}
-    values |= _read(notebook, settings)
-    told = metadata(
+    out = Path(out)
+    values = _read_settings(NOTEBOOKS[kind].settings, settings)
+    description = metadata(
         kind, owner, title=title, competition=values["competition"], datasets=datasets, kernels=kernels, models=models
     )
-    mine = {f"{kind}.ipynb", METADATA}
-    if is_occupied(out) and not {path.name for path in out.iterdir()} <= mine:
-        raise DataError(f"{out} holds other things; name a new folder for the kernel.")
+    if is_occupied(out) and not {path.name for path in out.iterdir()} <= {f"{kind}.ipynb", METADATA}:
+        raise DataError(f"{out} contains other files; name a new folder for the kernel.")
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / f"{kind}.ipynb") as temporary:
-        temporary.write_text(json.dumps(cells(kind, values), indent=1) + "\n", encoding="utf-8")
-    write_json(out / METADATA, told)
+    write_json(out / f"{kind}.ipynb", make_notebook(kind, values))
+    write_json(out / METADATA, description)
     return out
 
 
@@ -211,24 +143,24 @@ def metadata(
     kernels: Sequence[str] | None = None,
     models: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what ``kernel-metadata.json`` holds; every key is there, for the client's defaults are not Kaggle's.
+    """Return ``kernel-metadata.json`` with every key, because the client's defaults differ from Kaggle's.
 
     Raises
     ------
     ConfigError
-        If a name is none that Kaggle takes.
+        If Kaggle does not accept a name.
     """
     check_owner(owner)
     notebook = NOTEBOOKS[kind]
-    title = title or notebook.title
+    title = title or f"bcsed {kind}"
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     if not 5 <= len(title) <= 50 or len(slug) < 5:
-        raise ConfigError(f"a notebook's title has 5 to 50 characters, letters and digits among them; got {title!r}.")
+        raise ConfigError(f"the title of a notebook has 5 to 50 characters, with 5 letters or digits; got {title!r}.")
     if kernels is None:
-        kernels = [f"{owner}/bcsed-train"] if notebook.from_training else []
+        kernels = [f"{owner}/bcsed-train"] if notebook.uses_training else []
     for name in (*datasets, *kernels):
         if not re.fullmatch(r"[\w-]+/[\w-]+", name):
-            raise ConfigError(f"what is attached is written owner/slug, got {name!r}.")
+            raise ConfigError(f"an input is written owner/slug, got {name!r}.")
     for name in models:
         if name.count("/") != 4:
             raise ConfigError(f"a model is written owner/model/framework/variation/version, got {name!r}.")
@@ -243,7 +175,7 @@ def metadata(
         "enable_tpu": False,
         "enable_internet": False,
         "machine_shape": "NvidiaTeslaT4" if notebook.gpu else None,
-        # The image in which the notebook was first saved: the wheels are of its Python.
+        # Keep the image in which the notebook was first saved: the wheels are for its Python.
         "docker_image": None,
         "docker_image_pinning_type": "original",
         "keywords": [],
@@ -254,21 +186,22 @@ def metadata(
     }
 
 
-def cells(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a notebook as the JSON that Jupyter reads, without outputs."""
+def make_notebook(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a notebook as Jupyter's JSON, without outputs."""
     notebook = NOTEBOOKS[kind]
-    lines = [f"{name.upper()} = {_python(values[name])}  # {told}" for name, (_, told) in notebook.settings.items()]
-    names = [f"{name}={name.upper()}" for name in notebook.settings]
-    arguments = ",\n    ".join(", ".join(names[place : place + 4]) for place in range(0, len(names), 4))
-    call = notebook.call.format(arguments=f"\n    {arguments}").replace(", say=print)", ", say=print,\n)")
-    parts = [
-        ("markdown", notebook.told),
+    fields = dataclasses.fields(notebook.settings)
+    lines = [f"{field.name.upper()} = {_format(values[field.name])}  # {field.metadata['comment']}" for field in fields]
+    names = [f"{field.name}={field.name.upper()}" for field in fields]
+    arguments = "".join(f"    {', '.join(names[start : start + 5])},\n" for start in range(0, len(names), 5))
+    call = f"kaggle.{kind}(kaggle.{notebook.settings.__name__}(\n{arguments}), log=print)"
+    cells = (
+        ("markdown", notebook.text),
         ("code", _INSTALL.format(version=__version__).strip()),
-        ("code", "\n".join(["# Settings: what you edit.", *lines])),
+        ("code", "\n".join(["# Settings to edit.", *lines])),
         ("code", f"from bcsed import kaggle\n{call}"),
-    ]
+    )
     return {
-        "cells": [_cell(place, form, text) for place, (form, text) in enumerate(parts)],
+        "cells": [_cell(number, kind, text) for number, (kind, text) in enumerate(cells)],
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -278,55 +211,57 @@ def cells(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cell(place: int, form: str, text: str) -> dict[str, Any]:
-    cell: dict[str, Any] = {"cell_type": form, "id": f"cell-{place}", "metadata": {}}
-    if form == "code":
-        cell |= {"execution_count": None, "outputs": []}
-    return {**cell, "source": text.splitlines(keepends=True)}
+def _cell(number: int, kind: str, text: str) -> dict[str, Any]:
+    outputs: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    source = text.splitlines(keepends=True)
+    return {"cell_type": kind, "id": f"cell-{number}", "metadata": {}, **outputs, "source": source}
 
 
-def _read(notebook: Notebook, settings: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` pairs; a value is Python where it can be read as such, and text where not."""
-    read: dict[str, Any] = {}
-    for text in settings:
-        name, equals, told = text.partition("=")
+def _read_settings(settings: type, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the values of all settings: defaults, and those of ``name=value``."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    values = {name: field.default for name, field in fields.items()}
+    for text in texts:
+        name, equals, value = text.partition("=")
         name = name.strip().lower()
-        if not equals or name not in notebook.settings:
-            raise ConfigError(f"--set takes name=value of {', '.join(notebook.settings)}; got {text!r}.")
-        try:
-            value = ast.literal_eval(told)
-        except (ValueError, SyntaxError):
-            value = told
-        read[name] = _of_type(name, value, told, notebook.settings[name][0])
-    return read
+        if not equals or name not in fields:
+            raise ConfigError(f"--set takes name=value of {', '.join(fields)}; got {text!r}.")
+        values[name] = _read_value(fields[name], value)
+    return values
 
 
-def _of_type(name: str, value: Any, told: str, default: Any) -> Any:
-    if isinstance(default, str):
-        return told if not isinstance(value, str) else value
-    if isinstance(default, list):
+def _read_value(field: dataclasses.Field[Any], text: str) -> Any:
+    """Read a Python literal, or a plain text, and check its type."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if field.type == "str":
+        return value if isinstance(value, str) else text
+    if field.type == "Sequence[str]":
         value = list(value) if isinstance(value, (list, tuple)) else [value]
-        if all(isinstance(item, str) for item in value):
-            return value
-        raise ConfigError(f'{name} is a list of names, such as ["a", "b"]; got {told!r}.')
-    if name == "weights":
-        good = value is None or (isinstance(value, (list, tuple)) and all(map(_is_number, value)))
-        value = list(value) if isinstance(value, tuple) else value
-    elif isinstance(default, float):
-        good = _is_number(value)
-    else:
-        # A number, or None for a setting that may be left open.
-        good = (value is None and name in ("fold", "limit", "stride_s", "processes")) or _is_number(value)
-        good = good and (value is None or name == "stride_s" or isinstance(value, int))
-    if not good:
-        raise ConfigError(f"{name} cannot be {told!r}; its default is {default!r}.")
-    return value
+        if not all(isinstance(item, str) for item in value):
+            raise ConfigError(f'{field.name} is a list of names, such as ["a", "b"]; got {text!r}.')
+        return value
+    base, _, optional = str(field.type).partition(" | ")
+    if not (_IS_TYPE[base](value) or (optional and value is None)):
+        raise ConfigError(f"{field.name} cannot be {text!r}; its default is {field.default!r}.")
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _python(value: Any) -> str:
-    # Double quotes, as everywhere in the notebooks.
+_IS_TYPE: Mapping[str, Callable[[Any], bool]] = {
+    "int": lambda value: _is_number(value) and isinstance(value, int),
+    "float": _is_number,
+    "Sequence[float]": lambda value: isinstance(value, (list, tuple)) and all(map(_is_number, value)),
+}
+
+
+def _format(value: Any) -> str:
+    """Return a Python literal with double quotes."""
+    if isinstance(value, tuple):
+        value = list(value)
     return json.dumps(value) if isinstance(value, (str, list)) else repr(value)

@@ -1,8 +1,8 @@
-"""The scoring notebook: rehearsal or rerun, the same code, and a submission that is checked before the process ends.
+"""The scoring notebook: rehearsal or rerun with the same code, and a submission that is checked before the end.
 
-While a notebook is saved, ``test_soundscapes`` holds no recording; then the first training soundscapes are scored
-instead, and the time is carried over to the full number. In the scoring rerun nobody sees the output, and a table
-that is constant would score .5 and look like a bad network: there, what cannot be scored is an error.
+While a notebook is saved, ``test_soundscapes`` contains no recording; the first training soundscapes are scored
+instead, and the time for all test recordings is estimated. The output of the scoring rerun is not visible, and a
+constant table would score .5 like a poor network: there, a prediction that cannot be made is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ from ..errors import ConfigError, DataError
 from ..files import atomic_write
 from ..scores.checks.ids import split_row_id
 from ..scores.table import check_submission, read_table, row_ids
-from .inputs import COMPETITION, find_bundles, find_input, kaggle_root
-from .markers import Log
+from .inputs import COMPETITION, Log, find_bundles, find_input, kaggle_root
+from .settings import SubmitSettings
 
 if TYPE_CHECKING:
     from ..models.bundle.bundle import Bundle
@@ -43,78 +43,34 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What a scoring notebook came to.
+    """The outcome of a scoring notebook."""
 
-    Parameters
-    ----------
-    path : Path
-        The checked ``submission.csv``.
-    rerun : bool
-        Whether test recordings were scored, and not training soundscapes in a rehearsal.
-    n_recordings, n_failed, n_rows : int
-    seconds : float
-        Of scoring, without what came before it.
-    full_s : float
-        What the full number of recordings would take, from the start of the process.
-    left_out : tuple of str
-        What the time budget did not allow.
-    """
-
-    path: Path
-    rerun: bool
+    path: Path  # the checked ``submission.csv``
+    rerun: bool  # whether test recordings were scored, not training soundscapes
     n_recordings: int
     n_failed: int
     n_rows: int
-    seconds: float
-    full_s: float
-    left_out: tuple[str, ...]
+    seconds: float  # of scoring
+    full_s: float  # estimate for all test recordings, from the start of the process
+    left_out: tuple[str, ...]  # views that the time budget did not allow
 
 
-def submit(
-    *,
-    competition: str = "birdclef-2026",
-    bundles: Sequence[str] = (),
-    weights: Sequence[float] | None = None,
-    mean: str = "prob",
-    steps: Sequence[str] = (),
-    windows: str = "centred",
-    stride_s: float | None = None,
-    budget_min: float = 80.0,
-    rehearse: int = 20,
-    jobs: int = 2,
-    root: str | Path | None = None,
-    say: Log = _log.info,
-) -> Submission:
+def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Submission:
     """Score the test recordings, or in a rehearsal the first training soundscapes, and write ``submission.csv``.
 
     Parameters
     ----------
-    competition : str
-        Slug or path of the competition's data.
-    bundles : sequence of str
-        Slugs, names or paths; all that are attached by default.
-    weights : sequence of float, optional
-        One per bundle; equal by default.
-    mean, windows, stride_s, jobs
-        See `bcsed.predict.predict`.
-    steps : sequence of str
-        Post-processing as `bcsed.scores.postprocess.read_steps` spells it, such as ``top=3``.
-    budget_min : float
-        Minutes in which everything has to be done, from the start of the process; from this call in a session in
-        which somebody works.
-    rehearse : int
-        Training soundscapes of a rehearsal.
+    settings : SubmitSettings
     root : str or Path, optional
         The folder of ``input`` and ``working``, see `kaggle_root`.
-    say : callable
-        Told what is chosen and how it went.
+    log : callable
+        Called with sentences about the inputs and the result.
 
     Raises
     ------
     ConfigError, DataError, BundleError
-        If something is not attached, bundles that were found unasked differ in their classes, there is nothing to
-        score, nothing could be scored, or the submission is not what the competition asks for. Nothing is
-        written then.
+        If an input is not attached, bundles that were not named have different classes, nothing could be scored,
+        or the submission is invalid. No submission is written then.
     """
     from ..models.bundle.bundle import load
     from ..models.ensemble import from_bundles
@@ -122,43 +78,45 @@ def submit(
     from ..predict.blocks import Windowing
     from ..predict.budget import Budget
     from ..predict.outputs import OutputOptions
-    from ..scores import postprocess
+    from ..scores.postprocess import parse_stages
 
-    if rehearse < 1:
-        raise ConfigError(f"a rehearsal needs at least one soundscape, got {rehearse}.")
+    if settings.rehearse < 1:
+        raise ConfigError(f"a rehearsal needs at least one soundscape, got {settings.rehearse}.")
     home = kaggle_root(root)
     working = home / "working"
-    # What an earlier call in this session left is not taken for this one's.
+    # Results of an earlier call in this session must not be taken for those of this one.
     (working / "submission.csv").unlink(missing_ok=True)
     shutil.rmtree(working / "scores", ignore_errors=True)
-    data = find_input(COMPETITION, competition, root=home, say=say)
-    year, recordings, rerun = to_score(data, rehearse, say)
-    template = data / year.sample_submission_csv
-    found = find_bundles(bundles, root=home, scratch=working / ".bundles", say=say)
-    loaded = [load(path) for path in found]
-    _check_classes(loaded, template, say, asked=bool(bundles))
+    data = find_input(COMPETITION, settings.competition, root=home, log=log)
+    competition = detect_competition(data)
+    recordings, rerun = select_recordings(data, competition, settings.rehearse, log)
+    template = data / competition.sample_submission_csv
+    paths = find_bundles(settings.bundles, root=home, scratch=working / ".bundles", log=log)
+    bundles = [load(path) for path in paths]
+    _check_classes(bundles, template, log, named=bool(settings.bundles))
     output = OutputOptions(
         formats=(),
-        taxa=read_taxa(data, year),
-        row_id=year.row_id,
+        taxa=read_taxa(data, competition),
+        row_id=competition.row_id,
         sample_submission=template,
         on_error="fill",
-        fill_s=year.recording_s,
+        fill_s=competition.recording_s,
     )
+    columns = output.template_columns()
     result = predict(
-        from_bundles(loaded, weights, mean=mean, classes=output.template_columns()),
+        from_bundles(bundles, settings.weights, mean=settings.ensemble_mean, classes=columns),
         recordings,
         out=working / "scores",
-        windowing=Windowing(row_s=year.row_s, windows=windows, stride_s=stride_s),
-        stages=postprocess.parse_stages(steps),
+        windowing=Windowing(row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s),
+        stages=parse_stages(settings.postprocess),
         output=output,
-        options=RunOptions(jobs=jobs),
-        budget=Budget(minutes=budget_min, clock_start_s=_counted_from()),
-        log=say,
+        options=RunOptions(jobs=settings.jobs),
+        budget=Budget(minutes=settings.budget_min, clock_start_s=_clock_start_s()),
+        log=log,
     )
-    _tell(result, say)
-    path = write(result, working / "submission.csv", recordings, template, year, say)
-    full_s = _full_time(result, year, say, rerun=rerun, budget_min=budget_min)
+    _log_problems(result, log)
+    path = working / "submission.csv"
+    write_checked(result, path, template, expected_rows(recordings, competition, log), log)
     return Submission(
         path=path,
         rerun=rerun,
@@ -166,210 +124,190 @@ def submit(
         n_failed=result.n_failed,
         n_rows=len(result.scores),
         seconds=result.seconds,
-        full_s=full_s,
+        full_s=_estimate_full_s(result, competition, log, rerun=rerun, budget_min=settings.budget_min),
         left_out=tuple(result.left_out),
     )
 
 
-def to_score(data: Path, rehearse: int, say: Log) -> tuple[Competition, list[Path], bool]:
-    """Return the year, the recordings to score, and whether they are the test's.
+def select_recordings(data: Path, competition: Competition, rehearse: int, log: Log) -> tuple[list[Path], bool]:
+    """Return the recordings to score, and whether they are those of the test set.
 
     Raises
     ------
     DataError
-        If this is the scoring rerun and there is no test recording, or there is nothing to rehearse on.
+        If there is no test recording in the scoring rerun, or no recording for a rehearsal.
     """
-    year = detect_competition(data)
-    test = _recordings(data / year.test_dir)
+    test_dir, soundscapes_dir = data / competition.test_dir, data / competition.soundscapes_dir
+    test = _list_recordings(test_dir)
     if test:
-        say(f"scoring: {len(test)} test recordings in {data / year.test_dir}")
-        return year, test, True
-    if _is_rerun():
+        log(f"scoring: {len(test)} test recordings in {test_dir}")
+        return test, True
+    if os.environ.get(RERUN_VARIABLE, "").strip().lower() not in ("", "0", "false", "no"):
         raise DataError(
-            f"this is the scoring rerun ({RERUN_VARIABLE} is set), and {data / year.test_dir} holds no recording; "
-            "nothing is written, for a constant table would score .5 and look like a bad network."
+            f"this is the scoring rerun ({RERUN_VARIABLE} is set), but {test_dir} contains no recording; nothing is "
+            "written, because a constant table would score .5 like a poor network."
         )
-    train = _recordings(data / year.soundscapes_dir)[:rehearse]
+    train = _list_recordings(soundscapes_dir)[:rehearse]
     if not train:
         raise DataError(
-            f"{data / year.test_dir} holds no recording, and {data / year.soundscapes_dir} none to rehearse on; "
-            "attach the competition's data whole."
+            f"{test_dir} contains no recording, and {soundscapes_dir} none for a rehearsal; attach all of the "
+            "competition's data."
         )
-    say(
-        f"rehearsal: {data / year.test_dir} holds no recording, as always before the scoring rerun; the first "
-        f"{len(train)} of {data / year.soundscapes_dir} are scored by the same code"
+    log(
+        f"rehearsal: {test_dir} contains no recording, as always before the scoring rerun; the first {len(train)} of "
+        f"{soundscapes_dir} are scored by the same code"
     )
-    return year, train, False
+    return train, False
 
 
-def write(
-    result: Result,
-    path: Path,
-    recordings: Sequence[Path],
-    template: Path,
-    year: Competition,
-    say: Log,
-) -> Path:
-    """Write a prediction as a submission: columns of the template, rows of the recordings; read it back, and check.
+def write_checked(result: Result, path: Path, template: Path, rows: Sequence[str], log: Log) -> None:
+    """Write a submission with the columns of the template and the given rows; read it back and check it.
 
     Raises
     ------
     DataError
-        If nothing could be scored, or the table is not what the competition asks for. A table that fails is
-        removed.
+        If nothing could be scored, or the submission is invalid; it is removed then.
     """
     if result.n_failed >= result.n_recordings or not len(result.scores):
-        reason = result.failures["reason"].iloc[0] if len(result.failures) else "no reason was given"
+        reason = result.failures["reason"].iloc[0] if len(result.failures) else "no reason was recorded"
         raise DataError(
-            f"none of {result.n_recordings} recordings could be scored ({reason}); no submission is written, for a "
-            "constant table would score .5 and look like a bad network."
+            f"none of {result.n_recordings} recordings could be scored ({reason}); no submission is written, because a "
+            "constant table would score .5 like a poor network."
         )
     columns = [str(name) for name in read_table(template).columns]
-    wanted = expected_rows(recordings, year, say)
-    table = _complete(result.scores, wanted, say)
+    table = _fill_rows(result.scores, rows, log)
     filled = {Path(name).stem for name in result.failures["recording"]} | set(result.silent)
     with atomic_write(path) as temporary:
-        table.loc[wanted, columns].to_csv(temporary, index_label="row_id")
-        validate(temporary, wanted, columns, filled=filled, name=path.name)
-    say(f"{path}: {len(wanted)} rows, {len(columns)} classes; read back and found valid")
-    return path
+        table.loc[list(rows), columns].to_csv(temporary, index_label="row_id")
+        validate(temporary, rows, columns, filled=filled, name=path.name)
+    log(f"{path}: {len(rows)} rows, {len(columns)} classes; read back and valid")
 
 
 def validate(
-    path: Path, wanted: Sequence[str], columns: Sequence[str], *, filled: set[str] | None = None, name: str = ""
+    path: Path, rows: Sequence[str], columns: Sequence[str], *, filled: Collection[str] = (), name: str = ""
 ) -> None:
-    """Read a submission as Kaggle will, and refuse one that it would refuse, or score .5.
+    """Read a submission as Kaggle does, and raise an error if it is invalid or constant.
 
     Parameters
     ----------
     path : Path
-    wanted : sequence of str
-        The row ids that it must have, in this order.
-    columns : sequence of str
-        The classes of ``sample_submission.csv``, in its order.
-    filled : set of str
-        Stems of recordings whose rows are rightly all the same: filled, or silent.
+    rows, columns : sequence of str
+        The required row ids, and the classes of ``sample_submission.csv``, both in order.
+    filled : collection of str
+        Stems of recordings whose rows may be identical: filled, or silent.
     name : str
-        What messages call it.
+        The name in messages.
 
     Raises
     ------
     DataError
-        If rows or columns differ, a value is no number in [0, 1], all rows are the same, or most recordings
-        repeat one answer over all their rows.
+        As `bcsed.scores.table.check_submission`.
     """
-    check_submission(
-        read_table(path), columns, wanted, constant=filled or (), max_broadcast=0.5, where=name or str(path)
-    )
+    check_submission(read_table(path), columns, rows, constant=filled, max_broadcast=0.5, where=name or str(path))
 
 
-def expected_rows(recordings: Sequence[Path], year: Competition, say: Log) -> list[str]:
-    """Return the row ids that a submission must have, from the recordings and nothing else.
+def expected_rows(recordings: Sequence[Path], competition: Competition, log: Log) -> list[str]:
+    """Return the required row ids of a submission, from the durations of the recordings.
 
-    A recording has ceil(duration / row) rows. One that is longer than the competition's length by less than a row
-    has the rows of that length: the rest is no row of the competition.
+    A recording has ceil(duration / row) rows. If it is longer than the competition's recordings by less than one row,
+    it has their number of rows.
     """
-    full = year.recording_s // year.row_s
     ids: list[str] = []
     for path in recordings:
         try:
             duration_s = read_info(path).duration_s
         except DataError:
-            # It cannot be read and has been filled: as long as the others, as far as anybody knows.
-            duration_s = float(year.recording_s)
-        count = int(np.ceil(round(duration_s / year.row_s, 6)))
-        if 0 < duration_s - year.recording_s < year.row_s:
-            count = full
-        if abs(duration_s - year.recording_s) > 1e-3:
-            say(f"{path.name} lasts {duration_s:.4g} s and not {year.recording_s}: it has {count} rows")
-        ids += row_ids(path.stem, count, year.row_s, year.row_id)
+            # The rows of an unreadable recording were filled; assume the usual duration.
+            duration_s = float(competition.recording_s)
+        excess_s = duration_s - competition.recording_s
+        count = int(np.ceil(round(duration_s / competition.row_s, 6)))
+        if 0 < excess_s < competition.row_s:
+            count = competition.recording_s // competition.row_s
+        if abs(excess_s) > 1e-3:
+            log(f"{path.name} lasts {duration_s:.4g} s and not {competition.recording_s}: it has {count} rows")
+        ids += row_ids(path.stem, count, competition.row_s, competition.row_id)
     return ids
 
 
-def _complete(table: pd.DataFrame, wanted: Sequence[str], say: Log) -> pd.DataFrame:
-    """Return a table with every row: one that was not scored gets the mean of its recording, or of all."""
-    lacking = [row_id for row_id in wanted if row_id not in table.index]
-    if not lacking:
+def _fill_rows(table: pd.DataFrame, rows: Sequence[str], log: Log) -> pd.DataFrame:
+    """Return a table with all rows; a missing row gets the mean of its recording, or of all recordings."""
+    missing = [row_id for row_id in rows if row_id not in table.index]
+    if not missing:
         return table
-    say(f"{len(lacking)} of {len(wanted)} rows were not scored, {lacking[0]!r} first; they get their recording's mean")
+    log(f"{len(missing)} of {len(rows)} rows were not scored, {missing[0]!r} first; they get their recording's mean")
     means = table.groupby([split_row_id(row_id)[0] for row_id in table.index]).mean()
-    overall = table.mean()
-    added = [means.loc[stem] if (stem := split_row_id(row_id)[0]) in means.index else overall for row_id in lacking]
-    whole: pd.DataFrame = pd.concat([table, pd.DataFrame(added, index=lacking)])
-    return whole
+    stems = [split_row_id(row_id)[0] for row_id in missing]
+    added = [means.loc[stem] if stem in means.index else table.mean() for stem in stems]
+    filled: pd.DataFrame = pd.concat([table, pd.DataFrame(added, index=missing)])
+    return filled
 
 
-def _recordings(folder: Path) -> list[Path]:
-    # Of a folder that holds a readme.txt alone, there is none.
+def _list_recordings(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
-def _is_rerun() -> bool:
-    return os.environ.get(RERUN_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
+def _clock_start_s() -> float:
+    """Return the age of this process at which the budget starts.
 
-
-def _counted_from() -> float:
-    """Return the age of this process from which its time counts.
-
-    A notebook that is run whole begins with its process. One in which somebody works may have been open for hours.
+    A saved notebook starts with its process; the process of an interactive session may be hours old.
     """
     from ..predict.budget import process_age_s
 
     return process_age_s() if os.environ.get(RUN_TYPE_VARIABLE) == "Interactive" else 0.0
 
 
-def _check_classes(bundles: Sequence[Bundle], template: Path, say: Log, *, asked: bool) -> None:
-    """Refuse bundles of another competition, and ones that were found unasked and differ among themselves."""
+def _check_classes(bundles: Sequence[Bundle], template: Path, log: Log, *, named: bool) -> None:
+    """Refuse bundles of another competition, and bundles that were not named and have different classes."""
     columns = [str(name) for name in read_table(template).columns]
+    first = bundles[0]
     for bundle in bundles:
-        strange = sorted(set(bundle.contract.classes) - set(columns))
-        if strange:
+        unknown = sorted(set(bundle.contract.classes) - set(columns))
+        if unknown:
             raise DataError(
-                f"{bundle.path} answers {strange[0]!r} ({len(strange)} such classes), which {template} does not have; "
-                "it was trained for another competition."
+                f"{bundle.path} has the class {unknown[0]!r} ({len(unknown)} such classes), which {template} does not "
+                "have; it was trained for another competition."
             )
-        other = sorted(set(bundle.contract.classes) ^ set(bundles[0].contract.classes))
-        if other and not asked:
+        different = sorted(set(bundle.contract.classes) ^ set(first.contract.classes))
+        if different and not named:
             raise DataError(
-                f"{bundles[0].path} and {bundle.path} do not answer the same classes: {other[0]!r} is in only one of "
-                "them; name the bundles that are meant, or attach only those."
+                f"{first.path} and {bundle.path} have different classes: only one of them has {different[0]!r}; name "
+                "the bundles to use, or attach only those."
             )
-        theirs = [name for name in columns if name in set(bundle.contract.classes)]
-        if theirs != list(bundle.contract.classes):
-            say(f"{template.name} has its columns in another order than {bundle.name}; they are bound by name")
+        if [name for name in columns if name in bundle.contract.classes] != list(bundle.contract.classes):
+            log(f"{template.name} has its columns in another order than {bundle.name}; they are matched by name")
 
 
-def _tell(result: Result, say: Log) -> None:
+def _log_problems(result: Result, log: Log) -> None:
     for failure in result.failures.head(20).itertuples():
-        say(f"{failure.status}: {failure.recording}: {failure.reason}")
+        log(f"{failure.status}: {failure.recording}: {failure.reason}")
     for note in result.notes.head(20).itertuples():
-        say(f"note: {note.recording}: {note.note}")
+        log(f"note: {note.recording}: {note.note}")
     for sentence in result.left_out:
-        say(f"left out: {sentence}")
+        log(f"left out: {sentence}")
 
 
-def _full_time(result: Result, year: Competition, say: Log, *, rerun: bool, budget_min: float) -> float:
-    """Carry the time of a rehearsal over to the full number of recordings, and say it."""
+def _estimate_full_s(result: Result, competition: Competition, log: Log, *, rerun: bool, budget_min: float) -> float:
+    """Log and return the time that all test recordings take, from the start of the process."""
     from ..predict.budget import process_age_s
 
-    now_s = process_age_s()
-    before_s = max(0.0, now_s - result.seconds)
-    count = result.n_recordings if rerun else FULL_COUNT.get(year.name, _FULL_COUNT)
+    age_s = process_age_s()
+    before_s = max(0.0, age_s - result.seconds)
+    count = result.n_recordings if rerun else FULL_COUNT.get(competition.name, _FULL_COUNT)
     full_s = before_s + result.seconds * count / result.n_recordings
-    peak = f"peak memory {peak_gib():.1f} GiB"
+    memory = f"peak memory {peak_gib():.1f} GiB"
     if rerun:
-        say(f"scored {count} recordings in {result.seconds:.0f} s; {now_s / 60:.1f} min since the start; {peak}")
-        return full_s
-    fits = "which fits" if full_s <= 60 * budget_min else "so that the budget would leave out a part of the plan"
-    say(
-        f"rehearsal: {result.n_recordings} recordings in {result.seconds:.0f} s after {before_s:.0f} s of beginning; "
-        f"{count} would take {full_s / 60:.1f} min of {budget_min:g}, {fits}; {peak}"
-    )
+        log(f"scored {count} recordings in {result.seconds:.0f} s; {age_s / 60:.1f} min since the start; {memory}")
+    else:
+        fits = "which fits" if full_s <= 60 * budget_min else "so the budget would leave out some views"
+        log(
+            f"rehearsal: {result.n_recordings} recordings in {result.seconds:.0f} s, {before_s:.0f} s after the start; "
+            f"{count} would take {full_s / 60:.1f} min of {budget_min:g}, {fits}; {memory}"
+        )
     return full_s
 
 
 def peak_gib() -> float:
-    """Return the most memory that this process has held."""
+    """Return the peak memory of this process."""
     status = Path("/proc/self/status")
-    told = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
-    return int(told[1]) / 2**20 if told else float("nan")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(match[1]) / 2**20 if match else float("nan")

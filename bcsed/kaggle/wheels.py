@@ -1,112 +1,160 @@
-"""Wheels for a machine without network: bcsed's own, and those that Kaggle's image lacks."""
+"""Wheels for a machine without a network: that of bcsed, and those that Kaggle's image lacks."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from .markers import Log
+from ..files import atomic_write
+from .inputs import Log
 
-# What bcsed needs to predict and the image does not have; everything else is left as it is there.
-LACKING = ("openvino", "openvino-telemetry")
-# pip takes each platform literally and does not count down from it.
+# The packages that a prediction needs and the image lacks; all others are used as they are installed there.
+MISSING = ("openvino", "openvino-telemetry")
+# pip matches platforms literally; a newer manylinux does not include the older ones.
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "manylinux_2_31_x86_64")
 _SOURCES = ("setup.cfg", "setup.py", "README.md", "LICENSE")
+# Files of an installation that its wheel did not contain.
+_ADDED = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
-def build(out: Path, python: Sequence[str], say: Log) -> None:
-    """Build bcsed's wheel from its sources and download the others, in the versions that are installed here.
+def collect_wheels(out: Path, python: Sequence[str], log: Log) -> None:
+    """Write the wheel of bcsed and download the others, in the versions that are installed.
+
+    The wheel is built from a clone: the one that is running, or the current folder if it has the same version. An
+    installed copy without a clone is packed again from its files.
 
     Raises
     ------
     ConfigError, DataError
-        If a version of Python makes no sense, the sources are not here, or pip fails, with its last line.
+        If a Python version is invalid, an installed file was changed, or pip fails.
     """
+    _check_pythons(python)
+    installed = Path(__file__).parents[2]
+    clone = next((path for path in (installed, Path.cwd()) if _is_clone(path)), None)
+    if clone is None:
+        log(f"packing the wheel of bcsed {__version__} from {installed}")
+        pack_installed(installed, out)
+    else:
+        log(f"building the wheel of bcsed {__version__} from {clone}")
+        _build(clone, out)
     for version in python:
-        _check_python(version)
-    source = Path(__file__).parents[2]
-    if not (source / "setup.cfg").is_file():
-        raise DataError(
-            f"bcsed is installed from a wheel (in {source}), which is not built again: run this in a clone of its "
-            "sources, or give a folder that holds its wheel and those of openvino as --wheels."
-        )
-    say(f"building the wheel of bcsed {__version__} from {source}")
-    with tempfile.TemporaryDirectory() as scratch:
-        # A copy: setuptools builds in the sources' folder, and takes along what an earlier build left there.
-        copy = Path(scratch) / "bcsed"
-        shutil.copytree(source / "bcsed", copy / "bcsed", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in _SOURCES:
-            shutil.copy2(source / name, copy / name)
-        _pip("wheel", "--no-deps", *_isolation(), "--wheel-dir", str(out), str(copy))
-    for version in python:
-        names = [f"{name}=={importlib.metadata.version(name)}" for name in LACKING]
-        say(f"downloading {', '.join(names)} for Python {version}")
-        platforms = [part for name in _PLATFORMS for part in ("--platform", name)]
-        wanted = ["--python-version", version, "--implementation", "cp", *platforms]
-        _pip("download", "--no-deps", "--only-binary=:all:", *wanted, "--dest", str(out), *names)
+        names = [f"{name}=={importlib.metadata.version(name)}" for name in MISSING]
+        log(f"downloading {', '.join(names)} for Python {version}")
+        platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
+        target = ["--python-version", version, "--implementation", "cp", *platforms]
+        _pip("download", "--no-deps", "--only-binary=:all:", *target, "--dest", str(out), *names)
     _check_complete(out, python)
 
 
-def gather(folder: Path, out: Path, python: Sequence[str]) -> None:
+def copy_wheels(folder: Path, out: Path, python: Sequence[str]) -> None:
     """Copy the wheels of bcsed and of what Kaggle lacks from a folder.
 
     Raises
     ------
     ConfigError, DataError
-        If one is missing for a version of Python, or bcsed's is of another version than the one that runs here.
+        If a wheel is missing for a Python version, or that of bcsed has another version than the running one.
     """
-    for version in python:
-        _check_python(version)
+    _check_pythons(python)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of wheels.")
     for path in sorted(folder.glob("*.whl")):
-        if _project(path) in ("bcsed", *LACKING):
+        if _project(path) in ("bcsed", *MISSING):
             shutil.copy2(path, out / path.name)
     _check_complete(out, python)
 
 
+def pack_installed(folder: Path, out: Path) -> Path:
+    """Write again the wheel from which bcsed was installed into a folder.
+
+    Raises
+    ------
+    DataError
+        If the folder has no record of the installation, or a file differs from it.
+    """
+    records = list(importlib.metadata.distributions(name="bcsed", path=[str(folder)]))
+    if not records or not records[0].files:
+        raise DataError(
+            f"{folder} has no record of pip about bcsed, so its wheel cannot be packed; run this in a clone of bcsed, "
+            "or give a folder of wheels as --wheels."
+        )
+    info = f"bcsed-{records[0].version}.dist-info"
+    files = {}
+    for name in records[0].files:
+        # Files without a hash are bytecode; those outside of the two folders are scripts, which pip writes itself.
+        if name.hash is None or name.parts[0] not in ("bcsed", info) or str(name) in {f"{info}/{x}" for x in _ADDED}:
+            continue
+        path = folder / name
+        digest = hashlib.new(name.hash.mode, path.read_bytes() if path.is_file() else b"").digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != name.hash.value:
+            raise DataError(f"{path} was changed after its installation; install bcsed again, then repeat the command.")
+        files[str(name)] = f"{name},{name.hash.mode}={name.hash.value},{name.size}\n"
+    wheel = out / f"bcsed-{records[0].version}-py3-none-any.whl"
+    with atomic_write(wheel) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(folder / file, file)
+        archive.writestr(f"{info}/RECORD", "".join([*files.values(), f"{info}/RECORD,,\n"]))
+    return wheel
+
+
+def _is_clone(folder: Path) -> bool:
+    version = folder / "bcsed" / "_version.py"
+    return (folder / "setup.cfg").is_file() and version.is_file() and f'"{__version__}"' in version.read_text()
+
+
+def _build(clone: Path, out: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        # A copy, because setuptools writes into the folder of the sources and packs the files of earlier builds.
+        copy = Path(scratch) / "bcsed"
+        shutil.copytree(clone / "bcsed", copy / "bcsed", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in _SOURCES:
+            shutil.copy2(clone / name, copy / name)
+        _pip("wheel", "--no-deps", *_isolation(), "--wheel-dir", str(out), str(copy))
+
+
 def _check_complete(out: Path, python: Sequence[str]) -> None:
-    """Refuse a folder from which a notebook could not be set up."""
-    for name in ("bcsed", *LACKING):
-        there = [path for path in out.glob("*.whl") if _project(path) == name]
+    """Raise DataError if a notebook could not be set up from a folder."""
+    for name in ("bcsed", *MISSING):
+        wheels = [path for path in out.glob("*.whl") if _project(path) == name]
         for version in python:
-            if not any(_fits(path, version) for path in there):
-                shown = ", ".join(path.name for path in there) or "none"
-                raise DataError(f"no wheel of {name} for Python {version} on Linux x86_64; there is {shown}.")
-    others = [path.name for path in out.glob("bcsed-*.whl") if path.name.split("-")[1] != __version__]
-    if others:
-        raise DataError(f"{others[0]} is of another version than the bcsed {__version__} that makes this data set.")
+            if not any(_supports(path, version) for path in wheels):
+                names = ", ".join(path.name for path in wheels) or "none"
+                raise DataError(f"no wheel of {name} for Python {version} on Linux x86_64; there is {names}.")
+    for path in out.glob("bcsed-*.whl"):
+        if path.name.split("-")[1] != __version__:
+            raise DataError(f"{path.name} has another version than the running bcsed {__version__}.")
 
 
 def _project(path: Path) -> str:
     return path.name.split("-")[0].lower().replace("_", "-")
 
 
-def _fits(path: Path, version: str) -> bool:
-    """Say whether a wheel can be installed for a version of Python on Kaggle."""
+def _supports(path: Path, version: str) -> bool:
+    """Return whether a wheel can be installed for a Python version on Kaggle."""
     pythons, abis, platforms = path.stem.split("-")[-3:]
-    major, minor = version.split(".")
-    tag = f"cp{major}{minor}"
-    fits_python = "py3" in pythons.split(".") or tag in pythons.split(".") or "abi3" in abis.split(".")
-    on_linux = any(re.fullmatch(r"any|manylinux.*_x86_64|linux_x86_64", name) for name in platforms.split("."))
-    return fits_python and on_linux
+    tag = f"cp{version.replace('.', '')}"
+    for_python = "py3" in pythons.split(".") or tag in pythons.split(".") or "abi3" in abis.split(".")
+    return for_python and any(re.fullmatch(r"any|manylinux.*_x86_64|linux_x86_64", p) for p in platforms.split("."))
 
 
-def _check_python(version: str) -> None:
-    if not re.fullmatch(r"3\.\d{1,2}", version):
-        raise ConfigError(f"a version of Python is written 3.12, got {version!r}.")
+def _check_pythons(versions: Sequence[str]) -> None:
+    for version in versions:
+        if not re.fullmatch(r"3\.\d{1,2}", version):
+            raise ConfigError(f"a Python version is written 3.12, got {version!r}.")
 
 
 def _isolation() -> list[str]:
-    """Build with the setuptools that is here, where it is new enough to make wheels alone; else pip fetches one."""
+    """Build with the installed setuptools if it can write wheels on its own; otherwise pip downloads one."""
     try:
         major = int(importlib.metadata.version("setuptools").split(".")[0])
     except importlib.metadata.PackageNotFoundError:
@@ -116,7 +164,7 @@ def _isolation() -> list[str]:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
-        raise DataError(f"pip {arguments[0]} failed ({lines[-1].strip() if lines else 'it said nothing'}).")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if "ERROR" in line] or result.stderr.splitlines()
+        raise DataError(f"pip {arguments[0]} failed ({lines[-1].strip() if lines else 'no message'}).")
