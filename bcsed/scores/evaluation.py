@@ -130,7 +130,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
-    with read_errors(path, "npz"), np.load(path, allow_pickle=False) as stored:
+    # numpy would not close the path of a truncated file.
+    with read_errors(path, "npz"), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         missing = [name for name in _ARRAYS if name not in stored.files]
         if missing:
             raise DataError(f"{path} is not an evaluation of bcsed: it lacks {', '.join(missing)}.")
