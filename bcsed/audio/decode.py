@@ -130,15 +130,9 @@ def read_audio(
 def read_there(
     info: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None, reader: AudioReader | None = None
 ) -> tuple[Wave, int, tuple[str, ...]]:
-    """Decode as `load_audio`, with an optional open `reader`; return the wave, its decoded samples and the defects.
+    """Decode as `load_audio`, with an optional open `reader`; return wave, number of decoded samples, and defects.
 
-    Returns
-    -------
-    wave : ndarray of float32, shape (n,)
-        Zero after the end of a file that is shorter than its header states.
-    n_decoded : int
-        Samples of `wave` before that end.
-    notes : tuple of str
+    The wave is zero after its decoded samples if the file is shorter than its header states.
 
     Raises
     ------

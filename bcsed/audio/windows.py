@@ -64,13 +64,10 @@ def plan_windows(
 
     Parameters
     ----------
-    n_samples : int
-        Length of the recording at the sample rate of the front end.
-    frontend : Frontend
+    n_samples, row_s : int
+        Length of the recording at the sample rate of the front end, and seconds per row.
     steps : int
         Time steps per window; a divisor of ``frontend.n_frames``.
-    row_s : int
-        Seconds per row.
     kind : {'centred', 'sliding'}
         One window per row, centred on the row and moved inside the recording at its ends; or one window per stride,
         averaged on the time axis of the recording.

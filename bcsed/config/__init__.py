@@ -10,7 +10,7 @@ exactly the known keys.
 
 from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Contract, Frontend, Net
 from .recipe import Augment, Data, Fit, Injection
-from .strict import from_dict, read_value, to_dict
+from .strict import from_dict, to_dict
 
 __all__ = [
     "FRONTENDS",
@@ -26,6 +26,5 @@ __all__ = [
     "Injection",
     "Net",
     "from_dict",
-    "read_value",
     "to_dict",
 ]

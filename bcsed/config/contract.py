@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .strict import at_least, check_types, multiple, nearest, one_of, to_dict
+from .strict import at_least, check_types, nearest, one_of, to_dict
 from .versions import first_names
 
 # A timm CNN halves its image five times.
@@ -54,9 +54,14 @@ class Frontend:
             )
         if not 0 < self.top_db <= 200:
             raise ConfigError(f"top_db must be in (0, 200] dB, got {self.top_db:g}.")
-        multiple(self, "n_frames", STRIDE * self.time_folds)
-        if self.n_mels * self.time_folds % STRIDE:
-            step = STRIDE // math.gcd(STRIDE, self.time_folds)
+        step = STRIDE * self.time_folds
+        if self.n_frames % step:
+            raise ConfigError(
+                f"n_frames must be a multiple of {step}, got {self.n_frames}; the nearest are "
+                f"{nearest(self.n_frames, step)}."
+            )
+        step = STRIDE // math.gcd(STRIDE, self.time_folds)
+        if self.n_mels % step:
             raise ConfigError(
                 f"n_mels times time_folds is the image height and must be a multiple of {STRIDE}, got "
                 f"{self.n_mels} x {self.time_folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
@@ -114,22 +119,12 @@ class Net:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Input and output of a network; it is stored with the weights.
-
-    Parameters
-    ----------
-    frontend : Frontend
-    net : Net
-    classes : tuple of str
-        Names of the K output columns, in order.
-    groups : tuple of int
-        Head group of each class, numbered from 0 (see `bcsed.data.head_groups`); empty if all classes share one head.
-    """
+    """Input and output of a network; it is stored with the weights."""
 
     frontend: Frontend
     net: Net
-    classes: tuple[str, ...]
-    groups: tuple[int, ...] = ()
+    classes: tuple[str, ...]  #: names of the K output columns, in order
+    groups: tuple[int, ...] = ()  #: head group of each class (see `bcsed.data.head_groups`); empty for shared heads
 
     def __post_init__(self) -> None:
         check_types(self)

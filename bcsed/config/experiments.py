@@ -22,31 +22,17 @@ GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "fit")
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All settings of a training.
+    """All settings of a training, in the groups of `bcsed.config`."""
 
-    Parameters
-    ----------
-    name : str
-        Name on the command line.
-    frontend, net, data, augment, fit
-        Groups of settings, see `bcsed.config`.
-    pseudo, labelled : Injection
-        How excerpts of pseudolabelled and of labelled soundscapes are added to a batch.
-    private_lb, public_lb : str
-        Leaderboard scores of the original, or ''.
-    note : str
-        Short description.
-    """
-
-    name: str
+    name: str  #: name on the command line
     frontend: Frontend = WIDE_384
     net: Net = field(default_factory=Net)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
-    pseudo: Injection = field(default_factory=Injection)
-    labelled: Injection = field(default_factory=Injection)
+    pseudo: Injection = field(default_factory=Injection)  #: excerpts of pseudolabelled soundscapes in a batch
+    labelled: Injection = field(default_factory=Injection)  #: excerpts of labelled soundscapes in a batch
     fit: Fit = field(default_factory=Fit)
-    private_lb: str = ""
+    private_lb: str = ""  #: private leaderboard score of the original
     public_lb: str = ""
     note: str = ""
 
@@ -182,55 +168,37 @@ TABLE: tuple[Experiment, ...] = (
         note="small, from random weights: for the demo and the tests",
     ),
 )
+
+
+def _arms(field: str, **values: Any) -> dict[str, dict[str, Any]]:
+    return {name: {field: value} for name, value in values.items()}
+
+
 # Questions of the post-mortem: a row of the table, and arms that change one setting of it.
 _ARMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
-    "repeat": (
-        "repeat-w384",
-        {
-            f"repeat-{key}": {"frontend": preset}
-            for key, preset in (("w384", WIDE_384), ("w256", WIDE_256), ("s256", SHORT_256))
-        },
-    ),
+    "repeat": ("repeat-w384", _arms("frontend", w384=WIDE_384, w256=WIDE_256, s256=SHORT_256)),
     "labels": (
         "exp-93",
         {
-            "labels-hard": {},
-            "labels-soft": {"data__pseudo_soft": True},
-            "labels-weight-.6": {"data__pseudo_loss_weight": 0.6},
-            "labels-weight-.1": {"data__pseudo_loss_weight": 0.1},
+            "hard": {},
+            "soft": {"data__pseudo_soft": True},
+            "weight-.6": {"data__pseudo_loss_weight": 0.6},
+            "weight-.1": {"data__pseudo_loss_weight": 0.1},
         },
     ),
-    "heads": (
-        "repeat-w384",
-        {
-            f"heads-{key}": {"net__heads": heads}
-            for key, heads in (("one", "shared"), ("taxon", "taxon"), ("frequency", "frequency"))
-        },
-    ),
-    "mix": (
-        "repeat-w384",
-        {
-            f"mix-{key}": {"augment__mix": mix}
-            for key, mix in (("none", "off"), ("sumix", "sumix"), ("mixup", "mixup"), ("cutmix", "cutmix"))
-        },
-    ),
+    "heads": ("repeat-w384", _arms("net__heads", one="shared", taxon="taxon", frequency="frequency")),
+    "mix": ("repeat-w384", _arms("augment__mix", none="off", sumix="sumix", mixup="mixup", cutmix="cutmix")),
 }
 STUDIES = tuple(_ARMS)
 
 
 def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
-    """Return the arms of a study: experiments that differ in one setting.
-
-    Parameters
-    ----------
-    name : {'repeat', 'labels', 'heads', 'mix'}
-    base : Experiment, optional
-        Settings of all arms; a row of the table by default.
+    """Return the arms of a study: experiments that change one setting of `base`, by default a row of the table.
 
     Raises
     ------
     ConfigError
-        If there is no such study.
+        If `name` is not one of `STUDIES`.
 
     Examples
     --------
@@ -241,7 +209,7 @@ def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, .
         raise ConfigError(f"there is no study {name!r}; there are {', '.join(STUDIES)}.")
     default, arms = _ARMS[name]
     base = find_experiment(default) if base is None else base
-    return tuple(base.vary(arm, **changes) for arm, changes in arms.items())
+    return tuple(base.vary(f"{name}-{arm}", **changes) for arm, changes in arms.items())
 
 
 def experiment_names() -> tuple[str, ...]:

@@ -132,13 +132,6 @@ def in_range(settings: Any, lowest: float, highest: float, *names: str) -> None:
             raise ConfigError(f"{name} must be in [{lowest}, {highest}], got {value:g}.")
 
 
-def multiple(settings: Any, name: str, step: int) -> None:
-    """Refuse a field that is not a multiple of `step`."""
-    value = getattr(settings, name)
-    if value % step:
-        raise ConfigError(f"{name} must be a multiple of {step}, got {value}; the nearest are {nearest(value, step)}.")
-
-
 def nearest(value: int, step: int) -> str:
     """Return the multiples of `step` below and above a value, as text."""
     below = value // step * step

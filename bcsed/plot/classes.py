@@ -129,17 +129,12 @@ def rows_per_class(per_class: Mapping[str, int], ax: Any = None, *, unselected: 
     ax = axes(ax, 7.0, max(3.6, 1.6 + 0.2 * len(counts)) if named else 4.4)
     positions = np.arange(1, len(counts) + 1)
     dots = {"color": "C1", "marker": "o", "markersize": 4 if named else 2.5, "linestyle": "", "label": "not selected"}
-    if named:
-        ax.barh(positions, counts, color="C0", label="selected")
-        if unselected is not None:
-            ax.plot(others, positions, **dots)
-        ax.set_yticks(positions, [display_text(str(name)) for name in counts.index], fontsize=8)
-        ax.set(xlabel="rows", ylabel="class", ylim=(len(counts) + 0.6, 0.4))
-    else:
-        ax.bar(positions, counts, color="C0", width=1.0, label="selected")
-        if unselected is not None:
-            ax.plot(positions, others, **dots)
-        ax.set(xlabel="class, by selected rows (rank)", ylabel="rows", xlim=(0.4, len(counts) + 0.6))
+    _draw_bars(ax, positions, counts, named=named, color="C0", label="selected")
+    if unselected is not None:
+        ax.plot(*((others, positions) if named else (positions, others)), **dots)
+    _label_bars(ax, [display_text(str(name)) for name in counts.index], "rows")
+    if not named:
+        ax.set_xlabel("class, by selected rows (rank)")
     ax.set_title(f"Rows per class\n{_count_title(counts.to_numpy(), 'class', 'classes')}")
     all_counts = np.concatenate([counts.to_numpy(), others.to_numpy() if unselected is not None else []])
     _scale_counts(ax, "x" if named else "y", all_counts)
@@ -180,16 +175,25 @@ def _class_bars(
     for taxon, colour in colours(taxon_of).items():
         members = taxon_of == taxon
         label = display_text(taxon) or (UNKNOWN_TAXON if taxa else None)
-        if named:
-            ax.barh(positions[members], values[members], color=colour, label=label)
-        else:
-            ax.bar(positions[members], values[members], color=colour, width=1.0, label=label)
-    if named:
-        ax.set_yticks(positions, list(labels), fontsize=8)
-        ax.set(xlabel=measure, ylabel="class", ylim=(len(names) + 0.6, 0.4))
-    else:
-        ax.set(ylabel=measure, xlim=(0.4, len(names) + 0.6))
+        _draw_bars(ax, positions[members], values[members], named=named, color=colour, label=label)
+    _label_bars(ax, labels, measure)
     return ax
+
+
+def _draw_bars(ax: Any, positions: Any, values: Any, *, named: bool, **style: Any) -> None:
+    if named:
+        ax.barh(positions, values, **style)
+    else:
+        ax.bar(positions, values, width=1.0, **style)
+
+
+def _label_bars(ax: Any, labels: Sequence[str], measure: str) -> None:
+    n = len(labels)
+    if n <= MAX_NAMED:
+        ax.set_yticks(np.arange(1, n + 1), list(labels), fontsize=8)
+        ax.set(xlabel=measure, ylabel="class", ylim=(n + 0.6, 0.4))
+    else:
+        ax.set(ylabel=measure, xlim=(0.4, n + 0.6))
 
 
 def _scale_counts(ax: Any, axis: str, counts: npt.NDArray[Any]) -> None:

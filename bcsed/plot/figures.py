@@ -25,12 +25,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, *, title: str = "")
 def comparison(table: pd.DataFrame, path: str | Path, *, title: str = "Comparison") -> None:
     """Draw macro ROC-AUC per variant with its 95 % interval and, if available, the gain over the first variant.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As from `bcsed.analysis.compare.compare_variants`, the first line on top.
-    path : str or Path
-    title : str
+    `table` is as from `bcsed.analysis.compare.compare_variants`; its first line is drawn on top.
     """
     has_gain = bool(table["gain"].notna().any())
     canvas = figure(11.0 if has_gain else 8.0, 2.0 + 0.15 * label_lines(table) + 0.2 * len(table))
@@ -47,15 +42,7 @@ def comparison(table: pd.DataFrame, path: str | Path, *, title: str = "Compariso
 def curves(
     histories: Mapping[str, Sequence[pd.DataFrame]], path: str | Path, *, title: str = "Validation over the epochs"
 ) -> None:
-    """Draw the macro ROC-AUC of several trainings over their epochs, with one colour per variant.
-
-    Parameters
-    ----------
-    histories : mapping of str to sequence of DataFrame
-        Name of a variant, and the ``metrics.csv`` of each of its runs.
-    path : str or Path
-    title : str
-    """
+    """Draw the macro ROC-AUC of several trainings over their epochs (`histories` as of `validations`)."""
     columns = [name for name in MARKS if any(name in history for runs in histories.values() for history in runs)]
     columns = columns or ["clip_auc"]
     canvas = figure(5.2 * len(columns) + 2.2, 3.8)
@@ -74,19 +61,7 @@ def pseudolabel_counts(
     title: str = "Pseudolabels",
     unselected: Mapping[str, int] | None = None,
 ) -> None:
-    """Draw the number of selected pseudolabelled rows, per class and per recording.
-
-    Parameters
-    ----------
-    per_class : mapping of str to int
-        Selected rows per class.
-    per_file : sequence of int
-        Selected rows per recording.
-    path : str or Path
-    title : str
-    unselected : mapping of str to int, optional
-        Labelled rows of each class that were not selected.
-    """
+    """Draw the number of selected pseudolabelled rows per class (see `rows_per_class`) and per recording."""
     named = len(per_class) <= MAX_NAMED
     canvas = figure(10.0, max(3.6, 1.6 + 0.2 * len(per_class)) if named else 4.4)
     left, right = canvas.subplots(1, 2, width_ratios=(1.6, 1))

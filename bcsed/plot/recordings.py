@@ -41,8 +41,6 @@ def spectrogram(
         Index in the recording of the first frame.
     top_db : float, optional
         Range of the colours below the maximum; `frontend.top_db` by default, as in the input of the network.
-    colorbar : bool
-    title : str
     """
     import librosa
 
@@ -96,7 +94,6 @@ def detections(
         Display names of classes.
     span_s : tuple of 2 float, optional
         Limits of the time axis.
-    title : str
     """
     tables = [table] if truth is None else [table, truth]
     order = pd.concat([part[["start_s", "label"]] for part in tables]).sort_values("start_s", kind="stable")["label"]
@@ -144,13 +141,10 @@ def attention(
         In (-1, 1); time steps with higher attention have more weight in the pooled probability.
     classes : sequence of K str
         The lanes from top to bottom.
-    step_s : float
-        Duration of a time step.
-    start_s : float
-        Start of the first time step.
+    step_s, start_s : float
+        Duration of a time step, and start of the first.
     names : mapping of str to str, optional
         Display names of classes.
-    title : str
     """
     ax = axes(ax, 9.0, 1.4 + 0.4 * len(classes))
     edges = start_s + step_s * np.arange(len(logits) + 1)
