@@ -41,8 +41,7 @@ def build_backbone(
     Raises
     ------
     ConfigError
-        If timm does not have the model, the weights are not available, or the model has no drop path or another
-        number of stages.
+        If timm does not have the model, its weights are not available, or it does not support `drop_path`.
     """
     import timm
 
@@ -72,13 +71,7 @@ def build_backbone(
 
 
 def feature_shape(backbone: torch.nn.Module, in_channels: int, image_shape: tuple[int, int]) -> tuple[int, int, int]:
-    """Return (C, f, t) of a backbone's feature map, computed from an image of zeros.
-
-    Raises
-    ------
-    ConfigError
-        If the output is not a map of channels by height by width.
-    """
+    """Return (C, f, t) of a backbone's feature map for an image of zeros; ConfigError if it is not such a map."""
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():

@@ -103,13 +103,7 @@ def from_bundles(
 def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the classes of an ensemble: the given ones, or those of the member that has all.
 
-    Raises
-    ------
-    ConfigError
-        If there is no member.
-    BundleError
-        If members disagree and no classes are given, a member has a class that is not among them, or no member has
-        one of them.
+    Raises BundleError if no member has all and no classes are given, or members and given classes differ.
     """
     if not contracts:
         raise ConfigError("an ensemble needs at least one bundle.")

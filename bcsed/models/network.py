@@ -113,13 +113,6 @@ class SedNet(nn.Module):
     pretrained, drop_path
         See `bcsed.models.backbone.build_backbone`.
 
-    Attributes
-    ----------
-    steps : int
-        t, time steps per window.
-    n_features : int
-        C, channels of the pooled features.
-
     Raises
     ------
     ConfigError
@@ -148,6 +141,7 @@ class SedNet(nn.Module):
         self.norm = nn.BatchNorm2d(frontend.n_channels)
         self.backbone = build_backbone(net.backbone, frontend.n_channels, pretrained=pretrained, drop_path=drop_path)
         C, height, width = feature_shape(self.backbone, frontend.n_channels, frontend.image_shape)
+        # t, time steps per window, and C, channels of the encoded features.
         self.steps, self.n_features = width * self.folds, C
         if height % self.folds or frontend.n_frames % self.steps:
             raise ConfigError(

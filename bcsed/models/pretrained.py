@@ -49,12 +49,12 @@ class LoadReport:
     def problems(self) -> list[str]:
         """Return what did not fit, one phrase for each kind of problem."""
         shapes = [f"{name} is {theirs} in the source, {ours} in the network" for name, theirs, ours in self.wrong_shape]
-        kinds = (
-            ("missing in the source", self.missing),
-            ("unknown to the network", self.unused),
-            ("of another shape", shapes),
-        )
-        return [f"{_count(names)} {problem} ({_shorten(names)})" for problem, names in kinds if names]
+        kinds = {
+            "missing in the source": self.missing,
+            "unknown to the network": self.unused,
+            "of another shape": shapes,
+        }
+        return [f"{_count(names)} {problem} ({_shorten(names)})" for problem, names in kinds.items() if names]
 
     def __str__(self) -> str:
         skipped = [f"{_count(self.skipped)} skipped ({_shorten(self.skipped)})"] if self.skipped else []
@@ -70,16 +70,14 @@ def load_pretrained(
     key_map: Mapping[str, str] | None = None,
     allow_mismatch: bool = False,
 ) -> LoadReport:
-    """Load earlier weights into a network.
+    """Load earlier weights into a network, which is unchanged if there is an error.
 
     Parameters
     ----------
     network : SedNet
-        Unchanged if there is an error.
     path : str or Path
-        A run's folder or one of its checkpoints; a bundle; or a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file
-        with the state of a `SedNet` or of its timm backbone. A first convolution of 3 channels is adapted to the
-        channels of the image as in timm.
+        As for `read_source`; a file may contain the state of a `SedNet` or of its timm backbone. A first convolution
+        of 3 channels is adapted to the channels of the image as in timm.
     contract : Contract
         The network's own.
     key_map : mapping of str to str, optional
@@ -89,17 +87,11 @@ def load_pretrained(
     allow_mismatch : bool
         Load what fits, even if tensors are missing, unused or of another shape.
 
-    Returns
-    -------
-    LoadReport
-
     Raises
     ------
-    ConfigError
-        If the weights do not exist, cannot be read without running code, do not fit (unless allowed) or contain
-        nothing for the backbone; or if an entry of `key_map` matches no name.
-    BundleError
-        If a bundle is invalid or has no weights.
+    ConfigError, BundleError
+        As `read_source`; if the weights do not fit (unless allowed) or contain nothing for the backbone; or if an
+        entry of `key_map` matches no name.
     """
     source = read_source(path)
     mapped, dropped = _apply_key_map(source, key_map) if key_map else ({name: name for name in source.state}, [])

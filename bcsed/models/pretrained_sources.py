@@ -41,18 +41,9 @@ class WeightSource:
 def read_source(path: str | Path) -> WeightSource:
     """Read weights without executing any code.
 
-    Parameters
-    ----------
-    path : str or Path
-        A run's folder (its best checkpoint, else its last) or one of its checkpoints; a bundle's folder; or a
-        file of tensors in safetensors or PyTorch format.
-
-    Raises
-    ------
-    ConfigError
-        If the path is none of these, or the file is damaged or contains more than tensors and plain values.
-    BundleError
-        If a bundle is invalid or has no weights.
+    The path is a run's folder (its best checkpoint, else its last) or one of its checkpoints; a bundle's folder; or a
+    ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file of tensors. Raises ConfigError or BundleError if there are no
+    such weights, or the file is damaged or contains more than tensors and plain values.
     """
     path = Path(path)
     if path.is_dir():

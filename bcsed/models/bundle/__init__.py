@@ -19,7 +19,7 @@ followed. Schemas 1 to 3 can be read.
 from .bundle import Bundle, load, read_weights
 from .graph import PRECISIONS, compile_graph, read_graph
 from .probe import check, compute_probe, probe_difference
-from .seal import require_new_folder, seal
+from .seal import seal
 
 __all__ = [
     "PRECISIONS",
@@ -31,6 +31,5 @@ __all__ = [
     "probe_difference",
     "read_graph",
     "read_weights",
-    "require_new_folder",
     "seal",
 ]

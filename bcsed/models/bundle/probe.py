@@ -78,7 +78,11 @@ def check(bundle: Bundle) -> dict[str, float]:
         With the name of the first stage that differs.
     """
     probe, frontend = bundle.path / PROBE, bundle.contract.frontend
-    with read_errors(probe, "a probe", BundleError), np.load(probe, allow_pickle=False) as stored:
+    with (
+        read_errors(probe, "a probe", BundleError),
+        probe.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
         sealed = {name: stored[old if old in stored else name] for name, old in _OLD_NAMES.items()}
     differences = {"image": _compare(bundle, "image", sealed["image"], compute_probe(frontend)[1], IMAGE_TOLERANCE)}
     outputs = run_probe(compile_graph(read_graph(bundle), frontend), frontend)
@@ -107,9 +111,8 @@ def _compare(bundle: Bundle, name: str, sealed: npt.NDArray[Any], computed: Arra
     # Written so that a NaN on either side is a difference too.
     difference = float(np.abs(sealed.astype(np.float64) - computed).max())
     if not difference <= tolerance:
-        reason = "a different spectrogram than the one" if name == "image" else "different outputs than the one"
         raise BundleError(
-            f"{changed} differs by up to {difference:.3g} (allowed {tolerance:g}); this installation computes {reason} "
-            "that created the bundle."
+            f"{changed} differs by up to {difference:.3g} (allowed {tolerance:g}); this installation computes a "
+            f"different {'spectrogram' if name == 'image' else 'output'} than the one that created the bundle."
         )
     return difference
