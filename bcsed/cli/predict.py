@@ -60,8 +60,8 @@ def _read_output_options(args: Namespace) -> OutputOptions:
     from ..predict.outputs import OutputOptions
     from ..scores.calibration import read_thresholds
     from ..scores.detections.detect import DetectionSettings
-    from ..scores.detections.taxonomy import read_taxonomy
     from ..scores.detections.tables import FORMATS
+    from ..scores.detections.taxonomy import read_taxonomy
 
     settings = (args.class_threshold, args.thresholds, args.no_merge, args.gap_rows, args.min_rows > 1)
     if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):
