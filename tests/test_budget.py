@@ -23,10 +23,10 @@ from bcsed.models.ensemble import Ensemble, from_bundles
 from bcsed.models.export import export
 from bcsed.predict import budget
 from bcsed.predict.assemble import ScoreAssembler
-from bcsed.predict.blocks import Windowing, make_views
-from bcsed.predict.budget import Budget, CostModel, RefinementPlanner, cheapest_view, process_age_s
-from bcsed.predict.run import PredictionRun, describe_recordings
-from bcsed.predict.store import MemoryStore, StoredScores
+from bcsed.predict.budget import Budget, CostModel, RefinementPlanner, process_age_s
+from bcsed.predict.run import PredictionRun
+from bcsed.predict.spec import Windowing, make_spec
+from bcsed.predict.store import MemoryStore, StoredScores, describe_recordings
 from bcsed.scores.table import read_table
 
 SLIDING = Windowing(windows="sliding", stride_s=1.0)
@@ -109,27 +109,28 @@ def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minut
     """Rows stay comparable; a closer look by a member that counts is used where it was had."""
     members = from_bundles(trio)
     named = describe_recordings(sorted(minutes.iterdir())[:3])
-    wanted = make_views(members, Windowing(shifts_s=(0.0, 1.0)))
+    spec = make_spec(members, Windowing(shifts_s=(0.0, 1.0)))
+    wanted, cheapest = spec.views, spec.cheapest
     store = MemoryStore()
 
     def answer(recording: int, view, value: float) -> None:
         store.put([(named[recording].key, StoredScores({view.name: np.full((5, 3), value, np.float32)}))])
 
-    drive = PredictionRun(members, named, wanted, store)
+    drive = PredictionRun(spec, named, store)
     for recording in range(3):
-        answer(recording, cheapest_view(0, members, 5), 0.1)
-        answer(recording, cheapest_view(2, members, 5), 0.3)
+        answer(recording, cheapest[0], 0.1)
+        answer(recording, cheapest[2], 0.3)
     answer(0, wanted[0], 0.2)
     answer(0, wanted[1], 0.4)
     answer(1, wanted[1], 0.6)
     # The second member has answered two of three.
     answer(0, wanted[2], 0.9)
     answer(1, wanted[2], 0.9)
-    assert drive.heard() == [0, 2]
+    assert drive.complete_members() == [0, 2]
     table = [scored.table.iloc[0, 0] for scored in ScoreAssembler(drive, members.classes)]
     np.testing.assert_allclose(table, [(0.3 + 0.3) / 2, (0.6 + 0.3) / 2, (0.1 + 0.3) / 2], rtol=1e-6)
-    answer(2, cheapest_view(1, members, 5), 0.6)
-    assert drive.heard() == [0, 1, 2]
+    answer(2, cheapest[1], 0.6)
+    assert drive.complete_members() == [0, 1, 2]
     table = [scored.table.iloc[0, 0] for scored in ScoreAssembler(drive, members.classes)]
     np.testing.assert_allclose(table, [1.5 / 3, 1.8 / 3, 1.0 / 3], rtol=1e-6)
 
@@ -144,7 +145,7 @@ def test_what_there_was_no_time_for_is_filled_and_listed(tiny, minutes, tmp_path
     monkeypatch.setattr(Budget, "left", lambda _: 1000.0 if n_done < 3 else -1.0)
     out = tmp_path / "out"
     result = predict.predict([tiny], [minutes], budget=from_now(60), out=out, progress=count)
-    unheard = result.failures[result.failures["status"] == "unheard"]
+    unheard = result.failures[result.failures["status"] == "timeout"]
     # Up to two more were with the network.
     assert 11 <= len(unheard) <= 13
     assert "the time was up" in unheard["reason"].iloc[0]
@@ -163,7 +164,7 @@ def test_with_no_time_at_all_nothing_is_written_as_if_it_were_scored(tiny, minut
     words = ["predict", str(tiny.path), "--recordings", str(minutes), "--out", str(tmp_path / "out")]
     assert main([*words, "--budget-min", "0.001"]) == 4
     assert not (tmp_path / "out" / "submission.csv").exists()
-    assert "unheard" in capsys.readouterr().err
+    assert "timeout" in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_path, monkeypatch):
@@ -229,15 +230,16 @@ def test_the_plan_ends_and_never_begins_a_member_that_does_not_fit(tiny, costs, 
 
     n = len(costs)
     members = Ensemble(tuple(Silent() for _ in range(n)), (1.0,) * n)
-    wanted = make_views(members, Windowing(shifts_s=shifts))
-    told, plan = CostModel(costs, picture), RefinementPlanner(members, wanted)
-    first = plan.first(told)
-    assert told.of([first], members, 60) == min(told.of([cheapest_view(k, members, 5)], members, 60) for k in range(n))
-    had, heard, n_passes = {first: True}, {first.place}, 0
-    while views := plan.next(had, heard, told, 600.0, left):
-        took = slower * told.of(views, members, 600.0)
-        new = {view.place for view in views} - heard
-        assert not new or told.of(views, members, 600.0) < left
+    spec = make_spec(members, Windowing(shifts_s=shifts))
+    model, wanted = CostModel(spec, costs, picture), spec.views
+    plan = RefinementPlanner(spec, model)
+    first = plan.first()
+    assert model.estimate([first], 60) == min(model.estimate([view], 60) for view in spec.cheapest)
+    had, heard, n_passes = {first: True}, {first.member}, 0
+    while views := plan.next(had, heard, 600.0, left):
+        took = slower * model.estimate(views, 600.0)
+        new = {view.member for view in views} - heard
+        assert not new or model.estimate(views, 600.0) < left
         assert not set(views) & set(had)
         complete = took <= left
         left -= min(took, left)
@@ -254,13 +256,14 @@ def test_members_come_before_closer_looks_and_shifts(tiny):
         contract, steps = tiny.contract, tiny.steps
 
     members = Ensemble((Silent(), Silent()), (1.0, 1.0))
-    plan = RefinementPlanner(members, make_views(members, Windowing(shifts_s=(0.0, 1.5))))
-    told, order, had, heard = CostModel([0.01, 0.01], 0.001), [], {cheapest_view(0, members, 5): True}, {0}
+    spec = make_spec(members, Windowing(shifts_s=(0.0, 1.5)))
+    plan = RefinementPlanner(spec, CostModel(spec, [0.01, 0.01], 0.001))
+    order, had, heard = [], {spec.cheapest[0]: True}, {0}
     # Never enough for all the rest at once.
-    while views := plan.next(had, heard, told, 600.0, 1.9):
+    while views := plan.next(had, heard, 600.0, 1.9):
         order += [view.name for view in views]
         had.update(dict.fromkeys(views, True))
-        heard |= {view.place for view in views}
+        heard |= {view.member for view in views}
     assert order[0].startswith("1-")
     assert order.index("0-centred") < order.index("0-centred+1.5")
 
@@ -269,7 +272,7 @@ def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
     for options, sentence in (
         ({"minutes": 0}, "a positive number of minutes, got 0"),
         ({"minutes": float("nan")}, "a positive number of minutes"),
-        ({"minutes": 1, "elapsed_s": -1}, "already spent must be at least 0"),
+        ({"minutes": 1, "elapsed_s": -1}, "elapsed time must be at least 0"),
         ({"minutes": 1, "reserve_s": 60}, "below the budget"),
     ):
         with pytest.raises(ConfigError, match=sentence):

@@ -23,8 +23,8 @@ from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.models.ensemble import from_bundles
 from bcsed.models.export import export
-from bcsed.predict.blocks import Windowing
 from bcsed.predict.outputs import OutputOptions
+from bcsed.predict.spec import Windowing
 from bcsed.scores import detections, postprocess
 from bcsed.scores.table import read_table
 

@@ -23,9 +23,9 @@ from bcsed.models import bundle
 from bcsed.models.backends import OpenVinoBackend
 from bcsed.models.ensemble import Ensemble, from_bundles
 from bcsed.predict.api import RunOptions
-from bcsed.predict.blocks import Windowing
 from bcsed.predict.outputs import OutputOptions
-from bcsed.predict.store import FolderStore, StoredScores
+from bcsed.predict.spec import Windowing, make_views
+from bcsed.predict.store import SCHEMA, FolderStore, StoredScores, describe_recordings
 from bcsed.scores.table import read_table, row_ids
 
 RATE = 32_000
@@ -180,7 +180,7 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
     import torch
 
     from bcsed.models.backends import TorchBackend
-    from bcsed.predict.blocks import make_views, score_recording
+    from bcsed.predict.blocks import score_recording
     from bcsed.predict.pipeline import ScoringPipeline
 
     class Asked(TorchBackend):
@@ -210,12 +210,12 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
         Ensemble((kind(network, tiny.contract, torch.device("cpu")),), (1.0,)) for kind in (Asked, TorchBackend)
     )
     paths = sorted(recordings.iterdir())
-    made = list(ScoringPipeline(asked, make_views(asked, Windowing())).score(paths))
-    assert [one.path for one in made] == paths
+    made = list(ScoringPipeline(asked, make_views(asked, Windowing())).score(describe_recordings(paths)))
+    assert [one.recording.path for one in made] == paths
     for one in made:
-        expected, _ = score_recording(read_info(one.path), alone, Windowing())
+        expected, _ = score_recording(read_info(one.recording.path), alone, Windowing())
         # Batches of other sizes round sums differently.
-        np.testing.assert_allclose(one.part.views["0-centred"], expected, atol=1e-6)
+        np.testing.assert_allclose(one.scores.views["0-centred"], expected, atol=1e-6)
 
 
 def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
@@ -228,9 +228,9 @@ def test_a_run_lets_its_networks_go(tiny, recordings, monkeypatch):
         made.append(weakref.ref(self))
 
     monkeypatch.setattr(OpenVinoBackend, "__init__", init)
-    scores = score(tiny, [recordings / "long.wav"]).scores
+    result = score(tiny, [recordings / "long.wav"])
     gc.collect()
-    assert len(scores) == 12
+    assert len(result.scores) == 12
     assert [one() for one in made] == [None]
 
 
@@ -386,10 +386,21 @@ def test_another_runs_folder_is_refused(tiny, oracle, recordings, tmp_path):
         score(tiny, [recordings], out=tmp_path / "out", windowing=SLIDING)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").touch()
-    with pytest.raises(DataError, match="holds other things"):
+    with pytest.raises(DataError, match="contains other files"):
         score(tiny, [recordings], out=tmp_path / "own")
     (tmp_path / "out" / "manifest.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
+        score(tiny, [recordings], out=tmp_path / "out")
+
+
+def test_a_folder_of_an_earlier_version_is_refused(tiny, recordings, tmp_path):
+    score(tiny, [recordings / "blip.wav"], out=tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    del values["schema"], values["settings"]["schema"]
+    values["settings"]["bcsed"] = "0.1.0"
+    manifest.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"schema 1, this version uses 2.; name a new folder"):
         score(tiny, [recordings], out=tmp_path / "out")
 
 
@@ -423,6 +434,8 @@ def test_the_manifest_says_what_was_done(tiny, recordings, tmp_path):
     told = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert told["settings"]["bundles"] == [[tiny.contract.fingerprint, tiny.sha256]]
     assert told["settings"]["precision"] == "f32"
+    assert told["schema"] == told["settings"]["schema"] == SCHEMA
+    assert "bcsed" not in told["settings"]
     assert told["n_rows"] == 1
 
 
@@ -437,16 +450,16 @@ def test_parts_stay_in_memory_as_far_as_there_is_room(tmp_path, rng, monkeypatch
     from bcsed.predict import store
 
     parts = {f"{place:02}": StoredScores({"0-centred": rng.random((4, 8), "float32")}) for place in range(10)}
-    monkeypatch.setattr(store, "_HELD", 3 * 4 * 8 * 4)
+    monkeypatch.setattr(store, "CACHE_BYTES", 3 * 4 * 8 * 4)
     folder = FolderStore(tmp_path / "out", {})
     for key, part in parts.items():
         folder.put([(key, part)])
-        assert len(folder._held) <= 3
+        assert len(folder._cache) <= 3
     for key in ("09", "00", "01", "02", "03", "09"):
         np.testing.assert_array_equal(folder.get(key).views["0-centred"], parts[key].views["0-centred"])
-        assert len(folder._held) <= 3
-    assert folder._n_held == sum(values["0-centred"].nbytes for values in folder._held.values())
-    gone = next(file for file in (tmp_path / "out" / "parts").iterdir() if file not in folder._held)
+        assert len(folder._cache) <= 3
+    assert folder._n_cached == sum(values["0-centred"].nbytes for values in folder._cache.values())
+    gone = next(file for file in (tmp_path / "out" / "parts").iterdir() if file not in folder._cache)
     gone.write_bytes(b"damaged")
     with pytest.raises(DataError, match="was damaged during the run"):
         for key in parts:

@@ -18,8 +18,8 @@ from bcsed import predict
 from bcsed.errors import ConfigError
 from bcsed.models.ensemble import from_bundles
 from bcsed.predict.api import RunOptions
-from bcsed.predict.blocks import Windowing
 from bcsed.predict.outputs import OutputOptions
+from bcsed.predict.spec import Windowing
 from bcsed.predict.workers import Workers
 from bcsed.scores.table import read_table
 
@@ -213,7 +213,7 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(tiny, recordings, tmp_
     pytest.importorskip("distributed")
     monkeypatch.setattr("bcsed.predict.workers.PATIENCE_S", 1)
     workers = Workers(scheduler="tcp://127.0.0.1:9")
-    with pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
+    with pytest.raises(ConfigError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler responds there"):
         predict.predict([tiny], [recordings], out=tmp_path / "out", options=RunOptions(workers=workers))
 
 

@@ -16,7 +16,8 @@ from bcsed.cli import main
 from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
 from bcsed.predict.api import RunOptions, predict
-from bcsed.predict.blocks import Windowing, pool_rows
+from bcsed.predict.blocks import pool_rows
+from bcsed.predict.spec import Windowing
 
 IN_THREAD = RunOptions(jobs=0)
 

@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError
 if TYPE_CHECKING:
     from ..config.experiments import Experiment
     from ..models.bundle.bundle import Bundle
-    from ..predict.blocks import Windowing
+    from ..predict.spec import Windowing
     from ..train.options import TrainInputs, TrainOptions
 
 
@@ -91,7 +91,7 @@ def add_windowing(parser: ArgumentParser) -> None:
 
 def read_windowing(args: Namespace, **fields: Any) -> Windowing:
     """Return the windowing that was asked for."""
-    from ..predict.blocks import Windowing
+    from ..predict.spec import Windowing
 
     return Windowing(row_s=args.row_s, windows=args.windows, stride_s=args.stride_s, **fields)
 

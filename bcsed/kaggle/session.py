@@ -135,8 +135,8 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
         If an input is not attached, or as `bcsed.train.pseudolabels.make_pseudolabels`.
     """
     from ..models.bundle.bundle import load
-    from ..predict.blocks import Windowing
     from ..predict.budget import process_age_s
+    from ..predict.spec import Windowing
     from ..train.pseudolabels.api import make_pseudolabels, scores_folder
     from ..train.pseudolabels.selection import Selection
 

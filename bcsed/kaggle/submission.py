@@ -75,9 +75,9 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     from ..models.bundle.bundle import load
     from ..models.ensemble import from_bundles
     from ..predict.api import RunOptions, predict
-    from ..predict.blocks import Windowing
     from ..predict.budget import Budget
     from ..predict.outputs import OutputOptions
+    from ..predict.spec import Windowing
     from ..scores.postprocess import parse_stages
 
     if settings.rehearse < 1:

@@ -18,6 +18,50 @@ from .bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)
+class EnsembleMean:
+    """The weighted mean over an ensemble's members; contains no network."""
+
+    contracts: tuple[Contract, ...]
+    weights: tuple[float, ...]
+    mean: str = "prob"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_kind(self.mean)
+        check_weights(self.weights, len(self.contracts))
+        object.__setattr__(self, "classes", full_classes(self.contracts, self.classes or None))
+
+    @property
+    def frontends(self) -> tuple[Frontend, ...]:
+        """The members' front ends without repetition; members with equal ones share their spectrograms."""
+        return tuple(dict.fromkeys(contract.frontend for contract in self.contracts))
+
+    @cached_property
+    def columns(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each member, the column of the ensemble for each of its classes."""
+        column_of = {name: k for k, name in enumerate(self.classes)}
+        return tuple(np.array([column_of[name] for name in each.classes], np.int64) for each in self.contracts)
+
+    def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
+        """Return the weighted mean of some members' scores of the same rows.
+
+        Parameters
+        ----------
+        scores : sequence of (int, ndarray of shape (R, K of that member))
+            A member's index and its probabilities; several views of a member share its weight. With ``mean='rank'``
+            all rows of the run must be given at once.
+
+        Returns
+        -------
+        ndarray of float32, shape (R, K)
+            NaN where no member has the class.
+        """
+        views = np.bincount([member for member, _ in scores], minlength=len(self.contracts))
+        parts = [(values, self.columns[member], self.weights[member] / views[member]) for member, values in scores]
+        return weighted_mean(parts, len(self.classes), self.mean).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """Members, their weights, and the kind of mean over them.
 
@@ -39,39 +83,21 @@ class Ensemble:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_kind(self.mean)
-        contracts = [member.contract for member in self.members]
-        check_weights(self.weights, len(self.members))
-        object.__setattr__(self, "classes", full_classes(contracts, self.classes or None))
+        object.__setattr__(self, "classes", self.averaging.classes)
+
+    @cached_property
+    def averaging(self) -> EnsembleMean:
+        """The mean without the networks, for use after they have been released."""
+        return EnsembleMean(tuple(member.contract for member in self.members), self.weights, self.mean, self.classes)
 
     @property
     def frontends(self) -> tuple[Frontend, ...]:
-        """The members' front ends without repetition; members with equal ones share their spectrograms."""
-        return tuple(dict.fromkeys(member.contract.frontend for member in self.members))
-
-    @cached_property
-    def columns(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """For each member, the column of the ensemble for each of its classes."""
-        column_of = {name: k for k, name in enumerate(self.classes)}
-        return tuple(np.array([column_of[name] for name in m.contract.classes], np.int64) for m in self.members)
+        """The members' front ends without repetition."""
+        return self.averaging.frontends
 
     def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
-        """Return the weighted mean of some members' scores of the same rows.
-
-        Parameters
-        ----------
-        scores : sequence of (int, ndarray of shape (R, K of that member))
-            A member's index and its probabilities; several views of a member share its weight. With ``mean='rank'``
-            all rows of the run must be given at once.
-
-        Returns
-        -------
-        ndarray of float32, shape (R, K)
-            NaN where no member has the class.
-        """
-        views = np.bincount([member for member, _ in scores], minlength=len(self.members))
-        parts = [(values, self.columns[member], self.weights[member] / views[member]) for member, values in scores]
-        return weighted_mean(parts, len(self.classes), self.mean).astype(np.float32)
+        """Return the weighted mean of some members' scores, see `EnsembleMean.combine`."""
+        return self.averaging.combine(scores)
 
 
 def from_bundles(

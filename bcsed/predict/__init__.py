@@ -1,17 +1,17 @@
-"""Recordings -> score table, in parallel, within a budget, and over many machines.
+"""Score recordings in parallel, within a time budget, and on several machines.
 
-Threads decode recordings and compute their pictures while OpenVINO answers windows; what is in flight is
-bounded, so memory follows neither the number of recordings nor their length. What is scored is kept as Parquet
-parts, and everything else (means, post-processing, files) is made of them.
+Threads decode recordings and compute their spectrograms while OpenVINO computes windows; the number of blocks in
+memory is bounded, so memory depends neither on the number of recordings nor on their length. Scores are stored as
+Parquet parts, and everything else (means, post-processing, files) is made from them.
 """
 
 from ..models.ensemble import Ensemble, from_bundles
-from ..scores import detections
 from .api import RunOptions, predict
-from .blocks import Windowing, pool_rows, score_recording
+from .blocks import pool_rows, score_recording
 from .budget import Budget, process_age_s
 from .outputs import FORMATS, OutputOptions, read_members
 from .result import Result
+from .spec import Windowing
 from .workers import Workers
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "RunOptions",
     "Windowing",
     "Workers",
-    "detections",
     "from_bundles",
     "pool_rows",
     "predict",

@@ -1,4 +1,4 @@
-"""Recordings -> score table, in parallel, within a budget, and over many machines."""
+"""Score recordings with an ensemble: in parallel, within a budget, and on several machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._version import __version__
 from ..audio.decode import find_recordings
 from ..errors import ConfigError
 from ..files import as_path
@@ -17,18 +16,20 @@ from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import Ensemble, from_bundles
 from ..scores.postprocess.stages import Stage
-from . import outputs
 from .assemble import ScoreAssembler, class_priors
-from .blocks import View, Windowing, make_views
 from .budget import Budget
 from .frames import check_frames
-from .outputs import OutputOptions
-from .pipeline import one_torch_thread
+from .outputs import OutputOptions, frames_writer
+from .pipeline import single_torch_thread
 from .result import Result, ResultWriter
-from .run import MOST_PARTS, PredictionRun, Recording, describe_recordings
-from .store import FolderStore, MemoryStore
+from .run import PredictionRun
+from .spec import RunSpec, Windowing, make_spec
+from .store import SCHEMA, FolderStore, MemoryStore, describe_recordings
 from .watchdog import Watchdog
-from .workers import Shard, Workers, score_with_workers, threads_each
+from .workers import Workers, make_shards, score_with_workers
+
+# Recordings are written in about so many parts at most; a smaller run writes one part per recording.
+MAX_PARTS = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -105,138 +106,91 @@ def predict(
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
-    workers = options.workers
-    _check_call(workers, budget, out)
+    workers, keeps_frames = options.workers, "frames" in output.formats
+    _check_call(workers, budget, out, frames=keeps_frames)
     paths = find_recordings(recordings)
     template = output.template_columns()
-    ensemble, bundles = _open_models(models, template, threads_each(workers))
-    views = make_views(ensemble, windowing)
-    _try_plan(ensemble, views)
-    _check_thresholds(output, ensemble.classes)
-    keeps_frames = "frames" in output.formats
+    ensemble, members = _open_models(models, template, workers.threads_each)
     if keeps_frames:
         check_frames(ensemble, windowing)
-        if out is None or budget is not None:
-            raise ConfigError("frames are written to an output folder, and not within a budget.")
-    precision = bundles_precision(ensemble)
-    settings = _settings(bundles, windowing, precision, frames=keeps_frames)
-    store = FolderStore(as_path(out), settings) if out is not None else MemoryStore()
+    spec = make_spec(ensemble, windowing, _settings(members, windowing, frames=keeps_frames))
+    _check_spec(spec, ensemble, output)
+    store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
     named = describe_recordings(paths)
-    size = options.shard or max(1, -(-len(named) // MOST_PARTS))
-    drive = PredictionRun(
-        ensemble,
+    run = PredictionRun(
+        spec,
         named,
-        views,
         store,
-        shard=size,
+        shard=options.shard or max(1, -(-len(named) // MAX_PARTS)),
         jobs=options.jobs,
-        keep_frames=outputs.frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
+        write_frames=frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
         log=log or _log.info,
     )
-    n_resumed = sum({view.name for view in views} <= set(store.views(one.key)) for one in named)
-    fill = class_priors(bundles, ensemble) if output.on_error == "fill" or budget is not None else None
-    table = ScoreAssembler(
-        drive, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
+    bundles = [member.bundle for member in members]
+    n_resumed = sum({view.name for view in spec.views} <= set(store.views(each.key)) for each in named)
+    fill = class_priors(bundles, spec.averaging) if output.on_error == "fill" or budget is not None else None
+    assembler = ScoreAssembler(
+        run, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
     )
-    finish = ResultWriter(table, output, template, bundles, n_resumed, started)
-    with one_torch_thread():
+    finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
+    with single_torch_thread():
         if workers.many:
-            shards = _shards(drive, size, bundles, settings, options, keeps_frames)
-            score_with_workers(drive, shards, workers)
+            score_with_workers(run, make_shards(run, ensemble, workers), workers)
         elif budget is not None:
-            with Watchdog(budget, lambda: finish(("the run hung, and was ended",), budget).n_scored > 0):
-                left_out = drive.within(budget)
-            return finish(tuple(left_out), budget)
+            with Watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
+                left_out = run.score_within(ensemble, budget)
+            return finish(left_out)
         else:
-            drive.all()
-    return finish((), None)
+            run.score_all(ensemble)
+    return finish()
 
 
 def _open_models(
     models: Ensemble | Sequence[Bundle], template: Sequence[str] | None, threads: int | None
-) -> tuple[Ensemble, list[Bundle]]:
-    """Return the ensemble, with the classes of the template if there is one, and its bundles."""
+) -> tuple[Ensemble, list[OpenVinoBackend]]:
+    """Return the ensemble, with the classes of the template if there is one, and its members."""
     if not isinstance(models, Ensemble):
-        return from_bundles(models, classes=template, threads=threads), list(models)
-    bundles = [member.bundle for member in models.members if isinstance(member, OpenVinoBackend)]
-    if len(bundles) < len(models.members):
+        ensemble = from_bundles(models, classes=template, threads=threads)
+    else:
+        ensemble = models if template is None else replace(models, classes=tuple(template))
+    members = [member for member in ensemble.members if isinstance(member, OpenVinoBackend)]
+    if len(members) < len(ensemble.members):
         raise ConfigError("predict needs an ensemble of bundles; build it with from_bundles.")
-    return replace(models, classes=tuple(template)) if template is not None else models, bundles
+    return ensemble, members
 
 
-def _check_call(workers: Workers, budget: Budget | None, out: str | Path | None) -> None:
+def _check_call(workers: Workers, budget: Budget | None, out: str | Path | None, *, frames: bool) -> None:
     if workers.many and out is None:
         raise ConfigError("workers write their scores into the output folder; name one.")
     if workers.many and budget is not None:
         raise ConfigError("a budget needs a single process; leave out the workers, or the budget.")
+    if frames and (out is None or budget is not None):
+        raise ConfigError("frames are written to an output folder, and not within a budget.")
 
 
-def _check_thresholds(output: OutputOptions, classes: Sequence[str]) -> None:
-    unknown = sorted(set(output.detection.thresholds) - set(classes))
-    if unknown:
-        raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {len(classes)} classes.")
-
-
-def _try_plan(ensemble: Ensemble, views: Sequence[View]) -> None:
-    """Let a stride or a shift that does not fit fail before the first recording is decoded."""
-    for view in views:
-        member = ensemble.members[view.place]
+def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions) -> None:
+    """Raise ConfigError for an invalid stride, shift or threshold before the first recording is decoded."""
+    for view in spec.views:
+        member = ensemble.members[view.member]
         frontend = member.contract.frontend
         view.windowing.plan(frontend.sample_rate, frontend, member.steps, (0, 1), view.shift_s)
+    unknown = sorted(set(output.detection.thresholds) - set(ensemble.classes))
+    if unknown:
+        raise ConfigError(
+            f"a threshold is set for {unknown[0]!r}, which is not among the {len(ensemble.classes)} classes."
+        )
 
 
-def bundles_precision(ensemble: Ensemble) -> str:
-    """Return the precision that the ensemble was compiled with."""
-    return next(member.precision for member in ensemble.members if isinstance(member, OpenVinoBackend))
-
-
-def _settings(bundles: Sequence[Bundle], windowing: Windowing, precision: str, *, frames: bool) -> Mapping[str, Any]:
-    """Everything that changes what is kept of a recording; means and post-processing are made of that."""
+def _settings(members: Sequence[OpenVinoBackend], windowing: Windowing, *, frames: bool) -> Mapping[str, Any]:
+    """Return everything that changes the stored scores; means and post-processing are applied to these later."""
     return {
-        "bundles": [[bundle.contract.fingerprint, bundle.sha256] for bundle in bundles],
+        "schema": SCHEMA,
+        "bundles": [[member.bundle.contract.fingerprint, member.bundle.sha256] for member in members],
         "row_s": windowing.row_s,
         "windows": windowing.windows,
         "stride_s": windowing.stride_s,
         "shifts_s": list(windowing.shifts_s),
-        "precision": precision,
+        "precision": members[0].precision,
         "frames": frames,
-        "bcsed": __version__,
     }
-
-
-def _shards(
-    drive: PredictionRun,
-    size: int,
-    bundles: Sequence[Bundle],
-    settings: Mapping[str, Any],
-    options: RunOptions,
-    frames: bool,
-) -> list[Shard]:
-    """Cut what is not scored yet into shards."""
-    names = {view.name for view in drive.wanted}
-    rest: list[Recording] = [one for one in drive.recordings if not names <= set(drive.store.views(one.key))]
-    assert isinstance(drive.store, FolderStore)
-    ensemble = drive.ensemble
-    cache = next(member.cache for member in ensemble.members if isinstance(member, OpenVinoBackend))
-    hashable = {
-        "weights": ensemble.weights,
-        "mean": ensemble.mean,
-        "classes": ensemble.classes,
-        "precision": bundles_precision(ensemble),
-        "cache": cache,
-        "threads": threads_each(options.workers),
-    }
-    return [
-        Shard(
-            recordings=tuple(rest[first : first + size]),
-            bundles=tuple((str(bundle.path.absolute()), bundle.sha256) for bundle in bundles),
-            ensemble=hashable,
-            views=tuple(drive.wanted),
-            folder=drive.store.folder.absolute(),
-            settings=settings,
-            jobs=options.jobs,
-            frames=frames,
-        )
-        for first in range(0, len(rest), size)
-    ]

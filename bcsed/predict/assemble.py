@@ -1,4 +1,4 @@
-"""What was scored -> the rows of a run, recording by recording: means, post-processing, names."""
+"""Assemble the rows of a run from stored scores, recording by recording: means, post-processing, row ids."""
 
 from __future__ import annotations
 
@@ -14,155 +14,118 @@ from ..audio.windows import count_rows
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.bundle.bundle import Bundle
-from ..models.ensemble import Ensemble
+from ..models.ensemble import EnsembleMean
 from ..scores import postprocess
 from ..scores.table import ROW_ID, make_table, row_ids
-from .run import PredictionRun, Recording
-from .store import StoredScores
+from .run import PredictionRun
+from .store import Recording, StoredScores
 
 
 @dataclass(frozen=True)
 class RecordingScores:
-    """The rows of one recording.
-
-    Parameters
-    ----------
-    recording : Recording
-    table : DataFrame
-        A score table.
-    n_samples, sample_rate : int
-        As stored; 0 if the recording could not be read.
-    constant : bool
-        Whether its rows are rightly all the same: it is silent, or could not be scored.
-    """
+    """The rows of one recording."""
 
     recording: Recording
     table: pd.DataFrame
-    n_samples: int
+    n_samples: int  # as stored; 0 if the recording was not scored
     sample_rate: int
-    constant: bool
+    constant: bool  # equal rows are correct: the recording is silent, or was not scored
 
 
 @dataclass
 class ScoreAssembler:
-    """The score table of a run, made one recording at a time.
+    """Iterates over the rows of a run, recording by recording, in their order."""
 
-    Parameters
-    ----------
-    drive : PredictionRun
-    order : sequence of str
-        Columns.
-    row_id : str
-        Form of a row's id.
-    steps : sequence of post-processing steps
-    taxa : mapping of str to str
-        The taxonomic class of each class.
-    fill : ndarray, shape (K,), optional
-        What the rows of a recording hold that was not scored; such recordings have no rows without it.
-    fill_s : int
-        Duration assumed for such a recording if even its header cannot be read.
-    """
-
-    drive: PredictionRun
-    order: Sequence[str]
+    run: PredictionRun
+    classes: Sequence[str]  # columns
     row_id: str = ROW_ID
-    steps: Sequence[postprocess.Stage] = ()
+    stages: Sequence[postprocess.Stage] = ()
     taxa: Mapping[str, str] = field(default_factory=dict)
-    fill: Array | None = None
-    fill_s: int = 60
+    fill: Array | None = None  # (K,), for recordings that were not scored; they have no rows without it
+    fill_s: int = 60  # assumed duration of such a recording with an unreadable header
 
     def __iter__(self) -> Iterator[RecordingScores]:
-        """Yield the recordings that have rows, in their order."""
-        ensemble, heard = self.drive.ensemble, self.drive.counted()
-        ranked = iter(self._ranked(heard)) if ensemble.mean == "rank" else None
-        for one in self.drive.recordings:
-            part = self.part(one, heard)
-            if part is None:
-                filled = self._filled(one)
-                if filled is not None:
-                    yield filled
-                continue
-            scores = next(ranked) if ranked is not None else ensemble.combine(self._answers(part, heard))
-            yield RecordingScores(one, self._rows(one, scores), part.n_samples, part.sample_rate, part.silent)
+        averaging, members = self.run.spec.averaging, self.run.usable_members()
+        ranked = iter(self._ranked(members)) if averaging.mean == "rank" else None
+        for recording in self.run.recordings:
+            scores = self._stored(recording, members)
+            if scores is not None:
+                mean = next(ranked) if ranked is not None else averaging.combine(self._views(scores, members))
+                table = self._table(recording, mean)
+                yield RecordingScores(recording, table, scores.n_samples, scores.sample_rate, scores.silent)
+            elif self.fill is not None:
+                yield RecordingScores(recording, self._filled(recording, self.fill), 0, 0, True)
 
-    def member(self, place: int) -> pd.DataFrame:
-        """Return one member's own answers to all rows, under its own classes."""
-        contract = self.drive.ensemble.members[place].contract
+    def member(self, index: int) -> pd.DataFrame:
+        """Return one member's scores of all rows, with the member's classes."""
+        classes = self.run.spec.averaging.contracts[index].classes
         ids: list[str] = []
-        scores: list[Array] = []
-        for one in self.drive.recordings:
-            part = self.part(one, [place])
-            if part is not None:
-                ids += row_ids(one.name, part.n_rows, self._row_s, self.row_id)
-                scores.append(self._own(part, place))
-        empty = np.empty((0, len(contract.classes)), np.float32)
-        return make_table(ids, contract.classes, np.concatenate([empty, *scores]))
+        values = [np.empty((0, len(classes)), np.float32)]
+        for recording in self.run.recordings:
+            scores = self._stored(recording, [index])
+            if scores is not None:
+                ids += row_ids(recording.name, scores.n_rows, self.run.spec.row_s, self.row_id)
+                values.append(self._member_mean(scores, index))
+        return make_table(ids, classes, np.concatenate(values))
 
-    @property
-    def _row_s(self) -> int:
-        return self.drive.wanted[0].windowing.row_s
+    def _stored(self, recording: Recording, members: Collection[int]) -> StoredScores | None:
+        """Return the stored scores of a recording, if any of these members scored it."""
+        return self.run.store.get(recording.key) if self.run.is_scored(recording, members) else None
 
-    def part(self, one: Recording, heard: Collection[int]) -> StoredScores | None:
-        """Return what is kept of a recording, if any of these members has answered it."""
-        part = self.drive.store.get(one.key)
-        return part if part is not None and self._answers(part, heard) else None
+    def _views(self, scores: StoredScores, members: Collection[int]) -> list[tuple[int, Array]]:
+        views_for = self.run.spec.views_for
+        return [(k, scores.views[name]) for k in members for name in views_for(scores.views, k)]
 
-    def _own(self, part: StoredScores, place: int) -> Array:
-        """Return the mean of a member's looks at a recording."""
-        answers = np.stack([part.views[name] for name in self.drive.looks_at(part, place)])
-        return np.asarray(answers.mean(axis=0, dtype=np.float64), np.float32)
+    def _member_mean(self, scores: StoredScores, member: int) -> Array:
+        """Return the mean of a member's views."""
+        values = np.stack([values for _, values in self._views(scores, [member])])
+        return np.asarray(values.mean(axis=0, dtype=np.float64), np.float32)
 
-    def _answers(self, part: StoredScores, heard: Collection[int]) -> list[tuple[int, Array]]:
-        return [(place, part.views[name]) for place in heard for name in self.drive.looks_at(part, place)]
-
-    def _ranked(self, heard: Collection[int]) -> list[Array]:
-        """Return each recording's rows after a mean of ranks, for which all rows are needed at once."""
-        parts = [part for one in self.drive.recordings if (part := self.part(one, heard)) is not None]
-        if not parts:
+    def _ranked(self, members: Collection[int]) -> list[Array]:
+        """Return each recording's rows after a mean of ranks, which needs all rows at once."""
+        stored = [scores for each in self.run.recordings if (scores := self._stored(each, members)) is not None]
+        if not stored:
             return []
-        ensemble = self.drive.ensemble
-        ends = np.cumsum([part.n_rows for part in parts])
-        views: list[tuple[int, Array]] = []
-        for place in heard:
-            # A recording that had fewer of a member's looks than another counts by their mean.
-            views.append((place, np.concatenate([self._own(part, place) for part in parts])))
-        return np.split(ensemble.combine(views), ends[:-1])
+        # A member's views are averaged first, as recordings may have different views.
+        values = [(k, np.concatenate([self._member_mean(scores, k) for scores in stored])) for k in members]
+        ends = np.cumsum([scores.n_rows for scores in stored])
+        return np.split(self.run.spec.averaging.combine(values), ends[:-1])
 
-    def _filled(self, one: Recording) -> RecordingScores | None:
-        """Return rows for a recording that was not scored, if there are to be any."""
-        if self.fill is None:
-            return None
-        rate = self.drive.ensemble.frontends[0].sample_rate
+    def _filled(self, recording: Recording, fill: Array) -> pd.DataFrame:
+        """Return rows for a recording that was not scored."""
+        rate = self.run.spec.averaging.frontends[0].sample_rate
         try:
-            n_samples = read_info(one.path).length(rate)
+            n_samples = read_info(recording.path).length(rate)
         except (DataError, OSError):
             n_samples = self.fill_s * rate
-        scores = np.tile(self.fill, (count_rows(n_samples, rate, self._row_s), 1))
-        return RecordingScores(one, self._rows(one, scores, plain=True), 0, 0, True)
+        n_rows = count_rows(n_samples, rate, self.run.spec.row_s)
+        return self._table(recording, np.tile(fill, (n_rows, 1)), stages=())
 
-    def _rows(self, one: Recording, scores: Array, *, plain: bool = False) -> pd.DataFrame:
-        ids = row_ids(one.name, len(scores), self._row_s, self.row_id)
+    def _table(
+        self, recording: Recording, scores: Array, stages: Sequence[postprocess.Stage] | None = None
+    ) -> pd.DataFrame:
+        spec = self.run.spec
         if self.fill is not None:
-            # A class that only members answer for which there was no time.
+            # NaN: classes only of members for which there was no time.
             scores = np.where(np.isnan(scores), self.fill, scores)
-        classes = self.drive.ensemble.classes
-        table: pd.DataFrame = make_table(ids, classes, scores)
-        if list(classes) != list(self.order):
-            table = table[list(self.order)]
-        return table if plain else postprocess.apply(table, self.steps, self.taxa)
+        ids = row_ids(recording.name, len(scores), spec.row_s, self.row_id)
+        table: pd.DataFrame = make_table(ids, spec.averaging.classes, scores)
+        if list(spec.averaging.classes) != list(self.classes):
+            table = table[list(self.classes)]
+        stages = self.stages if stages is None else stages
+        return postprocess.apply(table, stages, self.taxa) if stages else table
 
 
-def class_priors(bundles: Sequence[Bundle], ensemble: Ensemble) -> Array:
-    """Return what is known of a recording that cannot be heard: the mean of the members' class priors, (K,)."""
-    plain = dataclasses.replace(ensemble, mean="prob")
-    answers = [(place, np.asarray([bundle.priors], np.float32)) for place, bundle in enumerate(bundles)]
-    return np.asarray(plain.combine(answers)[0])
+def class_priors(bundles: Sequence[Bundle], averaging: EnsembleMean) -> Array:
+    """Return the mean of the members' class priors, (K,)."""
+    priors = [(index, np.asarray([bundle.priors], np.float32)) for index, bundle in enumerate(bundles)]
+    return np.asarray(dataclasses.replace(averaging, mean="prob").combine(priors)[0])
 
 
-def join_scores(scored: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.DataFrame:
+def join_scores(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataFrame:
     """Return recordings' tables as one."""
-    if not scored:
-        return make_table([], order, np.empty((0, len(order)), np.float32))
-    table = pd.concat(scored)
+    if not tables:
+        return make_table([], classes, np.empty((0, len(classes)), np.float32))
+    table = pd.concat(tables)
     table.index.name = "row_id"
     return table

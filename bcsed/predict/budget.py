@@ -1,10 +1,9 @@
-"""Time: what may be spent, what looks cost, and which are worth their cost.
+"""Time budgets: the time left, the cost of views, and the order in which views are worth their cost.
 
-The first pass over all recordings is the cheapest that answers every row: one member, in windows that do not
-overlap. What time is left then goes, most value per second first, to more members, to the windows that were
-asked for, and to shifted ones. A member counts when it has answered *every* recording, so that all rows are
-answered by the same networks and stay comparable; a recording's answer by a member is the mean of the looks that
-were asked for and had, or else that of the first, cheap one.
+The first pass over all recordings is the cheapest that scores every row: one member, in windows that do not overlap.
+The remaining time goes, most value per second first, to more members, to the requested windows, and to shifted ones.
+A model is used only if it scored every recording, so that all rows use the same models; a member's scores of a
+recording are the mean of the requested views that were computed, or else those of its cheapest view.
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ from ..audio.spectrogram import LogMel
 from ..errors import ConfigError
 from ..models.backends import Array, Backend
 from ..models.ensemble import Ensemble
-from .blocks import View, Windowing, blocks, compute_spectrograms
+from .blocks import compute_spectrograms, row_blocks
+from .spec import RunSpec, View, Windowing
 
-# What a look is worth, in macro ROC-AUC: the post-mortem's ensemble of three gained .025 over its best member,
-# and the least gain is that of shifted windows. Only the order that follows from these figures matters.
-GAIN_MEMBER, GAIN_CUT, GAIN_SHIFT = 0.02, 0.005, 0.002
-# Shares of the time left that a plan may fill: all at once from the start, and a pass that counts only if it ends.
+# Gain of a view in macro ROC-AUC: the post-mortem's ensemble of three gained .025 over its best member, and shifted
+# windows gain least. Only the order that follows from these figures matters.
+GAIN_MEMBER, GAIN_WINDOWING, GAIN_SHIFT = 0.02, 0.005, 0.002
+# Shares of the time left that may be planned: for all views at once, and for a pass that counts only if it completes.
 SURE, LIKELY = 0.5, 0.8
-_BORN = time.monotonic()
+_IMPORTED_AT = time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class Budget:
     minutes : float
         From the start of this process, importing included.
     elapsed_s : float
-        Seconds that went before, such as an installation.
+        Seconds used before the process started, such as for an installation.
     clock_start_s : float
-        The age of this process from which time counts, where it is older than the run: `process_age_s`.
+        Age of the process (see `process_age_s`) from which time counts, if the process is older than the run.
     reserve_s : float or None
-        Seconds kept for writing; a twentieth of the budget by default, at least 2 and at most 120.
+        Seconds reserved for writing; a twentieth of the budget by default, at least 2 and at most 120.
     end_process : bool
-        Whether, if the run hangs beyond its time, the table is written and the process ended with status 3.
+        Whether a run that hangs beyond its time writes the table and ends the process with status 3.
     """
 
     minutes: float
@@ -61,13 +61,13 @@ class Budget:
         if not 0 < self.minutes < float("inf"):
             raise ConfigError(f"a budget must be a positive number of minutes, got {self.minutes:g}.")
         if not self.elapsed_s >= 0:
-            raise ConfigError(f"time already spent must be at least 0 s, got {self.elapsed_s:g}.")
+            raise ConfigError(f"the elapsed time must be at least 0 s, got {self.elapsed_s:g}.")
         if self.reserve_s is not None and not 0 <= self.reserve_s < 60 * self.minutes:
             raise ConfigError(f"the reserve must be at least 0 s and below the budget, got {self.reserve_s:g} s.")
 
     @property
     def reserve(self) -> float:
-        """Seconds kept for writing."""
+        """Seconds reserved for writing."""
         if self.reserve_s is not None:
             return self.reserve_s
         return min(120.0, max(2.0, 3.0 * self.minutes))
@@ -78,166 +78,130 @@ class Budget:
 
 
 def process_age_s() -> float:
-    """Return the seconds since this process began."""
+    """Return the seconds since this process started."""
     try:
-        # The 22nd field is the start in clock ticks since the machine booted; the 2nd may hold blanks.
+        # The 22nd field is the start in clock ticks since boot; the 2nd may contain blanks.
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
-        return time.monotonic() - _BORN
+        return time.monotonic() - _IMPORTED_AT
 
 
 @dataclass
 class CostModel:
-    """Seconds that work takes, all cores at it.
+    """Estimates the seconds that views take, on all cores."""
 
-    Parameters
-    ----------
-    window_s : sequence of float
-        Of one window, for each member.
-    picture_s : float
-        Of decoding and picturing a second of audio.
-    factor : float
-        What passes took over what was foretold.
-    """
+    spec: RunSpec
+    window_s: Sequence[float]  # of one window, per member
+    audio_s: float  # of decoding and the spectrograms of one second of audio
+    factor: float = 1.0  # measured over estimated time of the passes so far
 
-    window_s: Sequence[float]
-    picture_s: float
-    factor: float = 1.0
+    def estimate(self, views: Sequence[View], seconds: float) -> float:
+        """Estimate a pass of some views over so many seconds of audio."""
+        network = sum(self.window_s[view.member] * self._windows_per_s(view) for view in views)
+        return seconds * self.factor * (network + self.audio_s)
 
-    def of(self, views: Sequence[View], ensemble: Ensemble, seconds: float) -> float:
-        """Foretell a pass of some looks over so many seconds of audio."""
-        network = sum(self.window_s[view.place] * windows_per_s(view, ensemble) for view in views)
-        return seconds * self.factor * (network + self.picture_s)
+    def update(self, estimated_s: float, measured_s: float) -> None:
+        """Correct the estimates by the time of a pass, or of a part of one."""
+        if estimated_s > 0 and measured_s > 0:
+            self.factor *= measured_s / estimated_s
 
-    def learn(self, told_s: float, took_s: float) -> None:
-        """Correct what is foretold by what a pass, or a part of one, took."""
-        if told_s > 0 and took_s > 0:
-            self.factor *= took_s / told_s
+    def _windows_per_s(self, view: View) -> float:
+        if view.windowing.windows == "centred":
+            return 1 / view.windowing.row_s
+        window_s = self.spec.averaging.contracts[view.member].frontend.window_s
+        return 1 / (view.windowing.stride_s or window_s / 2)
 
 
-def windows_per_s(view: View, ensemble: Ensemble) -> float:
-    """Return the windows that a look takes per second of audio."""
-    if view.windowing.windows == "centred":
-        return 1 / view.windowing.row_s
-    window_s = ensemble.members[view.place].contract.frontend.window_s
-    return 1 / (view.windowing.stride_s or window_s / 2)
-
-
-def measure(ensemble: Ensemble, found: AudioInfo | None, row_s: int, jobs: int) -> CostModel:
+def measure_costs(ensemble: Ensemble, spec: RunSpec, info: AudioInfo | None, jobs: int) -> CostModel:
     """Time the members on silence, and decoding on a recording's first block."""
-    window_s = {member: _time(member) for member in dict.fromkeys(ensemble.members)}
-    picture_s = 0.0
-    if found is not None:
-        rate = ensemble.frontends[0].sample_rate
-        views = [View(place=place, windowing=Windowing(row_s=row_s)) for place in range(len(ensemble.members))]
-        block = next(blocks(found, rate, row_s))
+    window_s = {member: _time_window(member) for member in dict.fromkeys(ensemble.members)}
+    audio_s = 0.0
+    if info is not None:
+        views = [View(member=member, windowing=Windowing(row_s=spec.row_s)) for member in spec.members]
+        block = next(row_blocks(info, ensemble.frontends[0].sample_rate, spec.row_s))
         mels = {frontend: LogMel(frontend) for frontend in ensemble.frontends}
-        began = time.perf_counter()
-        compute_spectrograms(found, ensemble, views, block, mels)
-        took = time.perf_counter() - began
-        picture_s = took / ((block[1] - block[0]) * row_s) / max(1, min(jobs, os.cpu_count() or 1))
-    return CostModel([window_s[member] for member in ensemble.members], picture_s)
+        started = time.perf_counter()
+        compute_spectrograms(info, ensemble, views, block, mels)
+        measured_s = time.perf_counter() - started
+        audio_s = measured_s / ((block[1] - block[0]) * spec.row_s) / max(1, min(jobs, os.cpu_count() or 1))
+    return CostModel(spec, [window_s[member] for member in ensemble.members], audio_s)
 
 
-def _time(member: Backend, n: int = 4) -> float:
-    """Return the seconds that one of a member's windows takes among others."""
+def _time_window(member: Backend, n: int = 4) -> float:
+    """Return the seconds of one of a member's windows in a sequence of windows."""
     frontend = member.contract.frontend
     window = np.full((frontend.n_mels, frontend.n_frames), -80.0, np.float32)
-    took = 0.0
-    # The first call also takes what first calls take.
+    measured_s = 0.0
+    # The first round warms up.
     for times in (2, n):
-        began = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(times):
-            member.submit(window, _unheard)
+            member.submit(window, _ignore)
         member.finish()
-        took = (time.perf_counter() - began) / times
-    return took
+        measured_s = (time.perf_counter() - started) / times
+    return measured_s
 
 
-def _unheard(logits: Array, attention: Array) -> None:
-    """Take an answer that only its time is wanted of."""
-
-
-def cheapest_view(place: int, ensemble: Ensemble, row_s: int) -> View:
-    """Return a member's cheapest look that answers every row: windows that do not overlap."""
-    window_s = ensemble.members[place].contract.frontend.window_s
-    return View(place=place, windowing=Windowing(row_s=row_s, windows="sliding", stride_s=window_s))
+def _ignore(logits: Array, attention: Array) -> None:
+    """Discard outputs of a window that is only timed."""
 
 
 @dataclass
 class RefinementPlanner:
-    """Which looks are had, in which order.
+    """Chooses which views are computed, and in which order."""
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-    wanted : sequence of View
-        What was asked for: every member, at every shift.
-    """
+    spec: RunSpec
+    costs: CostModel
 
-    ensemble: Ensemble
-    wanted: Sequence[View]
+    def first(self) -> View:
+        """Return the cheapest view that scores every row, of a member that has every class if there is one."""
+        views, averaging = [*self.spec.cheapest, *self.spec.views], self.spec.averaging
+        full = [view for view in views if len(averaging.columns[view.member]) == len(averaging.classes)]
+        return min(full or views, key=lambda view: self.costs.estimate([view], 1.0))
 
-    def first(self, costs: CostModel) -> View:
-        """Return the cheapest look that answers every row, by a member that answers every class if there is one."""
-        row_s, n_members = self.wanted[0].windowing.row_s, len(self.ensemble.members)
-        tried = [cheapest_view(place, self.ensemble, row_s) for place in range(n_members)] + list(self.wanted)
-        full = [view for view in tried if len(self.ensemble.columns[view.place]) == len(self.ensemble.classes)]
-        return min(full or tried, key=lambda view: costs.of([view], self.ensemble, 1.0))
-
-    def next(
-        self, had: Mapping[View, bool], heard: Collection[int], costs: CostModel, seconds: float, left_s: float
-    ) -> list[View]:
-        """Return the looks of the next pass, most value per second first; none if nothing more fits.
+    def next(self, tried: Mapping[View, bool], complete: Collection[int], seconds: float, left_s: float) -> list[View]:
+        """Return the views of the next pass, most value per second first; empty if nothing more fits.
 
         Parameters
         ----------
-        had : mapping of View to bool
-            Looks that were tried: whether every recording had it.
-        heard : collection of int
-            Members that have answered every recording.
-        costs : Costs
-        seconds : float
-            Of audio.
-        left_s : float
-            Of the budget.
+        tried : mapping of View to bool
+            Views that were tried, and whether they were computed for every recording.
+        complete : collection of int
+            Members that scored every recording.
+        seconds, left_s : float
+            Of audio, and of the budget.
         """
-        rest = [view for view in self.wanted if view not in had]
-        if rest and costs.of(rest, self.ensemble, seconds) < LIKELY * left_s:
+        rest = [view for view in self.spec.views if view not in tried]
+        if rest and self.costs.estimate(rest, seconds) < LIKELY * left_s:
             return rest
-        row_s = self.wanted[0].windowing.row_s
-        new = [
-            cheapest_view(place, self.ensemble, row_s)
-            for place in range(len(self.ensemble.members))
-            if place not in heard
-        ]
-        tried = [view for view in dict.fromkeys((*rest, *new)) if view not in had]
-        cost = {view: costs.of([view], self.ensemble, seconds) for view in tried}
-        for view in sorted(tried, key=lambda view: -self._gain(view, heard) / cost[view]):
-            # A closer look by a member that counts is of use wherever it was had, so it need not end.
-            if view.place in heard or cost[view] < LIKELY * left_s:
+        new = [view for view in self.spec.cheapest if view.member not in complete and view not in tried]
+        cost = {view: self.costs.estimate([view], seconds) for view in (*rest, *new)}
+        for view in sorted(cost, key=lambda view: -self._gain(view, complete) / cost[view]):
+            # Another view of a complete member is useful wherever it was computed, so its pass need not complete.
+            if view.member in complete or cost[view] < LIKELY * left_s:
                 return [view] if left_s > 0 else []
         return []
 
-    def _gain(self, view: View, heard: Collection[int]) -> float:
-        weight = self.ensemble.weights[view.place] / statistics.fmean(self.ensemble.weights)
-        if view.place not in heard:
-            gain = GAIN_MEMBER * weight / max(1, len(heard))
-            return gain if view in self.wanted else gain - GAIN_CUT / 2
-        return (GAIN_SHIFT if view.shift_s else GAIN_CUT) * weight
+    def _gain(self, view: View, complete: Collection[int]) -> float:
+        weights = self.spec.averaging.weights
+        weight = weights[view.member] / statistics.fmean(weights)
+        if view.member not in complete:
+            gain = GAIN_MEMBER * weight / max(1, len(complete))
+            return gain if view in self.spec.views else gain - GAIN_WINDOWING / 2
+        return (GAIN_SHIFT if view.shift_s else GAIN_WINDOWING) * weight
 
-    def left_out(self, had: Mapping[View, bool], heard: Collection[int]) -> list[str]:
-        """Say what the table lacks of what was asked for."""
-        told = []
-        for place in range(len(self.ensemble.members)):
-            lacking = [view.name for view in self.wanted if view.place == place and not had.get(view)]
-            if place not in heard:
-                told.append(f"member {place + 1} was left out: there was no time for it on every recording")
-            elif lacking:
-                told.append(f"member {place + 1} looked less closely than asked: {', '.join(lacking)} not everywhere")
-        answered = {int(k) for place in heard for k in self.ensemble.columns[place]}
-        n_silent = len(self.ensemble.classes) - len(answered)
-        if heard and n_silent:
-            told.append(f"{n_silent} classes are answered by none of the members that count; their columns hold priors")
-        return told
+    def left_out(self, tried: Mapping[View, bool], complete: Collection[int]) -> list[str]:
+        """Return sentences about what was requested and is missing in the table."""
+        sentences = []
+        for member in self.spec.members:
+            missing = [view.name for view in self.spec.views if view.member == member and not tried.get(view)]
+            if member not in complete:
+                sentences.append(f"member {member + 1} was left out: the time did not suffice for every recording")
+            elif missing:
+                sentences.append(f"member {member + 1} lacks requested views in some recordings: {', '.join(missing)}")
+        averaging = self.spec.averaging
+        n_missing = len(averaging.classes) - len({int(k) for member in complete for k in averaging.columns[member]})
+        if complete and n_missing:
+            sentences.append(f"{n_missing} classes belong to no member that was used; their columns contain priors")
+        return sentences

@@ -1,4 +1,4 @@
-"""A run's rows -> files: the submission, wide scores, detections, frames, members."""
+"""Write the files of a run: the submission, wide scores, detections, frames, members' scores."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
-from ..models.backends import Array
 from ..scores import detections, postprocess
 from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
 from .frames import Frames
-from .run import Recording
+from .store import Recording
 
 FORMATS = ("submission", "scores", *detections.FORMATS, "members", "frames")
 SUBMISSION, SCORES, FRAMES, MEMBERS, SPEARMAN = "submission.csv", "scores.parquet", "frames", "members", "members.csv"
 ON_ERROR = ("report", "fill")
-# Rows of one group of a Parquet file.
+# Rows of one row group of a Parquet file.
 _GROUP = 4096
 
 
@@ -79,70 +77,71 @@ class OutputOptions:
 
 
 def write(
-    table: ScoreAssembler,
+    assembler: ScoreAssembler,
     folder: Path,
-    wanted: OutputOptions,
+    output: OutputOptions,
     template: Sequence[str] | None,
-    view: Callable[[RecordingScores], None],
+    on_scores: Callable[[RecordingScores], None],
 ) -> int:
-    """Write what is wanted of a run, holding one recording at a time; return the number of rows.
+    """Write the row formats of a run, with one recording in memory at a time; return the number of rows.
 
-    `view` is shown each recording too, so that nothing has to be read twice.
+    `on_scores` is called with each recording too, so that nothing has to be read twice.
 
     Raises
     ------
     DataError
-        If a submission would repeat one answer over a recording's rows, or the disk refuses.
+        If a submission would repeat one value over a recording's rows, or a file cannot be written.
     """
     n_rows, constant = 0, set[str]()
-    row_s = table.drive.wanted[0].windowing.row_s
+    row_s = assembler.run.spec.row_s
     with ExitStack() as stack:
-        adds: list[Callable[[RecordingScores], None]] = [view]
-        if "submission" in wanted.formats:
+        writers = [on_scores]
+        if "submission" in output.formats:
             add_rows = stack.enter_context(open_submission(folder / SUBMISSION, template, constant=constant))
-            adds.append(lambda scored: add_rows(scored.table))
-        if "scores" in wanted.formats:
-            add_wide = stack.enter_context(wide(folder / SCORES, table.order))
-            adds.append(lambda scored: add_wide(scored.recording, scored.table, row_s))
-        lines = [name for name in dict.fromkeys(wanted.formats) if name in detections.FORMATS]
-        if lines:
-            frontends = table.drive.ensemble.frontends
+            writers.append(lambda scores: add_rows(scores.table))
+        if "scores" in output.formats:
+            writers.append(stack.enter_context(_open_wide(folder / SCORES, assembler.classes, row_s)))
+        formats = [name for name in output.formats if name in detections.FORMATS]
+        if formats:
+            frontends = assembler.run.spec.averaging.frontends
             band = {"fmin_hz": min(s.fmin_hz for s in frontends), "fmax_hz": max(s.fmax_hz for s in frontends)}
-            add_lines = stack.enter_context(detections.write(folder, lines, names=wanted.names, **band))
-            adds.append(lambda scored: _detect(scored, add_lines, wanted.detection, row_s))
-        for scored in table:
-            n_rows += len(scored.table)
-            if scored.constant:
-                constant.add(scored.recording.name)
-            for add in adds:
-                add(scored)
+            add_detections = stack.enter_context(detections.write(folder, formats, names=output.names, **band))
+            writers.append(lambda scores: _detect(scores, add_detections, output.detection, row_s))
+        for scores in assembler:
+            n_rows += len(scores.table)
+            if scores.constant:
+                constant.add(scores.recording.name)
+            for add in writers:
+                add(scores)
     return n_rows
 
 
-def _detect(scored: RecordingScores, add: detections.Writer, chosen: detections.DetectionSettings, row_s: int) -> None:
-    if not scored.n_samples:
-        # Filled rows say nothing of what was heard.
+def _detect(
+    scores: RecordingScores, add: detections.Writer, settings: detections.DetectionSettings, row_s: int
+) -> None:
+    if not scores.n_samples:
+        # Class priors are no detections.
         return
-    one = detections.Recording(
-        path=str(scored.recording.path),
-        name=scored.recording.name,
-        n_samples=scored.n_samples,
-        sample_rate=scored.sample_rate,
+    recording = detections.Recording(
+        path=str(scores.recording.path),
+        name=scores.recording.name,
+        n_samples=scores.n_samples,
+        sample_rate=scores.sample_rate,
     )
-    add(one, detections.detect(scored.table, [one], chosen, row_s=row_s))
+    add(recording, detections.detect(scores.table, [recording], settings, row_s=row_s))
 
 
 @contextmanager
-def wide(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Recording, pd.DataFrame, int], None]]:
-    """Give a function that adds recordings to a Parquet table of rows, whole or not at all.
+def _open_wide(path: Path, classes: Sequence[str], row_s: int) -> Iterator[Callable[[RecordingScores], None]]:
+    """Yield a function that adds recordings to a Parquet table of rows, which is written atomically.
 
     Its columns are ``row_id``, ``recording`` (the path), ``start_s``, ``end_s`` and the classes (float32).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    told = [("row_id", pa.string()), ("recording", pa.string()), ("start_s", pa.int32()), ("end_s", pa.int32())]
-    schema = pa.schema([*told, *((name, pa.float32()) for name in classes)])
+    fields = [("row_id", pa.string()), ("recording", pa.string()), ("start_s", pa.int32()), ("end_s", pa.int32())]
+    schema = pa.schema([*fields, *((name, pa.float32()) for name in classes)])
     waiting: list[pd.DataFrame] = []
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
@@ -151,10 +150,11 @@ def wide(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Recording, pd
                 writer.write_table(pa.Table.from_pandas(pd.concat(waiting), schema, preserve_index=False))
                 waiting.clear()
 
-        def add(recording: Recording, table: pd.DataFrame, row_s: int) -> None:
+        def add(scores: RecordingScores) -> None:
+            table, path = scores.table, str(scores.recording.path)
             ends = row_s * np.arange(1, len(table) + 1)
-            about = {"row_id": table.index, "recording": str(recording.path), "start_s": ends - row_s, "end_s": ends}
-            waiting.append(pd.concat([pd.DataFrame(about), table.reset_index(drop=True)], axis=1))
+            rows = pd.DataFrame({"row_id": table.index, "recording": path, "start_s": ends - row_s, "end_s": ends})
+            waiting.append(pd.concat([rows, table.reset_index(drop=True)], axis=1))
             if sum(map(len, waiting)) >= _GROUP:
                 flush()
 
@@ -167,42 +167,38 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def keep(found: Sequence[tuple[Recording, Frames]]) -> None:
-        columns: dict[str, list[Any]] = {name: [] for name in ("recording", "start_s", "end_s")}
-        values: list[Array] = []
-        for one, frames in found:
+    def write_part(recordings: Sequence[tuple[Recording, Frames]]) -> None:
+        paths, starts, ends = [], [], []
+        for recording, frames in recordings:
             steps = np.arange(frames.first, frames.first + len(frames.values))
-            length = frames.step_s
-            # A product of whole numbers each, so that nothing drifts.
-            starts = steps * length.numerator / length.denominator
-            columns["recording"] += [str(one.path)] * len(steps)
-            columns["start_s"].append(starts)
-            columns["end_s"].append((steps + 1) * length.numerator / length.denominator)
-            values.append(frames.values)
-        heard = np.concatenate(values)
+            paths += [str(recording.path)] * len(steps)
+            # Products of integers, so that times do not drift.
+            starts.append(steps * frames.step_s.numerator / frames.step_s.denominator)
+            ends.append((steps + 1) * frames.step_s.numerator / frames.step_s.denominator)
+        values = np.concatenate([frames.values for _, frames in recordings])
         table = {
-            "recording": pa.array(columns["recording"]),
-            **{name: pa.array(np.concatenate(columns[name])) for name in ("start_s", "end_s")},
-            **{name: pa.array(np.ascontiguousarray(heard[:, k])) for k, name in enumerate(classes)},
+            "recording": pa.array(paths),
+            "start_s": pa.array(np.concatenate(starts)),
+            "end_s": pa.array(np.concatenate(ends)),
+            **{name: pa.array(np.ascontiguousarray(values[:, k])) for k, name in enumerate(classes)},
         }
-        with atomic_write(folder / FRAMES / f"{found[0][0].key}.parquet") as temporary:
+        with atomic_write(folder / FRAMES / f"{recordings[0][0].key}.parquet") as temporary:
             pq.write_table(pa.table(table), temporary, compression="zstd")
 
-    return keep
+    return write_part
 
 
-def write_members(table: ScoreAssembler, folder: Path, labels: Sequence[str]) -> pd.DataFrame:
+def write_members(assembler: ScoreAssembler, folder: Path, labels: Sequence[str]) -> pd.DataFrame:
     """Write each member's own scores and the rank correlations between them; return these.
 
     Unlike the other formats this one holds all rows of all members in memory.
     """
     tables = {}
-    for place, label in enumerate(labels):
-        name = f"{place + 1}-{re.sub(r'[^A-Za-z0-9._-]', '_', label)}"
-        own = table.member(place)
-        tables[name] = own
+    for index, label in enumerate(labels):
+        name = f"{index + 1}-{re.sub(r'[^A-Za-z0-9._-]', '_', label)}"
+        tables[name] = assembler.member(index)
         with atomic_write(folder / MEMBERS / f"{name}.parquet") as temporary:
-            own.reset_index().to_parquet(temporary, index=False)
+            tables[name].reset_index().to_parquet(temporary, index=False)
     matrix = postprocess.spearman(tables)
     with atomic_write(folder / SPEARMAN) as temporary:
         matrix.to_csv(temporary, index_label="member")
@@ -210,27 +206,20 @@ def write_members(table: ScoreAssembler, folder: Path, labels: Sequence[str]) ->
 
 
 def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Read what `write_members` wrote: name of a member -> its score table.
+    """Read the members' scores of a prediction folder: name of a member -> its score table.
 
     Raises
     ------
     DataError
-        If there are none, or they are damaged.
+        If the folder has no members' scores, or they are damaged.
     """
     folder = as_path(folder)
     files = sorted((folder / MEMBERS).glob("*.parquet"), key=lambda path: int(path.name.split("-")[0]))
     if not files:
-        raise DataError(f"{folder} holds no members' scores; predict with --format members to keep them.")
+        raise DataError(f"{folder} contains no members' scores; predict with --format members to write them.")
     members = {}
     for path in files:
         table = read_parquet(path)
         with read_errors(path, "a member's scores"):
             members[path.stem] = table.set_index("row_id")
     return members
-
-
-def write_problems(folder: Path, failures: pd.DataFrame, notes: pd.DataFrame) -> None:
-    """Write what could not be scored, and what was scored although something was wrong with it."""
-    for name, table in (("failures.csv", failures), ("notes.csv", notes)):
-        with atomic_write(folder / name) as temporary:
-            table.to_csv(temporary, index=False)

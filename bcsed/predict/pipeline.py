@@ -1,4 +1,4 @@
-"""The road of one pass: recordings in, finished ones out, a bounded number of blocks on the way."""
+"""Score recordings in one pass, with a bounded number of blocks in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,39 +17,66 @@ from ..audio.spectrogram import LogMel
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
-from .blocks import BlockSpectrograms, PendingBlock, View, blocks, compute_spectrograms, pool_block, submit_block
+from .blocks import BlockSpectrograms, PendingBlock, compute_spectrograms, pool_block, row_blocks, submit_block
 from .frames import Frames, frame_block
-from .store import StoredScores, recording_key
+from .spec import View
+from .store import Recording, StoredScores, recording_key
 
-# Seconds without an answer after which it is asked whether there will be one.
+# Timeout (s) before checking whether a window was lost.
 PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
 class RecordingOutcome:
-    """What a pass says of one recording: it was scored, or why it could not be."""
+    """The scores of one recording, or the reason why it could not be scored."""
 
-    path: Path
-    key: str = ""
-    part: StoredScores | None = None
+    recording: Recording
+    scores: StoredScores | None = None
     frames: Frames | None = None
     failure: str = ""
 
 
 @dataclass
+class RecordingProgress:
+    """One recording in the pipeline, and the results of its blocks so far."""
+
+    recording: Recording
+    info: AudioInfo | None = None  # None if the header is unreadable
+    reader: AudioReader | None = None
+    scores: list[list[Array]] = field(default_factory=list)
+    frames: list[Frames] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    silent: bool = True
+    ended: bool = False  # before the header's end
+    failure: str = ""
+
+
+@dataclass
+class BlockTask:
+    """A block in the pipeline, or a recording without blocks."""
+
+    progress: RecordingProgress
+    block: tuple[int, int] = (0, 0)
+    is_last: bool = True
+    future: Future[BlockSpectrograms] | None = None
+    spectrograms: BlockSpectrograms | None = None
+    pending: PendingBlock | None = None
+
+
+@dataclass
 class ScoringPipeline:
-    """Some looks at some recordings.
+    """Computes some views of some recordings.
 
     Parameters
     ----------
     ensemble : Ensemble
-    looks : sequence of View
+    views : sequence of View
     jobs : int
-        Threads that decode and compute pictures; 0 does everything in the calling thread.
+        Threads that decode and compute spectrograms; 0 does everything in the calling thread.
     frames : bool
-        Whether answers of each step of time are kept beside the rows.
+        Whether the probabilities of each time step are returned too.
     stop : callable
-        Asked before each block; True abandons what is not finished.
+        Called before each block; True abandons the unfinished recordings.
     """
 
     ensemble: Ensemble
@@ -60,177 +86,138 @@ class ScoringPipeline:
     stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
-        frontends = {self.ensemble.members[view.place].contract.frontend for view in self.views}
-        self._mels = {frontend: LogMel(frontend) for frontend in frontends}
+        members = [self.ensemble.members[view.member] for view in self.views]
+        self._mels = {frontend: LogMel(frontend) for frontend in {member.contract.frontend for member in members}}
         # Windows that keep every member busy.
-        self._max_in_flight = max(self.ensemble.members[view.place].max_in_flight for view in self.views)
+        self._max_in_flight = max(member.max_in_flight for member in members)
 
-    def score(self, paths: Sequence[Path]) -> Iterator[RecordingOutcome]:
+    def score(self, recordings: Sequence[Recording]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
         waiting: deque[BlockTask] = deque()
-        with _pool(self.jobs) as start:
-            feed = self._blocks(paths)
+        with _thread_pool(self.jobs) as start:
+            tasks = self._tasks(recordings)
             while True:
                 if self.stop():
-                    # What the network has is taken; nothing more is given to it.
-                    waiting = deque(item for item in waiting if item.collector is not None)
-                    feed = iter(())
-                # Pictures of a few blocks ahead keep the network busy, and no more than that in memory.
-                while self._room(waiting) and (item := next(feed, None)) is not None:
-                    if item.block is not None and item.found is not None:
-                        item.pictures = start(
-                            compute_spectrograms,
-                            item.found,
-                            self.ensemble,
-                            self.views,
-                            item.block,
-                            self._mels,
-                            item.gathered.reader,
+                    # Submitted windows are finished; no others are submitted.
+                    waiting = deque(task for task in waiting if task.pending is not None)
+                    tasks = iter(())
+                # Spectrograms of a few blocks ahead keep the network busy, and memory bounded.
+                while self._has_room(waiting) and (task := next(tasks, None)) is not None:
+                    info, reader = task.progress.info, task.progress.reader
+                    if info is not None and task.block[1]:
+                        task.future = start(
+                            compute_spectrograms, info, self.ensemble, self.views, task.block, self._mels, reader
                         )
-                    waiting.append(item)
+                    waiting.append(task)
                 if not waiting:
                     return
                 self._submit(waiting)
-                item = waiting.popleft()
-                self._close(item)
-                if item.last:
-                    if item.gathered.reader is not None:
-                        item.gathered.reader.close()
-                    yield self._finish(item)
+                task = waiting.popleft()
+                self._collect(task)
+                if task.is_last:
+                    if task.progress.reader is not None:
+                        task.progress.reader.close()
+                    yield self._outcome(task.progress)
 
-    def _blocks(self, paths: Sequence[Path]) -> Iterator[BlockTask]:
+    def _tasks(self, recordings: Sequence[Recording]) -> Iterator[BlockTask]:
         rate, row_s = self.ensemble.frontends[0].sample_rate, self.views[0].windowing.row_s
-        for path in paths:
+        for recording in recordings:
             try:
-                found, key = read_info(path), recording_key(path)
+                info = read_info(recording.path)
+                # The file may have changed since the run started.
+                recording = replace(recording, key=recording_key(recording.path))
             except (DataError, OSError) as error:
-                yield BlockTask(path, failure=str(error))
+                yield BlockTask(RecordingProgress(recording, failure=str(error)))
                 continue
-            cuts = list(blocks(found, rate, row_s))
-            gathered = RecordingProgress(reader=AudioReader(path) if len(cuts) > 1 else None)
-            for block in cuts:
-                yield BlockTask(path, key, found, block, last=block is cuts[-1], gathered=gathered)
+            blocks = list(row_blocks(info, rate, row_s))
+            reader = AudioReader(recording.path) if len(blocks) > 1 else None
+            progress = RecordingProgress(recording, info, reader)
+            for block in blocks:
+                yield BlockTask(progress, block, is_last=block is blocks[-1])
 
-    def _room(self, waiting: deque[BlockTask]) -> bool:
-        """Say whether another block is to be opened: short recordings come in greater numbers."""
-        n_rows = sum(item.block[1] - item.block[0] for item in waiting if item.block is not None)
+    def _has_room(self, waiting: deque[BlockTask]) -> bool:
+        """Return whether another block may be started: more blocks are in memory if recordings are short."""
+        n_rows = sum(task.block[1] - task.block[0] for task in waiting)
         return len(waiting) < self.jobs + 2 or n_rows < 2 * self._max_in_flight
 
     def _submit(self, waiting: deque[BlockTask]) -> None:
-        """Queue the windows of two blocks or more, so that the network never waits for rows being pooled."""
+        """Submit the windows of two blocks or more, so that the network never waits for pooling."""
         n_windows = 0
-        for place, item in enumerate(waiting):
-            if place > 1 and n_windows >= self._max_in_flight:
+        for index, task in enumerate(waiting):
+            if index > 1 and n_windows >= self._max_in_flight:
                 return
-            if item.pictures is None or item.gathered.over:
+            if task.future is None or task.progress.ended or task.progress.failure:
                 continue
-            if item.collector is None:
+            if task.pending is None:
                 try:
-                    item.drawn = item.pictures.result()
+                    task.spectrograms = task.future.result()
                 except DataError as error:
-                    item.gathered.failure = str(error)
+                    task.progress.failure = str(error)
                     continue
-                item.collector = submit_block(item.drawn, self.ensemble, self.views)
-            n_windows += item.collector.n_windows
+                task.pending = submit_block(task.spectrograms, self.ensemble, self.views)
+            n_windows += task.pending.n_windows
 
-    def _close(self, item: BlockTask) -> None:
-        """Take a block's answers."""
-        gathered, drawn = item.gathered, item.drawn
-        if item.collector is None or drawn is None or item.block is None or item.found is None:
+    def _collect(self, task: BlockTask) -> None:
+        """Add a block's outputs to its recording."""
+        progress, spectrograms, pending = task.progress, task.spectrograms, task.pending
+        if pending is None or spectrograms is None or progress.info is None:
             return
-        self._await(item.collector)
-        if gathered.over:
+        self._await(pending)
+        if progress.ended or progress.failure:
             return
-        answers = pool_block(item.collector, drawn, self.ensemble, self.views)
-        gathered.scores.append([answer[: drawn.n_rows] for answer in answers])
+        n_rows = spectrograms.n_rows
+        by_view = pool_block(pending, spectrograms, self.ensemble, self.views)
+        progress.scores.append([scores[:n_rows] for scores in by_view])
         if self.frames:
-            made = frame_block(item.collector, drawn, self.ensemble, self.views, item.found, item.block)
-            gathered.frames.append(made)
-        gathered.notes.update(dict.fromkeys(drawn.notes))
-        gathered.silent &= drawn.silent
-        # A file that was cut off ends before its header says, and so do its rows.
-        gathered.ended = drawn.n_rows < item.block[1] - item.block[0]
+            frames = frame_block(pending, spectrograms, self.ensemble, self.views, progress.info, task.block)
+            progress.frames.append(frames)
+        progress.notes.update(dict.fromkeys(spectrograms.notes))
+        progress.silent &= spectrograms.silent
+        # A truncated file ends before the end in its header, and so do its rows.
+        progress.ended = n_rows < task.block[1] - task.block[0]
 
-    def _finish(self, item: BlockTask) -> RecordingOutcome:
-        """Put a recording together, with its last block."""
-        gathered = item.gathered
-        failure = item.failure or gathered.failure
-        if not failure and not any(len(block[0]) for block in gathered.scores):
-            failure = f"{item.path}: the file holds a header but no samples."
-        if failure:
-            return RecordingOutcome(item.path, failure=failure)
+    def _outcome(self, progress: RecordingProgress) -> RecordingOutcome:
+        """Join the blocks of a recording."""
+        recording, info, failure = progress.recording, progress.info, progress.failure
+        if not failure and not any(len(block[0]) for block in progress.scores):
+            failure = f"{recording.path}: the file has a header but no samples."
+        if failure or info is None:
+            return RecordingOutcome(recording, failure=failure)
         views = {
-            view.name: np.concatenate([block[place] for block in gathered.scores])
-            for place, view in enumerate(self.views)
+            view.name: np.concatenate([block[index] for block in progress.scores])
+            for index, view in enumerate(self.views)
         }
-        notes = (*gathered.notes, *(("holds nothing but digital silence",) if gathered.silent else ()))
-        frames = Frames.joined(gathered.frames) if self.frames else None
-        part = StoredScores(views, notes, gathered.silent)
-        if item.found is not None:
-            rate, n_samples = item.found.sample_rate, item.found.n_samples
-            if gathered.ended:
-                n_samples = min(n_samples, part.n_rows * self.views[0].windowing.row_s * rate)
-            part = replace(part, n_samples=n_samples, sample_rate=rate)
-        return RecordingOutcome(item.path, item.key, part, frames)
+        notes = (*progress.notes, *(("contains nothing but digital silence",) if progress.silent else ()))
+        scores = StoredScores(views, notes, progress.silent, info.n_samples, info.sample_rate)
+        if progress.ended:
+            end = scores.n_rows * self.views[0].windowing.row_s * info.sample_rate
+            scores = replace(scores, n_samples=min(info.n_samples, end))
+        return RecordingOutcome(recording, scores, Frames.concatenate(progress.frames) if self.frames else None)
 
-    def _await(self, collector: PendingBlock) -> None:
-        """Wait for a block's last answer; should a window be lost, say so rather than wait for ever."""
-        for place, number in collector.last.items():
-            # None of the block's windows is to wait for company any longer.
-            self.ensemble.members[place].flush(number)
-        if not collector.ready.wait(timeout=PATIENCE_S):
-            for member in dict.fromkeys(self.ensemble.members):
-                member.finish()
-            if not collector.ready.is_set():
-                raise RuntimeError("OpenVINO took a window and gave no answer to it.")
-
-
-@dataclass
-class RecordingProgress:
-    """What the blocks of one recording have come to so far."""
-
-    scores: list[list[Array]] = field(default_factory=list)
-    frames: list[Frames] = field(default_factory=list)
-    notes: dict[str, None] = field(default_factory=dict)
-    silent: bool = True
-    ended: bool = False
-    failure: str = ""
-    reader: AudioReader | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to come from this recording."""
-        return self.ended or bool(self.failure)
-
-
-@dataclass
-class BlockTask:
-    """A block under way, or a recording that needs no work."""
-
-    path: Path
-    key: str = ""
-    found: AudioInfo | None = None
-    block: tuple[int, int] | None = None
-    last: bool = True
-    failure: str = ""
-    gathered: RecordingProgress = field(default_factory=RecordingProgress)
-    pictures: Future[BlockSpectrograms] | None = None
-    drawn: BlockSpectrograms | None = None
-    collector: PendingBlock | None = None
+    def _await(self, pending: PendingBlock) -> None:
+        """Wait for a block's last window; raise RuntimeError if a window was lost."""
+        for member, number in pending.last_window_of.items():
+            # None of the block's windows may wait for a full batch any longer.
+            self.ensemble.members[member].flush(number)
+        if not pending.ready.wait(timeout=PATIENCE_S):
+            for backend in dict.fromkeys(self.ensemble.members):
+                backend.finish()
+            if not pending.ready.is_set():
+                raise RuntimeError("OpenVINO accepted a window and returned no result for it.")
 
 
 @contextmanager
-def _pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]]:
-    """Give a function that starts work: in threads, or at once where there are none."""
+def _thread_pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]]:
+    """Yield a function that starts work: in threads, or at once if `jobs` is 0."""
     if jobs:
-        with ThreadPoolExecutor(jobs, thread_name_prefix="bcsed-picture") as executor:
+        with ThreadPoolExecutor(jobs, thread_name_prefix="bcsed-spectrogram") as executor:
             try:
                 yield executor.submit
             finally:
                 executor.shutdown(wait=True, cancel_futures=True)
         return
 
-    def now(function: Callable[..., BlockSpectrograms], *args: Any) -> Future[BlockSpectrograms]:
+    def run_now(function: Callable[..., BlockSpectrograms], *args: Any) -> Future[BlockSpectrograms]:
         future: Future[BlockSpectrograms] = Future()
         try:
             future.set_result(function(*args))
@@ -238,14 +225,14 @@ def _pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]]:
             future.set_exception(error)
         return future
 
-    yield now
+    yield run_now
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Keep torch's own threads from fighting with ours and OpenVINO's.
+def single_torch_thread() -> Iterator[None]:
+    """Limit torch to one thread, so that it does not compete with the pipeline's and OpenVINO's threads.
 
-    They would also round sums differently, so that `jobs` could be told from the scores.
+    Several threads would also round sums differently, and scores would depend on `jobs`.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

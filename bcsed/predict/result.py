@@ -1,4 +1,4 @@
-"""What a prediction came to, and what is written of it beside its rows."""
+"""The result of a prediction, and the manifest that describes it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from .._version import __version__
 from ..config.strict import to_dict
+from ..files import atomic_write
 from ..models.bundle.bundle import Bundle
 from ..scores import postprocess
 from ..scores.checks.api import check
@@ -25,38 +26,39 @@ from .budget import Budget, process_age_s
 from .outputs import OutputOptions
 from .store import FolderStore
 
-# Rows up to which a table is held in memory to be looked at.
-MOST_LOOKED_AT = 50_000
+# Tables of at most so many rows are kept in memory to be checked.
+MAX_CHECKED = 50_000
+_LIBRARIES = ("torch", "openvino", "numpy", "pandas", "soundfile", "soxr", "librosa")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a prediction came to.
+    """The result of a prediction; it keeps no network in memory.
 
     Parameters
     ----------
     failures : DataFrame
-        ``recording, status, reason``: status ``failed`` (not scored), ``filled`` (class priors in its rows), or
-        ``unheard`` (likewise, because the time was up).
+        ``recording, status, reason``: status ``failed`` (not scored), ``filled`` (rows of class priors), or
+        ``timeout`` (rows of class priors, because the budget was used up).
     notes : DataFrame
-        ``recording, note``: scored, but something was wrong with the file.
+        ``recording, note``: recordings that were scored despite a defect.
     n_recordings, n_failed, n_resumed : int
-        Asked for; those in `failures`; taken from an earlier, interrupted run.
+        All; those in `failures`; those taken from an earlier, interrupted run.
     n_rows : int
     silent : tuple of str
-        Names of recordings of digital silence, whose rows are rightly all the same.
+        Names of recordings of digital silence, whose rows are equal.
     left_out : tuple of str
-        What there was no time for, a sentence each.
+        Sentences about what was left out for lack of time.
     findings : tuple of Finding
-        What the scores themselves show to be wrong or odd, see `bcsed.scores.checks`; of very long tables, nothing.
+        Problems of the scores, see `bcsed.scores.checks`; empty for very long tables.
     spearman : DataFrame or None
-        Rank correlations between the members, where they were asked for.
+        Rank correlations between the members, with the format ``members``.
     seconds : float
         Wall time.
-    table : Table
-        Makes the rows, recording by recording.
+    assembler : ScoreAssembler
+        Iterates over the rows, recording by recording.
     """
 
     failures: pd.DataFrame
@@ -70,149 +72,156 @@ class Result:
     findings: tuple[Finding, ...]
     spearman: pd.DataFrame | None
     seconds: float
-    table: ScoreAssembler = field(repr=False)
+    assembler: ScoreAssembler = field(repr=False)
 
     @property
     def n_scored(self) -> int:
-        """Recordings whose rows are answers."""
+        """Number of recordings that were scored."""
         return self.n_recordings - self.n_failed
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The score table, rows in the order of the recordings; all of it is then in memory."""
-        return join_scores([scored.table for scored in self.table], self.table.order)
+        """The score table, rows in the order of the recordings; it is kept in memory."""
+        return join_scores([scores.table for scores in self.assembler], self.assembler.classes)
 
 
 @dataclass
 class ResultWriter:
-    """Makes a run's result of what is scored, and writes it."""
+    """Makes the result of a run from its stored scores, and writes its files."""
 
-    table: ScoreAssembler
-    wanted: OutputOptions
+    assembler: ScoreAssembler
+    output: OutputOptions
     template: Sequence[str] | None
     bundles: Sequence[Bundle]
+    budget: Budget | None
     n_resumed: int
-    started: float
+    started: float  # by time.monotonic
 
-    def __call__(self, left_out: Sequence[str], budget: Budget | None) -> Result:
-        """Write what is wanted, the problems and the manifest."""
-        drive, store = self.table.drive, self.table.drive.store
-        failures, notes, silent = [], [], []
-        counted = drive.counted()
-        for one in drive.recordings:
-            if one.path in drive.failures:
-                filled = self.wanted.on_error == "fill" or (budget is not None and self.table.fill is not None)
-                failures.append((str(one.path), "filled" if filled else "failed", drive.failures[one.path]))
-            elif not drive.answered(one, counted):
-                failures.append((str(one.path), "unheard", f"{one.path}: the time was up before it was scored."))
+    def __call__(self, left_out: Sequence[str] = ()) -> Result:
+        """Write the requested files, failures, notes and the manifest."""
+        run, output = self.assembler.run, self.output
+        folder = run.store.folder if isinstance(run.store, FolderStore) else None
+        failures, notes, silent = self._problems()
+        n_failed, n_rows, matrix = len(failures), 0, None
+        if folder is not None:
+            for name, table in (("failures.csv", failures), ("notes.csv", notes)):
+                with atomic_write(folder / name) as temporary:
+                    table.to_csv(temporary, index=False)
+        buffer = CheckBuffer(self.assembler.classes)
+        if n_failed < len(run.recordings):
+            if folder is not None and output.formats:
+                n_rows = outputs.write(self.assembler, folder, output, self.template, buffer.add)
+                if "members" in output.formats:
+                    matrix = outputs.write_members(self.assembler, folder, [bundle.name for bundle in self.bundles])
             else:
-                remarks, is_silent = store.told(one.key)
-                notes += [(str(one.path), note) for note in remarks]
-                silent += [one.name] if is_silent else []
-        problems = pd.DataFrame(failures, columns=["recording", "status", "reason"])
-        told = pd.DataFrame(notes, columns=["recording", "note"])
-        n_rows, matrix = 0, None
-        nothing = len(problems) == len(drive.recordings)
-        if isinstance(store, FolderStore):
-            outputs.write_problems(store.folder, problems, told)
-        view = CheckBuffer(self.table.order)
-        if isinstance(store, FolderStore) and self.wanted.formats and not nothing:
-            n_rows = outputs.write(self.table, store.folder, self.wanted, self.template, view.add)
-            if "members" in self.wanted.formats:
-                matrix = outputs.write_members(self.table, store.folder, [b.name for b in self.bundles])
-        elif not nothing:
-            for scored in self.table:
-                view.add(scored)
+                for scores in self.assembler:
+                    buffer.add(scores)
         result = Result(
-            failures=problems,
-            notes=told,
-            n_recordings=len(drive.recordings),
-            n_failed=len(problems),
+            failures=failures,
+            notes=notes,
+            n_recordings=len(run.recordings),
+            n_failed=n_failed,
             n_resumed=self.n_resumed,
             n_rows=n_rows,
             silent=tuple(silent),
             left_out=tuple(left_out),
-            findings=view.found(silent),
+            findings=buffer.findings(silent),
             spearman=matrix,
             seconds=time.monotonic() - self.started,
-            table=self.table,
+            assembler=self.assembler,
         )
-        if isinstance(store, FolderStore):
-            store.describe(_manifest(result, self, budget))
+        if isinstance(run.store, FolderStore):
+            run.store.write_manifest(self._manifest(result))
         return result
+
+    def _problems(self) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+        """Return failures, notes, and the names of silent recordings."""
+        run, failures, notes, silent = self.assembler.run, [], [], []
+        members = run.usable_members()
+        status = "failed" if self.assembler.fill is None else "filled"
+        for recording in run.recordings:
+            path = str(recording.path)
+            if recording.path in run.failures:
+                failures.append((path, status, run.failures[recording.path]))
+            elif not run.is_scored(recording, members):
+                failures.append((path, "timeout", f"{path}: the time was up before it was scored."))
+            else:
+                remarks, is_silent = run.store.notes_and_silence(recording.key)
+                notes += [(path, note) for note in remarks]
+                silent += [recording.name] if is_silent else []
+        return (
+            pd.DataFrame(failures, columns=["recording", "status", "reason"]),
+            pd.DataFrame(notes, columns=["recording", "note"]),
+            silent,
+        )
+
+    def _manifest(self, result: Result) -> dict[str, Any]:
+        averaging, detection = self.assembler.run.spec.averaging, self.output.detection
+        values: dict[str, Any] = {
+            "models": [
+                {
+                    "bundle": str(bundle.path),
+                    "experiment": bundle.provenance.get("experiment", ""),
+                    "fingerprint": bundle.contract.fingerprint,
+                    "sha256": bundle.sha256,
+                    "weight": weight,
+                }
+                for bundle, weight in zip(self.bundles, averaging.weights, strict=True)
+            ],
+            "mean": averaging.mean,
+            "post_processing": postprocess.describe(self.assembler.stages),
+            "formats": list(self.output.formats),
+            "detection": {
+                "threshold": detection.threshold,
+                "thresholds": dict(detection.thresholds),
+                "merge": detection.merge,
+                "gap_rows": detection.gap_rows,
+                "min_rows": detection.min_rows,
+            },
+            **{name: getattr(result, name) for name in ("n_recordings", "n_failed", "n_resumed", "n_rows")},
+            "findings": [[finding.severity, finding.name, finding.sentence] for finding in result.findings],
+            "seconds": round(result.seconds, 2),
+            "versions": {
+                "bcsed": __version__,
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            },
+        }
+        if self.budget is not None:
+            values["budget"] = {
+                **to_dict(self.budget),
+                "process_age_s": round(process_age_s(), 2),
+                "passes": self.assembler.run.passes,
+                "left_out": list(result.left_out),
+            }
+        return values
 
 
 @dataclass
 class CheckBuffer:
-    """Gathers the rows of a run, as long as they are not too many, to look at them."""
+    """Collects the rows of a run to check them, unless there are too many."""
 
-    order: Sequence[str]
+    classes: Sequence[str]
     tables: list[pd.DataFrame] = field(default_factory=list)
     constant: list[str] = field(default_factory=list)
     n_rows: int = 0
 
-    def add(self, scored: RecordingScores) -> None:
-        """Take a recording's rows."""
-        self.n_rows += len(scored.table)
-        if self.n_rows > MOST_LOOKED_AT:
+    def add(self, scores: RecordingScores) -> None:
+        """Add a recording's rows."""
+        self.n_rows += len(scores.table)
+        if self.n_rows > MAX_CHECKED:
             self.tables.clear()
             return
-        self.tables.append(scored.table)
-        if scored.constant:
-            self.constant.append(scored.recording.name)
+        self.tables.append(scores.table)
+        if scores.constant:
+            self.constant.append(scores.recording.name)
 
-    def found(self, silent: Sequence[str]) -> tuple[Finding, ...]:
-        """Examine the scores, and log what makes them ill."""
-        if not self.tables or self.n_rows > MOST_LOOKED_AT:
+    def findings(self, silent: Sequence[str]) -> tuple[Finding, ...]:
+        """Check the scores, and log errors."""
+        if not self.tables or self.n_rows > MAX_CHECKED:
             return ()
-        found = check(join_scores(self.tables, self.order), silent=[*silent, *self.constant])
-        for finding in found:
+        findings = check(join_scores(self.tables, self.classes), silent=[*silent, *self.constant])
+        for finding in findings:
             if finding.severity == ERROR:
                 _log.warning("the scores: %s", finding.sentence)
-        return found
-
-
-def _manifest(result: Result, finish: ResultWriter, budget: Budget | None) -> dict[str, Any]:
-    ensemble = result.table.drive.ensemble
-    names = ("torch", "openvino", "numpy", "pandas", "soundfile", "soxr", "librosa")
-    told: dict[str, Any] = {
-        "models": [
-            {
-                "bundle": str(bundle.path),
-                "experiment": bundle.provenance.get("experiment", ""),
-                "fingerprint": bundle.contract.fingerprint,
-                "sha256": bundle.sha256,
-                "weight": weight,
-            }
-            for bundle, weight in zip(finish.bundles, ensemble.weights, strict=True)
-        ],
-        "mean": ensemble.mean,
-        "post_processing": postprocess.describe(result.table.steps),
-        "formats": list(finish.wanted.formats),
-        "detection": {
-            "threshold": finish.wanted.detection.threshold,
-            "thresholds": dict(finish.wanted.detection.thresholds),
-            "merge": finish.wanted.detection.merge,
-            "gap_rows": finish.wanted.detection.gap_rows,
-            "min_rows": finish.wanted.detection.min_rows,
-        },
-        "n_recordings": result.n_recordings,
-        "n_failed": result.n_failed,
-        "n_resumed": result.n_resumed,
-        "n_rows": result.n_rows,
-        "findings": [[finding.severity, finding.name, finding.sentence] for finding in result.findings],
-        "seconds": round(result.seconds, 2),
-        "versions": {
-            "bcsed": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in names},
-        },
-    }
-    if budget is not None:
-        told["budget"] = {
-            **to_dict(budget),
-            "process_age_s": round(process_age_s(), 2),
-            "passes": result.table.drive.passes,
-            "left_out": list(result.left_out),
-        }
-    return told
+        return findings

@@ -1,255 +1,194 @@
-"""All passes of one run: what is scored already, what is to be, and when it is time to stop."""
+"""The passes of one run: which recordings and views are scored already, which are missing, and when to stop."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..audio.decode import AudioInfo, read_info, recording_names
+from ..audio.decode import AudioInfo, read_info
 from ..errors import DataError
 from ..models.ensemble import Ensemble
-from .blocks import View
-from .budget import SURE, Budget, CostModel, RefinementPlanner, cheapest_view, measure
+from .budget import SURE, Budget, CostModel, RefinementPlanner, measure_costs
 from .frames import Frames
 from .pipeline import RecordingOutcome, ScoringPipeline
-from .store import MOST_ROWS, FolderStore, MemoryStore, StoredScores, recording_key
+from .spec import RunSpec, View
+from .store import MAX_ROWS, FolderStore, MemoryStore, Recording
 
 _log = logging.getLogger(__name__)
-
-# Recordings are written in at most about so many parts; a run of fewer keeps each by itself.
-MOST_PARTS = 1000
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording of a run: where it is, what it is called in the rows, and what it is known by on disk.
-
-    Parameters
-    ----------
-    path : Path
-    name : str
-    key : str
-        Empty if the file could not even be found.
-    """
-
-    path: Path
-    name: str
-    key: str
-
-
-def describe_recordings(paths: Sequence[Path]) -> list[Recording]:
-    """Name and mark recordings."""
-    made = []
-    for path, name in zip(paths, recording_names(paths), strict=True):
-        try:
-            key = recording_key(path)
-        except OSError:
-            key = ""
-        made.append(Recording(path, name, key))
-    return made
 
 
 @dataclass
 class PredictionRun:
-    """A run under way.
+    """A run in progress; it keeps no network, see `RunSpec`."""
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-    recordings : sequence of Recording
-    wanted : sequence of View
-    store : Memory or Folder
-    shard : int
-        Recordings that are written together.
-    jobs : int
-    keep_frames : callable, optional
-        Takes the frames of the recordings of a part, before it is written.
-    progress, log : callable
-    """
-
-    ensemble: Ensemble
+    spec: RunSpec
     recordings: Sequence[Recording]
-    wanted: Sequence[View]
     store: MemoryStore | FolderStore
-    shard: int = 1
+    shard: int = 1  # recordings that are written together
     jobs: int = 2
-    keep_frames: Callable[[Sequence[tuple[Recording, Frames]]], None] | None = None
+    write_frames: Callable[[Sequence[tuple[Recording, Frames]]], None] | None = None
     progress: Callable[[int, int], None] | None = None
     log: Callable[[str], None] = _log.info
     failures: dict[Path, str] = field(default_factory=dict)
-    passes: list[dict[str, Any]] = field(default_factory=list)
+    passes: list[dict[str, Any]] = field(default_factory=list)  # for the manifest
 
-    def all(self) -> None:
-        """Give every recording every look, in one pass."""
-        self.run(self.wanted, self.recordings)
+    def score_all(self, ensemble: Ensemble) -> None:
+        """Compute every view of every recording, in one pass."""
+        self.run(ensemble, self.spec.views, self.recordings)
 
-    def within(self, budget: Budget) -> list[str]:
-        """Give the recordings the looks that there is time for; return what was left out."""
-        infos = self._headers()
-        seconds = sum(found.duration_s for found in infos)
-        row_s = self.wanted[0].windowing.row_s
-        costs = measure(self.ensemble, infos[0] if infos else None, row_s, self.jobs)
-        plan = RefinementPlanner(self.ensemble, self.wanted)
-        first = plan.first(costs)
-        # A run that goes on has some already.
-        had = {view: True for view in self.wanted if self._everywhere(view)}
-        rest = [view for view in self.wanted if view not in had]
-        whole = costs.of(rest, self.ensemble, seconds)
+    def score_within(self, ensemble: Ensemble, budget: Budget) -> list[str]:
+        """Compute the views for which there is time; return sentences about what was left out."""
+        infos = self._read_headers()
+        seconds = sum(info.duration_s for info in infos)
+        costs = measure_costs(ensemble, self.spec, infos[0] if infos else None, self.jobs)
+        planner = RefinementPlanner(self.spec, costs)
+        first = planner.first()
+        # A resumed run has some views already.
+        tried = {view: True for view in self.spec.views if self._is_complete(view)}
+        rest = [view for view in self.spec.views if view not in tried]
+        all_s = costs.estimate(rest, seconds)
         self.log(
-            f"{budget.left():.0f} s are left for {seconds / 60:.0f} min of audio; all that was asked for would take "
-            f"about {whole:.0f} s, the cheapest pass {costs.of([first], self.ensemble, seconds):.0f} s"
+            f"{budget.left():.0f} s are left for {seconds / 60:.0f} min of audio; all requested views would take about "
+            f"{all_s:.0f} s, the cheapest pass {costs.estimate([first], seconds):.0f} s"
         )
-        if rest and whole < SURE * budget.left():
-            self._timed(rest, self.recordings, budget, costs, seconds, had, retreat=first)
-        if not self.heard():
-            lacking = [one for one in self.recordings if not self._answered(one, first.place)]
-            share = seconds * len(lacking) / max(1, len(self.recordings))
-            self._timed([first], lacking, budget, costs, share, had)
-        while views := plan.next(had, self.heard(), costs, seconds, budget.left()):
-            self._timed(views, self.recordings, budget, costs, seconds, had)
-        return plan.left_out(had, self.heard())
+        timed = _TimedPasses(self, ensemble, budget, costs, tried)
+        if rest and all_s < SURE * budget.left():
+            timed.run(rest, self.recordings, seconds, fallback=first)
+        if not self.complete_members():
+            missing = [recording for recording in self.recordings if not self.is_scored(recording, [first.member])]
+            timed.run([first], missing, seconds * len(missing) / max(1, len(self.recordings)))
+        while views := planner.next(tried, self.complete_members(), seconds, budget.left()):
+            timed.run(views, self.recordings, seconds)
+        return planner.left_out(tried, self.complete_members())
 
-    def heard(self) -> list[int]:
-        """Return the members that have answered every recording that can be read."""
-        return [place for place in range(len(self.ensemble.members)) if self._heard(place)]
+    def complete_members(self) -> list[int]:
+        """Return the members that scored every readable recording."""
+        return [k for k in self.spec.members if all(self.is_scored(each, [k]) for each in self._readable())]
 
-    def counted(self) -> list[int]:
-        """Return the members whose answers make the table: those of `heard`, or else the one that got furthest."""
-        heard = self.heard()
-        if heard:
-            return heard
-        places = range(len(self.ensemble.members))
-        n_answered = [sum(self._answered(one, place) for one in self._readable()) for place in places]
-        return [max(places, key=n_answered.__getitem__)] if any(n_answered) else []
+    def usable_members(self) -> list[int]:
+        """Return the complete members, or else the one that scored most recordings."""
+        complete = self.complete_members()
+        if complete:
+            return complete
+        n_scored = [sum(self.is_scored(each, [k]) for each in self._readable()) for k in self.spec.members]
+        return [max(self.spec.members, key=n_scored.__getitem__)] if any(n_scored) else []
 
-    def answered(self, one: Recording, places: Collection[int]) -> bool:
-        """Say whether any of some members has answered a recording."""
-        return any(self._answered(one, place) for place in places)
-
-    def looks_at(self, part: StoredScores, place: int) -> list[str]:
-        """Return the looks of a member that count for a recording: those asked for, or else the cheap one."""
-        asked = [view.name for view in self.wanted if view.place == place and view.name in part.views]
-        spare = cheapest_view(place, self.ensemble, self.wanted[0].windowing.row_s).name
-        return asked or [name for name in (spare,) if name in part.views]
+    def is_scored(self, recording: Recording, members: Collection[int]) -> bool:
+        """Return whether any of some members scored a recording."""
+        names = self.store.views(recording.key)
+        return any(self.spec.views_for(names, member) for member in members)
 
     def run(
         self,
+        ensemble: Ensemble,
         views: Sequence[View],
         recordings: Sequence[Recording],
         stop: Callable[[], bool] = lambda: False,
-        done: Callable[[int], None] | None = None,
+        on_done: Callable[[int], None] | None = None,
     ) -> None:
-        """Give some recordings the looks that they lack."""
+        """Compute the views that some recordings lack."""
         groups: dict[tuple[View, ...], list[Recording]] = {}
-        for one in recordings:
-            lacking = tuple(view for view in views if view.name not in self.store.views(one.key))
-            if lacking and one.path not in self.failures:
-                groups.setdefault(lacking, []).append(one)
+        for recording in recordings:
+            missing = tuple(view for view in views if view.name not in self.store.views(recording.key))
+            if missing and recording.path not in self.failures:
+                groups.setdefault(missing, []).append(recording)
         total, n_done = len(recordings), len(recordings) - sum(map(len, groups.values()))
-        for lacking, group in groups.items():
-            by_path = {one.path: one for one in group}
-            a_pass = ScoringPipeline(self.ensemble, lacking, self.jobs, self.keep_frames is not None, stop)
+        for missing, group in groups.items():
+            pipeline = ScoringPipeline(ensemble, missing, self.jobs, self.write_frames is not None, stop)
             finished: list[RecordingOutcome] = []
             n_rows = 0
             try:
-                for made in a_pass.score(list(by_path)):
+                for outcome in pipeline.score(group):
                     n_done += 1
-                    if made.part is None:
-                        self.failures[made.path] = made.failure
+                    if outcome.scores is None:
+                        self.failures[outcome.recording.path] = outcome.failure
                     else:
-                        finished.append(made)
-                        n_rows += made.part.n_rows
-                    if len(finished) >= self.shard or n_rows >= MOST_ROWS:
-                        self._put(finished, by_path)
+                        finished.append(outcome)
+                        n_rows += outcome.scores.n_rows
+                    if len(finished) >= self.shard or n_rows >= MAX_ROWS:
+                        self._put(finished)
                         finished, n_rows = [], 0
-                    if done is not None:
-                        done(n_done)
+                    if on_done is not None:
+                        on_done(n_done)
                     if self.progress is not None:
                         self.progress(n_done, total)
             finally:
-                # An interruption too leaves what is finished.
-                self._put(finished, by_path)
+                # Finished recordings are stored also if the run is interrupted.
+                self._put(finished)
 
-    def _put(self, finished: Sequence[RecordingOutcome], by_path: Mapping[Path, Recording]) -> None:
+    def _put(self, finished: Sequence[RecordingOutcome]) -> None:
         if not finished:
             return
-        if self.keep_frames is not None:
-            self.keep_frames([(by_path[one.path], one.frames) for one in finished if one.frames is not None])
-        self.store.put([(one.key, one.part) for one in finished if one.part is not None])
+        if self.write_frames is not None:
+            self.write_frames([(each.recording, each.frames) for each in finished if each.frames is not None])
+        self.store.put([(each.recording.key, each.scores) for each in finished if each.scores is not None])
 
-    def _timed(
-        self,
-        views: Sequence[View],
-        recordings: Sequence[Recording],
-        budget: Budget,
-        costs: CostModel,
-        seconds: float,
-        had: dict[View, bool],
-        retreat: View | None = None,
+    def _read_headers(self) -> list[AudioInfo]:
+        infos = []
+        for recording in self.recordings:
+            try:
+                infos.append(read_info(recording.path))
+            except (DataError, OSError) as error:
+                self.failures[recording.path] = str(error)
+        return infos
+
+    def _readable(self) -> Iterable[Recording]:
+        return (recording for recording in self.recordings if recording.path not in self.failures)
+
+    def _is_complete(self, view: View) -> bool:
+        return all(view.name in self.store.views(recording.key) for recording in self._readable())
+
+
+@dataclass
+class _TimedPasses:
+    """Runs passes while there is time, and corrects the estimated costs."""
+
+    prediction: PredictionRun
+    ensemble: Ensemble
+    budget: Budget
+    costs: CostModel
+    tried: dict[View, bool]  # whether the view was computed for every recording
+
+    def run(
+        self, views: Sequence[View], recordings: Sequence[Recording], seconds: float, fallback: View | None = None
     ) -> None:
-        """Run a pass while there is time, and learn its pace."""
-        told_s, began, n_done = costs.of(views, self.ensemble, seconds), time.monotonic(), 0
-        spare_s = costs.of([retreat], self.ensemble, seconds) if retreat is not None else 0.0
+        """Run a pass; stop early if a pass of `fallback` over the rest would no longer fit."""
+        estimated_s, started, n_done = self.costs.estimate(views, seconds), time.monotonic(), 0
+        fallback_s = self.costs.estimate([fallback], seconds) if fallback is not None else 0.0
 
-        def done(n: int) -> None:
+        def on_done(n: int) -> None:
             nonlocal n_done
             n_done = n
 
         def stop() -> bool:
-            left_s, rest = budget.left(), 1 - n_done / max(1, len(recordings))
-            if retreat is None or not n_done:
+            left_s, rest = self.budget.left(), 1 - n_done / max(1, len(recordings))
+            if fallback is None or not n_done:
                 return left_s <= 0
-            # The machine may have become slower than it was: there has to be time for a cheap look at the rest.
-            slower = max(1.0, (time.monotonic() - began) / max(1e-9, told_s * (1 - rest)))
-            late = told_s * slower * rest > left_s and 1.5 * spare_s * slower * rest > left_s
+            # The machine may have become slower: there must be time for the cheapest view of the rest.
+            slower = max(1.0, (time.monotonic() - started) / max(1e-9, estimated_s * (1 - rest)))
+            late = estimated_s * slower * rest > left_s and 1.5 * fallback_s * slower * rest > left_s
             return left_s <= 0 or late
 
-        self.run(views, recordings, stop, done)
-        share = n_done / max(1, len(recordings))
-        took_s = time.monotonic() - began
-        costs.learn(told_s * share, took_s)
-        for view in views:
-            had[view] = self._everywhere(view)
-        names, complete = [view.name for view in views], all(had[view] for view in views)
-        self.passes.append(
+        run = self.prediction
+        run.run(self.ensemble, views, recordings, stop, on_done)
+        measured_s = time.monotonic() - started
+        self.costs.update(estimated_s * n_done / max(1, len(recordings)), measured_s)
+        self.tried.update({view: run._is_complete(view) for view in views})
+        names = [view.name for view in views]
+        run.passes.append(
             {
-                "looks": names,
-                "foretold_s": round(told_s, 2),
-                "took_s": round(took_s, 2),
-                "recordings": n_done,
-                "complete": complete,
+                "views": names,
+                "estimated_s": round(estimated_s, 2),
+                "measured_s": round(measured_s, 2),
+                "n_recordings": n_done,
+                "complete": all(self.tried[view] for view in views),
             }
         )
-        self.log(
-            f"pass {len(self.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in {took_s:.1f} "
-            f"s, {told_s:.1f} s were foretold for all; {max(0.0, budget.left()):.0f} s are left"
-        )
-
-    def _headers(self) -> list[AudioInfo]:
-        found = []
-        for one in self.recordings:
-            try:
-                found.append(read_info(one.path))
-            except (DataError, OSError) as error:
-                self.failures[one.path] = str(error)
-        return found
-
-    def _readable(self) -> Iterable[Recording]:
-        return (one for one in self.recordings if one.path not in self.failures)
-
-    def _everywhere(self, view: View) -> bool:
-        return all(view.name in self.store.views(one.key) for one in self._readable())
-
-    def _heard(self, place: int) -> bool:
-        return all(self._answered(one, place) for one in self._readable())
-
-    def _answered(self, one: Recording, place: int) -> bool:
-        names: Collection[str] = self.store.views(one.key)
-        row_s = self.wanted[0].windowing.row_s
-        return any(view.name in names for view in self.wanted if view.place == place) or (
-            cheapest_view(place, self.ensemble, row_s).name in names
+        run.log(
+            f"pass {len(run.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in "
+            f"{measured_s:.1f} s, estimated {estimated_s:.1f} s for all; {max(0.0, self.budget.left()):.0f} s are left"
         )

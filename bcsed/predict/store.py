@@ -1,8 +1,8 @@
-"""What is already scored: Parquet parts of finished recordings, so that a killed run goes on.
+"""Stored scores: Parquet parts of finished recordings, from which an interrupted run resumes.
 
-A part holds some recordings' rows, one column per look with all classes of its member, and in its metadata who
-these recordings are. It is named after what it holds, so writing it twice writes it once, and after its own bytes,
-so that a damaged one never reaches the Parquet reader.
+A part contains the rows of some recordings, one column per view with all classes of its member; its metadata lists
+the recordings. Its name contains a hash of its recordings and views, so that writing it twice writes one file, and a
+hash of its bytes, so that a damaged part never reaches the Parquet reader.
 """
 
 from __future__ import annotations
@@ -18,194 +18,195 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.decode import recording_names
 from ..errors import DataError
-from ..files import atomic_write, file_signature, is_occupied, is_remote, remove_partial_files
+from ..files import atomic_write, file_signature, is_occupied, is_remote, read_json, remove_partial_files, write_json
 from ..models.backends import Array
 
 MANIFEST, PARTS = "manifest.json", "parts"
-# Rows that one part may hold: 20 MB of 234 classes.
-MOST_ROWS = 20_000
-# Bytes of parts' values that stay in memory, so that a run of some thousand recordings reads none again.
-_HELD = 32 << 20
+# Of the manifest and the parts; it is part of the settings that decide whether a folder can be resumed.
+SCHEMA = 2
+# Rows of a part at most: 20 MB of 234 classes.
+MAX_ROWS = 20_000
+# Bytes of parts kept in memory, so that a run of some thousand recordings reads no part again.
+CACHE_BYTES = 32 << 20
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Recording:
+    """One recording of a run."""
+
+    path: Path
+    name: str  # in row ids
+    key: str = ""  # in stored scores, see `recording_key`; empty if the file is missing
+
+
+@dataclass(frozen=True)
 class StoredScores:
-    """A finished recording.
+    """The scores of a finished recording."""
 
-    Parameters
-    ----------
-    looks : mapping of str to ndarray
-        Name of a look -> the probabilities it gave, (R, K of its member).
-    notes : tuple of str
-        What was wrong with the recording.
-    silent : bool
-        Whether it holds nothing but digital silence.
-    n_samples : int
-        Per channel, as stored, to its real end.
-    sample_rate : int
-        Hz, as stored.
-    """
-
-    views: Mapping[str, Array]
-    notes: tuple[str, ...] = ()
-    silent: bool = False
-    n_samples: int = 0
-    sample_rate: int = 0
+    views: Mapping[str, Array]  # name of a view -> probabilities (R, K of its member)
+    notes: tuple[str, ...] = ()  # defects of the recording
+    silent: bool = False  # nothing but digital silence
+    n_samples: int = 0  # per channel, as stored, to its real end
+    sample_rate: int = 0  # Hz, as stored
 
     @property
     def n_rows(self) -> int:
         """Rows of the recording."""
         return len(next(iter(self.views.values())))
 
-    def joined(self, other: StoredScores | None) -> StoredScores:
-        """Return both parts' looks as one."""
-        if other is None:
-            return self
-        notes = dict.fromkeys((*other.notes, *self.notes))
-        return replace(self, views={**other.views, **self.views}, notes=tuple(notes))
-
 
 def recording_key(path: Path) -> str:
-    """Return what a recording is known by: its path, size and time of change."""
-    place = str(path) if is_remote(path) else str(path.absolute())
-    return hashlib.sha256(f"{place}|{file_signature(path)}".encode()).hexdigest()[:24]
+    """Return a hash of a recording's path, size and modification time."""
+    absolute = str(path) if is_remote(path) else str(path.absolute())
+    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode()).hexdigest()[:24]
+
+
+def describe_recordings(paths: Sequence[Path]) -> list[Recording]:
+    """Return the names and keys of recordings."""
+    recordings = []
+    for path, name in zip(paths, recording_names(paths), strict=True):
+        try:
+            recordings.append(Recording(path, name, recording_key(path)))
+        except OSError:
+            recordings.append(Recording(path, name))
+    return recordings
 
 
 class MemoryStore:
-    """Parts of a run that writes nothing."""
+    """The scores of a run without an output folder."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, StoredScores] = {}
+        self._scores: dict[str, StoredScores] = {}
 
     def views(self, key: str) -> Collection[str]:
-        """Return the looks that a recording has had."""
-        part = self._parts.get(key)
-        return part.views if part is not None else ()
+        """Return the names of a recording's views."""
+        scores = self._scores.get(key)
+        return scores.views if scores is not None else ()
 
-    def told(self, key: str) -> tuple[tuple[str, ...], bool]:
+    def notes_and_silence(self, key: str) -> tuple[tuple[str, ...], bool]:
         """Return the notes on a finished recording, and whether it is silent."""
-        return self._parts[key].notes, self._parts[key].silent
+        return self._scores[key].notes, self._scores[key].silent
 
     def get(self, key: str) -> StoredScores | None:
         """Return a finished recording, or None."""
-        return self._parts.get(key)
+        return self._scores.get(key)
 
     def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
-        """Keep finished recordings."""
-        for key, part in finished:
-            self._parts[key] = part.joined(self._parts.get(key))
+        """Store finished recordings; views of a recording that is already stored are added."""
+        for key, scores in finished:
+            earlier = self._scores.get(key)
+            if earlier is not None:
+                notes = tuple(dict.fromkeys((*earlier.notes, *scores.notes)))
+                scores = replace(scores, views={**earlier.views, **scores.views}, notes=notes)
+            self._scores[key] = scores
 
 
 class FolderStore:
-    """Parts of a run on disk, or in a store of fsspec's.
+    """The scores of a run in its output folder, also on a remote file system.
 
     Parameters
     ----------
     folder : Path
-        The run's output folder.
     settings : mapping
-        Everything that changes a look's answers. A folder that was begun with other settings is refused.
+        Everything that changes the stored scores. A folder with other settings is refused.
     claim : bool
-        Whether to check and begin the folder; a worker finds it begun.
+        Whether to check and initialise the folder; a worker uses one that is initialised.
 
     Raises
     ------
     DataError
-        If the folder holds another run, or cannot be written.
+        If the folder contains another run, or cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, claim: bool = True) -> None:
         self.folder, self.settings = folder, json.loads(json.dumps(settings))
-        self._index: dict[str, dict[str, tuple[Path, int, int]]] = {}
-        self._told: dict[str, dict[str, Any]] = {}
-        self._held: dict[Path, Mapping[str, Array]] = {}
-        self._n_held = 0
+        self._index: dict[str, dict[str, tuple[Path, int, int]]] = {}  # key -> view -> part, first row, rows
+        self._details: dict[str, dict[str, Any]] = {}  # key -> fields of StoredScores without views
+        self._cache: dict[Path, Mapping[str, Array]] = {}
+        self._n_cached = 0
         self._lock = threading.RLock()
         if not claim:
             return
         if (folder / MANIFEST).is_file():
-            _check_same(folder / MANIFEST, self.settings)
+            _check_settings(folder / MANIFEST, self.settings)
             if not is_remote(folder):
                 remove_partial_files(folder)
             self.scan()
         elif is_occupied(folder):
-            raise DataError(f"{folder} holds other things; name a new folder for the scores.")
+            raise DataError(f"{folder} contains other files; name a new folder for the scores.")
         else:
             # The settings come first: a part without them could be taken for another run's.
-            self.describe({})
+            self.write_manifest({})
 
-    def describe(self, values: Mapping[str, Any]) -> None:
-        """Write the manifest."""
-        with atomic_write(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps({"settings": self.settings, **values}, indent=1) + "\n", encoding="utf-8")
+    def write_manifest(self, values: Mapping[str, Any]) -> None:
+        """Write the manifest: the schema, the settings, and further values."""
+        write_json(self.folder / MANIFEST, {"schema": SCHEMA, "settings": self.settings, **values})
 
     def views(self, key: str) -> Collection[str]:
-        """Return the looks that a recording has had."""
+        """Return the names of a recording's views."""
         return self._index.get(key, ())
 
-    def told(self, key: str) -> tuple[tuple[str, ...], bool]:
+    def notes_and_silence(self, key: str) -> tuple[tuple[str, ...], bool]:
         """Return the notes on a finished recording, and whether it is silent."""
-        about = self._told[key]
-        return about["notes"], about["silent"]
+        details = self._details[key]
+        return details["notes"], details["silent"]
 
     def get(self, key: str) -> StoredScores | None:
         """Return a finished recording, or None."""
         with self._lock:
-            found = self._index.get(key)
-            if not found:
+            views = self._index.get(key)
+            if not views:
                 return None
-            views = {
-                name: self._values(file)[name][offset : offset + n_rows]
-                for name, (file, offset, n_rows) in found.items()
-            }
-            return StoredScores(views, **self._told[key])
+            values = {name: self._values(file)[name][first : first + n] for name, (file, first, n) in views.items()}
+            return StoredScores(values, **self._details[key])
 
     def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
-        """Write finished recordings, of the same looks each, as one part."""
+        """Write finished recordings, of the same views each, as one part."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         names = list(finished[0][1].views)
-        about = [
+        recordings = [
             {
                 "key": key,
-                "rows": part.n_rows,
-                "notes": list(part.notes),
-                "silent": part.silent,
-                "n_samples": part.n_samples,
-                "sample_rate": part.sample_rate,
+                "n_rows": scores.n_rows,
+                "notes": list(scores.notes),
+                "silent": scores.silent,
+                "n_samples": scores.n_samples,
+                "sample_rate": scores.sample_rate,
             }
-            for key, part in finished
+            for key, scores in finished
         ]
-        rows = [np.arange(part.n_rows, dtype=np.int32) for _, part in finished]
+        rows = [np.arange(scores.n_rows, dtype=np.int32) for _, scores in finished]
         columns: dict[str, Any] = {
             "recording": pa.array(np.repeat(np.arange(len(finished), dtype=np.int32), [len(r) for r in rows])),
             "row": pa.array(np.concatenate(rows)),
         }
         values = {
-            name: np.concatenate([part.views[name] for _, part in finished]).astype(np.float32, copy=False)
+            name: np.concatenate([scores.views[name] for _, scores in finished]).astype(np.float32, copy=False)
             for name in names
         }
-        for name, given in values.items():
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(given.reshape(-1)), given.shape[1])
-        told = {"looks": names, "recordings": about}
-        table = pa.table(columns).replace_schema_metadata({"bcsed": json.dumps(told)})
+        for name, array in values.items():
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+        metadata = {"views": names, "recordings": recordings}
+        table = pa.table(columns).replace_schema_metadata({"bcsed": json.dumps(metadata)})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", use_dictionary=False)
         data = sink.getvalue().to_pybytes()
-        digest = hashlib.sha256("\n".join([*names, *(key for key, _ in finished)]).encode()).hexdigest()[:24]
-        file = self.folder / PARTS / f"{digest}-{_sum(data)}.parquet"
+        content = _short_hash("\n".join([*names, *(key for key, _ in finished)]).encode())
+        file = self.folder / PARTS / f"{content}-{_short_hash(data)}.parquet"
         with atomic_write(file) as temporary:
             temporary.write_bytes(data)
         with self._lock:
-            self._note(file, told)
-            self._hold(file, values)
+            self._add_to_index(file, metadata)
+            self._add_to_cache(file, values)
 
     def scan(self) -> None:
-        """Learn what the parts on disk hold; a damaged one is scored again."""
+        """Index the parts on disk; damaged parts are removed, and their recordings scored again."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -213,90 +214,94 @@ class FolderStore:
         if not folder.is_dir():
             return
         with self._lock:
-            self._index, self._told, self._held, self._n_held = {}, {}, {}, 0
+            self._index, self._details, self._cache, self._n_cached = {}, {}, {}, 0
             for file in sorted(folder.iterdir()):
                 if file.suffix != ".parquet" or file.name.startswith("."):
                     continue
-                data = _unchanged(file)
+                data = _read_intact(file)
                 if data is None:
-                    _log.warning("%s is damaged; what it held is scored again", file.name)
+                    _log.warning("%s is damaged; its recordings are scored again", file.name)
                     file.unlink(missing_ok=True)
                 else:
-                    self._note(file, _told(pq.read_schema(pa.BufferReader(data))))
+                    self._add_to_index(file, _metadata(pq.read_schema(pa.BufferReader(data))))
 
-    def _note(self, file: Path, told: Mapping[str, Any]) -> None:
-        offset = 0
-        for one in told["recordings"]:
-            views = self._index.setdefault(one["key"], {})
-            views.update(dict.fromkeys(told["looks"], (file, offset, one["rows"])))
-            self._told[one["key"]] = {
-                "notes": tuple(one["notes"]),
-                **{name: one[name] for name in ("silent", "n_samples", "sample_rate")},
-            }
-            offset += one["rows"]
+    def _add_to_index(self, file: Path, metadata: Mapping[str, Any]) -> None:
+        first = 0
+        for recording in metadata["recordings"]:
+            details = dict(recording, notes=tuple(recording["notes"]))
+            key, n_rows = details.pop("key"), details.pop("n_rows")
+            self._index.setdefault(key, {}).update(dict.fromkeys(metadata["views"], (file, first, n_rows)))
+            self._details[key] = details
+            first += n_rows
 
     def _values(self, file: Path) -> Mapping[str, Array]:
-        """Return a part's looks, (rows of the part, K) each."""
-        if file not in self._held:
-            data = _unchanged(file)
+        """Return a part's views, (rows of the part, K) each."""
+        if file not in self._cache:
+            data = _read_intact(file)
             if data is None:
-                raise DataError(f"{file} was damaged during the run; begin again, and what it held is scored anew.")
-            self._hold(file, _looks(data))
-        return self._held[file]
+                raise DataError(f"{file} was damaged during the run; start it again to score its recordings again.")
+            self._add_to_cache(file, _read_views(data))
+        return self._cache[file]
 
-    def _hold(self, file: Path, values: Mapping[str, Array]) -> None:
-        """Keep a part's values in memory, and let those go that have been there longest."""
-        self._n_held += _n_bytes(values) - _n_bytes(self._held.pop(file, {}))
-        self._held[file] = values
-        while self._n_held > _HELD and len(self._held) > 1:
-            self._n_held -= _n_bytes(self._held.pop(next(iter(self._held))))
+    def _add_to_cache(self, file: Path, values: Mapping[str, Array]) -> None:
+        """Keep a part's values in memory, and drop the oldest beyond the limit."""
+        self._n_cached += _n_bytes(values) - _n_bytes(self._cache.pop(file, {}))
+        self._cache[file] = values
+        while self._n_cached > CACHE_BYTES and len(self._cache) > 1:
+            self._n_cached -= _n_bytes(self._cache.pop(next(iter(self._cache))))
 
 
 def _n_bytes(values: Mapping[str, Array]) -> int:
-    return sum(given.nbytes for given in values.values())
+    return sum(array.nbytes for array in values.values())
 
 
-def _unchanged(file: Path) -> bytes | None:
-    """Return a part's bytes, or None if they are not those that were written."""
+def _short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:24]
+
+
+def _read_intact(file: Path) -> bytes | None:
+    """Return a part's bytes, or None if they differ from those written."""
     try:
         data = file.read_bytes()
     except OSError:
         return None
-    return data if file.stem.endswith(f"-{_sum(data)}") else None
+    return data if file.stem.endswith(f"-{_short_hash(data)}") else None
 
 
-def _told(schema: Any) -> Mapping[str, Any]:
-    """Return what a part says of itself."""
-    told: Mapping[str, Any] = json.loads(schema.metadata[b"bcsed"])
-    return told
+def _metadata(schema: Any) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = json.loads(schema.metadata[b"bcsed"])
+    return metadata
 
 
-def _looks(data: bytes) -> Mapping[str, Array]:
+def _read_views(data: bytes) -> Mapping[str, Array]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
     values = {}
-    for name in _told(table.schema)["looks"]:
+    for name in _metadata(table.schema)["views"]:
         column = table[name].combine_chunks()
         flat = column.flatten() if len(column) else column.values
         values[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
     return values
 
 
-def _sum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:24]
-
-
-def _check_same(manifest: Path, settings: Mapping[str, Any]) -> None:
+def _check_settings(manifest: Path, settings: Mapping[str, Any]) -> None:
+    folder = manifest.parent
     try:
-        earlier = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        values = read_json(manifest)
+        earlier, schema = dict(values["settings"]), values.get("schema", 1)
+    except (DataError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{manifest} is damaged; name a new folder for the scores.") from error
+    if schema != SCHEMA:
+        raise DataError(
+            f"{folder} contains scores of another version of bcsed (schema {schema}, this version uses {SCHEMA}); name "
+            "a new folder, or remove that one."
+        )
     differing = [key for key in {**settings, **earlier} if earlier.get(key) != settings.get(key)]
     if differing:
         key = differing[0]
         raise DataError(
-            f"{manifest.parent} holds scores of another run: its {key} is {earlier.get(key)!r}, now it is "
+            f"{folder} contains scores of another run: its {key} is {earlier.get(key)!r}, now it is "
             f"{settings.get(key)!r}; name a new folder, or remove that one."
         )

@@ -1,4 +1,4 @@
-"""A run that hangs beyond its budget still leaves what it has."""
+"""End a run that hangs beyond its budget, with the scores that it has."""
 
 from __future__ import annotations
 
@@ -11,29 +11,22 @@ from types import TracebackType
 
 from .budget import Budget
 
-# How a run ends that some recordings, or all of them, have failed in.
+# Exit statuses of a run in which some recordings, or all, have failed.
 SOME_FAILED, ALL_FAILED = 3, 4
 
 _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Writes, from its own thread, when the time for scoring is up by half of the reserve.
+    """Writes from its own thread, and ends the process, when the time for scoring is exceeded by half of the reserve.
 
-    That happens where the run itself cannot look at the clock: a read from a drive that does not answer, or
-    a window that never comes back.
-
-    Parameters
-    ----------
-    budget : Budget
-    write : callable
-        Writes what there is, and says whether that is anything.
+    This happens where the run itself cannot check the clock: a read from a drive that does not respond, or a window
+    that was lost. `write` returns whether any recording was scored.
     """
 
     def __init__(self, budget: Budget, write: Callable[[], bool]) -> None:
         self.budget, self._write = budget, write
-        late_s = max(0.0, budget.left()) + budget.reserve / 2
-        self._timer = threading.Timer(late_s, self._fire)
+        self._timer = threading.Timer(max(0.0, budget.left()) + budget.reserve / 2, self._fire)
         self._timer.daemon = True
 
     def __enter__(self) -> Watchdog:
@@ -49,9 +42,9 @@ class Watchdog:
     def _fire(self) -> None:
         try:
             status = SOME_FAILED if self._write() else ALL_FAILED
-            print("bcsed: the run hung beyond its budget; what was scored by then is written.", file=sys.stderr)
+            print("bcsed: the run hung beyond its budget; the scores available by then are written.", file=sys.stderr)
         except Exception:
-            _log.exception("the run hung beyond its budget, and what it has could not be written")
+            _log.exception("the run hung beyond its budget, and its scores could not be written")
             status = 1
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""The same run by many: shards of recordings, scored by joblib's threads or processes, or a Dask cluster.
+"""Share a run among workers: joblib's threads or processes, or a Dask cluster.
 
-A worker opens the bundles itself, writes its parts where the run's folder is, and sends back only what failed.
-Should one die, its shard is scored by another; a part that is written twice is the same part.
+A worker loads the bundles itself, writes its parts into the run's folder, and returns only the failures. If a worker
+dies, another one scores its shard; a part that is written twice is the same part.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import BundleError, ConfigError
-from ..models import bundle
+from ..models.backends import OpenVinoBackend
+from ..models.bundle.bundle import load
 from ..models.ensemble import Ensemble, from_bundles
-from .blocks import View
 from .outputs import frames_writer
-from .pipeline import one_torch_thread
-from .run import PredictionRun, Recording
-from .store import FolderStore
+from .pipeline import single_torch_thread
+from .run import PredictionRun
+from .spec import RunSpec
+from .store import FolderStore, Recording
 
 BACKENDS = ("threads", "processes")
-# Seconds in which a scheduler has to answer.
+# Timeout (s) for connecting to a scheduler.
 PATIENCE_S = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Who scores.
+    """Threads, processes or machines that share the recordings.
 
     Parameters
     ----------
     n : int
-        Workers of this machine; the processor's cores are shared out among them.
+        Workers of this machine; they share the processor's cores.
     backend : {'threads', 'processes'}
     scheduler : str or None
-        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; its workers score, and must see the bundles,
-        the recordings and the output folder under the same paths. ``bcsed[dask]`` brings what this needs.
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; its workers score, and need the bundles, the
+        recordings and the output folder under the same paths. Requires ``bcsed[dask]``.
     """
 
     n: int = 1
@@ -56,96 +57,111 @@ class Workers:
 
     @property
     def many(self) -> bool:
-        """Whether anybody but the calling process scores."""
+        """Whether other threads or processes than the caller's score."""
         return self.n > 1 or self.scheduler is not None or self.backend == "processes"
+
+    @property
+    def threads_each(self) -> int | None:
+        """Cores of each worker of this machine; None leaves it to OpenVINO."""
+        return None if self.scheduler is not None or self.n == 1 else max(1, (os.cpu_count() or 1) // self.n)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """What one worker is given.
-
-    Parameters
-    ----------
-    recordings : tuple of Recording
-    bundles : tuple of (str, str)
-        Path of each, and the SHA-256 of its graph's weights.
-    ensemble : mapping
-        Further arguments of `bcsed.models.ensemble.from_bundles`.
-    looks : tuple of View
-    folder : Path
-    settings : mapping
-        Of the run.
-    jobs : int
-    frames : bool
-    version : str
-        bcsed's, of the process that asks.
-    """
+    """The work of one worker: everything that it needs to score some recordings."""
 
     recordings: tuple[Recording, ...]
-    bundles: tuple[tuple[str, str], ...]
-    ensemble: Mapping[str, Any]
-    views: tuple[View, ...]
+    bundles: tuple[tuple[str, str], ...]  # path, and SHA-256 of the graph's weights
+    ensemble: tuple[tuple[str, Any], ...]  # further arguments of `from_bundles`; hashable
+    spec: RunSpec
     folder: Path
-    settings: Mapping[str, Any]
     jobs: int
     frames: bool
     version: str = __version__
 
 
-def score_with_workers(drive: PredictionRun, shards: Sequence[Shard], workers: Workers) -> None:
-    """Score shards by workers; what they wrote is then in the run's folder, and failures in the run.
+def make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> list[Shard]:
+    """Divide the recordings that are not scored yet into shards."""
+    assert isinstance(run.store, FolderStore)
+    spec, names = run.spec, {view.name for view in run.spec.views}
+    rest = [each for each in run.recordings if not names <= set(run.store.views(each.key))]
+    members = [member for member in ensemble.members if isinstance(member, OpenVinoBackend)]
+    arguments: Mapping[str, Any] = {
+        "weights": ensemble.weights,
+        "mean": ensemble.mean,
+        "classes": ensemble.classes,
+        "threads": workers.threads_each,
+        "precision": members[0].precision,
+        "cache": members[0].cache,
+    }
+    return [
+        Shard(
+            recordings=tuple(rest[first : first + run.shard]),
+            bundles=tuple((str(member.bundle.path.absolute()), member.bundle.sha256) for member in members),
+            ensemble=tuple(arguments.items()),
+            spec=spec,
+            folder=run.store.folder.absolute(),
+            jobs=run.jobs,
+            frames=run.write_frames is not None,
+        )
+        for first in range(0, len(rest), run.shard)
+    ]
+
+
+def score_with_workers(run: PredictionRun, shards: Sequence[Shard], workers: Workers) -> None:
+    """Score shards by workers; add their parts and failures to the run.
 
     Raises
     ------
     ConfigError
-        If Dask is asked for and not there, or its scheduler does not answer.
+        If Dask is requested and not installed, or its scheduler does not respond.
     """
     import joblib
 
-    path_of = {str(one.path): one.path for one in drive.recordings}
+    path_of = {str(recording.path): recording.path for recording in run.recordings}
     n_done, total = 0, sum(len(shard.recordings) for shard in shards)
     with _backend(workers) as options:
         parallel = joblib.Parallel(**options, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
         for n_shard, failures in parallel(joblib.delayed(score_shard)(shard) for shard in shards):
-            drive.failures.update({path_of[path]: why for path, why in failures})
+            run.failures.update({path_of[path]: reason for path, reason in failures})
             n_done += n_shard
-            if drive.progress is not None:
-                drive.progress(n_done, total)
-    if isinstance(drive.store, FolderStore):
-        drive.store.scan()
+            if run.progress is not None:
+                run.progress(n_done, total)
+    if isinstance(run.store, FolderStore):
+        run.store.scan()
 
 
 def score_shard(shard: Shard) -> tuple[int, list[tuple[str, str]]]:
-    """Score one shard in this process; return the number of its recordings, and which failed and why."""
+    """Score one shard in this process; return the number of its recordings, and the failures with their reasons."""
     if shard.version != __version__:
         raise ConfigError(
-            f"a worker has bcsed {__version__}, the run was begun by {shard.version}; install one version."
+            f"a worker has bcsed {__version__}, the run was started by {shard.version}; install the same version."
         )
-    ensemble = _ensemble(shard.bundles, tuple(sorted(shard.ensemble.items())), threading.get_ident())
-    store = FolderStore(shard.folder, shard.settings, claim=False)
-    drive = PredictionRun(
-        ensemble,
+    ensemble = _load_ensemble(shard.bundles, shard.ensemble, threading.get_ident())
+    run = PredictionRun(
+        shard.spec,
         shard.recordings,
-        shard.views,
-        store,
+        FolderStore(shard.folder, shard.spec.settings, claim=False),
         shard=len(shard.recordings),
         jobs=shard.jobs,
-        keep_frames=frames_writer(shard.folder, ensemble.classes) if shard.frames else None,
+        write_frames=frames_writer(shard.folder, ensemble.classes) if shard.frames else None,
     )
-    with one_torch_thread():
-        drive.all()
-    return len(shard.recordings), [(str(path), why) for path, why in drive.failures.items()]
+    with single_torch_thread():
+        run.score_all(ensemble)
+    return len(shard.recordings), [(str(path), reason) for path, reason in run.failures.items()]
 
 
 @functools.lru_cache(maxsize=64)
-def _ensemble(bundles: tuple[tuple[str, str], ...], options: tuple[tuple[str, Any], ...], _thread: int) -> Ensemble:
-    """Open bundles once per worker; threads have their own, since a queue of windows belongs to one."""
-    opened = []
+def _load_ensemble(
+    bundles: tuple[tuple[str, str], ...], arguments: tuple[tuple[str, Any], ...], _thread: int
+) -> Ensemble:
+    """Load bundles once per worker; each thread has its own, since an OpenVINO queue is used by one thread."""
+    loaded = []
     for path, sha256 in bundles:
-        opened.append(bundle.load(path))
-        if opened[-1].sha256 != sha256:
-            raise BundleError(f"{path} is another bundle here than where the run was begun.")
-    return from_bundles(opened, **dict(options))
+        loaded.append(load(path))
+        if loaded[-1].sha256 != sha256:
+            raise BundleError(f"{path} is another bundle on this worker than where the run was started.")
+    return from_bundles(loaded, **dict(arguments))
 
 
 @contextmanager
@@ -163,14 +179,7 @@ def _backend(workers: Workers) -> Iterator[dict[str, Any]]:
         client: Any = Client(workers.scheduler, timeout=PATIENCE_S)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{workers.scheduler}: no Dask scheduler answers there ({str(error).splitlines()[0]})."
+            f"{workers.scheduler}: no Dask scheduler responds there ({str(error).splitlines()[0]})."
         ) from error
     with client, joblib.parallel_config(backend="dask", client=client):
         yield {"n_jobs": -1}
-
-
-def threads_each(workers: Workers) -> int | None:
-    """Return the cores that one worker of this machine uses; None leaves it to OpenVINO."""
-    if workers.scheduler is not None or workers.n == 1:
-        return None
-    return max(1, (os.cpu_count() or 1) // workers.n)

@@ -16,7 +16,8 @@ from ..config.contract import Frontend
 from ..errors import DataError
 from ..models.backends import Array, Backend
 from ..models.ensemble import Ensemble
-from ..predict.blocks import Windowing, compute_spectrograms, make_views, pool_block, submit_block
+from ..predict.blocks import score_block
+from ..predict.spec import Windowing, make_views
 
 # The duration of a soundscape of the competition; a longer figure could not be read.
 MAX_S = 60
@@ -51,9 +52,7 @@ def score_excerpt(
     """Score a half-open range of rows with windows that do not overlap; `classes` gives the order of the columns."""
     frontend, ensemble = member.contract.frontend, Ensemble((member,), (1.0,))
     views = make_views(ensemble, Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s))
-    spectrograms = compute_spectrograms(audio, ensemble, views, block, {frontend: LogMel(frontend)})
-    pending = submit_block(spectrograms, ensemble, views)
-    member.finish()
+    spectrograms, outputs, by_view = score_block(audio, ensemble, views, block, {frontend: LogMel(frontend)})
     plan = spectrograms.plans[0]
     # The last window may overlap the one before it: the later of two outputs for a time step counts.
     output_of = np.zeros(plan.n_cells, np.int64)
@@ -69,9 +68,7 @@ def score_excerpt(
     inside = np.flatnonzero((start_s >= begin * hop_s - 1e-9) & (start_s < end * hop_s - 1e-9))
     inside = inside if len(inside) else np.array([0])
     columns = [member.contract.classes.index(name) for name in classes]
-    logits, attention = (
-        values.reshape(-1, values.shape[-1])[output_of[inside]][:, columns] for values in pending.answers[0]
-    )
+    logits, attention = (values.reshape(-1, values.shape[-1])[output_of[inside]][:, columns] for values in outputs[0])
     return Excerpt(
         db=db[:, begin - first_frame : end - first_frame],
         first_frame=begin,
@@ -79,7 +76,7 @@ def score_excerpt(
         first_s=(first_step + int(inside[0])) * step_s,
         logits=logits,
         attention=attention,
-        rows=pool_block(pending, spectrograms, ensemble, views)[0][:, columns],
+        rows=by_view[0][:, columns],
     )
 
 

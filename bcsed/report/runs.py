@@ -22,7 +22,7 @@ from ..models.backends import Backend, TorchBackend
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST
 from ..models.ensemble import from_bundles
-from ..predict.blocks import Windowing
+from ..predict.spec import Windowing
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation

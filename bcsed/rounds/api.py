@@ -15,7 +15,7 @@ from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
 from ..files import check_schema, is_occupied, read_errors, read_json, remove_partial_files, write_json
 from ..models.bundle.bundle import Bundle, load
-from ..predict.blocks import Windowing
+from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, finished

@@ -18,7 +18,8 @@ from ..config.contract import Contract
 from ..models.backends import TorchBackend
 from ..models.ensemble import Ensemble
 from ..models.network import SedNet, pool
-from ..predict.blocks import Windowing, score_recording
+from ..predict.blocks import score_recording
+from ..predict.spec import Windowing
 from ..scores import metrics
 from ..scores.evaluation import Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids

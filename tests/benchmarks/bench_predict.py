@@ -186,8 +186,8 @@ from bcsed.cli.app import main
 from bcsed.predict import process_age_s
 from bcsed.predict.run import PredictionRun
 original = PredictionRun._put
-def put(self, finished, by_path):
-    original(self, finished, by_path)
+def put(self, finished):
+    original(self, finished)
     if finished:
         print(f"first {process_age_s():.2f}", flush=True)
 PredictionRun._put = put

@@ -16,8 +16,8 @@ from ...files import sha256
 from ...models.bundle.bundle import Bundle, load
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...predict.api import RunOptions, predict
-from ...predict.blocks import Windowing
 from ...predict.result import Result
+from ...predict.spec import Windowing
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import BEST, LAST

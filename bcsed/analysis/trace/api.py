@@ -17,7 +17,8 @@ from ...errors import ConfigError
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
 from ...models.network import ToImage
-from ...predict.blocks import Windowing, compute_spectrograms, make_views, pool_block, submit_block
+from ...predict.blocks import score_block
+from ...predict.spec import Windowing, make_views
 from ...scores.table import row_ids
 from .stages import Trace
 
@@ -60,18 +61,16 @@ def trace(
     block = (first_row, min(first_row + n_rows, total))
     ensemble, mel = from_bundles([bundle]), LogMel(frontend)
     views = make_views(ensemble, windowing)
-    spectrograms = compute_spectrograms(info, ensemble, views, block, {frontend: mel})
+    spectrograms, outputs, by_view = score_block(info, ensemble, views, block, {frontend: mel})
     first, db = spectrograms.by_frontend[frontend]
     begin, end = mel.reach(first, first + db.shape[1])
     samples, _ = read_audio(info, rate, max(0, begin), end)
-    pending = submit_block(spectrograms, ensemble, views)
-    ensemble.members[0].finish()
     starts = spectrograms.plans[0].starts
     windows = np.stack([db[:, start : start + frontend.n_frames] for start in starts - first])
     with torch.inference_mode():
         image = ToImage(frontend)(torch.from_numpy(windows)).numpy()
-    logits, attention = pending.answers[0]
-    rows = pool_block(pending, spectrograms, ensemble, views)[0][: spectrograms.n_rows]
+    logits, attention = outputs[0]
+    rows = by_view[0][: spectrograms.n_rows]
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",
         "recording": info.path.name,

@@ -10,7 +10,8 @@ import pandas as pd
 from ...audio.windows import WindowPlan
 from ...config.contract import Frontend
 from ...errors import DataError
-from ...predict.blocks import Windowing, pool_rows
+from ...predict.blocks import pool_rows
+from ...predict.spec import Windowing
 from ..doctor.compare import compare
 from .context import StageContext, describe_non_finite, describe_shapes
 from .stages import Array

@@ -17,8 +17,8 @@ from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
-from ...predict.blocks import Windowing
 from ...predict.outputs import OutputOptions
+from ...predict.spec import Windowing
 from ...scores.checks.ids import parse_row_ids
 from .selection import Selection, select
 from .table import Pseudolabels, check_broadcast, write_pseudolabels
