@@ -146,7 +146,7 @@ def test_a_shared_head_has_all_classes():
 
 
 def test_groups_that_do_not_fit_the_heads():
-    with pytest.raises(ConfigError, match="heads is 'shared', yet there are 2 groups"):
+    with pytest.raises(ConfigError, match="heads is 'shared', but there are 2 groups"):
         SedNet(TINY_128, TINY_NET, 3, groups=(0, 1, 1))
     with pytest.raises(ConfigError, match="group of each of the 3 classes, got 0"):
         SedNet(TINY_128, Net(backbone="mobilenetv3_small_050", heads="taxon"), 3)
