@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 
 from bcsed import cli, kaggle
 from bcsed._version import __version__
+from bcsed.cli.app import make_parser
 from bcsed.data import synthetic as sample
 from bcsed.errors import ConfigError, DataError
 from bcsed.kaggle import datasets, notebooks
@@ -185,6 +187,9 @@ def test_what_is_attached_has_its_form(tmp_path):
 # ---- the official client -----------------------------------------------------------------------------------
 
 
+CLIENT = "from kaggle.cli import main; main()"
+
+
 class Stub(http.server.BaseHTTPRequestHandler):
     """As much of Kaggle as the client asks: it takes everything, and remembers it."""
 
@@ -217,10 +222,26 @@ class Stub(http.server.BaseHTTPRequestHandler):
         elif service == "StartBlobUpload":
             place = f"http://127.0.0.1:{self.server.server_port}/blob/{asked['name']}"
             self.answer(200, {"token": f"token-{asked['name']}", "createUrl": place})
+        elif service == "GetKernelSessionStatus":
+            self.answer(200, {"status": "COMPLETE"})
+        elif service == "ListKernelSessionOutput":
+            url = f"http://127.0.0.1:{self.server.server_port}/output/submission.csv"
+            self.answer(200, {"files": [{"url": url, "fileName": "submission.csv"}], "log": "rehearsal: 20 recordings"})
+        elif service == "ListSubmissions":
+            submission = {"fileName": "submission.csv", "date": "2026-01-01T00:00:00Z", "description": "first"}
+            self.answer(200, {"submissions": [{**submission, "status": "COMPLETE", "publicScore": "0.9"}]})
         elif service == "SaveKernel":
             self.answer(200, {"ref": asked.get("slug", ""), "url": "https://example.org/k", "versionNumber": 1})
         else:
             self.answer(200, {"ref": "r", "url": "https://example.org/d", "status": "ok"})
+
+    def do_GET(self) -> None:
+        body = b"row_id,a\nx_5,0.5\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_PUT(self) -> None:
         self.server.blobs[urlparse(self.path).path.removeprefix("/blob/")] = self.body()
@@ -231,41 +252,51 @@ class Stub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def client(tmp_path):
-    """The official client, talking to the stub; it calls with words and returns what was printed."""
-    pytest.importorskip("kagglesdk")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    server.asked, server.blobs = [], {}
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+def server():
+    """A stub of Kaggle that records its requests."""
+    stub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    stub.asked, stub.blobs = [], {}
+    thread = threading.Thread(target=stub.serve_forever, daemon=True)
     thread.start()
+    yield stub
+    stub.shutdown()
+    thread.join()
+    stub.server_close()
+
+
+@pytest.fixture
+def client_environment(server, tmp_path):
+    """Environment variables with which the official client uses the stub."""
+    pytest.importorskip("kagglesdk")
     (tmp_path / "config").mkdir()
-    # Its local mode speaks to http://localhost, which a proxy takes to wherever the stub is.
+    # Its local mode uses http://localhost, which a proxy redirects to the port of the stub.
     proxy = f"http://127.0.0.1:{server.server_port}"
-    kept = {name: value for name, value in os.environ.items() if not re.search("proxy|kaggle", name, re.IGNORECASE)}
-    env = kept | {
+    return {
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
         "HTTP_PROXY": proxy,
         "http_proxy": proxy,
         "NO_PROXY": "127.0.0.1",
-    }
-    env |= {
         "KAGGLE_USERNAME": "me",
         "KAGGLE_KEY": "0" * 32,
         "KAGGLE_CONFIG_DIR": str(tmp_path / "config"),
         "HOME": str(tmp_path),
     }
 
+
+@pytest.fixture
+def client(server, client_environment):
+    """The official client with the stub; a call returns what was printed."""
+    other = {name: value for name, value in os.environ.items() if not re.search("proxy|kaggle", name, re.IGNORECASE)}
+
     def call(*words: str) -> str:
-        command = [sys.executable, "-c", "from kaggle.cli import main; main()", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+        command = [sys.executable, "-c", CLIENT, *words]
+        environment = other | client_environment
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     call.server = server
-    yield call
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return call
 
 
 @pytest.mark.slow
@@ -314,6 +345,65 @@ def test_the_client_uploads_every_file_of_a_data_set(client, tmp_path):
     assert len(there) == 4
     assert {file["token"] for file in created["files"]} == {f"token-{name}" for name in there}
     assert client.server.blobs == {name: (out / name).read_bytes() for name in there}
+
+
+# ---- the walk of the README ------------------------------------------------------------------------------------
+
+WALK = ROOT / "kaggle_notebooks" / "README.md"
+
+
+def walk_commands() -> str:
+    return "".join(re.findall(r"```bash\n(.*?)```", WALK.read_text(), flags=re.DOTALL))
+
+
+def test_the_walk_has_no_other_blocks_and_its_commands_parse():
+    text = WALK.read_text()
+    assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) == {"bash"}
+    lines = [line for line in walk_commands().replace("\\\n", " ").splitlines() if line.startswith("bcsed ")]
+    assert len(lines) >= 7
+    for line in lines:
+        options = make_parser().parse_args(shlex.split(line.replace("$NAME", "me"), comments=True)[1:])
+        if "kind" in options:
+            notebooks._read_settings(notebooks.NOTEBOOKS[options.kind].settings, options.set)
+    assert set(re.findall(r"`(budget_min|select|top_n)`", text)) <= {
+        field.name for notebook in notebooks.NOTEBOOKS.values() for field in dataclasses.fields(notebook.settings)
+    }
+
+
+@pytest.mark.slow
+def test_every_command_of_the_walk_is_executed(server, client_environment, tmp_path, tiny):
+    """In a clean clone, in the order of the text, in one shell; the client uses the stub."""
+    clone = tmp_path / "bcsed"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    shutil.copytree(tiny.path, clone / "bundle")
+    # The packages that are installed here are not downloaded again; bcsed itself is installed from the clone.
+    subprocess.run([sys.executable, "-m", "venv", str(clone / ".venv")], check=True)
+    (site,) = (clone / ".venv" / "lib").glob("python*/site-packages")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in client_environment.items())
+    (programs / "kaggle").write_text(f'#!/bin/bash\n{exports}exec {sys.executable} -c {shlex.quote(CLIENT)} "$@"\n')
+    (programs / "kaggle").chmod(0o755)
+    # This interpreter makes the virtual environment, which may not be the python3 of the machine.
+    (programs / "python3").symlink_to(sys.executable)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+    script = walk_commands() + 'cd / && python -c "import bcsed; print(bcsed.__file__)"\n'
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    # The installed copy was used, and the wheel was built from the clone.
+    assert str(clone / ".venv") in result.stdout.splitlines()[-1]
+    assert f"building the wheel of bcsed {__version__} from {clone}" in result.stdout
+    services = [service for service, _ in server.asked]
+    assert services.count("SaveKernel") == 6
+    assert {"CreateDataset", "CreateDatasetVersion", "CreateCodeSubmission", "ListSubmissions"} <= set(services)
+    assert f"bcsed-{__version__}-py3-none-any.whl" in server.blobs and "bundle.zip" in server.blobs
+    assert (clone / "rehearsal" / "submission.csv").is_file()
+    (sent,) = (sent for service, sent in server.asked if service == "CreateCodeSubmission")
+    assert (sent["kernelOwner"], sent["kernelSlug"], sent["fileName"]) == ("me", "bcsed-submit", "submission.csv")
 
 
 # ---- from an empty machine to a score ----------------------------------------------------------------------
