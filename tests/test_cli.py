@@ -58,11 +58,11 @@ CLIP = "data/train_audio/frog1/XC2000.ogg"
 MISTAKES = {
     "unknown experiment": ("train exp-1 --data data --out new", nothing, "there is no experiment 'exp-1'"),
     "unknown field": (f"{TRAIN} --set fit.epoch=1", nothing, "fit has no field 'epoch'"),
-    "unknown group": (f"{TRAIN} --set fitt__epochs=1", nothing, "no part 'fitt'"),
+    "unknown group": (f"{TRAIN} --set fitt__epochs=1", nothing, "no field 'fitt'"),
     "value out of range": (f"{TRAIN} --set frontend.n_mels=100", nothing, "the nearest n_mels are 96 and 112"),
     "value of another type": (f"{TRAIN} --set data.crop=true", nothing, "Data.crop must be str, got True"),
-    "set without a value": (f"{TRAIN} --set fit.epochs", nothing, "takes group.field=value"),
-    "unknown signal": (f"{TRAIN} --set frontend=WIDE_512", nothing, "no frontend 'WIDE_512'"),
+    "set without a value": (f"{TRAIN} --set fit.epochs", nothing, "group.field=value, got 'fit.epochs'"),
+    "unknown signal": (f"{TRAIN} --set frontend=WIDE_512", nothing, "no front end 'WIDE_512'"),
     "unknown backbone": (f"{TRAIN} --set net.backbone=resnet_b7 --fold none", nothing, "has no model 'resnet_b7'"),
     "fold out of range": (f"{TRAIN} --fold 9", nothing, "fold must be 0 to 4"),
     "no data": ("train tiny --data none --out new", nothing, "none"),
@@ -95,13 +95,13 @@ MISTAKES = {
         "no such file of weights",
     ),
     "no run": ("export empty --out new", nothing, "is no run of bcsed"),
-    "the bundle is there": ("export run --out taken", nothing, "already there"),
+    "the bundle is there": ("export run --out taken", nothing, "taken already exists"),
     "run.json is damaged": (
         "export run --out new",
         lambda here: (here / "run/run.json").write_text("{"),
         "not readable as JSON",
     ),
-    "no bundle": ("predict empty --recordings data --out new", nothing, "is no bundle"),
+    "no bundle": ("predict empty --recordings data --out new", nothing, "is not a bundle"),
     "a changed bundle": (PREDICT, lambda here: (here / "bundle/model.bin").write_bytes(b"x"), "was changed"),
     "no recording": ("predict bundle --recordings none.ogg --out new", nothing, "no such file or folder"),
     "no recordings": ("predict bundle --recordings empty --out new", nothing, "no recordings in this folder"),
@@ -287,7 +287,7 @@ def test_the_help_lists_the_commands_in_groups_and_ends_with_three_examples(caps
 
 
 def test_several_changes_follow_one_set():
-    changes = ["--set", "fit.epochs=3", "fit.lr=.1", "--set", "net.heads=taxon"]
+    changes = ["--set", "fit.epochs=3", "fit.lr=0.1", "--set", "net.heads=taxon"]
     experiment = read_experiment(make_parser().parse_args([*TRAIN.split(), *changes]))
     assert (experiment.fit.epochs, experiment.fit.lr, experiment.net.heads) == (3, 0.1, "taxon")
 
