@@ -553,6 +553,9 @@ class TestRefusals:
         (tmp_path / "scores" / "manifest.json").write_text('{"settings": {}}')
         with pytest.raises(DataError, match="is not a finished folder of predict"):
             report([tmp_path / "scores"], tmp_path / "out.html")
+        (tmp_path / "scores" / "manifest.json").write_text('{"schema": 9}')
+        with pytest.raises(DataError, match="has schema 9"):
+            report([tmp_path / "scores"], tmp_path / "out.html")
         shutil.copy(scores / "manifest.json", tmp_path / "scores" / "manifest.json")
         with pytest.raises(DataError, match="contains no score table"):
             report([tmp_path / "scores"], tmp_path / "out.html")

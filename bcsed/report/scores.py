@@ -14,12 +14,12 @@ import pandas as pd
 from .. import plot
 from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
-from ..files import read_errors, read_json
+from ..files import check_schema, read_errors, read_json
 from ..models.backends import Backend
 from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
-from ..predict.store import MANIFEST
+from ..predict.store import MANIFEST, SCHEMA
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
@@ -62,6 +62,7 @@ def read_prediction(path: Path) -> Prediction:
         check_table(scores, where=str(path))
         return Prediction(path=path, manifest={}, scores=scores, paths={}, members={})
     manifest = read_json(path / MANIFEST)
+    check_schema(manifest, path / MANIFEST, (1, SCHEMA))
     try:
         models = [{**model, "weight": float(model["weight"])} for model in manifest["models"]]
         manifest = {**manifest, "models": models, "row_s": int(manifest["settings"]["row_s"])}
