@@ -110,7 +110,7 @@ MISTAKES = {
     "too many weights": (f"{PREDICT} --weights 1 2", nothing, "2 weights for 1 members"),
     "rows of no length": (f"{PREDICT} --row-s 0", nothing, "at least 1 s"),
     "a negative number of threads": (f"{PREDICT} --jobs -1", nothing, "jobs must be at least 0"),
-    "a taken output": (PREDICT.replace("new", "taken"), nothing, "holds other things"),
+    "a taken output": (PREDICT.replace("new", "taken"), nothing, "contains other files"),
     "a template of other classes": (
         f"{PREDICT} --sample-submission data/sample_submission.csv",
         nothing,

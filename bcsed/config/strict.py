@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def read_value(text: str) -> Any:
 
     Examples
     --------
-    >>> read_value("0.5"), read_value("[0, 1]"), read_value("centre"), read_value("none")
+    >>> read_value(".5"), read_value("[0, 1]"), read_value("centre"), read_value("none")
     (0.5, (0, 1), 'centre', None)
     """
     lowered = text.lower()
@@ -67,7 +68,8 @@ def read_value(text: str) -> Any:
     try:
         value = json.loads(lowered if lowered in ("true", "false") else text)
     except json.JSONDecodeError:
-        return text
+        # JSON does not allow numbers such as .5 and 5.
+        return float(text) if re.fullmatch(r"[+-]?(\d+\.|\.\d+)(e[+-]?\d+)?", lowered) else text
     return tuple(value) if isinstance(value, list) else value
 
 
