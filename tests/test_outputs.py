@@ -65,7 +65,7 @@ def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other,
     with pytest.raises(BundleError, match=r"no bundle has class 'd' \(1 of 4 classes"):
         predict.predict([tiny, other], [recordings], output=OutputOptions(sample_submission=template))
     template.write_text("row_id,a,c\nx_5,.3,.3\n")
-    with pytest.raises(BundleError, match="bundle 2 answers class 'b', which is not among the 2 classes asked for"):
+    with pytest.raises(BundleError, match="bundle 2 has class 'b', which is not among the 2 requested"):
         predict.predict([other, tiny], [recordings], output=OutputOptions(sample_submission=template))
     with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'median'"):
         from_bundles([tiny], mean="median")
@@ -188,7 +188,7 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
         predict.predict([oracle], [recordings], output=frames, windowing=SLIDING)
     frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=256, time_folds=2)
     quick = seal(Loudness(), tmp_path / "quick", ("loud", "quiet"), Net(backbone="oracle"), frontend)
-    with pytest.raises(ConfigError, match=r"in steps of 0.5 and 1 s; frames need steps of one length"):
+    with pytest.raises(ConfigError, match=r"steps of 0.5 and 1 s; frames need steps of one length"):
         predict.predict([oracle, quick], [recordings], out=tmp_path / "out", output=frames, windowing=SLIDING)
     with pytest.raises(ConfigError, match=r"formats are submission, .* got 'kml'"):
         OutputOptions(formats=("kml",))
@@ -216,7 +216,7 @@ def test_precision_is_a_choice_and_recorded(tiny, recordings, tmp_path, capsys):
     words = ["predict", str(tiny.path), "--recordings", str(recordings), "--out", str(tmp_path / "out")]
     if not cpu_has_bf16():
         assert main([*words, "--precision", "bf16"]) == 2
-        assert "does not compute in bfloat16" in capsys.readouterr().err
+        assert "does not support bfloat16" in capsys.readouterr().err
         return
     assert main([*words, "--precision", "bf16"]) == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["precision"] == "bf16"

@@ -117,7 +117,7 @@ def test_blocks_do_not_show(tiny, recordings, monkeypatch):
 
 
 def test_an_ensemble_is_the_weighted_mean_and_its_order_does_not_matter(tiny, network, recordings, tmp_path):
-    from bcsed.models import export
+    from bcsed.models.export import export
 
     # A copy: adding and subtracting again would leave the shared network rounded.
     shifted = copy.deepcopy(network)
@@ -425,7 +425,7 @@ def test_columns_follow_the_template(tiny, recordings, tmp_path):
     assert list(result.scores.columns) == ["c", "a", "b"]
     assert list(read_table(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
     template.write_text("row_id,c,a,x\nx_5,.3,.3,.3\n")
-    with pytest.raises(BundleError, match="bundle 1 answers class 'b', which is not among the 3 classes asked for"):
+    with pytest.raises(BundleError, match="bundle 1 has class 'b', which is not among the 3 requested"):
         score(tiny, [recordings], output=OutputOptions(sample_submission=template))
 
 
