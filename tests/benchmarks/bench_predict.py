@@ -66,7 +66,7 @@ def prepare(folder: Path, n: int) -> None:
     import torch
 
     from bcsed.config.contract import WIDE_384, Contract, Net
-    from bcsed.models import export
+    from bcsed.models.export import export
 
     rng = np.random.default_rng(0)
     t = np.arange(60 * RATE) / RATE
