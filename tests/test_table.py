@@ -44,10 +44,8 @@ def small(land25, tmp_path_factory):
 def test_an_experiment_trains_exports_and_predicts(name, small, tmp_path, monkeypatch):
     data, table = small
     experiment = find_experiment(name).vary(name, **ONE_STEP)
-    from bcsed.data import head_groups as groups
-
     # Two clips make one band of counts; how counts become bands has tests of its own.
-    monkeypatch.setattr(groups, "by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))
+    monkeypatch.setattr("bcsed.train.data.group_by_frequency", lambda counts: (0, *(1,) * (len(counts) - 1)))
     from_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     inputs = train.TrainInputs(pseudolabels=table if from_table else None)
     run = train.train(experiment, data, tmp_path / "run", fold=None, inputs=inputs)
