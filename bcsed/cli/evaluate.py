@@ -75,6 +75,7 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
     if not args.recordings:
         raise ConfigError(f"{path} is a bundle; add the recordings to evaluate it on with --recordings.")
     bundle = load(path)
+    truth = read_truth(args.truth, bundle.contract.classes)
     with Progress() as progress:
         tables = [
             predict(
@@ -87,8 +88,7 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
         ]
     if args.precision:
         changes = np.abs(tables[0].to_numpy(np.float64) - tables[1].to_numpy(np.float64))
-        truth = read_truth(args.truth, list(map(str, tables[0].columns)))
-        full, reduced = (metrics.macro_auc(truth, table.loc[truth.index, truth.columns])[0] for table in tables)
+        full, reduced = (metrics.macro_auc(truth, metrics.align_tables(truth, x, extra=True))[0] for x in tables)
         print(
             f"{args.precision} changes {changes.size} scores by {changes.mean():.2g} on average and by up to "
             f"{changes.max():.2g}, and macro ROC-AUC by {reduced - full:+.4f} from {full:.4f}"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import ConfigError, DataError
 from ..files import sha256
@@ -27,57 +27,31 @@ _MAX_FOLDERS = 5_000
 _SKIPPED = ("train_audio", "train_soundscapes", "test_soundscapes", "__pycache__")
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputKind:
+class InputKind(NamedTuple):
     """A kind of input, and the files by which it is recognised."""
 
     name: str
     markers: tuple[str, ...]  # name patterns; a folder that contains one is such an input
-    attach: str  # what to do if there is none
+    attach: str  # advice if the input is missing
     is_file: bool = False  # the input is the marker itself, not its folder
     sidecar: str = ""  # suffix of a file that must exist next to the marker
     also_compare: str = ""  # a second file in which two inputs may differ
 
 
-COMPETITION = InputKind(
-    name="competition",
-    markers=("sample_submission.csv", "train.csv"),
-    attach="attach the competition's data (competition_sources of kernel-metadata.json)",
-)
-BUNDLE = InputKind(
-    name="bundle",
-    markers=("bundle.json",),
-    attach="attach the output of the training notebook, or a data set of `bcsed kaggle dataset --bundles`",
-)
-RUN = InputKind(
-    name="run to resume",
-    markers=("run.json",),
-    attach="attach the output of the session to continue",
-    also_compare="last.pt",
-)
+_TRAINING = "attach the output of the training notebook, or a data set of `bcsed kaggle dataset --bundles`"
+_DATA = "attach the competition's data (competition_sources of kernel-metadata.json)"
+_FILES = ("*.safetensors", "*.pt", "*.pth", "*.bin")
+COMPETITION = InputKind("competition", ("sample_submission.csv", "train.csv"), _DATA)
+BUNDLE = InputKind("bundle", ("bundle.json",), _TRAINING)
+RUN = InputKind("run to resume", ("run.json",), "attach the output of the session to continue", also_compare="last.pt")
 PSEUDOLABELS = InputKind(
-    name="table of pseudolabels",
-    markers=("*.parquet",),
-    attach="attach the output of the pseudolabel notebook",
-    is_file=True,
-    sidecar=".json",
+    "table of pseudolabels", ("*.parquet",), "attach the output of the pseudolabel notebook", True, sidecar=".json"
 )
-WEIGHTS = InputKind(
-    name="file of weights",
-    markers=("*.safetensors", "*.pt", "*.pth", "*.bin"),
-    attach="attach a model or a data set that contains it",
-    is_file=True,
-)
+WEIGHTS = InputKind("file of weights", _FILES, "attach a model or a data set that contains it", True)
 
 
 def kaggle_root(root: str | Path | None = None) -> Path:
-    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``.
-
-    Raises
-    ------
-    DataError
-        If it has no ``input``.
-    """
+    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``; raise DataError without ``input``."""
     path = Path(root or os.environ.get(ROOT_VARIABLE) or "/kaggle")
     if not (path / "input").is_dir():
         raise DataError(
@@ -126,13 +100,7 @@ def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> l
 
 
 def find_input(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> Path:
-    """Return the only attached input of a kind; arguments as `find_inputs`.
-
-    Raises
-    ------
-    DataError
-        If there is none, or there are several that differ.
-    """
+    """Return the only attached input of a kind, see `find_inputs`; raise DataError if there is not exactly one."""
     inputs = find_inputs(kind, wanted, root=root, log=log)
     if not inputs:
         raise DataError(f"no {kind.name} below {root / 'input'}; {kind.attach}. {list_inputs(root / 'input')}")
@@ -148,11 +116,6 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) 
     """Return the folders of the wanted bundles in their order, or of all attached bundles.
 
     A bundle in a zip, as `bcsed.kaggle.dataset` packs it, is unpacked below `scratch` unless Kaggle has done so.
-
-    Raises
-    ------
-    DataError, ConfigError
-        If no bundle is attached, or a wanted one is missing or named twice.
     """
     from .datasets import unpack
 

@@ -10,7 +10,7 @@ import ast
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,13 +143,7 @@ def metadata(
     kernels: Sequence[str] | None = None,
     models: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return ``kernel-metadata.json`` with every key, because the client's defaults differ from Kaggle's.
-
-    Raises
-    ------
-    ConfigError
-        If Kaggle does not accept a name.
-    """
+    """Return ``kernel-metadata.json`` with every key, because the client's defaults differ from Kaggle's."""
     check_owner(owner)
     notebook = NOTEBOOKS[kind]
     title = title or f"bcsed {kind}"
@@ -244,20 +238,12 @@ def _read_value(field: dataclasses.Field[Any], text: str) -> Any:
             raise ConfigError(f'{field.name} is a list of names, such as ["a", "b"]; got {text!r}.')
         return value
     base, _, optional = str(field.type).partition(" | ")
-    if not (_IS_TYPE[base](value) or (optional and value is None)):
+    is_list, types = isinstance(value, (list, tuple)), (int,) if base == "int" else (int, float)
+    numbers = value if is_list else [value]
+    valid = is_list == (base == "Sequence[float]") and all(type(number) in types for number in numbers)
+    if not valid and not (optional and value is None):
         raise ConfigError(f"{field.name} cannot be {text!r}; its default is {field.default!r}.")
     return list(value) if isinstance(value, tuple) else value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_IS_TYPE: Mapping[str, Callable[[Any], bool]] = {
-    "int": lambda value: _is_number(value) and isinstance(value, int),
-    "float": _is_number,
-    "Sequence[float]": lambda value: isinstance(value, (list, tuple)) and all(map(_is_number, value)),
-}
 
 
 def _format(value: Any) -> str:

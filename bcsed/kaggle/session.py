@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +76,15 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 
     from ..predict.budget import process_age_s
     from ..train.checkpoints import finished
+    from ..train.export import export_run
 
     home = kaggle_root(root)
-    experiment = _read_experiment(settings)
+    changes = [*settings.changes, *(["fit.pretrained=false"] if settings.pretrained == "none" else [])]
+    experiment = _read_experiment(settings.experiment, changes)
     out = home / "working" / "run"
     job: dict[str, Any] = {
         "experiment": experiment.name,
-        "changes": _changes(settings),
+        "changes": changes,
         "data": str(find_input(COMPETITION, settings.competition, root=home, log=log)),
         "out": str(out),
         "fold": settings.fold,
@@ -111,7 +113,11 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
         )
         return None
     fold = "all" if settings.fold is None else settings.fold
-    return _export(out, home / "working" / f"bundle-{experiment.name}-{fold}", log)
+    bundle = home / "working" / f"bundle-{experiment.name}-{fold}"
+    shutil.rmtree(bundle, ignore_errors=True)
+    provenance = export_run(out, bundle).provenance
+    log(f"exported {bundle} from the {provenance['checkpoint']} checkpoint, epoch {provenance['epoch']}")
+    return bundle
 
 
 def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Path | None:
@@ -180,23 +186,9 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
 
 
 def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, log: Log) -> None:
-    """Run a training in several processes that share every batch.
+    """Run a training in several processes that share every batch; raise DataError if one fails.
 
-    Parameters
-    ----------
-    job : mapping
-        Arguments of `bcsed.train.train` as plain values: the experiment as its name and ``changes``, and the fields
-        of ``inputs`` and ``options``.
-    folder : Path
-        Where the job is written for the processes.
-    n_processes : int
-    log : callable
-        Called with the lines of the first process.
-
-    Raises
-    ------
-    DataError
-        If a process fails, with its message.
+    The job holds the arguments of `bcsed.train.train` as plain values, and is written into `folder` for the processes.
     """
     path = folder / ".job.json"
     write_json(path, job)
@@ -231,8 +223,7 @@ def _train_job(job: Mapping[str, Any], log: Log) -> None:
     from ..train.api import train as run_training
     from ..train.options import TrainInputs, TrainOptions
 
-    experiment = find_experiment(job["experiment"])
-    experiment = experiment.vary(experiment.name, **parse_changes(job["changes"]))
+    experiment = _read_experiment(job["experiment"], job["changes"])
     run_training(
         experiment,
         job["data"],
@@ -245,6 +236,11 @@ def _train_job(job: Mapping[str, Any], log: Log) -> None:
     )
 
 
+def _read_experiment(name: str, changes: Sequence[str]) -> Experiment:
+    experiment = find_experiment(name)
+    return experiment.vary(experiment.name, **parse_changes(changes))
+
+
 def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
     """Return the metrics of an epoch as one line."""
     parts = [f"epoch {values['epoch']:.0f}/{n_epochs}", f"loss {values['loss']:.4g}"]
@@ -252,15 +248,6 @@ def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
         if f"{key}_auc" in values:
             parts.append(f"{name}: macro ROC-AUC {values[f'{key}_auc']:.4f} ({values[f'{key}_classes']:.0f} classes)")
     return ", ".join([*parts, f"{values['seconds']:.0f} s", *(["best"] if values["best"] else [])])
-
-
-def _read_experiment(settings: TrainSettings) -> Experiment:
-    experiment = find_experiment(settings.experiment)
-    return experiment.vary(experiment.name, **parse_changes(_changes(settings)))
-
-
-def _changes(settings: TrainSettings) -> list[str]:
-    return [*settings.changes, *(["fit.pretrained=false"] if settings.pretrained == "none" else [])]
 
 
 def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> str | None:
@@ -314,7 +301,7 @@ def _copy_scores(scores: Path, home: Path, log: Log) -> None:
     """Copy the scores of an earlier session into ``working``, so that they can be completed."""
     if scores.is_dir():
         return
-    kind = InputKind(name="scores to continue", markers=("manifest.json",), attach="")
+    kind = InputKind("scores to continue", ("manifest.json",), "")
     folders = [path for path in find_inputs(kind, root=home, log=lambda _: None) if path.name == scores.name]
     if len(folders) > 1:
         raise DataError(f"{folders[0]} and {folders[1]} are scores of two sessions; attach the one to continue.")
@@ -344,15 +331,6 @@ def _stop_after(seconds: float, log: Log) -> Callable[[int, int], None]:
             raise _OutOfTimeError
 
     return step
-
-
-def _export(run: Path, out: Path, log: Log) -> Path:
-    from ..train.export import export_run
-
-    shutil.rmtree(out, ignore_errors=True)
-    provenance = export_run(run, out).provenance
-    log(f"exported {out} from the {provenance['checkpoint']} checkpoint, epoch {provenance['epoch']}")
-    return out
 
 
 if __name__ == "__main__":

@@ -130,13 +130,7 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
 
 
 def select_recordings(data: Path, competition: Competition, rehearse: int, log: Log) -> tuple[list[Path], bool]:
-    """Return the recordings to score, and whether they are those of the test set.
-
-    Raises
-    ------
-    DataError
-        If there is no test recording in the scoring rerun, or no recording for a rehearsal.
-    """
+    """Return the recordings to score, and whether they are those of the test set."""
     test_dir, soundscapes_dir = data / competition.test_dir, data / competition.soundscapes_dir
     test = _list_recordings(test_dir)
     if test:
@@ -161,13 +155,7 @@ def select_recordings(data: Path, competition: Competition, rehearse: int, log: 
 
 
 def write_checked(result: Result, path: Path, template: Path, rows: Sequence[str], log: Log) -> None:
-    """Write a submission with the columns of the template and the given rows; read it back and check it.
-
-    Raises
-    ------
-    DataError
-        If nothing could be scored, or the submission is invalid; it is removed then.
-    """
+    """Write a submission with the columns of the template and the given rows; read it back and check it."""
     if result.n_failed >= result.n_recordings or not len(result.scores):
         reason = result.failures["reason"].iloc[0] if len(result.failures) else "no reason was recorded"
         raise DataError(

@@ -33,11 +33,6 @@ def collect_wheels(out: Path, python: Sequence[str], log: Log) -> None:
 
     The wheel is built from a clone: the one that is running, or the current folder if it has the same version. An
     installed copy without a clone is packed again from its files.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a Python version is invalid, an installed file was changed, or pip fails.
     """
     _check_pythons(python)
     installed = Path(__file__).parents[2]
@@ -58,13 +53,7 @@ def collect_wheels(out: Path, python: Sequence[str], log: Log) -> None:
 
 
 def copy_wheels(folder: Path, out: Path, python: Sequence[str]) -> None:
-    """Copy the wheels of bcsed and of what Kaggle lacks from a folder.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a wheel is missing for a Python version, or that of bcsed has another version than the running one.
-    """
+    """Copy the wheels of bcsed and of what Kaggle lacks from a folder."""
     _check_pythons(python)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of wheels.")
@@ -75,13 +64,7 @@ def copy_wheels(folder: Path, out: Path, python: Sequence[str]) -> None:
 
 
 def pack_installed(folder: Path, out: Path) -> Path:
-    """Write again the wheel from which bcsed was installed into a folder.
-
-    Raises
-    ------
-    DataError
-        If the folder has no record of the installation, or a file differs from it.
-    """
+    """Write again the wheel from which bcsed was installed into a folder; raise DataError if a file was changed."""
     records = list(importlib.metadata.distributions(name="bcsed", path=[str(folder)]))
     if not records or not records[0].files:
         raise DataError(
