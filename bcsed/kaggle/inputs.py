@@ -51,7 +51,10 @@ WEIGHTS = InputKind("file of weights", _FILES, "attach a model or a data set tha
 
 
 def kaggle_root(root: str | Path | None = None) -> Path:
-    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``; raise DataError without ``input``."""
+    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``.
+
+    Without an ``input`` in it, DataError is raised.
+    """
     path = Path(root or os.environ.get(ROOT_VARIABLE) or "/kaggle")
     if not (path / "input").is_dir():
         raise DataError(
