@@ -21,8 +21,8 @@ from bcsed.models.export import convert, export
 from bcsed.models.network import SedNet
 
 RATE = 32_000
-# Fixtures and tests that are not marked slow may take this long, several times over on a busy machine.
-LIMIT_S = 5.0
+# Five seconds on a quiet core; a busy machine, where two workers share it, needs several times that.
+LIMIT_S = 20.0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -470,7 +470,7 @@ def test_another_training_is_not_continued(tree, layout, messages):
     learn(tree, messages, hours=24.0)
     shutil.move(tree / "working", place(tree, layout, "notebook", "bcsed-train"))
     (tree / "working").mkdir()
-    with pytest.raises(DataError, match="cannot be resumed: .*fold: 0 -> 1"):
+    with pytest.raises(DataError, match=r"cannot be resumed: .*fold: 0 -> 1"):
         learn(tree, messages, fold=1)
     shutil.rmtree(tree / "working" / "run")
     assert learn(tree, messages, fold=1, resume="fresh") is not None
