@@ -314,7 +314,7 @@ def test_a_plan_killed_ten_times_gives_identical_results(tmp_path):
     process, start_s = start(plan, data, tmp_path / "whole"), time.monotonic()
     assert process.wait() == 0
     duration_s = time.monotonic() - start_s
-    expected = results_of(tmp_path / "duration_s")
+    expected = results_of(tmp_path / "whole")
     assert {"ledger.json", "round-2/pseudolabels.parquet", "round-2/tiny-s0/bundle/model.bin"} <= set(expected)
     out, rng, killed = tmp_path / "killed", random.Random(3), []
     # Each try is killed after a random share of the duration of the plan. A try that has finished by then is
