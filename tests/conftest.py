@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+# One thread a process: two workers share two cores. Before torch is imported, which reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from bcsed.config.contract import TINY_128, Contract, Frontend, Net
