@@ -155,6 +155,12 @@ def _has_writer(part: Path) -> bool:
     return True
 
 
+def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
+    """Raise `refused` if a path is not a file."""
+    if not path.is_file():
+        raise refused(f"{path}: there is no such file.")
+
+
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file as text.
 
@@ -165,8 +171,7 @@ def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd  # imported here, so that the command line starts without it
 
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     try:
         # Without dtype, pandas would read the label 024 as 24, and the label NA as missing.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -197,8 +202,7 @@ def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, An
     refused
         If the file is missing, is not JSON, or contains another value.
     """
-    if not path.is_file():
-        raise refused(f"{path}: there is no such file.")
+    require_file(path, refused)
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):

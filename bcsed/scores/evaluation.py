@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..data.label_files import read_soundscape_labels, truth_table
 from ..errors import DataError
-from ..files import atomic_write, check_schema, read_errors
+from ..files import atomic_write, check_schema, read_errors, require_file
 from .checks.ids import parse_row_ids
 from .metrics import align_tables, check_truth
 from .table import check_table, read_table
@@ -128,8 +128,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         If the file does not exist or is damaged, lacks an array, or its arrays do not fit one another.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     # numpy would not close the path of a truncated file.
     with read_errors(path, "npz"), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         missing = [name for name in _ARRAYS if name not in stored.files]
@@ -163,8 +162,7 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
         of 0 and 1 for each of `classes`. Another class is an error.
     """
     file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file.")
+    require_file(file)
     with file.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" not in header:

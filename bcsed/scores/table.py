@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
-from ..files import atomic_write, read_errors
+from ..files import atomic_write, read_errors, require_file
 from .checks.ids import parse_row_ids
 from .checks.values import find_broadcast
 
@@ -181,8 +181,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         If the file is missing or is not such a table.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     with read_errors(path, "CSV"):
         table = pd.read_csv(path, dtype={"row_id": str})
     if "row_id" not in table.columns:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...audio.decode import find_recordings, read_audio, read_info
 from ...errors import DataError
-from ...files import read_errors
+from ...files import read_errors, require_file
 from ...scores.table import read_parquet
 
 _TIMES = ("filename", "start", "end")
@@ -38,8 +38,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         If the file does not exist or is not a table.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     names = list(map(str, table.columns))
     if not names:

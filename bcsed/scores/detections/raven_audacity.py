@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ...files import as_path, atomic_write
+from ...files import as_path, atomic_write, require_file
 from .detect import Recording, exact_times, format_times
 from .taxonomy import ClassName, display_name
 
@@ -176,8 +176,7 @@ def _one_line(text: str) -> str:
 
 def _read(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Return a tab-separated file as text, with the `required` columns, or with three columns and no header."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     try:
         lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
     except UnicodeDecodeError as error:

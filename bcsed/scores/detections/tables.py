@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ...files import as_path, atomic_write, read_errors
+from ...files import as_path, atomic_write, read_errors, require_file
 from ..table import read_parquet
 from .detect import COLUMNS, Recording, exact_times, format_times
 from .raven_audacity import Writer, write_audacity, write_raven
@@ -142,8 +142,7 @@ def read_detections(path: str | Path) -> pd.DataFrame:
         If the file is missing or is not such a table.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    require_file(path)
     texts = [name for name, dtype in COLUMNS.items() if dtype is object] + list(_NAMES)
     with read_errors(path, "a table of detections"):
         if path.suffix == ".parquet":
