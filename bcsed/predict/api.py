@@ -17,16 +17,15 @@ from ..models.bundle.bundle import Bundle
 from ..models.ensemble import Ensemble, from_bundles
 from ..scores.postprocess.stages import Stage
 from .assemble import ScoreAssembler, class_priors
-from .budget import Budget
-from .frames import check_frames
+from .blocks import check_frames
+from .budget import Budget, watchdog
 from .outputs import OutputOptions, frames_writer
 from .pipeline import single_torch_thread
 from .result import Result, ResultWriter
 from .run import PredictionRun
 from .spec import RunSpec, Windowing, make_spec
 from .store import SCHEMA, FolderStore, MemoryStore, describe_recordings
-from .watchdog import Watchdog
-from .workers import Workers, make_shards, score_with_workers
+from .workers import Workers, score_with_workers
 
 # Recordings are written in about so many parts at most; a smaller run writes one part per recording.
 MAX_PARTS = 1000
@@ -36,21 +35,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How the work is distributed; the scores do not depend on it.
+    """How the work is distributed; the scores do not depend on it."""
 
-    Parameters
-    ----------
-    jobs : int
-        Threads that decode and compute spectrograms; 0 does everything in the calling thread.
-    workers : Workers
-        Threads, processes or a Dask cluster that share the recordings; more than one worker needs `out`.
-    shard : int, optional
-        Recordings that are written, and sent to a worker, together; 1 up to a thousand recordings by default.
-    """
-
-    jobs: int = 2
-    workers: Workers = field(default_factory=Workers)
-    shard: int | None = None
+    jobs: int = 2  # threads that decode and compute spectrograms; 0 does everything in the calling thread
+    workers: Workers = field(default_factory=Workers)  # that share the recordings; more than one needs `out`
+    shard: int | None = None  # recordings written, and sent to a worker, together; 1 up to a thousand by default
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
@@ -77,27 +66,21 @@ def predict(
     Parameters
     ----------
     models : Ensemble or sequence of Bundle
-        An ensemble built by `from_bundles` (weights, mean, precision), or bundles to average with equal weights.
+        An ensemble of `from_bundles` (weights, mean, precision), or bundles to average with equal weights.
     recordings : sequence of str or Path
         Files and folders, also fsspec URLs such as ``s3://bucket/folder``. Recordings of the same name are
         distinguished by their folder: ``siteA/0001``.
     out : str or Path, optional
         A folder for the files of `output`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished
         recording is stored there, and the same call resumes an interrupted run.
-    windowing : Windowing, optional
-        Rows of 5 s from centred windows by default.
+    windowing, output, options : Windowing, OutputOptions, RunOptions, optional
+        Rows and windows; files and the treatment of unreadable recordings; threads, workers and shards.
     stages : sequence of Stage
         Post-processing in this order, see `bcsed.scores.postprocess`.
-    output : OutputOptions, optional
-        The files to write, their form, and the treatment of unreadable recordings.
-    options : RunOptions, optional
-        Threads, workers and shards.
     budget : Budget, optional
         The time limit. Recordings that could not be scored in time get rows of class priors, and are listed.
-    progress : callable, optional
-        Called with (finished recordings, all recordings).
-    log : callable, optional
-        Called with a sentence about each pass of a budget.
+    progress, log : callable, optional
+        Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
     Raises
     ------
@@ -127,8 +110,7 @@ def predict(
         progress=progress,
         log=log or _log.info,
     )
-    bundles = [member.bundle for member in members]
-    n_resumed = sum({view.name for view in spec.views} <= set(store.views(each.key)) for each in named)
+    bundles, n_resumed = [member.bundle for member in members], len(named) - len(run.unfinished())
     fill = class_priors(bundles, spec.averaging) if output.on_error == "fill" or budget is not None else None
     assembler = ScoreAssembler(
         run, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
@@ -136,13 +118,13 @@ def predict(
     finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
     with single_torch_thread():
         if workers.many:
-            score_with_workers(run, make_shards(run, ensemble, workers), workers)
+            score_with_workers(run, ensemble, workers)
         elif budget is not None:
-            with Watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
+            with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
                 left_out = run.score_within(ensemble, budget)
             return finish(left_out)
         else:
-            run.score_all(ensemble)
+            run.run(ensemble, spec.views, named)
     return finish()
 
 
@@ -175,11 +157,9 @@ def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions) -> Non
         member = ensemble.members[view.member]
         frontend = member.contract.frontend
         view.windowing.plan(frontend.sample_rate, frontend, member.steps, (0, 1), view.shift_s)
-    unknown = sorted(set(output.detection.thresholds) - set(ensemble.classes))
+    n_classes, unknown = len(ensemble.classes), sorted(set(output.detection.thresholds) - set(ensemble.classes))
     if unknown:
-        raise ConfigError(
-            f"a threshold is set for {unknown[0]!r}, which is not among the {len(ensemble.classes)} classes."
-        )
+        raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {n_classes} classes.")
 
 
 def _settings(members: Sequence[OpenVinoBackend], windowing: Windowing, *, frames: bool) -> Mapping[str, Any]:
@@ -187,10 +167,7 @@ def _settings(members: Sequence[OpenVinoBackend], windowing: Windowing, *, frame
     return {
         "schema": SCHEMA,
         "bundles": [[member.bundle.contract.fingerprint, member.bundle.sha256] for member in members],
-        "row_s": windowing.row_s,
-        "windows": windowing.windows,
-        "stride_s": windowing.stride_s,
-        "shifts_s": list(windowing.shifts_s),
+        **vars(windowing),
         "precision": members[0].precision,
         "frames": frames,
     }

@@ -51,7 +51,7 @@ class ScoreAssembler:
             scores = self._stored(recording, members)
             if scores is not None:
                 mean = next(ranked) if ranked is not None else averaging.combine(self._views(scores, members))
-                table = self._table(recording, mean)
+                table = self._table(recording, mean, self.stages)
                 yield RecordingScores(recording, table, scores.n_samples, scores.sample_rate, scores.silent)
             elif self.fill is not None:
                 yield RecordingScores(recording, self._filled(recording, self.fill), 0, 0, True)
@@ -101,9 +101,7 @@ class ScoreAssembler:
         n_rows = count_rows(n_samples, rate, self.run.spec.row_s)
         return self._table(recording, np.tile(fill, (n_rows, 1)), stages=())
 
-    def _table(
-        self, recording: Recording, scores: Array, stages: Sequence[postprocess.Stage] | None = None
-    ) -> pd.DataFrame:
+    def _table(self, recording: Recording, scores: Array, stages: Sequence[postprocess.Stage]) -> pd.DataFrame:
         spec = self.run.spec
         if self.fill is not None:
             # NaN: classes only of members for which there was no time.
@@ -112,7 +110,6 @@ class ScoreAssembler:
         table: pd.DataFrame = make_table(ids, spec.averaging.classes, scores)
         if list(spec.averaging.classes) != list(self.classes):
             table = table[list(self.classes)]
-        stages = self.stages if stages is None else stages
         return postprocess.apply(table, stages, self.taxa) if stages else table
 
 

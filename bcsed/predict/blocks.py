@@ -1,4 +1,4 @@
-"""Score one recording in blocks of rows; the only code that cuts windows and pools them into rows.
+"""Score one recording in blocks of rows; the only code that cuts windows and pools them into rows and frames.
 
 Prediction, validation during training and pseudolabelling all use it.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..audio.decode import AudioInfo, AudioReader, read_there
 from ..audio.spectrogram import LogMel
 from ..audio.windows import WindowPlan, count_rows
 from ..config.contract import Frontend
-from ..models.backends import Array, OnResult
+from ..errors import ConfigError
+from ..models.backends import Array, Backend, OnResult
 from ..models.ensemble import Ensemble
 from ..models.network import pool
 from .spec import View, Windowing, make_views
@@ -53,23 +55,17 @@ def compute_spectrograms(
     mels: Mapping[Frontend, LogMel],
     reader: AudioReader | None = None,
 ) -> BlockSpectrograms:
-    """Decode a block and compute the spectrogram of each front end once, for all views.
-
-    Raises
-    ------
-    DataError
-        If the recording cannot be decoded.
-    """
+    """Decode a block and compute each front end's spectrogram once; DataError if the recording cannot be decoded."""
     members = [ensemble.members[view.member] for view in views]
     frontends = [member.contract.frontend for member in members]
     plans = tuple(
         view.windowing.plan(info.length(frontend.sample_rate), frontend, member.steps, block, view.shift_s)
         for view, member, frontend in zip(views, members, frontends, strict=True)
     )
-    spans = {
-        frontend: _span(frontend, [p for p, s in zip(plans, frontends, strict=True) if s == frontend])
-        for frontend in dict.fromkeys(frontends)
-    }
+    spans: dict[Frontend, tuple[int, int]] = {}  # half-open ranges of the frames that the plans use
+    for frontend in dict.fromkeys(frontends):
+        starts = np.concatenate([p.starts for p, s in zip(plans, frontends, strict=True) if s == frontend])
+        spans[frontend] = int(starts.min()), int(starts.max()) + frontend.n_frames
     by_frontend: dict[Frontend, tuple[int, Array]] = {}
     waves: dict[int, tuple[int, Array]] = {}
     notes, silent, n_rows = dict[str, None](), True, block[1] - block[0]
@@ -92,16 +88,11 @@ def compute_spectrograms(
     return BlockSpectrograms(plans, by_frontend, tuple(notes), silent, n_rows)
 
 
-def _span(frontend: Frontend, plans: list[WindowPlan]) -> tuple[int, int]:
-    """Return the half-open range of frames that some plans use."""
-    first = min(int(p.starts.min()) for p in plans)
-    return first, max(int(p.starts.max()) for p in plans) + frontend.n_frames
-
-
 @dataclass
 class PendingBlock:
     """Collects the outputs of one block's windows, from any thread."""
 
+    spectrograms: BlockSpectrograms
     outputs: list[tuple[Array, Array]]  # logits and attention per view, (W, t, K) each
     n_pending: int
     # Member -> number of its last window. Stores the index, not the member: OpenVINO hides the reference cycle from
@@ -123,19 +114,13 @@ class PendingBlock:
 
         return on_result
 
-    @property
-    def n_windows(self) -> int:
-        """Windows of the block, of all views."""
-        return sum(len(logits) for logits, _ in self.outputs)
-
 
 def submit_block(spectrograms: BlockSpectrograms, ensemble: Ensemble, views: Sequence[View]) -> PendingBlock:
     """Submit every window of a block, for all views."""
     members, plans = [ensemble.members[view.member] for view in views], spectrograms.plans
     shapes = [(len(p.starts), m.steps, len(m.contract.classes)) for p, m in zip(plans, members, strict=True)]
-    pending = PendingBlock(
-        [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in shapes], sum(s[0] for s in shapes)
-    )
+    outputs = [(np.empty(shape, np.float32), np.empty(shape, np.float32)) for shape in shapes]
+    pending = PendingBlock(spectrograms, outputs, sum(shape[0] for shape in shapes))
     for index, (view, member, plan) in enumerate(zip(views, members, plans, strict=True)):
         first, db = spectrograms.by_frontend[member.contract.frontend]
         for window, start in enumerate(plan.starts - first):
@@ -144,86 +129,102 @@ def submit_block(spectrograms: BlockSpectrograms, ensemble: Ensemble, views: Seq
     return pending
 
 
-def pool_block(
-    pending: PendingBlock, spectrograms: BlockSpectrograms, ensemble: Ensemble, views: Sequence[View]
-) -> tuple[Array, ...]:
+def pool_block(pending: PendingBlock, ensemble: Ensemble, views: Sequence[View]) -> tuple[Array, ...]:
     """Pool a finished block into rows: each view's probabilities, (rows of the block, K of its member)."""
     return tuple(
         pool_rows(logits, attention, plan, ensemble.members[view.member].contract.net.pool)
-        for (logits, attention), plan, view in zip(pending.outputs, spectrograms.plans, views, strict=True)
+        for (logits, attention), plan, view in zip(pending.outputs, pending.spectrograms.plans, views, strict=True)
     )
 
 
 def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> Array:
-    """Pool the outputs of a plan's windows into probabilities of its rows.
+    """Pool the outputs of a plan's windows, (W, t, K) each, into probabilities of its rows, (R, K) float32.
 
-    Parameters
-    ----------
-    logits, attention : ndarray, shape (W, t, K)
-    plan : WindowPlan
-    kind : {'prob', 'logit'}
-
-    Returns
-    -------
-    ndarray of float32, shape (R, K)
+    `kind` is the contract's ``net.pool``: 'prob' or 'logit'.
     """
     K = logits.shape[-1]
-    cells = plan.cell.reshape(-1)
     logits, attention = logits.reshape(-1, K), attention.reshape(-1, K)
-    if plan.n_cells < len(cells):
-        logits = _average(logits, cells, plan.n_cells, as_probability=kind == "prob")
-        attention = _average(attention, cells, plan.n_cells, as_probability=False)
-    pooled = pool(
-        torch.from_numpy(logits[plan.index]),
-        torch.from_numpy(attention[plan.index]),
-        kind,
-        torch.from_numpy(plan.weight),
-    )
-    return pooled.numpy()
+    if plan.n_cells < plan.cell.size:
+        if kind == "prob":
+            mean = np.clip(_average(_sigmoid(logits), plan), 1e-12, 1.0 - 1e-12)
+            logits = (np.log(mean) - np.log1p(-mean)).astype(np.float32)
+        else:
+            logits = _average(logits, plan).astype(np.float32)
+        attention = _average(attention, plan).astype(np.float32)
+    by_row = torch.from_numpy(logits[plan.index]), torch.from_numpy(attention[plan.index])
+    return pool(*by_row, kind, torch.from_numpy(plan.weight)).numpy()
 
 
-def _average(values: Array, cells: npt.NDArray[np.int64], n_cells: int, *, as_probability: bool) -> Array:
-    """Average the outputs of overlapping windows in each cell; of probabilities, return the logit."""
-    wide = values.astype(np.float64)
-    if as_probability:
-        wide = 1.0 / (1.0 + np.exp(-wide))
-    total = np.zeros((n_cells, values.shape[1]))
-    np.add.at(total, cells, wide)
+def _average(values: Array, plan: WindowPlan) -> Any:
+    """Average the values of overlapping windows, (W * t, K), in each cell; float64."""
+    cells, total = plan.cell.reshape(-1), np.zeros((plan.n_cells, values.shape[1]))
+    np.add.at(total, cells, values.astype(np.float64))
     # A cell without a window lies beyond the recording and belongs to no row.
-    mean = total / np.maximum(np.bincount(cells, minlength=n_cells), 1)[:, None]
-    if as_probability:
-        mean = np.clip(mean, 1e-12, 1.0 - 1e-12)
-        mean = np.log(mean) - np.log1p(-mean)
-    return mean.astype(np.float32)
+    return total / np.maximum(np.bincount(cells, minlength=plan.n_cells), 1)[:, None]
+
+
+def _sigmoid(logits: Array) -> Any:
+    return 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Class probabilities in time steps of the network, before they are pooled into rows."""
+
+    first: int  # step
+    step_s: Fraction  # seconds per step
+    values: Array  # (steps, K)
+
+
+def check_frames(ensemble: Ensemble, windowing: Windowing) -> None:
+    """Raise ConfigError unless windows slide, members' steps have one length, and the mean is not of ranks."""
+    if windowing.windows != "sliding":
+        raise ConfigError("frames have a common time axis only with sliding windows; use those.")
+    lengths = sorted({_step_s(member) for member in ensemble.members})
+    if len(lengths) > 1:
+        text = " and ".join(f"{float(length):g}" for length in lengths)
+        raise ConfigError(f"the members have steps of {text} s; frames need steps of one length.")
+    if ensemble.mean == "rank":
+        raise ConfigError("frames are probabilities; a mean of ranks has none.")
+
+
+def _step_s(member: Backend) -> Fraction:
+    frontend: Frontend = member.contract.frontend
+    return Fraction(frontend.n_frames // member.steps * frontend.hop_length, frontend.sample_rate)
+
+
+def frame_block(
+    pending: PendingBlock, ensemble: Ensemble, views: Sequence[View], info: AudioInfo, block: tuple[int, int]
+) -> Frames:
+    """Return the frames that begin in a block's rows, averaged over windows and members."""
+    scores, first, length = [], 0, _step_s(ensemble.members[views[0].member])
+    for (logits, _), plan, view in zip(pending.outputs, pending.spectrograms.plans, views, strict=True):
+        member = ensemble.members[view.member]
+        frontend = member.contract.frontend
+        # Twelve hours are 1.4e9 samples: integers, never sums of seconds.
+        step = int(length * frontend.sample_rate)
+        row = view.windowing.row_s * frontend.sample_rate
+        end = min(info.length(frontend.sample_rate), (block[0] + pending.spectrograms.n_rows) * row)
+        first, last = -(-block[0] * row // step), -(-end // step)
+        begin = int(plan.starts[0]) // (frontend.n_frames // member.steps)
+        mean = _average(_sigmoid(logits.reshape(-1, logits.shape[-1])), plan)
+        scores.append((view.member, mean[first - begin : last - begin].astype(np.float32)))
+    return Frames(first, length, ensemble.combine(scores))
 
 
 def score_block(
-    info: AudioInfo,
-    ensemble: Ensemble,
-    views: Sequence[View],
-    block: tuple[int, int],
-    mels: Mapping[Frontend, LogMel],
+    info: AudioInfo, ensemble: Ensemble, views: Sequence[View], block: tuple[int, int], mels: Mapping[Frontend, LogMel]
 ) -> tuple[BlockSpectrograms, list[tuple[Array, Array]], tuple[Array, ...]]:
-    """Score one block in the calling thread.
+    """Score one block in the calling thread; DataError if the recording cannot be decoded.
 
-    Returns
-    -------
-    BlockSpectrograms
-    list of (ndarray, ndarray)
-        Logits and attention of each view's windows, (W, t, K) each.
-    tuple of ndarray
-        Each view's probabilities of the rows, also of rows after the real end of a truncated file.
-
-    Raises
-    ------
-    DataError
-        If the recording cannot be decoded.
+    Returns spectrograms, logits and attention of each view's windows, (W, t, K) each, and each view's probabilities of
+    the rows, also of rows after the real end of a truncated file.
     """
     spectrograms = compute_spectrograms(info, ensemble, views, block, mels)
     pending = submit_block(spectrograms, ensemble, views)
     for member in ensemble.members:
         member.finish()
-    return spectrograms, pending.outputs, pool_block(pending, spectrograms, ensemble, views)
+    return spectrograms, pending.outputs, pool_block(pending, ensemble, views)
 
 
 def score_recording(

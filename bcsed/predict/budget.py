@@ -8,10 +8,14 @@ recording are the mean of the requested views that were computed, or else those 
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
+import sys
+import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +24,7 @@ import numpy as np
 from ..audio.decode import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..errors import ConfigError
-from ..models.backends import Array, Backend
+from ..models.backends import Backend
 from ..models.ensemble import Ensemble
 from .blocks import compute_spectrograms, row_blocks
 from .spec import RunSpec, View, Windowing
@@ -30,32 +34,22 @@ from .spec import RunSpec, View, Windowing
 GAIN_MEMBER, GAIN_WINDOWING, GAIN_SHIFT = 0.02, 0.005, 0.002
 # Shares of the time left that may be planned: for all views at once, and for a pass that counts only if it completes.
 SURE, LIKELY = 0.5, 0.8
+# Exit statuses of a run in which some recordings, or all, have failed.
+SOME_FAILED, ALL_FAILED = 3, 4
 _IMPORTED_AT = time.monotonic()
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a run may take.
+    """How long a run may take; a ConfigError if a value is out of range."""
 
-    Parameters
-    ----------
-    minutes : float
-        From the start of this process, importing included.
-    elapsed_s : float
-        Seconds used before the process started, such as for an installation.
-    clock_start_s : float
-        Age of the process (see `process_age_s`) from which time counts, if the process is older than the run.
-    reserve_s : float or None
-        Seconds reserved for writing; a twentieth of the budget by default, at least 2 and at most 120.
-    end_process : bool
-        Whether a run that hangs beyond its time writes the table and ends the process with status 3.
-    """
-
-    minutes: float
-    elapsed_s: float = 0.0
-    clock_start_s: float = 0.0
-    reserve_s: float | None = None
-    end_process: bool = False
+    minutes: float  # from the start of this process, importing included
+    elapsed_s: float = 0.0  # used before the process started, such as for an installation
+    clock_start_s: float = 0.0  # age of the process (see `process_age_s`) from which time counts
+    reserve_s: float | None = None  # for writing; a twentieth of the budget by default, at least 2 and at most 120
+    end_process: bool = False  # a run that hangs beyond its time writes the table and ends the process with status 3
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes < float("inf"):
@@ -68,9 +62,7 @@ class Budget:
     @property
     def reserve(self) -> float:
         """Seconds reserved for writing."""
-        if self.reserve_s is not None:
-            return self.reserve_s
-        return min(120.0, max(2.0, 3.0 * self.minutes))
+        return min(120.0, max(2.0, 3.0 * self.minutes)) if self.reserve_s is None else self.reserve_s
 
     def left(self) -> float:
         """Return the seconds in which recordings may still be scored."""
@@ -85,6 +77,36 @@ def process_age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return time.monotonic() - _IMPORTED_AT
+
+
+@contextmanager
+def watchdog(budget: Budget, write: Callable[[], bool]) -> Iterator[None]:
+    """Write from another thread, and end the process, when the time is exceeded by half of the reserve.
+
+    This happens where the run itself cannot check the clock: a read from a drive that does not respond, or a window
+    that was lost. `write` returns whether any recording was scored.
+    """
+    timer = threading.Timer(max(0.0, budget.left()) + budget.reserve / 2, _end_process, (write,))
+    timer.daemon = True
+    if budget.end_process:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end_process(write: Callable[[], bool]) -> None:
+    try:
+        status = SOME_FAILED if write() else ALL_FAILED
+        print("bcsed: the run hung beyond its budget; the scores available by then are written.", file=sys.stderr)
+    except Exception:
+        _log.exception("the run hung beyond its budget, and its scores could not be written")
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The hanging thread cannot be ended otherwise.
+    os._exit(status)
 
 
 @dataclass
@@ -137,14 +159,10 @@ def _time_window(member: Backend, n: int = 4) -> float:
     for times in (2, n):
         started = time.perf_counter()
         for _ in range(times):
-            member.submit(window, _ignore)
+            member.submit(window, lambda *_: None)
         member.finish()
         measured_s = (time.perf_counter() - started) / times
     return measured_s
-
-
-def _ignore(logits: Array, attention: Array) -> None:
-    """Discard outputs of a window that is only timed."""
 
 
 @dataclass
@@ -163,14 +181,8 @@ class RefinementPlanner:
     def next(self, tried: Mapping[View, bool], complete: Collection[int], seconds: float, left_s: float) -> list[View]:
         """Return the views of the next pass, most value per second first; empty if nothing more fits.
 
-        Parameters
-        ----------
-        tried : mapping of View to bool
-            Views that were tried, and whether they were computed for every recording.
-        complete : collection of int
-            Members that scored every recording.
-        seconds, left_s : float
-            Of audio, and of the budget.
+        `tried`: view -> whether it was computed for every recording; `complete`: members that scored every recording;
+        `seconds` of audio, `left_s` of the budget.
         """
         rest = [view for view in self.spec.views if view not in tried]
         if rest and self.costs.estimate(rest, seconds) < LIKELY * left_s:

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..config.strict import one_of
 from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
 from ..scores import detections, postprocess
 from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
-from .frames import Frames
+from .blocks import Frames
 from .store import Recording
 
 FORMATS = ("submission", "scores", *detections.FORMATS, "members", "frames")
@@ -30,50 +31,30 @@ _GROUP = 4096
 class OutputOptions:
     """The files of a prediction, their form, and the treatment of unreadable recordings.
 
-    Parameters
-    ----------
-    formats : tuple of str
-        ``submission`` (``submission.csv``), ``scores`` (``scores.parquet``, a column per class), detections as
-        ``raven``, ``audacity``, ``csv`` and ``parquet``, ``members`` (each member's own scores, and their rank
-        correlations), ``frames`` (the network's time steps, as Parquet parts). Empty: only the finished
-        recordings and the manifest are written.
-    detection : DetectionSettings
-        Thresholds and merging of detections.
-    names : mapping of str to ClassName, optional
-        Scientific and common names, see `bcsed.scores.detections.read_taxonomy`.
-    taxa : mapping of str to str
-        The taxonomic class of each class, for post-processing that depends on it.
-    row_id : str
-        Form of a row id, with ``{stem}`` (the recording's name) and ``{end}`` (second).
-    sample_submission : str or Path, optional
-        The competition's template; it sets the columns and their order.
-    on_error : {'report', 'fill'}
-        Unreadable recordings get no rows, or rows of class priors. Both are listed in ``failures.csv``.
-    fill_s : int
-        Duration (s) assumed for a recording with an unreadable header.
+    `formats` are ``submission`` (``submission.csv``), ``scores`` (``scores.parquet``, a column per class), detections
+    as ``raven``, ``audacity``, ``csv`` and ``parquet``, ``members`` (each member's own scores, and their rank
+    correlations) and ``frames`` (the network's time steps, as Parquet parts). Without formats, only the finished
+    recordings and the manifest are written. Unreadable recordings are listed in ``failures.csv``.
     """
 
     formats: tuple[str, ...] = ("submission",)
     detection: detections.DetectionSettings = field(default_factory=detections.DetectionSettings)
-    names: Mapping[str, detections.ClassName] | None = None
-    taxa: Mapping[str, str] = field(default_factory=dict)
-    row_id: str = ROW_ID
-    sample_submission: str | Path | None = None
-    on_error: str = "report"
-    fill_s: int = 60
+    names: Mapping[str, detections.ClassName] | None = None  # see `bcsed.scores.detections.read_taxonomy`
+    taxa: Mapping[str, str] = field(default_factory=dict)  # taxonomic class of each class, for post-processing
+    row_id: str = ROW_ID  # form of a row id, with ``{stem}`` (the recording's name) and ``{end}`` (second)
+    sample_submission: str | Path | None = None  # the competition's template; it sets the columns and their order
+    on_error: str = "report"  # unreadable recordings get no rows; 'fill': rows of class priors
+    fill_s: int = 60  # duration assumed for a recording with an unreadable header
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise ConfigError(f"formats are {', '.join(FORMATS)}; got {unknown[0]!r}.")
-        if self.on_error not in ON_ERROR:
-            raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}; got {self.on_error!r}.")
+        one_of(self, "on_error", ON_ERROR)
 
     def template_columns(self) -> list[str] | None:
         """Return the classes of the sample submission, or None without one."""
-        if self.sample_submission is None:
-            return None
-        return [str(name) for name in read_table(self.sample_submission).columns]
+        return None if self.sample_submission is None else list(map(str, read_table(self.sample_submission).columns))
 
 
 def write(
@@ -82,18 +63,13 @@ def write(
     output: OutputOptions,
     template: Sequence[str] | None,
     on_scores: Callable[[RecordingScores], None],
-) -> int:
-    """Write the row formats of a run, with one recording in memory at a time; return the number of rows.
+) -> None:
+    """Write the row formats of a run, with one recording in memory at a time.
 
-    `on_scores` is called with each recording too, so that nothing has to be read twice.
-
-    Raises
-    ------
-    DataError
-        If a submission would repeat one value over a recording's rows, or a file cannot be written.
+    `on_scores` is called with each recording too, so that nothing has to be read twice. DataError if a submission would
+    repeat one value over a recording's rows, or a file cannot be written.
     """
-    n_rows, constant = 0, set[str]()
-    row_s = assembler.run.spec.row_s
+    constant, row_s = set[str](), assembler.run.spec.row_s
     with ExitStack() as stack:
         writers = [on_scores]
         if "submission" in output.formats:
@@ -108,35 +84,25 @@ def write(
             add_detections = stack.enter_context(detections.write(folder, formats, names=output.names, **band))
             writers.append(lambda scores: _detect(scores, add_detections, output.detection, row_s))
         for scores in assembler:
-            n_rows += len(scores.table)
             if scores.constant:
                 constant.add(scores.recording.name)
             for add in writers:
                 add(scores)
-    return n_rows
 
 
 def _detect(
     scores: RecordingScores, add: detections.Writer, settings: detections.DetectionSettings, row_s: int
 ) -> None:
-    if not scores.n_samples:
-        # Class priors are no detections.
-        return
-    recording = detections.Recording(
-        path=str(scores.recording.path),
-        name=scores.recording.name,
-        n_samples=scores.n_samples,
-        sample_rate=scores.sample_rate,
-    )
-    add(recording, detections.detect(scores.table, [recording], settings, row_s=row_s))
+    # Class priors are no detections.
+    if scores.n_samples:
+        path, name, n_samples = str(scores.recording.path), scores.recording.name, scores.n_samples
+        recording = detections.Recording(path=path, name=name, n_samples=n_samples, sample_rate=scores.sample_rate)
+        add(recording, detections.detect(scores.table, [recording], settings, row_s=row_s))
 
 
 @contextmanager
 def _open_wide(path: Path, classes: Sequence[str], row_s: int) -> Iterator[Callable[[RecordingScores], None]]:
-    """Yield a function that adds recordings to a Parquet table of rows, which is written atomically.
-
-    Its columns are ``row_id``, ``recording`` (the path), ``start_s``, ``end_s`` and the classes (float32).
-    """
+    """Yield a function that adds recordings to a Parquet table of rows, which is written atomically."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -170,11 +136,11 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
     def write_part(recordings: Sequence[tuple[Recording, Frames]]) -> None:
         paths, starts, ends = [], [], []
         for recording, frames in recordings:
-            steps = np.arange(frames.first, frames.first + len(frames.values))
-            paths += [str(recording.path)] * len(steps)
             # Products of integers, so that times do not drift.
-            starts.append(steps * frames.step_s.numerator / frames.step_s.denominator)
-            ends.append((steps + 1) * frames.step_s.numerator / frames.step_s.denominator)
+            edges = np.arange(frames.first, frames.first + len(frames.values) + 1) * frames.step_s.numerator
+            paths += [str(recording.path)] * len(frames.values)
+            starts.append(edges[:-1] / frames.step_s.denominator)
+            ends.append(edges[1:] / frames.step_s.denominator)
         values = np.concatenate([frames.values for _, frames in recordings])
         table = {
             "recording": pa.array(paths),
@@ -208,10 +174,7 @@ def write_members(assembler: ScoreAssembler, folder: Path, labels: Sequence[str]
 def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
     """Read the members' scores of a prediction folder: name of a member -> its score table.
 
-    Raises
-    ------
-    DataError
-        If the folder has no members' scores, or they are damaged.
+    DataError if the folder has none, or they are damaged.
     """
     folder = as_path(folder)
     files = sorted((folder / MEMBERS).glob("*.parquet"), key=lambda path: int(path.name.split("-")[0]))

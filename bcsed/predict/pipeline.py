@@ -17,8 +17,16 @@ from ..audio.spectrogram import LogMel
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
-from .blocks import BlockSpectrograms, PendingBlock, compute_spectrograms, pool_block, row_blocks, submit_block
-from .frames import Frames, frame_block
+from .blocks import (
+    BlockSpectrograms,
+    Frames,
+    PendingBlock,
+    compute_spectrograms,
+    frame_block,
+    pool_block,
+    row_blocks,
+    submit_block,
+)
 from .spec import View
 from .store import Recording, StoredScores, recording_key
 
@@ -59,31 +67,18 @@ class BlockTask:
     block: tuple[int, int] = (0, 0)
     is_last: bool = True
     future: Future[BlockSpectrograms] | None = None
-    spectrograms: BlockSpectrograms | None = None
     pending: PendingBlock | None = None
 
 
 @dataclass
 class ScoringPipeline:
-    """Computes some views of some recordings.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-    views : sequence of View
-    jobs : int
-        Threads that decode and compute spectrograms; 0 does everything in the calling thread.
-    frames : bool
-        Whether the probabilities of each time step are returned too.
-    stop : callable
-        Called before each block; True abandons the unfinished recordings.
-    """
+    """Computes some views of some recordings."""
 
     ensemble: Ensemble
     views: Sequence[View]
-    jobs: int = 2
-    frames: bool = False
-    stop: Callable[[], bool] = lambda: False
+    jobs: int = 2  # threads that decode and compute spectrograms; 0 does everything in the calling thread
+    frames: bool = False  # return the probabilities of each time step too
+    stop: Callable[[], bool] = lambda: False  # called before each block; True abandons the unfinished recordings
 
     def __post_init__(self) -> None:
         members = [self.ensemble.members[view.member] for view in self.views]
@@ -105,9 +100,8 @@ class ScoringPipeline:
                 while self._has_room(waiting) and (task := next(tasks, None)) is not None:
                     info, reader = task.progress.info, task.progress.reader
                     if info is not None and task.block[1]:
-                        task.future = start(
-                            compute_spectrograms, info, self.ensemble, self.views, task.block, self._mels, reader
-                        )
+                        arguments = (info, self.ensemble, self.views, task.block, self._mels, reader)
+                        task.future = start(compute_spectrograms, *arguments)
                     waiting.append(task)
                 if not waiting:
                     return
@@ -150,29 +144,26 @@ class ScoringPipeline:
                 continue
             if task.pending is None:
                 try:
-                    task.spectrograms = task.future.result()
+                    task.pending = submit_block(task.future.result(), self.ensemble, self.views)
                 except DataError as error:
                     task.progress.failure = str(error)
                     continue
-                task.pending = submit_block(task.spectrograms, self.ensemble, self.views)
-            n_windows += task.pending.n_windows
+            n_windows += sum(len(plan.starts) for plan in task.pending.spectrograms.plans)
 
     def _collect(self, task: BlockTask) -> None:
         """Add a block's outputs to its recording."""
-        progress, spectrograms, pending = task.progress, task.spectrograms, task.pending
-        if pending is None or spectrograms is None or progress.info is None:
+        progress, pending = task.progress, task.pending
+        if pending is None or progress.info is None:
             return
         self._await(pending)
         if progress.ended or progress.failure:
             return
-        n_rows = spectrograms.n_rows
-        by_view = pool_block(pending, spectrograms, self.ensemble, self.views)
-        progress.scores.append([scores[:n_rows] for scores in by_view])
+        n_rows = pending.spectrograms.n_rows
+        progress.scores.append([scores[:n_rows] for scores in pool_block(pending, self.ensemble, self.views)])
         if self.frames:
-            frames = frame_block(pending, spectrograms, self.ensemble, self.views, progress.info, task.block)
-            progress.frames.append(frames)
-        progress.notes.update(dict.fromkeys(spectrograms.notes))
-        progress.silent &= spectrograms.silent
+            progress.frames.append(frame_block(pending, self.ensemble, self.views, progress.info, task.block))
+        progress.notes.update(dict.fromkeys(pending.spectrograms.notes))
+        progress.silent &= pending.spectrograms.silent
         # A truncated file ends before the end in its header, and so do its rows.
         progress.ended = n_rows < task.block[1] - task.block[0]
 
@@ -183,16 +174,16 @@ class ScoringPipeline:
             failure = f"{recording.path}: the file has a header but no samples."
         if failure or info is None:
             return RecordingOutcome(recording, failure=failure)
-        views = {
-            view.name: np.concatenate([block[index] for block in progress.scores])
-            for index, view in enumerate(self.views)
-        }
+        blocks = zip(self.views, zip(*progress.scores, strict=True), strict=True)
+        views = {view.name: np.concatenate(scores) for view, scores in blocks}
         notes = (*progress.notes, *(("contains nothing but digital silence",) if progress.silent else ()))
         scores = StoredScores(views, notes, progress.silent, info.n_samples, info.sample_rate)
         if progress.ended:
             end = scores.n_rows * self.views[0].windowing.row_s * info.sample_rate
             scores = replace(scores, n_samples=min(info.n_samples, end))
-        return RecordingOutcome(recording, scores, Frames.concatenate(progress.frames) if self.frames else None)
+        values = [frames.values for frames in progress.frames]
+        frames = replace(progress.frames[0], values=np.concatenate(values)) if self.frames else None
+        return RecordingOutcome(recording, scores, frames)
 
     def _await(self, pending: PendingBlock) -> None:
         """Wait for a block's last window; raise RuntimeError if a window was lost."""
@@ -230,10 +221,7 @@ def _thread_pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]
 
 @contextmanager
 def single_torch_thread() -> Iterator[None]:
-    """Limit torch to one thread, so that it does not compete with the pipeline's and OpenVINO's threads.
-
-    Several threads would also round sums differently, and scores would depend on `jobs`.
-    """
+    """Limit torch to one thread: more would compete with the pipeline and OpenVINO, and round sums by `jobs`."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

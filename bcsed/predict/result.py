@@ -37,42 +37,22 @@ _log = logging.getLogger(__name__)
 class Result:
     """The result of a prediction; it keeps no network in memory.
 
-    Parameters
-    ----------
-    failures : DataFrame
-        ``recording, status, reason``: status ``failed`` (not scored), ``filled`` (rows of class priors), or
-        ``timeout`` (rows of class priors, because the budget was used up).
-    notes : DataFrame
-        ``recording, note``: recordings that were scored despite a defect.
-    n_recordings, n_failed, n_resumed : int
-        All; those in `failures`; those taken from an earlier, interrupted run.
-    n_rows : int
-    silent : tuple of str
-        Names of recordings of digital silence, whose rows are equal.
-    left_out : tuple of str
-        Sentences about what was left out for lack of time.
-    findings : tuple of Finding
-        Problems of the scores, see `bcsed.scores.checks`; empty for very long tables.
-    spearman : DataFrame or None
-        Rank correlations between the members, with the format ``members``.
-    seconds : float
-        Wall time.
-    assembler : ScoreAssembler
-        Iterates over the rows, recording by recording.
+    The columns of `failures` are ``recording, status, reason``, with status ``failed`` (not scored), ``filled`` (rows
+    of class priors) or ``timeout`` (rows of class priors, because the budget was used up).
     """
 
     failures: pd.DataFrame
-    notes: pd.DataFrame
+    notes: pd.DataFrame  # ``recording, note``: recordings that were scored despite a defect
     n_recordings: int
-    n_failed: int
-    n_resumed: int
+    n_failed: int  # of them, those in `failures`
+    n_resumed: int  # taken from an earlier, interrupted run
     n_rows: int
-    silent: tuple[str, ...]
-    left_out: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    spearman: pd.DataFrame | None
-    seconds: float
-    assembler: ScoreAssembler = field(repr=False)
+    silent: tuple[str, ...]  # names of recordings of digital silence, whose rows are equal
+    left_out: tuple[str, ...]  # sentences about what was left out for lack of time
+    findings: tuple[Finding, ...]  # problems of the scores, see `bcsed.scores.checks`; empty for very long tables
+    spearman: pd.DataFrame | None  # rank correlations between the members, with the format ``members``
+    seconds: float  # wall time
+    assembler: ScoreAssembler = field(repr=False)  # iterates over the rows, recording by recording
 
     @property
     def n_scored(self) -> int:
@@ -110,7 +90,8 @@ class ResultWriter:
         buffer = CheckBuffer(self.assembler.classes)
         if n_failed < len(run.recordings):
             if folder is not None and output.formats:
-                n_rows = outputs.write(self.assembler, folder, output, self.template, buffer.add)
+                outputs.write(self.assembler, folder, output, self.template, buffer.add)
+                n_rows = buffer.n_rows
                 if "members" in output.formats:
                     matrix = outputs.write_members(self.assembler, folder, [bundle.name for bundle in self.bundles])
             else:
@@ -149,11 +130,8 @@ class ResultWriter:
                 remarks, is_silent = run.store.notes_and_silence(recording.key)
                 notes += [(path, note) for note in remarks]
                 silent += [recording.name] if is_silent else []
-        return (
-            pd.DataFrame(failures, columns=["recording", "status", "reason"]),
-            pd.DataFrame(notes, columns=["recording", "note"]),
-            silent,
-        )
+        failed = pd.DataFrame(failures, columns=["recording", "status", "reason"])
+        return failed, pd.DataFrame(notes, columns=["recording", "note"]), silent
 
     def _manifest(self, result: Result) -> dict[str, Any]:
         averaging, detection = self.assembler.run.spec.averaging, self.output.detection
@@ -171,13 +149,7 @@ class ResultWriter:
             "mean": averaging.mean,
             "post_processing": postprocess.describe(self.assembler.stages),
             "formats": list(self.output.formats),
-            "detection": {
-                "threshold": detection.threshold,
-                "thresholds": dict(detection.thresholds),
-                "merge": detection.merge,
-                "gap_rows": detection.gap_rows,
-                "min_rows": detection.min_rows,
-            },
+            "detection": {**vars(detection), "thresholds": dict(detection.thresholds)},
             **{name: getattr(result, name) for name in ("n_recordings", "n_failed", "n_resumed", "n_rows")},
             "findings": [[finding.severity, finding.name, finding.sentence] for finding in result.findings],
             "seconds": round(result.seconds, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -9,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..audio.decode import AudioInfo, read_info
+from ..audio.decode import read_info
 from ..errors import DataError
 from ..models.ensemble import Ensemble
+from .blocks import Frames
 from .budget import SURE, Budget, CostModel, RefinementPlanner, measure_costs
-from .frames import Frames
 from .pipeline import RecordingOutcome, ScoringPipeline
 from .spec import RunSpec, View
 from .store import MAX_ROWS, FolderStore, MemoryStore, Recording
@@ -36,13 +37,14 @@ class PredictionRun:
     failures: dict[Path, str] = field(default_factory=dict)
     passes: list[dict[str, Any]] = field(default_factory=list)  # for the manifest
 
-    def score_all(self, ensemble: Ensemble) -> None:
-        """Compute every view of every recording, in one pass."""
-        self.run(ensemble, self.spec.views, self.recordings)
-
     def score_within(self, ensemble: Ensemble, budget: Budget) -> list[str]:
         """Compute the views for which there is time; return sentences about what was left out."""
-        infos = self._read_headers()
+        infos = []
+        for recording in self.recordings:
+            try:
+                infos.append(read_info(recording.path))
+            except (DataError, OSError) as error:
+                self.failures[recording.path] = str(error)
         seconds = sum(info.duration_s for info in infos)
         costs = measure_costs(ensemble, self.spec, infos[0] if infos else None, self.jobs)
         planner = RefinementPlanner(self.spec, costs)
@@ -55,14 +57,14 @@ class PredictionRun:
             f"{budget.left():.0f} s are left for {seconds / 60:.0f} min of audio; all requested views would take about "
             f"{all_s:.0f} s, the cheapest pass {costs.estimate([first], seconds):.0f} s"
         )
-        timed = _TimedPasses(self, ensemble, budget, costs, tried)
+        timed_pass = functools.partial(self._timed_pass, ensemble, budget, costs, tried)
         if rest and all_s < SURE * budget.left():
-            timed.run(rest, self.recordings, seconds, fallback=first)
+            timed_pass(rest, self.recordings, seconds, fallback=first)
         if not self.complete_members():
             missing = [recording for recording in self.recordings if not self.is_scored(recording, [first.member])]
-            timed.run([first], missing, seconds * len(missing) / max(1, len(self.recordings)))
+            timed_pass([first], missing, seconds * len(missing) / max(1, len(self.recordings)))
         while views := planner.next(tried, self.complete_members(), seconds, budget.left()):
-            timed.run(views, self.recordings, seconds)
+            timed_pass(views, self.recordings, seconds)
         return planner.left_out(tried, self.complete_members())
 
     def complete_members(self) -> list[int]:
@@ -71,11 +73,15 @@ class PredictionRun:
 
     def usable_members(self) -> list[int]:
         """Return the complete members, or else the one that scored most recordings."""
-        complete = self.complete_members()
-        if complete:
+        if complete := self.complete_members():
             return complete
         n_scored = [sum(self.is_scored(each, [k]) for each in self._readable()) for k in self.spec.members]
         return [max(self.spec.members, key=n_scored.__getitem__)] if any(n_scored) else []
+
+    def unfinished(self) -> list[Recording]:
+        """Return the recordings that lack a requested view."""
+        names = {view.name for view in self.spec.views}
+        return [each for each in self.recordings if not names <= set(self.store.views(each.key))]
 
     def is_scored(self, recording: Recording, members: Collection[int]) -> bool:
         """Return whether any of some members scored a recording."""
@@ -127,45 +133,33 @@ class PredictionRun:
             self.write_frames([(each.recording, each.frames) for each in finished if each.frames is not None])
         self.store.put([(each.recording.key, each.scores) for each in finished if each.scores is not None])
 
-    def _read_headers(self) -> list[AudioInfo]:
-        infos = []
-        for recording in self.recordings:
-            try:
-                infos.append(read_info(recording.path))
-            except (DataError, OSError) as error:
-                self.failures[recording.path] = str(error)
-        return infos
-
     def _readable(self) -> Iterable[Recording]:
         return (recording for recording in self.recordings if recording.path not in self.failures)
 
     def _is_complete(self, view: View) -> bool:
         return all(view.name in self.store.views(recording.key) for recording in self._readable())
 
-
-@dataclass
-class _TimedPasses:
-    """Runs passes while there is time, and corrects the estimated costs."""
-
-    prediction: PredictionRun
-    ensemble: Ensemble
-    budget: Budget
-    costs: CostModel
-    tried: dict[View, bool]  # whether the view was computed for every recording
-
-    def run(
-        self, views: Sequence[View], recordings: Sequence[Recording], seconds: float, fallback: View | None = None
+    def _timed_pass(
+        self,
+        ensemble: Ensemble,
+        budget: Budget,
+        costs: CostModel,
+        tried: dict[View, bool],
+        views: Sequence[View],
+        recordings: Sequence[Recording],
+        seconds: float,
+        fallback: View | None = None,
     ) -> None:
-        """Run a pass; stop early if a pass of `fallback` over the rest would no longer fit."""
-        estimated_s, started, n_done = self.costs.estimate(views, seconds), time.monotonic(), 0
-        fallback_s = self.costs.estimate([fallback], seconds) if fallback is not None else 0.0
+        """Run a pass and correct the costs; stop early if a pass of `fallback` over the rest would no longer fit."""
+        estimated_s, started, n_done = costs.estimate(views, seconds), time.monotonic(), 0
+        fallback_s = costs.estimate([fallback], seconds) if fallback is not None else 0.0
 
         def on_done(n: int) -> None:
             nonlocal n_done
             n_done = n
 
         def stop() -> bool:
-            left_s, rest = self.budget.left(), 1 - n_done / max(1, len(recordings))
+            left_s, rest = budget.left(), 1 - n_done / max(1, len(recordings))
             if fallback is None or not n_done:
                 return left_s <= 0
             # The machine may have become slower: there must be time for the cheapest view of the rest.
@@ -173,22 +167,14 @@ class _TimedPasses:
             late = estimated_s * slower * rest > left_s and 1.5 * fallback_s * slower * rest > left_s
             return left_s <= 0 or late
 
-        run = self.prediction
-        run.run(self.ensemble, views, recordings, stop, on_done)
+        self.run(ensemble, views, recordings, stop, on_done)
         measured_s = time.monotonic() - started
-        self.costs.update(estimated_s * n_done / max(1, len(recordings)), measured_s)
-        self.tried.update({view: run._is_complete(view) for view in views})
-        names = [view.name for view in views]
-        run.passes.append(
-            {
-                "views": names,
-                "estimated_s": round(estimated_s, 2),
-                "measured_s": round(measured_s, 2),
-                "n_recordings": n_done,
-                "complete": all(self.tried[view] for view in views),
-            }
-        )
-        run.log(
-            f"pass {len(run.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in "
-            f"{measured_s:.1f} s, estimated {estimated_s:.1f} s for all; {max(0.0, self.budget.left()):.0f} s are left"
+        costs.update(estimated_s * n_done / max(1, len(recordings)), measured_s)
+        tried.update({view: self._is_complete(view) for view in views})
+        names, complete = [view.name for view in views], all(tried[view] for view in views)
+        times = {"estimated_s": round(estimated_s, 2), "measured_s": round(measured_s, 2)}
+        self.passes.append({"views": names, **times, "n_recordings": n_done, "complete": complete})
+        self.log(
+            f"pass {len(self.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in "
+            f"{measured_s:.1f} s, estimated {estimated_s:.1f} s for all; {max(0.0, budget.left()):.0f} s are left"
         )

@@ -7,31 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..audio.windows import WindowPlan, plan_windows
-from ..config.contract import Contract, Frontend
+from ..config.contract import Frontend
 from ..errors import ConfigError
 from ..models.ensemble import Ensemble, EnsembleMean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windowing:
-    """How recordings are divided into rows and windows.
+    """How recordings are divided into rows and windows, see `bcsed.audio.windows.plan_windows`."""
 
-    Parameters
-    ----------
-    row_s : int
-        Seconds per row.
-    windows : {'centred', 'sliding'}
-        See `bcsed.audio.windows.plan_windows`.
-    stride_s : float or None
-        Stride (s) of sliding windows.
-    shifts_s : tuple of float
-        Time shifts (s) of centred windows; every member scores once per shift, and the scores are averaged.
-    """
-
-    row_s: int = 5
-    windows: str = "centred"
-    stride_s: float | None = None
-    shifts_s: tuple[float, ...] = (0.0,)
+    row_s: int = 5  # seconds per row
+    windows: str = "centred"  # or 'sliding'
+    stride_s: float | None = None  # of sliding windows
+    shifts_s: tuple[float, ...] = (0.0,)  # of centred windows; each member scores once per shift, averaged
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shifts_s", tuple(dict.fromkeys(map(float, self.shifts_s))))
@@ -42,16 +30,9 @@ class Windowing:
         self, n_samples: int, frontend: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
     ) -> WindowPlan:
         """Plan the windows of a half-open range of rows of a recording of `n_samples`."""
+        rows = {"first_row": block[0], "last_row": block[1]}
         return plan_windows(
-            n_samples,
-            frontend,
-            steps,
-            self.row_s,
-            kind=self.windows,
-            stride_s=self.stride_s,
-            shift_s=shift_s,
-            first_row=block[0],
-            last_row=block[1],
+            n_samples, frontend, steps, self.row_s, kind=self.windows, stride_s=self.stride_s, shift_s=shift_s, **rows
         )
 
 
@@ -80,26 +61,15 @@ def make_views(ensemble: Ensemble, windowing: Windowing) -> tuple[View, ...]:
     )
 
 
-def cheapest_view(member: int, contract: Contract, row_s: int) -> View:
-    """Return a member's cheapest view that scores every row: windows that do not overlap."""
-    stride_s = contract.frontend.window_s
-    return View(member=member, windowing=Windowing(row_s=row_s, windows="sliding", stride_s=stride_s))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunSpec:
     """What a run computes; without networks, so that a `Result` does not keep them in memory."""
 
-    windowing: Windowing
+    row_s: int  # seconds per row
     views: tuple[View, ...]  # requested: every member at every shift
-    cheapest: tuple[View, ...]  # one per member, see `cheapest_view`
+    cheapest: tuple[View, ...]  # of each member, that scores every row: windows that do not overlap
     averaging: EnsembleMean
     settings: Mapping[str, Any] = field(default_factory=dict)  # everything that changes the stored scores
-
-    @property
-    def row_s(self) -> int:
-        """Seconds per row."""
-        return self.windowing.row_s
 
     @property
     def members(self) -> range:
@@ -114,11 +84,8 @@ class RunSpec:
 
 def make_spec(ensemble: Ensemble, windowing: Windowing, settings: Mapping[str, Any] | None = None) -> RunSpec:
     """Return the specification of a run of an ensemble."""
-    contracts = ensemble.averaging.contracts
-    return RunSpec(
-        windowing=windowing,
-        views=make_views(ensemble, windowing),
-        cheapest=tuple(cheapest_view(k, contract, windowing.row_s) for k, contract in enumerate(contracts)),
-        averaging=ensemble.averaging,
-        settings=settings or {},
-    )
+    strides_s = [contract.frontend.window_s for contract in ensemble.averaging.contracts]
+    cheap = [Windowing(row_s=windowing.row_s, windows="sliding", stride_s=stride_s) for stride_s in strides_s]
+    cheapest = tuple(View(member=member, windowing=each) for member, each in enumerate(cheap))
+    views = make_views(ensemble, windowing)
+    return RunSpec(windowing.row_s, views, cheapest, ensemble.averaging, settings or {})

@@ -30,6 +30,8 @@ SCHEMA = 2
 MAX_ROWS = 20_000
 # Bytes of parts kept in memory, so that a run of some thousand recordings reads no part again.
 CACHE_BYTES = 32 << 20
+# Fields of `StoredScores` in a part's metadata.
+_DETAILS = ("notes", "silent", "n_samples", "sample_rate")
 
 _log = logging.getLogger(__name__)
 
@@ -84,8 +86,7 @@ class MemoryStore:
 
     def views(self, key: str) -> Collection[str]:
         """Return the names of a recording's views."""
-        scores = self._scores.get(key)
-        return scores.views if scores is not None else ()
+        return self._scores[key].views if key in self._scores else ()
 
     def notes_and_silence(self, key: str) -> tuple[tuple[str, ...], bool]:
         """Return the notes on a finished recording, and whether it is silent."""
@@ -108,18 +109,8 @@ class MemoryStore:
 class FolderStore:
     """The scores of a run in its output folder, also on a remote file system.
 
-    Parameters
-    ----------
-    folder : Path
-    settings : mapping
-        Everything that changes the stored scores. A folder with other settings is refused.
-    claim : bool
-        Whether to check and initialise the folder; a worker uses one that is initialised.
-
-    Raises
-    ------
-    DataError
-        If the folder contains another run, or cannot be written.
+    `settings` are everything that changes the stored scores; DataError if the folder contains those of other settings,
+    or other files. A worker does not `claim` (check and initialise) the folder.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, claim: bool = True) -> None:
@@ -158,11 +149,9 @@ class FolderStore:
     def get(self, key: str) -> StoredScores | None:
         """Return a finished recording, or None."""
         with self._lock:
-            views = self._index.get(key)
-            if not views:
-                return None
-            values = {name: self._values(file)[name][first : first + n] for name, (file, first, n) in views.items()}
-            return StoredScores(values, **self._details[key])
+            views = self._index.get(key, {}).items()
+            values = {name: self._values(file)[name][first : first + n] for name, (file, first, n) in views}
+            return StoredScores(values, **self._details[key]) if values else None
 
     def put(self, finished: Sequence[tuple[str, StoredScores]]) -> None:
         """Write finished recordings, of the same views each, as one part."""
@@ -171,21 +160,12 @@ class FolderStore:
 
         names = list(finished[0][1].views)
         recordings = [
-            {
-                "key": key,
-                "n_rows": scores.n_rows,
-                "notes": list(scores.notes),
-                "silent": scores.silent,
-                "n_samples": scores.n_samples,
-                "sample_rate": scores.sample_rate,
-            }
+            {"key": key, "n_rows": scores.n_rows, **{name: getattr(scores, name) for name in _DETAILS}}
             for key, scores in finished
         ]
         rows = [np.arange(scores.n_rows, dtype=np.int32) for _, scores in finished]
-        columns: dict[str, Any] = {
-            "recording": pa.array(np.repeat(np.arange(len(finished), dtype=np.int32), [len(r) for r in rows])),
-            "row": pa.array(np.concatenate(rows)),
-        }
+        numbers = np.repeat(np.arange(len(finished), dtype=np.int32), [len(each) for each in rows])
+        columns: dict[str, Any] = {"recording": pa.array(numbers), "row": pa.array(np.concatenate(rows))}
         values = {
             name: np.concatenate([scores.views[name] for _, scores in finished]).astype(np.float32, copy=False)
             for name in names
@@ -223,7 +203,7 @@ class FolderStore:
                     _log.warning("%s is damaged; its recordings are scored again", file.name)
                     file.unlink(missing_ok=True)
                 else:
-                    self._add_to_index(file, _metadata(pq.read_schema(pa.BufferReader(data))))
+                    self._add_to_index(file, json.loads(pq.read_schema(pa.BufferReader(data)).metadata[b"bcsed"]))
 
     def _add_to_index(self, file: Path, metadata: Mapping[str, Any]) -> None:
         first = 0
@@ -268,18 +248,13 @@ def _read_intact(file: Path) -> bytes | None:
     return data if file.stem.endswith(f"-{_short_hash(data)}") else None
 
 
-def _metadata(schema: Any) -> Mapping[str, Any]:
-    metadata: Mapping[str, Any] = json.loads(schema.metadata[b"bcsed"])
-    return metadata
-
-
 def _read_views(data: bytes) -> Mapping[str, Array]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
     values = {}
-    for name in _metadata(table.schema)["views"]:
+    for name in json.loads(table.schema.metadata[b"bcsed"])["views"]:
         column = table[name].combine_chunks()
         flat = column.flatten() if len(column) else column.values
         values[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
@@ -293,15 +268,11 @@ def _check_settings(manifest: Path, settings: Mapping[str, Any]) -> None:
         earlier, schema = dict(values["settings"]), values.get("schema", 1)
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{manifest} is damaged; name a new folder for the scores.") from error
+    advice = "name a new folder, or remove that one."
     if schema != SCHEMA:
-        raise DataError(
-            f"{folder} contains scores of another version of bcsed (schema {schema}, this version uses {SCHEMA}); name "
-            "a new folder, or remove that one."
-        )
-    differing = [key for key in {**settings, **earlier} if earlier.get(key) != settings.get(key)]
-    if differing:
-        key = differing[0]
-        raise DataError(
-            f"{folder} contains scores of another run: its {key} is {earlier.get(key)!r}, now it is "
-            f"{settings.get(key)!r}; name a new folder, or remove that one."
-        )
+        versions = f"(schema {schema}, this version uses {SCHEMA})"
+        raise DataError(f"{folder} contains scores of another version of bcsed {versions}; {advice}")
+    for key in {**settings, **earlier}:
+        if earlier.get(key) != settings.get(key):
+            difference = f"its {key} is {earlier.get(key)!r}, now it is {settings.get(key)!r}"
+            raise DataError(f"{folder} contains scores of another run: {difference}; {advice}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,12 @@ PATIENCE_S = 20
 class Workers:
     """Threads, processes or machines that share the recordings.
 
-    Parameters
-    ----------
-    n : int
-        Workers of this machine; they share the processor's cores.
-    backend : {'threads', 'processes'}
-    scheduler : str or None
-        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``; its workers score, and need the bundles, the
-        recordings and the output folder under the same paths. Requires ``bcsed[dask]``.
+    A `scheduler` is the address of Dask's, such as ``tcp://10.0.0.1:8786``; its workers score, and need the bundles,
+    the recordings and the output folder under the same paths. It requires ``bcsed[dask]``.
     """
 
-    n: int = 1
-    backend: str = "threads"
+    n: int = 1  # workers of this machine; they share the processor's cores
+    backend: str = "threads"  # or 'processes'
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,45 +74,36 @@ class Shard:
     version: str = __version__
 
 
-def make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> list[Shard]:
+def _make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> list[Shard]:
     """Divide the recordings that are not scored yet into shards."""
     assert isinstance(run.store, FolderStore)
-    spec, names = run.spec, {view.name for view in run.spec.views}
-    rest = [each for each in run.recordings if not names <= set(run.store.views(each.key))]
+    rest = run.unfinished()
     members = [member for member in ensemble.members if isinstance(member, OpenVinoBackend)]
-    arguments: Mapping[str, Any] = {
-        "weights": ensemble.weights,
-        "mean": ensemble.mean,
-        "classes": ensemble.classes,
-        "threads": workers.threads_each,
-        "precision": members[0].precision,
-        "cache": members[0].cache,
-    }
-    return [
-        Shard(
-            recordings=tuple(rest[first : first + run.shard]),
-            bundles=tuple((str(member.bundle.path.absolute()), member.bundle.sha256) for member in members),
-            ensemble=tuple(arguments.items()),
-            spec=spec,
-            folder=run.store.folder.absolute(),
-            jobs=run.jobs,
-            frames=run.write_frames is not None,
-        )
-        for first in range(0, len(rest), run.shard)
-    ]
+    shard = Shard(
+        recordings=(),
+        bundles=tuple((str(member.bundle.path.absolute()), member.bundle.sha256) for member in members),
+        ensemble=(
+            *(("weights", ensemble.weights), ("mean", ensemble.mean), ("classes", ensemble.classes)),
+            *(("threads", workers.threads_each), ("precision", members[0].precision), ("cache", members[0].cache)),
+        ),
+        spec=run.spec,
+        folder=run.store.folder.absolute(),
+        jobs=run.jobs,
+        frames=run.write_frames is not None,
+    )
+    firsts = range(0, len(rest), run.shard)
+    return [replace(shard, recordings=tuple(rest[first : first + run.shard])) for first in firsts]
 
 
-def score_with_workers(run: PredictionRun, shards: Sequence[Shard], workers: Workers) -> None:
-    """Score shards by workers; add their parts and failures to the run.
+def score_with_workers(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> None:
+    """Score the rest of a run by workers; add their parts and failures to the run.
 
-    Raises
-    ------
-    ConfigError
-        If Dask is requested and not installed, or its scheduler does not respond.
+    ConfigError if Dask is requested and not installed, or its scheduler does not respond.
     """
     import joblib
 
     path_of = {str(recording.path): recording.path for recording in run.recordings}
+    shards = _make_shards(run, ensemble, workers)
     n_done, total = 0, sum(len(shard.recordings) for shard in shards)
     with _backend(workers) as options:
         parallel = joblib.Parallel(**options, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
@@ -147,7 +132,7 @@ def score_shard(shard: Shard) -> tuple[int, list[tuple[str, str]]]:
         write_frames=frames_writer(shard.folder, ensemble.classes) if shard.frames else None,
     )
     with single_torch_thread():
-        run.score_all(ensemble)
+        run.run(ensemble, run.spec.views, run.recordings)
     return len(shard.recordings), [(str(path), reason) for path, reason in run.failures.items()]
 
 
@@ -178,8 +163,7 @@ def _backend(workers: Workers) -> Iterator[dict[str, Any]]:
     try:
         client: Any = Client(workers.scheduler, timeout=PATIENCE_S)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{workers.scheduler}: no Dask scheduler responds there ({str(error).splitlines()[0]})."
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{workers.scheduler}: no Dask scheduler responds there ({reason}).") from error
     with client, joblib.parallel_config(backend="dask", client=client):
         yield {"n_jobs": -1}

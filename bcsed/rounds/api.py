@@ -13,7 +13,7 @@ from ..analysis.compare.runs import read_run
 from ..config.strict import to_dict
 from ..data.competitions import detect_competition
 from ..errors import ConfigError, DataError
-from ..files import check_schema, is_occupied, read_errors, read_json, remove_partial_files, write_json
+from ..files import check_schema, is_occupied, read_errors, remove_partial_files, write_json
 from ..models.bundle.bundle import Bundle, load
 from ..predict.spec import Windowing
 from ..scores import metrics
@@ -23,7 +23,7 @@ from ..train.export import export_run
 from ..train.options import TrainInputs, TrainOptions
 from ..train.pseudolabels.api import make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
-from .plan import SCHEMA, Plan, upgrade_plan
+from .plan import SCHEMA, Plan, read_plan_values
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
@@ -47,18 +47,13 @@ def run(
 
     Parameters
     ----------
-    plan : Plan
-    data : str or Path
-        The folder of a competition, whose soundscapes are labelled.
-    out : str or Path
-        The folder of the rounds.
+    data, out : str or Path
+        The folder of a competition, whose soundscapes are labelled; and that of the rounds.
     recordings, truth : optional
         Labelled soundscapes on which every student is evaluated. They must not be among the soundscapes of `data`;
         this is not checked.
     log, progress : callable, optional
         Called with a sentence for each step; and with (label, recordings done, all recordings) during labelling.
-    options : TrainOptions, optional
-        Options of each training.
 
     Returns
     -------
@@ -94,10 +89,8 @@ def run(
 
 def student_runs(plan: Plan, out: str | Path) -> list[list[Path]]:
     """Return the run folders of the students of each round."""
-    return [
-        [Path(out) / f"round-{number}" / name / "run" for name in each.names()]
-        for number, each in enumerate(plan.rounds, 1)
-    ]
+    folders = [Path(out) / f"round-{number}" for number in range(1, 1 + len(plan.rounds))]
+    return [[folder / name / "run" for name in each.names()] for folder, each in zip(folders, plan.rounds, strict=True)]
 
 
 def describe_round(entry: Mapping[str, Any]) -> str:
@@ -111,13 +104,7 @@ def describe_round(entry: Mapping[str, Any]) -> str:
 
 
 def read_ledger(out: str | Path) -> list[dict[str, Any]]:
-    """Read the ledger of a folder of rounds.
-
-    Raises
-    ------
-    DataError
-        If there is no ledger, or it is damaged.
-    """
+    """Read the ledger of a folder of rounds; DataError if it is missing or damaged."""
     file = Path(out) / LEDGER
     with read_errors(file, "JSON"):
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -132,16 +119,14 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
     """Write the plan into a new folder; refuse a folder with another plan or with other files."""
     values, file = to_dict(plan), out / PLAN
     if file.is_file():
-        earlier = read_json(file)
-        check_schema(earlier, file, (1, SCHEMA))
-        earlier = upgrade_plan(earlier)
+        earlier = read_plan_values(file)
         changed = [key for key in values if earlier.get(key) != values[key]]
         if changed:
             raise DataError(f"{out} contains another plan ({changed[0]} differs); name another folder.")
-        return
-    if is_occupied(out):
+    elif is_occupied(out):
         raise DataError(f"{out} contains other files; name a new folder for the rounds.")
-    write_json(file, {"schema": SCHEMA, **values})
+    else:
+        write_json(file, {"schema": SCHEMA, **values})
 
 
 def _verify(out: Path, entry: Mapping[str, Any]) -> None:
@@ -149,9 +134,8 @@ def _verify(out: Path, entry: Mapping[str, Any]) -> None:
     for student in entry["students"]:
         path = out / f"round-{entry['round']}" / student["name"] / "bundle"
         if load(path).sha256 != student["sha256"]:
-            raise DataError(
-                f"{path} is not the network listed in {out / LEDGER}; remove this round and the later ones from both."
-            )
+            advice = "remove this round and the later ones from both."
+            raise DataError(f"{path} is not the network listed in {out / LEDGER}; {advice}")
 
 
 def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: Progress) -> Pseudolabels | None:
@@ -204,15 +188,8 @@ def _train_student(
     if not finished(run_folder):
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
-        train(
-            experiment,
-            data,
-            run_folder,
-            fold=plan.fold,
-            resume=resume,
-            inputs=TrainInputs(pseudolabels=folder / TABLE if each.teacher else None, pretrained=each.pretrained),
-            options=options,
-        )
+        inputs = TrainInputs(pseudolabels=folder / TABLE if each.teacher else None, pretrained=each.pretrained)
+        train(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs, options=options)
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.
         shutil.rmtree(remainder, ignore_errors=True)
@@ -224,10 +201,8 @@ def _describe_student(
 ) -> dict[str, Any]:
     """Return the ledger's entry of a student, with its score on the given soundscapes, else on held-out data."""
     values = bundle.provenance["metrics"]
-    auc, n_classes = (
-        values.get("row_auc", values.get("clip_auc")),
-        values.get("row_classes", values.get("clip_classes")),
-    )
+    auc = values.get("row_auc", values.get("clip_auc"))
+    n_classes = values.get("row_classes", values.get("clip_classes"))
     scored_on = None if auc is None else "held-out data"
     if recordings is not None and truth is not None:
         evaluation = evaluate_on_soundscapes(read_run(bundle.path), recordings, truth, keep=folder)

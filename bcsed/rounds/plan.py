@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import at_least, check_types, from_dict
 from ..config.versions import upgrade
-from ..errors import ConfigError
+from ..errors import BcsedError, ConfigError, DataError
 from ..files import check_schema, read_json
 from ..train.pseudolabels.selection import Selection
 
@@ -27,50 +26,30 @@ T = TypeVar("T")
 class Round:
     """The teachers and students of a round.
 
-    Parameters
-    ----------
-    experiments : tuple of str
-        Names of experiments, one student each.
-    seeds : tuple of int
-        Every experiment is trained once with each seed.
-    teacher : tuple of str
-        Members: ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the path of
-        a bundle. Without teachers, students are trained on clips only.
-    weights : tuple of float
-        One per member, divided among its students; equal by default.
-    select : {'soft', 'threshold', 'top'}
-        The kind of the selection; with 'soft', students are trained on probabilities (``data.pseudo_soft``).
-    threshold, thresholds, floor, top_n, power
-        See `bcsed.pseudolabels.Selection`; `thresholds` as ``class=threshold``.
-    windows, stride_s
-        Windows of the teachers, see `bcsed.predict.Windowing`.
-    injection, share, cap, draw, epochs
-        ``pseudo.mode``, ``share``, ``cap`` and ``draw`` and ``fit.epochs`` of every student; None: unchanged.
-    set : tuple of str
-        Other changes, as ``group.field=value``.
-    pretrained : str or None
-        Initial weights, see `bcsed.models.pretrained`.
+    Members of the `teacher` are ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the
+    path of a bundle; without teachers, students are trained on clips only. `threshold` to `power` are the fields of
+    `bcsed.train.pseudolabels.Selection`, `windows` and `stride_s` those of `bcsed.predict.Windowing`.
     """
 
-    experiments: tuple[str, ...]
-    seeds: tuple[int, ...] = (0,)
+    experiments: tuple[str, ...]  # names, one student each
+    seeds: tuple[int, ...] = (0,)  # every experiment is trained once with each
     teacher: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    select: str = "soft"
+    weights: tuple[float, ...] = ()  # of the members, divided among their students; equal by default
+    select: str = "soft"  # 'soft' (students are trained on probabilities, ``data.pseudo_soft``), 'threshold', 'top'
     threshold: float = 0.5
-    thresholds: tuple[str, ...] = ()
+    thresholds: tuple[str, ...] = ()  # as ``class=threshold``
     floor: float = 0.1
     top_n: int = 0
     power: float = 1.0
     windows: str = "centred"
     stride_s: float | None = None
-    injection: str | None = None
-    share: float | None = None
-    cap: float | None = None
-    draw: str | None = None
-    epochs: int | None = None
-    set: tuple[str, ...] = ()
-    pretrained: str | None = None
+    injection: str | None = None  # ``pseudo.mode`` of every student; None: unchanged, also below
+    share: float | None = None  # ``pseudo.share``
+    cap: float | None = None  # ``pseudo.cap``
+    draw: str | None = None  # ``pseudo.draw``
+    epochs: int | None = None  # ``fit.epochs``
+    set: tuple[str, ...] = ()  # other changes, as ``group.field=value``
+    pretrained: str | None = None  # initial weights, see `bcsed.models.pretrained`
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -90,14 +69,8 @@ class Round:
             thresholds = {name: float(value) for name, _, value in (text.rpartition("=") for text in self.thresholds)}
         except ValueError as error:
             raise ConfigError(f"thresholds are written class=threshold, got {self.thresholds}.") from error
-        return Selection(
-            kind=self.select,
-            threshold=self.threshold,
-            thresholds=thresholds,
-            floor=self.floor,
-            top_n=self.top_n,
-            power=self.power,
-        )
+        limits: dict[str, Any] = {name: getattr(self, name) for name in ("threshold", "floor", "top_n", "power")}
+        return Selection(kind=self.select, thresholds=thresholds, **limits)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the students."""
@@ -106,22 +79,12 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Rounds, in order.
-
-    Parameters
-    ----------
-    name : str
-    rounds : tuple of Round
-    fold : int or None
-        The fold that every student holds out.
-    set : tuple of str
-        Changes for every student; those of a round take precedence.
-    """
+    """Rounds, in order."""
 
     name: str
     rounds: tuple[Round, ...]
-    fold: int | None = None
-    set: tuple[str, ...] = ()
+    fold: int | None = None  # that every student holds out
+    set: tuple[str, ...] = ()  # changes for every student; those of a round take precedence
 
     def __post_init__(self) -> None:
         if not self.rounds:
@@ -142,14 +105,12 @@ class Plan:
         if not member.startswith("round-"):
             return
         earlier, _, name = member.removeprefix("round-").partition("/")
+        who = f"the teacher {member!r} of round {number}"
         if not earlier.isdigit() or not 1 <= int(earlier) < number:
-            raise ConfigError(f"the teacher {member!r} of round {number} is not an earlier round.")
+            raise ConfigError(f"{who} is not an earlier round.")
         students = self.rounds[int(earlier) - 1].names()
         if name and name not in students:
-            raise ConfigError(
-                f"the teacher {member!r} of round {number} does not exist; the students of that round are "
-                f"{', '.join(students)}."
-            )
+            raise ConfigError(f"{who} does not exist; the students of that round are {', '.join(students)}.")
 
     def student(self, number: int, name: str) -> Experiment:
         """Return the experiment of a student of a round, counted from 1."""
@@ -220,13 +181,11 @@ def find_plan(
     name : str
         A preset, or a path.
     changes : sequence of str
-        Changes for every student, as ``group.field=value``; they take precedence over those of the plan.
+        For every student, as ``group.field=value``; they take precedence over those of the plan.
     base : str, optional
         An experiment that replaces all others; several experiments of a round become as many seeds of it.
-    seeds : sequence of int, optional
-        Seeds of the students of the last round.
-    fold : int or None
-        The fold that the students of a preset hold out.
+    seeds, fold : optional
+        Seeds of the students of the last round; the fold that the students of a preset hold out.
 
     Raises
     ------
@@ -248,9 +207,11 @@ def find_plan(
     return dataclasses.replace(plan, rounds=tuple(rounds))
 
 
-def upgrade_plan(values: Mapping[str, Any]) -> dict[str, Any]:
+def read_plan_values(file: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
     """Return the values of a plan file of any schema in today's words, without the number."""
-    plan: dict[str, Any] = copy.deepcopy({key: value for key, value in values.items() if key != "schema"})
+    values = read_json(file, refused)
+    check_schema(values, file, (1, SCHEMA), refused)
+    plan = {key: value for key, value in values.items() if key != "schema"}
     for each in plan["rounds"] if isinstance(plan.get("rounds"), list) else ():
         if isinstance(each, dict) and "draw" in each:
             each["draw"] = upgrade({"pseudo": {"draw": each["draw"]}})["pseudo"]["draw"]
@@ -260,9 +221,7 @@ def upgrade_plan(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read_plan(file: Path) -> Plan:
     if not file.is_file():
         raise ConfigError(f"there is no plan {str(file)!r}: no such file, and the presets are {', '.join(PRESETS)}.")
-    values = read_json(file, ConfigError)
-    check_schema(values, file, (1, SCHEMA), ConfigError)
-    values = upgrade_plan(values)
+    values = read_plan_values(file, ConfigError)
     if not isinstance(values.get("rounds"), list):
         raise ConfigError(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
     rounds = [_build(Round, each, f"{file}, round {number}") for number, each in enumerate(values["rounds"], 1)]
