@@ -27,10 +27,8 @@ from bcsed.models.ensemble import from_bundles
 from bcsed.predict.outputs import OutputOptions
 from bcsed.report.api import report
 from bcsed.report.excerpt import encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
-from bcsed.report.inputs import ReportContext
-from bcsed.report.page import Facts, Page, Section, Sound, Table, Text, fit, render
-from bcsed.report.recordings import Recording, Viewer, in_time
-from bcsed.report.svg import svg, time_axis, with_prefix
+from bcsed.report.page import Figure, Page, Section, Sound, Table, fit, render, svg, time_axis, with_prefix
+from bcsed.report.recordings import Recording, ReportContext, Viewer, in_time
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.evaluation import Evaluation
 from bcsed.train import pseudolabels as pseudolabel
@@ -163,8 +161,8 @@ class TestPage:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_everything_is_escaped(self, name):
         items = [
-            Text(name),
-            Facts([(name, name)]),
+            name,
+            {name: name},
             Table(caption=name, columns=(name, name), rows=[(name, name)]),
             Sound(uri="data:audio/ogg;base64,", caption=name, start_s=0),
         ]
@@ -220,8 +218,8 @@ class TestSvg:
         ax = plot.detections(pd.DataFrame(columns=["start_s", "end_s", "label", "score"]), span_s=(5, 20))
         svg(ax)
         axis = time_axis(ax)
-        assert (axis.start_s, axis.end_s) == (5, 20)
-        assert 0 <= axis.left < axis.right <= 1
+        assert (axis["start"], axis["end"]) == (5, 20)
+        assert 0 <= axis["left"] < axis["right"] <= 1
 
 
 class TestExcerpt:
@@ -280,9 +278,9 @@ class TestRecordings:
         section = Viewer(classes=("a", "b"), context=ReportContext(n_examples=1)).section(examples)
         assert [part.title for part in section.sections] == ["Worst: bad (ROC-AUC 0.000)", "Best: good (ROC-AUC 1.000)"]
         assert all(part.recording for part in section.sections)
-        kinds = [item.kind for item in section.sections[0].items]
-        assert kinds[:3] == ["figure", "sound", "text"]
-        text = section.sections[0].items[2].text
+        kinds = [type(item) for item in section.sections[0].items]
+        assert kinds[:3] == [Figure, Sound, str]
+        text = section.sections[0].items[2]
         assert text.endswith("True: a: 0 to 5 s; b: 10 to 15 s.")
         assert text.startswith("Detections: b (0.90): 0 to 10 s; a (0.90): 5 to 15 s.")
 
@@ -298,10 +296,10 @@ class TestRecordings:
         (tmp_path / "bad.wav").write_bytes(b"no audio")
         examples = [Recording(name="bad", path=tmp_path / "bad.wav", scores=np.ones((1, 1), np.float32))]
         section = Viewer(classes=("a",)).section(examples)
-        assert "The recording cannot be shown" in section.sections[0].items[0].text
+        assert "The recording cannot be shown" in section.sections[0].items[0]
         gone = Viewer(classes=("a",)).section([Recording(name="gone", path=None, scores=np.ones((1, 1), np.float32))])
         assert not gone.sections
-        assert "--recordings" in gone.items[0].text
+        assert "--recordings" in gone.items[0]
 
     def test_unknown_rows_are_not_evaluated(self):
         rows = np.array([2, 0])
@@ -331,7 +329,7 @@ class TestRecordings:
         examples = [Recording(name="odd", path=recordings / "odd.wav", scores=1 - truth, truth=truth)]
         viewer = Viewer(classes=("wren1",), context=ReportContext(names=names, n_examples=1))
         section = viewer.section(examples)
-        assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2].text
+        assert "True: wren1, Wren: 0 to 5 s." in section.sections[0].items[2]
         assert ">Wren</text>" in section.sections[0].items[0].svg
 
 
@@ -341,13 +339,7 @@ class TestInputs:
         page = parse(result.path)
         assert result.parts == ("Training run",)
         assert result.n_bytes == result.path.stat().st_size < 3e6
-        assert page.texts["h3"] == [
-            "Learning",
-            "Data",
-            "Classes",
-            "Scores, precision and recall",
-            "Recordings",
-        ]
+        assert page.texts["h3"] == ["Learning", "Data", "Classes", "Scores, precision and recall", "Recordings"]
         assert len(page.all("audio")) == 2
         assert "24 clips, 3 classes" in result.path.read_text()
         texts = " ".join(page.texts["text"])
@@ -391,13 +383,7 @@ class TestInputs:
         result = report([scores], tmp_path / "out.html", truth=truth, n_examples=1)
         page = parse(result.path)
         texts = " ".join(page.texts["text"])
-        for title in (
-            "ROC-AUC per class",
-            "Reliability",
-            "Precision and recall",
-            "Correlation of members",
-            "Ablation",
-        ):
+        for title in ("ROC-AUC per class", "Reliability", "Precision and recall", "Correlation of members", "Ablation"):
             assert title in texts, title
         assert {"Members", "Ablation", "Recordings"} <= set(page.texts["caption"])
         assert "attention score" in texts  # the manifest contains the path of the bundle

@@ -1,7 +1,5 @@
 """One self-contained HTML page about trainings, bundles, predictions, pseudolabels and rounds.
 
-Conventions
------------
 The content of a path decides what is reported of it: a run, a bundle, a folder of `predict` or a score table, a table
 of pseudolabels, the rounds of a noisy student, or a folder of such folders. Several runs are compared first. Figures
 are SVG in the page, sounds are in it too. The page loads nothing, and its content security policy forbids loading.

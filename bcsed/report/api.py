@@ -9,38 +9,33 @@ from pathlib import Path
 
 from ..analysis.compare.evaluate import evaluate_on_soundscapes
 from ..analysis.compare.runs import ComparedRun, read_run
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..files import atomic_write
+from ..models.bundle import manifest
 from ..models.bundle.bundle import load
-from ..scores.detections.taxonomy import ClassName, read_taxonomy
-from .comparison import comparison_section, rounds_section
-from .inputs import ReportContext, ReportInput, recognise
-from .page import Facts, Page, Section, fit
-from .pseudolabels import pseudolabel_section
-from .runs import class_names, run_section, scored_sections
+from ..predict import store
+from ..rounds.api import LEDGER, TABLE
+from ..scores.detections.taxonomy import read_taxonomy
+from ..train.checkpoints import RUN
+from .page import Page, Section, fit
+from .pseudolabels import pseudolabel_section, rounds_section
+from .recordings import ReportContext
+from .runs import class_names, comparison_section, run_section, scored_sections
 from .scores import prediction_section, read_prediction
 
 LIMIT_MB = 10.0
+# The file that marks a folder, and the kind of the folder.
+_MARKERS = {RUN: "run", manifest.MANIFEST: "bundle", LEDGER: "rounds", store.MANIFEST: "scores"}
 
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A page that was written.
-
-    Parameters
-    ----------
-    path : Path
-    n_bytes : int
-    parts : tuple of str
-        Titles of its parts.
-    left_out : str
-        A sentence about what was left out because of the size limit; or ''.
-    """
+    """A page that was written."""
 
     path: Path
     n_bytes: int
-    parts: tuple[str, ...]
-    left_out: str
+    parts: tuple[str, ...]  # their titles
+    left_out: str  # a sentence about what was left out because of the size limit; or ''
 
 
 def report(
@@ -60,57 +55,46 @@ def report(
 
     Parameters
     ----------
-    paths : sequence of str or Path
-        Their content decides what is reported of each.
-    out : str or Path
-        The page, ``*.html``; an existing file is replaced.
-    truth : str or Path, optional
-        Labels of soundscapes, as for `bcsed.evaluation.read_truth`: predictions are evaluated with them, and with
-        `recordings` also runs and bundles.
-    recordings : sequence of str or Path
-        Files and folders with the recordings, if these were moved.
-    bundle : str or Path, optional
-        The network that computes the attention; by default a run's own, or a prediction's first that is found.
-    taxonomy : str or Path, optional
-        ``taxonomy.csv``, for names and taxa; by default that of a run's data.
-    n_examples : int >= 0
-        Number of recordings to show from each end, the worst and the best.
-    limit_mb : float
-        Maximum size of the page; the largest items are left out, and a sentence in the page states it.
-    jobs : int
-        Threads that decode.
-    progress : callable
-        Called with the path or recording in work.
+    paths, out : str or Path
+        What is reported, by its content; and the page, ``*.html``. An existing page is replaced.
+    truth, recordings : optional
+        Labels of soundscapes, as for `bcsed.scores.evaluation.read_truth`: predictions are evaluated with them, and
+        with `recordings` also runs and bundles. Files and folders with the recordings, if these were moved.
+    bundle, taxonomy : optional
+        The network that computes the attention, by default a run's own, or a prediction's first that is found.
+        ``taxonomy.csv``, for names and taxa, by default that of a run's data.
+    n_examples, limit_mb : int >= 0, float
+        Recordings to show from each end, the worst and the best. Size of the page above which items are left out.
+    jobs, progress : int, callable
+        Threads that decode; called with the path or recording in work.
 
     Raises
     ------
     ConfigError
         If there are no paths, or `n_examples`, `limit_mb` or the name of the page is invalid.
     BundleError, DataError
-        If a path cannot be reported, is damaged or not finished, the truth does not fit, or the page cannot be made
-        small enough.
+        If a path cannot be reported, is damaged or not finished, the truth does not fit, or the page is too large.
     """
     out = Path(out)
     if not paths or n_examples < 0 or limit_mb <= 0:
-        raise ConfigError(
-            "a report needs at least one path, 0 or more examples and a size above 0 MB; got "
-            f"{len(paths)} paths, {n_examples} examples and {limit_mb:g} MB."
-        )
+        values = f"{len(paths)} paths, {n_examples} examples and {limit_mb:g} MB"
+        raise ConfigError(f"a report needs at least one path, 0 or more examples and a size above 0 MB; got {values}.")
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"the report must be named like report.html, got {out.name!r}.")
     inputs = recognise(paths)
+    runs = [path for kind, path in inputs if kind == "run"]
     context = ReportContext(
         recordings=tuple(recordings),
         truth=truth,
         bundle=None if bundle is None else load(Path(bundle)),
-        names=_class_names(inputs, taxonomy),
+        names=read_taxonomy(taxonomy) if taxonomy is not None else class_names(runs),
         n_examples=n_examples,
         jobs=jobs,
         progress=progress,
     )
     sections = _sections(inputs, context)
-    subject = ", ".join(dict.fromkeys(item.path.resolve().name for item in inputs))
-    summary = "; ".join(f"{item.kind} {item.path}" for item in inputs)
+    subject = ", ".join(dict.fromkeys(path.resolve().name for _, path in inputs))
+    summary = "; ".join(f"{kind} {path}" for kind, path in inputs)
     page = Page(f"Report of {subject}", f"Content: {summary}.", sections)
     html = fit(page, round(limit_mb * 1e6))
     with atomic_write(out) as temporary:
@@ -118,7 +102,7 @@ def report(
     return ReportFile(out, len(html), tuple(section.title for section in sections), page.left_out)
 
 
-def _sections(inputs: Sequence[ReportInput], context: ReportContext) -> list[Section]:
+def _sections(inputs: Sequence[tuple[str, Path]], context: ReportContext) -> list[Section]:
     """Return the sections of the page; a comparison of runs comes first."""
     sections: list[Section] = []
     runs: list[ComparedRun] = []
@@ -131,7 +115,7 @@ def _sections(inputs: Sequence[ReportInput], context: ReportContext) -> list[Sec
             run, evaluation = read_run(path), None
             if context.truth is not None and with_truth:
                 evaluation = evaluate_on_soundscapes(run, context.recordings, context.truth, jobs=context.jobs)
-            runs.append(run if evaluation is None else dataclasses.replace(run, evaluation=evaluation))
+            runs.append(dataclasses.replace(run, evaluation=evaluation or run.evaluation))
             if kind == "run":
                 sections.append(run_section(run, context, evaluation))
             elif evaluation is not None:
@@ -150,24 +134,47 @@ def _bundle_section(path: Path) -> Section:
     bundle = load(path)
     frontend, provenance = bundle.contract.frontend, bundle.provenance
     metrics = {name: value for name, value in (provenance.get("metrics") or {}).items() if "auc" in name}
-    facts = [
-        ("experiment", str(provenance.get("experiment", ""))),
-        ("backbone", bundle.contract.net.backbone),
-        ("classes", str(len(bundle.contract.classes))),
-        ("window", f"{frontend.window_s:g} s in {bundle.steps} time steps"),
-        ("mel bands", f"{frontend.n_mels}, {frontend.fmin_hz:g} to {frontend.fmax_hz:g} Hz"),
-        ("fingerprint", bundle.contract.fingerprint),
-        ("SHA-256 of the weights", bundle.sha256),
-        *((f"{name} at export", f"{value:.4f}") for name, value in metrics.items()),
-    ]
-    return Section(f"Bundle {bundle.name}", [Facts(facts)])
+    facts = {
+        "experiment": str(provenance.get("experiment", "")),
+        "backbone": bundle.contract.net.backbone,
+        "classes": str(len(bundle.contract.classes)),
+        "window": f"{frontend.window_s:g} s in {bundle.steps} time steps",
+        "mel bands": f"{frontend.n_mels}, {frontend.fmin_hz:g} to {frontend.fmax_hz:g} Hz",
+        "fingerprint": bundle.contract.fingerprint,
+        "SHA-256 of the weights": bundle.sha256,
+        **{f"{name} at export": f"{value:.4f}" for name, value in metrics.items()},
+    }
+    return Section(f"Bundle {bundle.name}", [facts])
 
 
-def _class_names(inputs: Sequence[ReportInput], taxonomy: str | Path | None) -> dict[str, ClassName]:
-    """Return names of classes from the given taxonomy, else from the data of the runs."""
-    if taxonomy is not None:
-        return read_taxonomy(taxonomy)
-    names: dict[str, ClassName] = {}
-    for kind, path in inputs:
-        names |= class_names(path) if kind == "run" else {}
-    return names
+def recognise(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    """Return the kind of each path (see `_MARKERS`) and the path, also of the content of a folder of such folders."""
+    inputs: list[tuple[str, Path]] = []
+    for path in map(Path, paths):
+        known = _recognise_path(path)
+        if ("rounds", path) in known:
+            known += [("pseudolabels", table) for table in sorted(path.glob(f"round-*/{TABLE}"))]
+        elif not known and path.is_dir():
+            inside = [item for item in sorted(path.iterdir()) if item.suffix != ".csv"]
+            known = [item for each in inside for item in _recognise_path(each)]
+        if not known:
+            reason = "it contains nothing that can be reported" if path.exists() else "there is no such path"
+            raise DataError(
+                f"{path}: {reason}; name a run, a bundle, a folder of predict, a score table (.csv), a table of "
+                "pseudolabels (.parquet) or a folder of rounds."
+            )
+        inputs += known
+    resolved = set[Path]()
+    for _, path in inputs:
+        if path.resolve() in resolved:
+            raise DataError(f"{path} is named more than once; name it once.")
+        resolved.add(path.resolve())
+    return inputs
+
+
+def _recognise_path(path: Path) -> list[tuple[str, Path]]:
+    """Return the kind of a path, if it has one."""
+    if path.is_dir():
+        return [(kind, path) for mark, kind in _MARKERS.items() if (path / mark).is_file()][:1]
+    kind = {".parquet": "pseudolabels", ".csv": "scores"}.get(path.suffix)
+    return [(kind, path)] if kind is not None and path.is_file() else []

@@ -12,10 +12,10 @@ from .. import plot
 from ..errors import DataError
 from ..scores import metrics
 from ..scores.calibration import calibrate
-from ..scores.detections.taxonomy import ClassName
+from ..scores.detections.taxonomy import ClassName, display_name
 from ..scores.evaluation import KINDS, Evaluation
 from ..scores.table import make_table
-from .page import Section, Table, Text, make_figure
+from .page import Section, Table, make_figure
 
 # A class has a threshold if this share of its detections is true, with at least so many true rows.
 PRECISION, MIN_POSITIVES = 0.9, 5
@@ -25,11 +25,12 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
     """Return the sections that compare scores with the truth."""
     truth = make_table(evaluation.ids, evaluation.classes, evaluation.truth.astype(np.float32))
     scores = make_table(evaluation.ids, evaluation.classes, evaluation.scores)
-    items = f"{len(truth)} {KINDS[evaluation.kind]}"
+    kind = KINDS[evaluation.kind]
+    items = f"{len(truth)} {kind}"
     try:
         auc, n_classes = metrics.macro_auc(truth, scores)
     except DataError as error:
-        return [Section("Classes", [Text(f"ROC-AUC is not defined on {items}: {error}")])]
+        return [Section("Classes", [f"ROC-AUC is not defined on {items}: {error}"])]
     per_class = metrics.per_class(truth, scores)
     calibration = calibrate(truth, scores, precision=PRECISION, min_positives=MIN_POSITIVES)
     summary = (
@@ -44,14 +45,10 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
     quality = Section(
         "Scores, precision and recall",
         [
-            Text(
-                f"{len(calibration.thresholds)} of {len(per_class)} classes have a threshold with a precision of at "
-                f"least {PRECISION:.0%} and at least {MIN_POSITIVES} true {KINDS[evaluation.kind]} above it."
-            ),
+            f"{len(calibration.thresholds)} of {len(per_class)} classes have a threshold with a precision of at "
+            f"least {PRECISION:.0%} and at least {MIN_POSITIVES} true {kind} above it.",
             make_figure(
-                plot.score_histogram(
-                    scores.to_numpy(), truth=truth.to_numpy(), ylabel=f"{KINDS[evaluation.kind]} and classes"
-                ),
+                plot.score_histogram(scores.to_numpy(), truth=truth.to_numpy(), ylabel=f"{kind} and classes"),
                 alt="Histogram of the scores where a class is present and where it is absent, on a logarithmic axis.",
                 caption="Distribution of the scores where a class is present and where it is absent.",
             ),
@@ -67,7 +64,7 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
             ),
         ],
     )
-    return [Section("Classes", [Text(summary), bars, _class_table(per_class, calibration.table, names)]), quality]
+    return [Section("Classes", [summary, bars, _class_table(per_class, calibration.table, names)]), quality]
 
 
 def taxa_of(names: Mapping[str, ClassName]) -> dict[str, str]:
@@ -77,32 +74,26 @@ def taxa_of(names: Mapping[str, ClassName]) -> dict[str, str]:
 
 def full_name(label: str, names: Mapping[str, ClassName]) -> str:
     """Return the label of a class with its common or scientific name, if these differ."""
-    name = names.get(label)
-    text = (name.common or name.scientific) if name else ""
-    return f"{label}, {text}" if text and text != label else label
+    name = display_name(label, names)
+    return f"{label}, {name}" if name != label else label
 
 
 def _class_table(per_class: pd.DataFrame, thresholds: pd.DataFrame, names: Mapping[str, ClassName]) -> Table:
     merged = per_class.merge(thresholds.drop(columns="n_positive"), on="class", how="left")
     merged.loc[merged["threshold"].isna(), ["precision", "recall"]] = np.nan
     taxa = taxa_of(names)
-    rows: list[Sequence[Any]] = [
-        (
-            full_name(str(row["class"]), names),
-            taxa.get(str(row["class"]), ""),
-            int(row["n_positive"]),
-            *(row[name] for name in ("auc", "average_precision", "threshold", "precision", "recall")),
-        )
-        for row in merged.sort_values("auc", ascending=False, kind="stable").to_dict("records")
-    ]
+    rows: list[Sequence[Any]] = []
+    for row in merged.sort_values("auc", ascending=False, kind="stable").to_dict("records"):
+        label = str(row["class"])
+        numbers = (row[name] for name in ("auc", "average_precision", "threshold", "precision", "recall"))
+        rows.append((full_name(label, names), taxa.get(label, ""), int(row["n_positive"]), *numbers))
     columns = ("class", "taxon", "true", "ROC-AUC", "average precision", "threshold", "its precision", "its recall")
     return Table(caption="Classes, the highest ROC-AUC first", columns=columns, rows=rows)
 
 
 def _interval(evaluation: Evaluation) -> str:
-    if len(set(evaluation.files)) < 2:
+    files, rng = list(evaluation.files), np.random.default_rng(0)
+    if len(set(files)) < 2:
         return ""
-    low, high = metrics.bootstrap_auc(
-        evaluation.truth, evaluation.scores, list(evaluation.files), n=500, rng=np.random.default_rng(0)
-    )
+    low, high = metrics.bootstrap_auc(evaluation.truth, evaluation.scores, files, n=500, rng=rng)
     return f" (95 % interval over recordings: {low:.3f} to {high:.3f})" if np.isfinite(low) else ""

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,9 +105,8 @@ def encode_ogg(audio: AudioInfo, start_s: float, end_s: float) -> str:
     # Field recordings are quiet, and the player can only reduce the volume.
     wave = wave * np.float32(0.9 / peak) if peak > 0 else wave
     buffer = io.BytesIO()
-    with soundfile.SoundFile(
-        buffer, "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=_COMPRESSION
-    ) as file:
+    options: dict[str, Any] = {"format": "OGG", "subtype": "VORBIS", "compression_level": _COMPRESSION}
+    with soundfile.SoundFile(buffer, "w", rate, 1, **options) as file:
         # One second at a time: some versions of libsndfile fail on a long block.
         for start in range(0, len(wave), rate):
             file.write(wave[start : start + rate])

@@ -1,4 +1,4 @@
-"""The section about a table of pseudolabels: rows per class and recording, and their probabilities."""
+"""The sections about tables of pseudolabels, and about the rounds of a noisy student."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any
 import numpy as np
 
 from .. import plot
+from ..errors import DataError
+from ..rounds.api import LEDGER, read_ledger
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
 from .evaluation import full_name
-from .inputs import ReportContext
-from .page import Facts, Section, Table, make_figure
+from .page import Section, Table, make_figure
+from .recordings import ReportContext
 
 
 def pseudolabel_section(path: Path, context: ReportContext) -> Section:
     """Return the section about a table; errors as `bcsed.train.pseudolabels.read_pseudolabels`."""
     table = read_pseudolabels(path)
     provenance, per_file = table.provenance, table.per_file()
-    teachers = ", ".join(
-        f"{teacher['experiment'] or teacher['bundle']} (weight {teacher['weight']:g})"
-        for teacher in provenance["teachers"]
-    )
+    teachers = [f"{net['experiment'] or net['bundle']} (weight {net['weight']:g})" for net in provenance["teachers"]]
     selection = ", ".join(f"{name} {value}" for name, value in provenance["selection"].items() if value not in ({}, ""))
-    facts = [
-        ("teachers", teachers or "not recorded"),
-        ("selection", selection),
-        ("date", str(provenance.get("date", ""))),
-        ("rows", f"{len(table.values)}, {int((table.values > 0).any(1).sum())} with a label"),
-        ("recordings", f"{len(per_file)}, {provenance.get('n_failed', 0)} more could not be read"),
-    ]
+    facts = {
+        "teachers": ", ".join(teachers) or "not recorded",
+        "selection": selection,
+        "date": str(provenance.get("date", "")),
+        "rows": f"{len(table.values)}, {int((table.values > 0).any(1).sum())} with a label",
+        "recordings": f"{len(per_file)}, {provenance.get('n_failed', 0)} more could not be read",
+    }
     labels = table.values[table.values > 0].astype(np.float64)
     histogram = make_figure(
         plot.score_histogram(labels, ylabel="labels (row and class)", title=f"{len(labels)} labels"),
@@ -38,7 +37,7 @@ def pseudolabel_section(path: Path, context: ReportContext) -> Section:
         caption="Probabilities that the teachers gave to the labels.",
     )
     sections = [_classes(table, context), _recordings(per_file), Section("Scores", [histogram])]
-    return Section(f"Pseudolabels {path.name}", [Facts(facts)], sections)
+    return Section(f"Pseudolabels {path.name}", [facts], sections)
 
 
 def _classes(table: Pseudolabels, context: ReportContext) -> Section:
@@ -65,6 +64,21 @@ def _recordings(per_file: Mapping[str, int]) -> Section:
         caption="Number of recordings by their number of labelled rows.",
     )
     rows = sorted(per_file.items(), key=lambda row: -row[1])
-    return Section(
-        "Recordings", [figure, Table(caption="Recordings", columns=("recording", "labelled rows"), rows=rows)]
-    )
+    table = Table(caption="Recordings", columns=("recording", "labelled rows"), rows=rows)
+    return Section("Recordings", [figure, table])
+
+
+def rounds_section(path: Path) -> Section:
+    """Return the ledger of the rounds of a noisy student."""
+    cells = ("name", "experiment", "auc", "n_classes", "scored_on")
+    rows = []
+    try:
+        for entry in read_ledger(path):
+            labelled = (entry["pseudolabels"] or {}).get("rows_with_label")
+            for student in entry["students"]:
+                scores = [student[name] for name in cells]
+                rows.append((entry["round"], *scores, len(entry["teacher"]), labelled))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path / LEDGER} is damaged: not readable as the ledger of rounds.") from error
+    columns = ("round", "student", "experiment", "macro ROC-AUC", "classes", "scored on", "teachers", "rows labelled")
+    return Section(f"Rounds {path.resolve().name}", [Table(caption="Students", columns=columns, rows=rows)])

@@ -15,9 +15,10 @@ import pandas as pd
 from .. import plot
 from ..audio.decode import AudioInfo, read_info
 from ..audio.windows import count_rows
-from ..config.contract import WIDE_384, Frontend
+from ..config.contract import WIDE_384
 from ..errors import DataError
-from ..models.backends import Backend
+from ..models.backends import Array, Backend
+from ..models.bundle.bundle import Bundle
 from ..plot import style
 from ..scores import detections, metrics
 from ..scores.checks.ids import parse_row_ids
@@ -26,8 +27,7 @@ from ..scores.detections.taxonomy import ClassName
 from ..scores.table import make_table, row_ids
 from .evaluation import full_name
 from .excerpt import Excerpt, encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
-from .inputs import ReportContext
-from .page import Figure, Item, Section, Sound, Table, Text, make_figure
+from .page import Figure, Item, Section, Sound, Table, make_figure
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +36,26 @@ _MAX_LANES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportContext:
+    """Options that hold for every path of the page; see `bcsed.report.report`."""
+
+    recordings: tuple[str | Path, ...] = ()
+    truth: str | Path | None = None
+    bundle: Bundle | None = None
+    names: Mapping[str, ClassName] = field(default_factory=dict)
+    n_examples: int = 3
+    jobs: int = 2
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recording:
     """The scores of a recording."""
 
     name: str
     path: Path | None  # None if the file was not found
-    scores: npt.NDArray[np.float32]  # (R, K), rows in order of time; (1, K) of a clip
-    truth: npt.NDArray[np.float32] | None = None  # (R, K), NaN where unknown
+    scores: Array  # (R, K), rows in order of time; (1, K) of a clip
+    truth: Array | None = None  # (R, K), NaN where unknown
     is_clip: bool = False
 
     @property
@@ -78,48 +91,32 @@ class Viewer:
     row_s: int = 5
     detection: DetectionSettings = field(default_factory=DetectionSettings)
 
-    @property
-    def frontend(self) -> Frontend:
-        """The front end of the spectrograms."""
-        return WIDE_384 if self.member is None else self.member.contract.frontend
-
     def section(self, recordings: Sequence[Recording], remarks: Sequence[str] = ()) -> Section:
         """Return a table of all recordings, and the worst and the best as examples."""
         scored = [recording for recording in recordings if np.isfinite(recording.auc)]
         order = sorted(scored, key=lambda item: item.auc) or sorted(recordings, key=lambda item: item.highest)
         files = [recording for recording in order if recording.path is not None and recording.path.is_file()]
         n = self.context.n_examples
-        items: list[Item] = [Text(sentence) for sentence in remarks]
+        items: list[Item] = [*remarks]
         if not files:
-            items.append(Text("The recordings were not found; name their folder with --recordings to show them."))
+            items.append("The recordings were not found; name their folder with --recordings to show them.")
         elif scored:
             items.append(
-                Text(
-                    "The ROC-AUC of a recording states how well its true rows and classes rank above its other rows "
-                    "and classes: 1 is best, 0.5 is chance."
-                )
+                "The ROC-AUC of a recording states how well its true rows and classes rank above its other rows and "
+                "classes: 1 is best, 0.5 is chance."
             )
         if files and self.member is None:
-            items.append(Text("Attention is not shown, because no network was found; name one with --bundle."))
-        items.append(self._table(recordings, with_truth=bool(scored)))
+            items.append("Attention is not shown, because no network was found; name one with --bundle.")
+        rows = []
+        for item in recordings:
+            n_true = int((item.truth > 0).any(1).sum()) if scored and item.truth is not None else None
+            highest = full_name(self.classes[int(item.scores.max(0).argmax())], self.context.names)
+            rows.append((item.name, item.auc, n_true, len(item.scores), item.highest, highest))
+        columns = ("recording", "ROC-AUC", "rows with a true class", "rows", "highest score", "of class")
+        items.append(Table(caption="Recordings", columns=columns, rows=rows))
         ends = ("Worst", "Best") if scored else ("Lowest scores", "Highest scores")
         examples = zip(ends, (files[:n], files[max(n, len(files) - n) :][::-1]), strict=True)
         return Section("Recordings", items, [self._example(item, end) for end, part in examples for item in part])
-
-    def _table(self, recordings: Sequence[Recording], *, with_truth: bool) -> Table:
-        rows = [
-            (
-                item.name,
-                item.auc,
-                int((item.truth > 0).any(1).sum()) if with_truth and item.truth is not None else None,
-                len(item.scores),
-                item.highest,
-                full_name(self.classes[int(item.scores.max(0).argmax())], self.context.names),
-            )
-            for item in recordings
-        ]
-        columns = ("recording", "ROC-AUC", "rows with a true class", "rows", "highest score", "of class")
-        return Table(caption="Recordings", columns=columns, rows=rows)
 
     def _example(self, recording: Recording, end: str) -> Section:
         self.context.progress(recording.name)
@@ -130,7 +127,7 @@ class Viewer:
             section.items += self._excerpt(recording, read_info(recording.path))
         except DataError as error:
             _log.warning("%s", error)
-            section.items.append(Text(f"The recording cannot be shown: {error}"))
+            section.items.append(f"The recording cannot be shown: {error}")
         return section
 
     def _excerpt(self, recording: Recording, audio: AudioInfo) -> list[Item]:
@@ -139,7 +136,7 @@ class Viewer:
         block = excerpt_rows(n_rows, self.row_s, recording.central_row)
         start_s, end_s = span_s = block[0] * self.row_s, min(block[1] * self.row_s, audio.duration_s)
         if self.member is None:
-            excerpt = spectrogram_excerpt(audio, self.frontend, self.row_s, block)
+            excerpt = spectrogram_excerpt(audio, WIDE_384, self.row_s, block)
         else:
             excerpt = score_excerpt(self.member, audio, self.row_s, block, self.classes)
         scores, truth, first = recording.scores, recording.truth, 0
@@ -156,24 +153,18 @@ class Viewer:
             text += f" True: {_list_calls(true_calls, self.context.names)}."
         caption = f"Sound of {recording.name}, {start_s:g} to {end_s:.1f} s"
         sound = Sound(uri=encode_ogg(audio, *span_s), caption=caption, start_s=start_s)
-        items: list[Item] = [_draw(excerpt, detected, true_calls, self, span_s), sound, Text(text)]
+        items: list[Item] = [_draw(excerpt, detected, true_calls, self, span_s), sound, text]
         if block[1] - block[0] < n_rows:
-            items.append(Text(f"This is {start_s:g} to {end_s:g} s of {audio.duration_s:.0f} s."))
+            items.append(f"This is {start_s:g} to {end_s:g} s of {audio.duration_s:.0f} s.")
         return items
 
     def _calls(
-        self,
-        scores: npt.NDArray[np.float32],
-        first_row: int,
-        audio: AudioInfo,
-        settings: DetectionSettings,
-        span_s: tuple[float, float],
+        self, scores: Array, first_row: int, audio: AudioInfo, settings: DetectionSettings, span_s: tuple[float, float]
     ) -> pd.DataFrame:
         """Return the detections inside a time span, from scores or from the truth."""
         table = make_table(row_ids("x", len(scores), self.row_s, first_row=first_row), self.classes, scores)
-        recording = detections.Recording(
-            path=str(audio.path), name="x", n_samples=audio.n_samples, sample_rate=audio.sample_rate
-        )
+        length: dict[str, int] = {"n_samples": audio.n_samples, "sample_rate": audio.sample_rate}
+        recording = detections.Recording(path=str(audio.path), name="x", **length)
         lines = detections.detect(table, [recording], settings, row_s=self.row_s)
         inside: pd.DataFrame = lines[(lines["end_s"] > span_s[0]) & (lines["start_s"] < span_s[1])]
         return inside
@@ -183,7 +174,11 @@ def _draw(
     excerpt: Excerpt, detected: pd.DataFrame, truth: pd.DataFrame | None, viewer: Viewer, span_s: tuple[float, float]
 ) -> Figure:
     """Draw spectrogram, detections and attention over one time axis."""
-    lanes = _lanes(excerpt, detected, truth, viewer.classes)
+    # The classes with a lane: the true ones, then the detected ones by their score; or else the highest.
+    by_score = detected.sort_values("score", ascending=False, kind="stable")["label"]
+    lanes = list(dict.fromkeys([*([] if truth is None else truth["label"]), *by_score]))[:_MAX_LANES]
+    if not lanes and excerpt.rows.size:
+        lanes = [viewer.classes[int(excerpt.rows.max(0).argmax())]]
     with_attention = bool(len(excerpt.logits)) and bool(lanes)
     heights = [2.4, 0.6 + 0.22 * max(1, len(lanes)), *([0.5 + 0.36 * len(lanes)] if with_attention else [])]
     figure = style.figure(11.0, 1.1 + sum(heights))
@@ -192,11 +187,11 @@ def _draw(
         row[1].set_visible(False)
     panels = [row[0] for row in grid]
     names = {name: viewer.context.names[name].common or name for name in lanes if name in viewer.context.names}
+    frontend = WIDE_384 if viewer.member is None else viewer.member.contract.frontend
     # Colours end at the quietest parts, so that calls stand out.
-    top_db = float(np.clip(excerpt.db.max() - np.percentile(excerpt.db, 2), 20.0, viewer.frontend.top_db))
-    plot.spectrogram(
-        excerpt.db, viewer.frontend, panels[0], first_frame=excerpt.first_frame, top_db=top_db, colorbar=False
-    )
+    top_db = float(np.clip(excerpt.db.max() - np.percentile(excerpt.db, 2), 20.0, frontend.top_db))
+    options: dict[str, Any] = {"first_frame": excerpt.first_frame, "top_db": top_db, "colorbar": False}
+    plot.spectrogram(excerpt.db, frontend, panels[0], **options)
     figure.colorbar(panels[0].images[-1], cax=grid[0][1], format="%+2.0f dB")
     title = f"Detections (scores of at least {viewer.detection.threshold:g})"
     plot.detections(detected, panels[1], truth=truth, classes=lanes, names=names, title=title)
@@ -215,14 +210,6 @@ def _draw(
     return make_figure(panels[0], alt=alt, caption=caption, with_time=True)
 
 
-def _lanes(excerpt: Excerpt, detected: pd.DataFrame, truth: pd.DataFrame | None, classes: Sequence[str]) -> list[str]:
-    """Return the classes of the figure: the true ones, then the detected ones by their score."""
-    true = [] if truth is None else list(truth["label"])
-    by_score = detected.sort_values("score", ascending=False, kind="stable")["label"]
-    lanes = list(dict.fromkeys([*true, *by_score]))[:_MAX_LANES]
-    return lanes or ([classes[int(excerpt.rows.max(0).argmax())]] if excerpt.rows.size else [])
-
-
 def _list_calls(table: pd.DataFrame, names: Mapping[str, ClassName]) -> str:
     """List the times of each class of a table of detections or of true calls."""
     texts = []
@@ -236,7 +223,7 @@ def _list_calls(table: pd.DataFrame, names: Mapping[str, ClassName]) -> str:
 
 def group_recordings(
     names: Sequence[str],
-    scores: npt.NDArray[np.float32],
+    scores: Array,
     truth: npt.NDArray[Any] | None,
     row_index: npt.NDArray[np.int64] | None,
     find_path: Callable[[str], Path | None],
@@ -249,39 +236,21 @@ def group_recordings(
     for name, positions in pd.Series(range(len(names))).groupby(list(names), sort=False):
         index = positions.to_numpy()
         rows = np.arange(len(index)) if row_index is None else row_index[index]
-        recordings.append(
-            Recording(
-                name=str(name),
-                path=find_path(str(name)),
-                scores=in_time(rows, scores[index], 0.0),
-                truth=None if truth is None else in_time(rows, truth[index], np.nan),
-                is_clip=row_index is None,
-            )
-        )
+        path, in_order = find_path(str(name)), in_time(rows, scores[index], 0.0)
+        known = None if truth is None else in_time(rows, truth[index], np.nan)
+        recordings.append(Recording(name=str(name), path=path, scores=in_order, truth=known, is_clip=row_index is None))
     return recordings
 
 
-def in_time(row_index: npt.NDArray[np.int64], values: npt.NDArray[Any], fill: float) -> npt.NDArray[np.float32]:
-    """Return rows in order of time, (R, K), with `fill` in missing rows.
-
-    Examples
-    --------
-    >>> in_time(np.array([2, 0]), np.array([[0.3], [0.1]]), np.nan)[:, 0].astype(float).round(1).tolist()
-    [0.1, nan, 0.3]
-    """
+def in_time(row_index: npt.NDArray[np.int64], values: npt.NDArray[Any], fill: float) -> Array:
+    """Return rows in order of time, (R, K), with `fill` in missing rows."""
     rows = np.full((row_index.max() + 1, values.shape[1]), fill, np.float32)
     rows[row_index] = values
     return rows
 
 
 def row_length(ids: Sequence[str]) -> int:
-    """Return the seconds of a row: the greatest common divisor of the seconds at which rows end.
-
-    Examples
-    --------
-    >>> row_length(["H02_20230420_074000_15", "H02_20230420_074000_5"])
-    5
-    """
+    """Return the seconds of a row: the greatest common divisor of the seconds at which rows end."""
     end_s = parse_row_ids(ids).end_s
     invalid = np.flatnonzero(end_s <= 0)
     if len(invalid):

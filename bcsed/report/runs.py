@@ -1,9 +1,11 @@
-"""The section about a training: its data, its learning curves, its scores."""
+"""The sections about trainings: the data, learning curves and scores of each, and their comparison."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,17 +13,19 @@ import torch
 
 from .. import plot
 from ..analysis.compare.runs import ComparedRun
+from ..analysis.compare.variants import compare_variants, group_runs
 from ..audio.decode import find_recordings
 from ..config.recipe import Data
 from ..config.strict import from_dict
 from ..data.competitions import Competition, detect_competition
 from ..data.label_files import read_train
 from ..data.labels import assign_folds, class_counts
-from ..errors import BcsedError
+from ..errors import BcsedError, DataError
 from ..models.backends import Backend, TorchBackend
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST
 from ..models.ensemble import from_bundles
+from ..plot import style, training
 from ..predict.spec import Windowing
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
@@ -29,23 +33,23 @@ from ..scores.evaluation import KINDS, Evaluation
 from ..train.checkpoints import load_run, read_description
 from ..train.dataset.clips import read_headers
 from .evaluation import evaluation_sections, full_name, taxa_of
-from .inputs import ReportContext
-from .page import Facts, Item, Section, Table, Text, make_figure
-from .recordings import Recording, Viewer, group_recordings, row_length
+from .page import Item, Section, Table, make_figure
+from .recordings import Recording, ReportContext, Viewer, group_recordings, row_length
 
 
-def class_names(run: Path) -> dict[str, ClassName]:
-    """Return the names of classes from the taxonomy of a run's data; empty if the data are missing."""
-    try:
-        data, competition = _data(run)
-        return read_taxonomy(data / competition.taxonomy_csv)
-    except (BcsedError, OSError):
-        return {}
+def class_names(runs: Sequence[Path]) -> dict[str, ClassName]:
+    """Return the names of classes from the taxonomies of the runs' data, as far as these exist."""
+    names: dict[str, ClassName] = {}
+    for run in runs:
+        with contextlib.suppress(BcsedError, OSError):
+            data, competition = _data(run)
+            names |= read_taxonomy(data / competition.taxonomy_csv)
+    return names
 
 
 def run_section(run: ComparedRun, context: ReportContext, evaluation: Evaluation | None = None) -> Section:
     """Return the section about a run, with an evaluation on the recordings of `context`, else on held-out data."""
-    section = Section(f"Training {run.name}", [Facts(_facts(run))], [_learning(run), _data_section(run, context)])
+    section = Section(f"Training {run.name}", [_facts(run)], [_learning(run), _data_section(run, context)])
     if evaluation is not None:
         remark = f"It is evaluated on {len(evaluation.ids)} {KINDS[evaluation.kind]} of other recordings."
         section.sections += scored_sections(run, evaluation, context, held_out=False)
@@ -54,7 +58,7 @@ def run_section(run: ComparedRun, context: ReportContext, evaluation: Evaluation
         section.sections += scored_sections(run, run.evaluation, context, held_out=True)
     else:
         remark = "The run has no held-out data, so there are no scores; add some with --recordings and --truth."
-    section.items.append(Text(remark))
+    section.items.append(remark)
     return section
 
 
@@ -70,25 +74,25 @@ def scored_sections(
     return [*evaluation_sections(evaluation, context.names), viewer.section(recordings)]
 
 
-def _facts(run: ComparedRun) -> list[tuple[str, str]]:
+def _facts(run: ComparedRun) -> dict[str, str]:
     described = read_description(run.path)
     frontend = run.contract["frontend"]
     seconds = frontend["n_frames"] * frontend["hop_length"] / frontend["sample_rate"]
     band = f"{frontend['n_mels']} mel bands, {frontend['fmin_hz']:g} to {frontend['fmax_hz']:g} Hz"
-    return [
-        ("experiment", run.experiment),
-        ("backbone", str(run.contract["net"]["backbone"])),
-        ("start", str(described.get("start", ""))),
-        ("data", str(described.get("data", ""))),
-        ("clips", str(described.get("n_clips", ""))),
-        ("classes", str(len(run.classes))),
-        ("window", f"{seconds:g} s, {band}"),
-        ("held-out fold", "none" if run.fold is None else str(run.fold)),
-        ("seed", str(run.seed)),
-        ("epochs", f"{run.epochs} in {run.seconds:.0f} s"),
-        ("checkpoint", run.checkpoint),
-        ("fingerprint", str(described.get("fingerprint", ""))),
-    ]
+    return {
+        "experiment": run.experiment,
+        "backbone": str(run.contract["net"]["backbone"]),
+        "start": str(described.get("start", "")),
+        "data": str(described.get("data", "")),
+        "clips": str(described.get("n_clips", "")),
+        "classes": str(len(run.classes)),
+        "window": f"{seconds:g} s, {band}",
+        "held-out fold": "none" if run.fold is None else str(run.fold),
+        "seed": str(run.seed),
+        "epochs": f"{run.epochs} in {run.seconds:.0f} s",
+        "checkpoint": run.checkpoint,
+        "fingerprint": str(described.get("fingerprint", "")),
+    }
 
 
 def _learning(run: ComparedRun) -> Section:
@@ -99,7 +103,7 @@ def _learning(run: ComparedRun) -> Section:
             text += f"; macro ROC-AUC on {name}: last {history[column].iloc[-1]:.4f}, best {history[column].max():.4f}"
     alt = f"over {len(history)} epochs. {text}."
     items: list[Item] = [
-        Text(f"{text}."),
+        f"{text}.",
         make_figure(plot.loss(history), alt=f"Loss {alt}", caption="Training loss over the epochs."),
     ]
     if {"clip_auc", "row_auc"} & set(history):
@@ -115,11 +119,9 @@ def _data_section(run: ComparedRun, context: ReportContext) -> Section:
         table = read_train(data, competition, run.classes)
         infos, failures = read_headers([str(path) for path in table["path"]], jobs=context.jobs)
         table = table[[info is not None for info in infos]].reset_index(drop=True)
-        fold_of = None
-        if run.fold is not None:
-            fold_of = assign_folds(table, from_dict(Data, run.recipe["data"]), run.seed)
+        fold_of = None if run.fold is None else assign_folds(table, from_dict(Data, run.recipe["data"]), run.seed)
     except (BcsedError, OSError) as error:
-        return Section("Data", [Text(f"The training data cannot be read: {error}")])
+        return Section("Data", [f"The training data cannot be read: {error}"])
     seconds = np.array([info.duration_s for info in infos if info is not None])
     taxa = taxa_of(context.names)
     counts = dict(zip(run.classes, map(int, class_counts(table, run.classes)), strict=True))
@@ -143,16 +145,12 @@ def _data_section(run: ComparedRun, context: ReportContext) -> Section:
     ]
     if fold_of is not None:
         taxon_of_clip = [taxa.get(name, "") for name in table["label"]] if taxa else None
-        n_never = int((fold_of < 0).sum())
-        items.append(
-            make_figure(
-                plot.folds(fold_of, taxa=taxon_of_clip, held_out=run.fold),
-                alt=f"Bars of the number of clips in each fold; {n_never} clips are never held out.",
-                caption=f"Clips of each fold; fold {run.fold} was held out. Rare classes are never held out.",
-            )
-        )
+        alt = f"Bars of the number of clips in each fold; {(fold_of < 0).sum()} clips are never held out."
+        caption = f"Clips of each fold; fold {run.fold} was held out. Rare classes are never held out."
+        ax = plot.folds(fold_of, taxa=taxon_of_clip, held_out=run.fold)
+        items.append(make_figure(ax, alt=alt, caption=caption))
     if failures:
-        items.append(Text(f"{len(failures)} recordings cannot be read; the first: {next(iter(failures.values()))}"))
+        items.append(f"{len(failures)} recordings cannot be read; the first: {next(iter(failures.values()))}")
     return Section("Data", items)
 
 
@@ -181,12 +179,10 @@ def _recordings(
     clips = evaluation.kind == "clips"
     folder = None
     if held_out:
-        try:
+        with contextlib.suppress(BcsedError, OSError):
             data, competition = _data(run.path)
             folder = data / (competition.audio_dir if clips else competition.soundscapes_dir)
-        except (BcsedError, OSError):
-            pass
-    files = find_recordings(context.recordings) if context.recordings else []
+    files = find_recordings(context.recordings)
     if folder is not None and not clips and folder.is_dir():
         files += find_recordings([folder])
     by_stem = {path.stem: path for path in files}
@@ -199,3 +195,70 @@ def _recordings(
     names = evaluation.ids if clips else evaluation.files
     row_index = None if clips else parse_row_ids(evaluation.ids).end_s // row_s - 1
     return group_recordings(names, evaluation.scores, evaluation.truth, row_index, find_path)
+
+
+def comparison_section(runs: Sequence[ComparedRun]) -> Section:
+    """Return the comparison of runs; a sentence names those without scores."""
+    scored = [run for run in runs if run.evaluation is not None]
+    remark = "has no scores to compare; add some with --recordings and --truth."
+    items: list[Item] = [f"{run.name} {remark}" for run in runs if run.evaluation is None]
+    if len(scored) > 1:
+        try:
+            items += _variants(scored)
+        except DataError as error:
+            items.append(f"The runs cannot be compared: {error}")
+    return Section("Comparison", items)
+
+
+def _variants(runs: Sequence[ComparedRun]) -> list[Item]:
+    table = compare_variants(runs)
+    variants: list[dict[Any, Any]] = table.to_dict("records")
+    for number, line in enumerate(variants, 1):
+        line["variant"] = f"{number}: {line['experiment']}"
+        # A range, such as 3-5, stays text.
+        line["n_classes"] = int(line["n_classes"]) if line["n_classes"].isdigit() else line["n_classes"]
+    cells = (
+        *("variant", "n_runs", "folds", "seeds", "auc", "auc_sd", "low", "high"),
+        *("n_classes", "gain", "gain_low", "gain_high", "seconds"),
+    )
+    columns = (
+        *("variant", "runs", "folds", "seeds", "macro ROC-AUC", "standard deviation", "from (95 %)", "to (95 %)"),
+        *("classes", "gain over line 1", "from (95 %)", "to (95 %)", "seconds per run"),
+    )
+    # One line of labels may need several lines of text.
+    ax = style.axes(None, 8.0, 1.8 + 0.2 * training.label_lines(table))
+    items: list[Item] = [
+        "Runs that differ only in seed or fold are one line. Intervals are over recordings; a gain is a paired "
+        "difference, so its interval is narrower than those of the two scores.",
+        Table(caption="Variants", columns=columns, rows=[[line[name] for name in cells] for line in variants]),
+        Table(
+            caption="Differences",
+            columns=("variant", "change from line 1", "remark"),
+            rows=[(line["variant"], line["differs"], line["note"]) for line in variants],
+        ),
+        make_figure(
+            plot.variants(table, ax),
+            alt="Dots of the macro ROC-AUC of each variant with intervals; the table contains the numbers.",
+            caption=f"Macro ROC-AUC on {'; or on '.join(dict.fromkeys(table['scored_on']))}.",
+        ),
+    ]
+    if table["gain"].notna().any():
+        gains = plot.gains(table)
+        gains.legend(loc="best")
+        caption = "Gain of each variant over the first; it is better to the right of the dotted line."
+        items.append(make_figure(gains, alt="Dots of the gains with intervals.", caption=caption))
+    return items + _curves(runs)
+
+
+def _curves(runs: Sequence[ComparedRun]) -> list[Item]:
+    histories = {}
+    for number, variant in enumerate(group_runs(runs), 1):
+        histories[f"{number}: {variant[0].experiment}"] = [run.history for run in variant if len(run.history)]
+    items: list[Item] = []
+    for column, name in (("clip_auc", "held-out clips"), ("row_auc", "soundscape rows")):
+        if any(column in history for variant in histories.values() for history in variant):
+            ax = plot.validations(histories, column)
+            style.axes_legend(ax)
+            caption = f"Macro ROC-AUC on {name} over the epochs; 0.5 is chance."
+            items.append(make_figure(ax, alt=f"Curves of the macro ROC-AUC on {name} of each run.", caption=caption))
+    return items

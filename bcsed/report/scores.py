@@ -27,9 +27,8 @@ from ..scores.detections.detect import DetectionSettings
 from ..scores.evaluation import make_evaluation, read_truth
 from ..scores.table import check_table, read_parquet, read_table
 from .evaluation import evaluation_sections
-from .inputs import ReportContext
-from .page import Facts, Item, Section, Table, Text, make_figure
-from .recordings import Recording, Viewer, group_recordings, row_length
+from .page import Item, Section, Table, make_figure
+from .recordings import Recording, ReportContext, Viewer, group_recordings, row_length
 
 _N_BOOTSTRAP = 500
 
@@ -67,9 +66,8 @@ def read_prediction(path: Path) -> Prediction:
         models = [{**model, "weight": float(model["weight"])} for model in manifest["models"]]
         manifest = {**manifest, "models": models, "row_s": int(manifest["settings"]["row_s"])}
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(
-            f"{path} is not a finished folder of predict: {MANIFEST} does not list its models and row length."
-        ) from error
+        reason = f"{MANIFEST} does not list its models and row length."
+        raise DataError(f"{path} is not a finished folder of predict: {reason}") from error
     members = outputs.read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     paths: dict[str, str] = {}
     if (path / outputs.SCORES).is_file():
@@ -95,14 +93,16 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     scores, ids = prediction.scores, list(map(str, prediction.scores.index))
     row_s = prediction.manifest.get("row_s") or row_length(ids)
     truth = None if context.truth is None else _read_truth(prediction, context.truth)
-    section = Section(f"Scores {prediction.path.resolve().name}", [Facts(_facts(prediction))])
+    section = Section(f"Scores {prediction.path.resolve().name}", [_facts(prediction)])
     if truth is not None:
         section.sections += evaluation_sections(make_evaluation(truth, scores), context.names)
     else:
         section.sections.append(_distribution(prediction))
     if len(prediction.models) > 1:
         section.sections.append(_ensemble(prediction, truth, context))
-    detection = _detection_settings(prediction)
+    settings = prediction.manifest.get("detection", {})
+    thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
+    detection = DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
     member = _load_member(prediction, context)
     viewer = Viewer(classes=prediction.classes, row_s=row_s, context=context, member=member, detection=detection)
     remarks = [f"Rows with a score of at least {detection.threshold:g} are detections."]
@@ -112,23 +112,20 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     return section
 
 
-def _facts(prediction: Prediction) -> list[tuple[str, str]]:
+def _facts(prediction: Prediction) -> dict[str, str]:
     manifest, models = prediction.manifest, prediction.models
-    facts = [
-        ("folder" if manifest else "file", str(prediction.path)),
-        ("rows", str(len(prediction.scores))),
-        ("classes", str(len(prediction.classes))),
-    ]
+    facts = {"folder" if manifest else "file": str(prediction.path)}
+    facts |= {"rows": str(len(prediction.scores)), "classes": str(len(prediction.classes))}
     if manifest:
-        facts += [
-            ("networks", ", ".join(str(model.get("experiment") or model["bundle"]) for model in models)),
-            ("mean", str(manifest["mean"]) if len(models) > 1 else ""),
-            ("post-processing", " ".join(manifest.get("post_processing", ())) or "none"),
-            ("windows", str(manifest["settings"].get("windows", ""))),
-            ("precision", str(manifest["settings"].get("precision", ""))),
-            ("recordings", f"{manifest.get('n_recordings', '')}, {manifest.get('n_failed', 0)} failed"),
-            ("time", f"{manifest.get('seconds', 0)} s"),
-        ]
+        facts |= {
+            "networks": ", ".join(str(model.get("experiment") or model["bundle"]) for model in models),
+            "mean": str(manifest["mean"]) if len(models) > 1 else "",
+            "post-processing": " ".join(manifest.get("post_processing", ())) or "none",
+            "windows": str(manifest["settings"].get("windows", "")),
+            "precision": str(manifest["settings"].get("precision", "")),
+            "recordings": f"{manifest.get('n_recordings', '')}, {manifest.get('n_failed', 0)} failed",
+            "time": f"{manifest.get('seconds', 0)} s",
+        }
     return facts
 
 
@@ -136,31 +133,23 @@ def _distribution(prediction: Prediction) -> Section:
     scores = prediction.scores
     highest, mean, n_high = scores.max(), scores.mean(), (scores >= 0.5).sum()
     order = highest.sort_values(ascending=False, kind="stable").index
-    return Section(
-        "Scores of all rows and classes",
-        [
-            make_figure(
-                plot.score_histogram(scores.to_numpy()),
-                alt="Histogram of the scores on a logarithmic axis.",
-                caption=f"{scores.size} scores: {len(scores)} rows, {len(order)} classes.",
-            ),
-            Table(
-                caption="Classes, the highest scores first",
-                columns=("class", "highest score", "mean score", "rows of at least 0.5"),
-                rows=[(str(name), float(highest[name]), float(mean[name]), int(n_high[name])) for name in order],
-            ),
-        ],
+    figure = make_figure(
+        plot.score_histogram(scores.to_numpy()),
+        alt="Histogram of the scores on a logarithmic axis.",
+        caption=f"{scores.size} scores: {len(scores)} rows, {len(order)} classes.",
     )
+    rows = [(str(name), float(highest[name]), float(mean[name]), int(n_high[name])) for name in order]
+    columns = ("class", "highest score", "mean score", "rows of at least 0.5")
+    table = Table(caption="Classes, the highest scores first", columns=columns, rows=rows)
+    return Section("Scores of all rows and classes", [figure, table])
 
 
 def _read_truth(prediction: Prediction, path: str | Path) -> pd.DataFrame:
     truth = read_truth(path, prediction.classes)
     known: pd.DataFrame = truth.loc[truth.index.intersection(prediction.scores.index, sort=False)]
     if known.empty:
-        raise DataError(
-            f"none of the {len(truth)} labelled rows of {path} is in {prediction.path}; name the labels of the same "
-            "recordings."
-        )
+        advice = "name the labels of the same recordings."
+        raise DataError(f"none of the {len(truth)} labelled rows of {path} is in {prediction.path}; {advice}")
     return known
 
 
@@ -169,19 +158,15 @@ def _ensemble(prediction: Prediction, truth: pd.DataFrame | None, context: Repor
     aucs: list[float | None] = [None] * len(prediction.models)
     if truth is not None and len(prediction.members) == len(prediction.models):
         aucs = [_mean_auc(truth, table) for table in prediction.members.values()]
-    rows = [
-        (
-            number,
-            *(str(model["bundle"]), str(model.get("experiment", "")), model["weight"]),
-            *(str(model.get("sha256", ""))[:12], auc),
-        )
-        for number, (model, auc) in enumerate(zip(prediction.models, aucs, strict=True), 1)
-    ]
+    rows: list[Sequence[Any]] = []
+    for number, (model, auc) in enumerate(zip(prediction.models, aucs, strict=True), 1):
+        experiment, sha256 = str(model.get("experiment", "")), str(model.get("sha256", ""))[:12]
+        rows.append((number, str(model["bundle"]), experiment, model["weight"], sha256, auc))
     columns = ("member", "bundle", "experiment", "weight", "SHA-256", "macro ROC-AUC")
     items: list[Item] = [Table(caption="Members", columns=columns, rows=rows)]
     if len(prediction.members) < 2:
-        items.append(Text("The scores of the members were not written; predict with --format members to compare them."))
-        return Section("Ensemble", items)
+        remark = "The scores of the members were not written; predict with --format members to compare them."
+        return Section("Ensemble", [*items, remark])
     items.append(
         make_figure(
             plot.correlations(postprocess.spearman(prediction.members)),
@@ -191,7 +176,7 @@ def _ensemble(prediction: Prediction, truth: pd.DataFrame | None, context: Repor
         )
     )
     if truth is None:
-        items.append(Text("With --truth, each member, stage and mean is evaluated with and without it."))
+        items.append("With --truth, each member, stage and mean is evaluated with and without it.")
     else:
         items += _ablation(prediction, truth, context)
     return Section("Ensemble", items)
@@ -215,20 +200,16 @@ def _ablation(prediction: Prediction, truth: pd.DataFrame, context: ReportContex
     try:
         table = ablate(truth, scores, stages, n=_N_BOOTSTRAP, rng=np.random.default_rng(0), **options)
     except BcsedError as error:
-        return [Text(f"The contributions of members and stages cannot be computed: {error}")]
-    cells = ("line", "auc", "n_classes", "gain", "gain_low", "gain_high")
-    return [
-        make_figure(
-            plot.ablation(table),
-            alt="Bars of the gain of each stage, member and mean; the table contains the numbers.",
-            caption="Gain of each stage, each member and each kind of mean over the scores without change.",
-        ),
-        Table(
-            caption="Ablation",
-            columns=("scores", "macro ROC-AUC", "classes", "gain", "from (95 %)", "to (95 %)"),
-            rows=[tuple(line[name] for name in cells) for line in table.to_dict("records")],
-        ),
-    ]
+        return [f"The contributions of members and stages cannot be computed: {error}"]
+    figure = make_figure(
+        plot.ablation(table),
+        alt="Bars of the gain of each stage, member and mean; the table contains the numbers.",
+        caption="Gain of each stage, each member and each kind of mean over the scores without change.",
+    )
+    cells = ["line", "auc", "n_classes", "gain", "gain_low", "gain_high"]
+    columns = ("scores", "macro ROC-AUC", "classes", "gain", "from (95 %)", "to (95 %)")
+    rows = [[line[name] for name in cells] for line in table.to_dict("records")]
+    return [figure, Table(caption="Ablation", columns=columns, rows=rows)]
 
 
 def _load_member(prediction: Prediction, context: ReportContext) -> Backend | None:
@@ -244,18 +225,12 @@ def _load_member(prediction: Prediction, context: ReportContext) -> Backend | No
     return None
 
 
-def _detection_settings(prediction: Prediction) -> DetectionSettings:
-    settings = prediction.manifest.get("detection", {})
-    thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
-    return DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
-
-
 def _recordings(
     prediction: Prediction, ids: Sequence[str], truth: pd.DataFrame | None, context: ReportContext, row_s: int
 ) -> list[Recording]:
     """Return the scored recordings, with their files as far as these are found."""
     paths = {name: Path(path) for name, path in prediction.paths.items()}
-    files = find_recordings(context.recordings) if context.recordings else []
+    files = find_recordings(context.recordings)
     # Paths that are given now replace those of the prediction.
     paths |= {path.stem: path for path in files} | dict(zip(recording_names(files), files, strict=True))
     known: npt.NDArray[Any] | None = None

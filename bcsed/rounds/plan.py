@@ -187,10 +187,7 @@ def find_plan(
     seeds, fold : optional
         Seeds of the students of the last round; the fold that the students of a preset hold out.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such preset or file, or a field is unknown, of the wrong type or invalid.
+    ConfigError if there is no such preset or file, or a field is unknown, of the wrong type or invalid.
     """
     plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _read_plan(Path(name))
     rounds = []
