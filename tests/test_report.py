@@ -28,7 +28,7 @@ from bcsed.predict.outputs import OutputOptions
 from bcsed.report.api import report
 from bcsed.report.excerpt import encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
 from bcsed.report.page import Figure, Page, Section, Sound, Table, fit, render, svg, time_axis, with_prefix
-from bcsed.report.recordings import Recording, ReportContext, Viewer, in_time
+from bcsed.report.recordings import Recording, ReportContext, Viewer, in_time, row_length
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.evaluation import Evaluation
 from bcsed.train import pseudolabels as pseudolabel
@@ -309,6 +309,9 @@ class TestRecordings:
         assert np.isnan(truth[1]).all()
         assert recording.auc == 1.0
         assert recording.central_row in (0, 2)
+
+    def test_the_length_of_a_row_is_the_common_divisor_of_its_ends(self):
+        assert row_length(["H02_20230420_074000_15", "H02_20230420_074000_5"]) == 5
 
     def test_unknown_classes_are_not_evaluated(self):
         scores = np.array([[0.9, 0.5], [0.1, 0.6]], np.float32)
