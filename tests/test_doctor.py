@@ -17,7 +17,7 @@ from bcsed.analysis import doctor
 from bcsed.analysis.doctor.api import shorten_paths
 from bcsed.cli import main
 from bcsed.errors import DataError
-from bcsed.scores.checks.api import check, require_valid
+from bcsed.scores.checks.api import check
 from bcsed.scores.checks.finding import Finding
 
 N, ROWS, K = 20, 12, 14
@@ -146,19 +146,14 @@ class TestOneTable:
         copied[9] = copied[2]
         assert findings_of(table(copied))["copies"].examples == ("site_09 as site_02",)
 
-    def test_fatal_findings_are_refused_and_others_returned(self):
-        with pytest.raises(DataError, match="the submission: all rows are identical in 20 recordings of 20"):
-            require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), where="the submission")
-        with pytest.raises(DataError, match=r"the table: .* probably logits"):
-            require_valid(table(sigmoid=False))
-        with pytest.raises(DataError, match="the sigmoid was applied twice"):
-            require_valid(1 / (1 + np.exp(-table())))
-        stems = [f"site_{n:02}" for n in range(N)]
-        silent = require_valid(table(np.repeat(LOGITS[:, :1], ROWS, 1)), silent=stems)
-        assert [finding.name for finding in silent] == ["silence"]
-        assert {finding.severity for finding in require_valid(table(LOGITS * 0), silent=stems)} == {"warning"}
-        findings = require_valid(table().assign(c03=0.25))
-        assert [finding.name for finding in findings] == ["constant classes"]
+    def test_sentences_and_severities(self):
+        broadcast, stems = table(np.repeat(LOGITS[:, :1], ROWS, 1)), [f"site_{n:02}" for n in range(N)]
+        assert "all rows are identical in 20 recordings of 20" in findings_of(broadcast)["broadcast"].sentence
+        assert "probably logits" in findings_of(table(sigmoid=False))["logits"].sentence
+        assert "the sigmoid was applied twice" in findings_of(1 / (1 + np.exp(-table())))["sigmoid twice"].sentence
+        assert [finding.name for finding in check(broadcast, silent=stems)] == ["silence"]
+        assert {finding.severity for finding in check(table(LOGITS * 0), silent=stems)} == {"warning"}
+        assert [finding.name for finding in check(table().assign(c03=0.25))] == ["constant classes"]
 
     def test_empty(self):
         assert findings_of(table().iloc[:0])["empty"].severity == "error"

@@ -16,11 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def build_backbone(
-    name: str,
-    in_channels: int,
-    *,
-    pretrained: bool | str | Path = False,
-    drop_path: Sequence[float] = (),
+    name: str, in_channels: int, *, pretrained: bool | str | Path = False, drop_path: Sequence[float] = ()
 ) -> torch.nn.Module:
     """Build a timm model without its classifier.
 

@@ -78,12 +78,7 @@ class OpenVinoBackend(Backend):
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int | None = None,
-        precision: str = "f32",
-        cache: str | Path | None = None,
+        self, bundle: Bundle, *, threads: int | None = None, precision: str = "f32", cache: str | Path | None = None
     ) -> None:
         import openvino
 

@@ -174,8 +174,7 @@ class SedNet(nn.Module):
             image = self.to_image(db.float())
         x = self.backbone.forward_features(self.norm(image))  # type: ignore[operator]
         x = unfold(x, self.folds)
-        pooled: torch.Tensor = x.mean(2) if self.freq_pool is None else self.freq_pool(x)
-        return pooled
+        return x.mean(2) if self.freq_pool is None else self.freq_pool(x)
 
     def apply_heads(self, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return `logits` and `attention` of `forward`, (B, t, K) each, from the features (B, C, t) of `encode`."""

@@ -116,11 +116,7 @@ def load_pretrained(
 
 
 def _match(
-    network: SedNet,
-    source: WeightSource,
-    names: Mapping[str, str],
-    contract: Contract,
-    dropped: Sequence[str],
+    network: SedNet, source: WeightSource, names: Mapping[str, str], contract: Contract, dropped: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], LoadReport]:
     """Return the tensors to load, and the report; `names` maps names in the network to names in the source."""
     state = network.state_dict()

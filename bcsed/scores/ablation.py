@@ -44,18 +44,13 @@ def ablate(
     truth : DataFrame
         0 and 1, for some rows and classes of `table`.
     table : DataFrame
-        The scores before post-processing: *all* rows of each recording, as stages use neighbouring rows that may have
-        no label.
-    stages : sequence of Stage
-        Each kind at most once.
-    taxa : mapping of str to str, optional
-        The taxonomic class of each class, for stages that need it.
+        The scores before post-processing: *all* rows of each recording, as stages use neighbouring, unlabelled rows.
+    stages, taxa
+        See `bcsed.scores.postprocess.apply`.
     members : mapping of str to DataFrame, optional
         The scores of each ensemble member before post-processing: the rows of `table`, the classes of the member.
-    weights : sequence of float, optional
-        One per member; equal by default.
-    kind : {'prob', 'logit', 'rank'}
-        The mean of all members but one.
+    weights, kind
+        One weight per member, and the mean of all members but one: see `bcsed.scores.postprocess.combine`.
     n : int
         Number of resamples of recordings.
 
@@ -68,13 +63,7 @@ def ablate(
         over ``n_classes`` classes; ``gain`` over the first line on the classes of both, with its 95 % interval over
         recordings, ``gain_low`` and ``gain_high`` (NaN for a single recording); ``n_rows`` and ``n_recordings``.
 
-    Raises
-    ------
-    DataError
-        If the table lacks a row or class of the truth, members lack rows, there is no ROC-AUC, or a table is not a
-        valid score table.
-    ConfigError
-        As the stages and `bcsed.scores.postprocess.combine`.
+    Errors as the stages and `combine`; DataError if the table lacks rows or classes of the truth, or has no ROC-AUC.
     """
     # Reports a class without positive or negative rows before anything is computed.
     macro_auc(truth, align_tables(truth, table, extra=True))
@@ -93,15 +82,10 @@ def format_ablation(table: pd.DataFrame) -> str:
     for line in table.to_dict("records"):
         has_auc, has_gain, has_interval = (not math.isnan(line[name]) for name in ("auc", "gain", "gain_low"))
         is_first = len(cells) == 1
-        cells.append(
-            [
-                str(line["line"]),
-                f"{line['auc']:.4f}" if has_auc else "none",
-                str(line["n_classes"]),
-                f"{line['gain']:+.4f}" if has_gain and not is_first else "",
-                f"{line['gain_low']:+.4f} to {line['gain_high']:+.4f}" if has_interval and not is_first else "",
-            ]
-        )
+        auc = f"{line['auc']:.4f}" if has_auc else "none"
+        gain = f"{line['gain']:+.4f}" if has_gain and not is_first else ""
+        interval = f"{line['gain_low']:+.4f} to {line['gain_high']:+.4f}" if has_interval and not is_first else ""
+        cells.append([str(line["line"]), auc, str(line["n_classes"]), gain, interval])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     first = table.iloc[0]
@@ -118,10 +102,8 @@ class _PairedEvaluator:
     def __init__(self, truth: pd.DataFrame, first: pd.DataFrame, n: int, rng: np.random.Generator) -> None:
         rows = parse_row_ids(truth.index)
         n_files = len(rows.stems)
-        self._file_of = rows.recording
         self._counts = bootstrap_weights(n_files, n, rng=rng) if n_files > 1 else None
-        self._truth, self._first = truth, first
-        self._size = len(truth), n_files
+        self._truth, self._first, self._file_of, self._size = truth, first, rows.recording, (len(truth), n_files)
         # Results of the first line by classes: most other lines have all classes.
         self._first_results: dict[tuple[str, ...], tuple[float, int, Floats]] = {}
 

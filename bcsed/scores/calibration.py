@@ -32,27 +32,15 @@ SCHEMA = 2
 class Calibration:
     """Thresholds and calibration on labelled rows.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A line per class: ``class, n_positive, threshold, precision, recall, n_detected, reason``; NaN and a reason
-        where the precision is not reached.
-    thresholds : mapping of str to float
-        The classes that reach the precision.
-    reliability : DataFrame
-        See `reliability`.
-    ece : float
-        See `expected_calibration_error`.
-    precision, min_positives
-        As given to `calibrate`.
-    n_rows : int
+    `table` has a line per class: ``class, n_positive, threshold, precision, recall, n_detected, reason``; NaN and a
+    reason where the precision is not reached.
     """
 
     table: pd.DataFrame
-    thresholds: Mapping[str, float]
-    reliability: pd.DataFrame
-    ece: float
-    precision: float
+    thresholds: Mapping[str, float]  # of the classes that reach the precision
+    reliability: pd.DataFrame  # see `reliability`
+    ece: float  # see `expected_calibration_error`
+    precision: float  # as given to `calibrate`, as is `min_positives`
     min_positives: int
     n_rows: int
 
@@ -71,15 +59,9 @@ def calibrate(
     precision : float in (0, 1]
     min_positives : int
         Number of positive rows that must be at or above a threshold.
-    n_bins : int
-        Bins of the reliability.
 
-    Raises
-    ------
-    ConfigError
-        If `precision`, `min_positives` or `n_bins` is out of range.
-    DataError
-        If rows or classes are missing, truth is not 0 or 1, or a score is not a probability.
+    Raises ConfigError if a parameter is out of range; DataError if rows or classes are missing, truth is not 0 or 1, or
+    a score is not a probability.
     """
     if not 0 < precision <= 1:
         raise ConfigError(f"precision must be in (0, 1], got {precision:g}.")
@@ -111,20 +93,10 @@ def _to_arrays(truth: pd.DataFrame, scores: pd.DataFrame) -> tuple[npt.NDArray[n
 def find_threshold(
     truth: npt.NDArray[Any], scores: Floats, *, precision: float, min_positives: int = 5
 ) -> dict[str, Any]:
-    """Return the lowest threshold of one class that reaches a precision.
+    """Return the lowest threshold of one class that reaches a precision, from truth (0 and 1) and scores (R,).
 
-    Parameters
-    ----------
-    truth : ndarray of 0 and 1, shape (R,)
-    scores : ndarray, shape (R,)
-    precision, min_positives
-        See `calibrate`.
-
-    Returns
-    -------
-    dict
-        ``threshold, precision, recall, n_detected`` and ``reason``: empty, or why there is no threshold. Then
-        ``precision`` is the highest that any threshold with enough positive rows has.
+    The keys are ``threshold, precision, recall, n_detected`` and ``reason``: empty, or why there is no threshold. Then
+    ``precision`` is the highest that any threshold with at least `min_positives` positive rows has.
 
     Examples
     --------
@@ -157,33 +129,22 @@ def precision_recall(truth: npt.NDArray[Any], scores: Floats) -> pd.DataFrame:
     order = np.argsort(-scores, kind="stable")
     sorted_scores, n_true = scores[order], np.cumsum(truth[order] == 1)
     last = np.append(np.flatnonzero(np.diff(sorted_scores) != 0), len(scores) - 1)
-    n_detected = last + 1
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "threshold": sorted_scores[last],
-            "precision": n_true[last] / n_detected,
-            "recall": n_true[last] / (n_true[-1] or np.nan),
-            "n_detected": n_detected,
-            "n_true": n_true[last],
-        }
-    )
+    columns = {
+        "threshold": sorted_scores[last],
+        "precision": n_true[last] / (last + 1),
+        "recall": n_true[last] / (n_true[-1] or np.nan),
+        "n_detected": last + 1,
+        "n_true": n_true[last],
+    }
+    table: pd.DataFrame = pd.DataFrame(columns)
     return table
 
 
 def reliability(truth: pd.DataFrame, scores: pd.DataFrame, *, n_bins: int = 10) -> pd.DataFrame:
-    """Return the share of positive rows and the mean score in bins of scores, over all classes.
+    """Return the share of positive rows and the mean score in `n_bins` bins of scores, over all classes.
 
-    Parameters
-    ----------
-    truth, scores : DataFrame
-        As in `calibrate`; errors too.
-    n_bins : int >= 1
-        Number of bins of equal width over [0, 1]; the last includes 1.
-
-    Returns
-    -------
-    DataFrame
-        ``low, high, n, mean_score, share_true``; the last two NaN in an empty bin.
+    Truth, scores and errors are those of `calibrate`. The bins have equal width over [0, 1]; the last includes 1. The
+    columns are ``low, high, n, mean_score, share_true``; the last two are NaN in an empty bin.
     """
     if n_bins < 1:
         raise ConfigError(f"n_bins must be at least 1, got {n_bins}.")
@@ -194,9 +155,8 @@ def reliability(truth: pd.DataFrame, scores: pd.DataFrame, *, n_bins: int = 10) 
         mean_score = np.bincount(bin_of, weights=values, minlength=n_bins) / n
         share_true = np.bincount(bin_of, weights=positive, minlength=n_bins) / n
     edges = np.arange(n_bins + 1) / n_bins
-    table: pd.DataFrame = pd.DataFrame(
-        {"low": edges[:-1], "high": edges[1:], "n": n, "mean_score": mean_score, "share_true": share_true}
-    )
+    columns = {"low": edges[:-1], "high": edges[1:], "n": n, "mean_score": mean_score, "share_true": share_true}
+    table: pd.DataFrame = pd.DataFrame(columns)
     return table
 
 
@@ -228,10 +188,7 @@ def write_thresholds(calibration: Calibration, path: str | Path) -> None:
 def read_thresholds(path: str | Path, classes: Sequence[str] | None = None) -> dict[str, float]:
     """Read thresholds by class: a file of `write_thresholds`, or a plain JSON object of class and threshold.
 
-    Raises
-    ------
-    DataError
-        If the file cannot be read, a threshold is not in [0, 1], or its class is not one of `classes`.
+    Raises DataError if the file cannot be read, a threshold is not in [0, 1], or its class is not in `classes`.
     """
     path = Path(path)
     if not path.is_file():

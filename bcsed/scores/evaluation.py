@@ -28,35 +28,14 @@ _ARRAYS = ("kind", "ids", "files", "classes", "truth", "scores")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """The scores of N items and K classes, and their truth.
+    """The scores of N items and K classes, and their truth; a DataError if these do not fit one another."""
 
-    Parameters
-    ----------
-    kind : {'rows', 'clips'}
-        Labelled rows of soundscapes, scored as in a submission; or complete clips.
-    ids : tuple of N str
-        Unique.
-    files : tuple of N str
-        The recording of each item.
-    classes : tuple of K str
-        Unique.
-    truth : ndarray of uint8, shape (N, K)
-        0 or 1.
-    scores : ndarray of float32, shape (N, K)
-        Finite.
-
-    Raises
-    ------
-    DataError
-        If these do not fit one another.
-    """
-
-    kind: str
-    ids: tuple[str, ...]
-    files: tuple[str, ...]
-    classes: tuple[str, ...]
-    truth: npt.NDArray[np.uint8]
-    scores: npt.NDArray[np.float32]
+    kind: str  # 'rows': labelled rows of soundscapes, scored as in a submission; or 'clips': complete clips
+    ids: tuple[str, ...]  # N, unique
+    files: tuple[str, ...]  # the recording of each item
+    classes: tuple[str, ...]  # K, unique
+    truth: npt.NDArray[np.uint8]  # (N, K), 0 or 1
+    scores: npt.NDArray[np.float32]  # (N, K), finite
 
     def __post_init__(self) -> None:
         shape = len(self.ids), len(self.classes)
@@ -122,10 +101,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
 def read_evaluation(path: str | Path) -> Evaluation:
     """Read a file that `write_evaluation` or a training wrote.
 
-    Raises
-    ------
-    DataError
-        If the file does not exist or is damaged, lacks an array, or its arrays do not fit one another.
+    Raises DataError if the file does not exist or is damaged, lacks an array, or its arrays do not fit one another.
     """
     path = Path(path)
     require_file(path)
@@ -145,31 +121,21 @@ def read_evaluation(path: str | Path) -> Evaluation:
 
 
 def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read the labels of rows.
+    """Read the labels of rows from a CSV; return a table of 0 and 1, indexed by ``row_id``.
 
-    Parameters
-    ----------
-    path : str or Path
-        A CSV: a wide table, ``row_id`` and a column per class, or labels in the form
-        ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`).
-    classes : sequence of K str
-        The classes that are scored.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``row_id``. A wide table may have some of the classes only, in its own order; labels give a column
-        of 0 and 1 for each of `classes`. Another class is an error.
+    The CSV is a wide table, ``row_id`` and a column per class, which may have some of the scored `classes` only, in
+    its own order; or labels in the form ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`),
+    which give a column for each of `classes`. Another class is an error.
     """
-    file = Path(path)
-    require_file(file)
-    with file.open(encoding="utf-8", errors="replace") as stream:
+    path = Path(path)
+    require_file(path)
+    with path.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" not in header:
-        return truth_table(read_soundscape_labels(file, classes), classes)
-    table = read_table(file)
-    check_table(table, where=str(file))
+        return truth_table(read_soundscape_labels(path, classes), classes)
+    table = read_table(path)
+    check_table(table, where=str(path))
     unknown = [name for name in map(str, table.columns) if name not in classes]
     if unknown:
-        raise DataError(f"{file}: class {unknown[0]!r} is not in the scores ({len(unknown)} such classes).")
+        raise DataError(f"{path}: class {unknown[0]!r} is not in the scores ({len(unknown)} such classes).")
     return table

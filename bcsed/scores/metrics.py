@@ -24,6 +24,8 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 from ..errors import ConfigError, DataError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.intp]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 Table: TypeAlias = "pd.DataFrame | npt.NDArray[Any]"
 
 
@@ -32,12 +34,8 @@ def align_tables(
 ) -> pd.DataFrame:
     """Return the scores in the order of the truth's rows and columns, selected by name.
 
-    Other rows and classes of the scores are dropped if `extra`. `where` names the scores in messages.
-
-    Raises
-    ------
-    DataError
-        If a name occurs twice, the scores lack a row or class of the truth, or have another one without `extra`.
+    Other rows and classes of the scores are dropped if `extra`. `where` names the scores in messages. Raises DataError
+    if a name occurs twice, the scores lack a row or class of the truth, or have another one without `extra`.
     """
     for kind, left, right in (("row", truth.index, scores.index), ("class", truth.columns, scores.columns)):
         for table, names in (("the truth", left), (where, right)):
@@ -59,7 +57,7 @@ def align_tables(
     return aligned
 
 
-def _to_arrays(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _to_arrays(truth: Table, scores: Table) -> tuple[Bools, Floats]:
     """Align, check and convert truth and scores."""
     if isinstance(truth, pd.DataFrame) != isinstance(scores, pd.DataFrame):
         raise DataError("truth and scores must both be tables, which have names, or both arrays.")
@@ -80,7 +78,7 @@ def _to_arrays(truth: Table, scores: Table) -> tuple[npt.NDArray[np.bool_], Floa
     return positive, values
 
 
-def check_truth(truth: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def check_truth(truth: npt.NDArray[Any]) -> Bools:
     """Return truth of 0 and 1 as booleans; raise DataError for another value."""
     invalid = ~np.isin(truth, (0, 1))
     if invalid.any():
@@ -94,10 +92,7 @@ def class_auc(truth: Table, scores: Table) -> Floats:
     NaN without a positive or a negative row. Raises DataError if the tables do not align, truth is not 0 or 1, or a
     score is not a finite number.
     """
-    return _class_auc(*_to_arrays(truth, scores))
-
-
-def _class_auc(positive: npt.NDArray[np.bool_], values: Floats) -> Floats:
+    positive, values = _to_arrays(truth, scores)
     # Mann and Whitney: the share of (positive, negative) pairs in the right order, from mean ranks.
     ranks = pd.DataFrame(values).rank().to_numpy(np.float64)
     n_positive = positive.sum(axis=0).astype(np.float64)
@@ -181,7 +176,7 @@ def per_class(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "class": list(truth.columns),
         "n_positive": positive.sum(axis=0),
-        "auc": _class_auc(positive, values),
+        "auc": class_auc(positive, values),
         "average_precision": precision,
     }
     table: pd.DataFrame = pd.DataFrame(columns)
@@ -191,23 +186,13 @@ def per_class(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 def bootstrap_auc(
     truth: Table, scores: Table, files: Sequence[str], *, n: int = 1000, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the 95% confidence interval of the macro AUC, from resampling recordings with replacement.
+    """Return the 95% confidence interval of the macro AUC, from `n` resamples of recordings with replacement.
 
-    Rows of one recording are correlated: resampling rows would give an interval that is too narrow. A class without
-    a positive or a negative row in a resample is left out of its mean; a resample without any class is left out.
+    `files` names the recording of each row. Rows of one recording are correlated: resampling rows would give an
+    interval that is too narrow. A class without a positive or a negative row in a resample is left out of its mean; a
+    resample without any class is left out.
 
-    Parameters
-    ----------
-    truth, scores : DataFrame or ndarray, shape (N, K)
-    files : sequence of N str
-        The recording of each row of `truth`.
-    n : int
-        Number of resamples.
-
-    Raises
-    ------
-    DataError
-        As `macro_auc`, or if `files` does not fit the rows or names fewer than two recordings.
+    Errors as `macro_auc`; DataError if `files` does not fit the rows or names fewer than two recordings.
     """
     macro_auc(truth, scores)
     file_of, names = pd.factorize(np.asarray(files, object))
@@ -226,15 +211,14 @@ def bootstrap_weights(n_files: int, n: int = 1000, *, rng: np.random.Generator) 
     """
     if n_files < 2:
         raise DataError(f"an interval needs at least two recordings, got {n_files}.")
-    counts: Floats = rng.multinomial(n_files, np.full(n_files, 1 / n_files), size=n).astype(np.float64)
-    return counts
+    return rng.multinomial(n_files, np.full(n_files, 1 / n_files), size=n).astype(np.float64)
 
 
-def bootstrap_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.intp], counts: Floats) -> Floats:
+def bootstrap_macro_auc(truth: Table, scores: Table, file_of: Ints, counts: Floats) -> Floats:
     """Return the macro AUC of each resample of recordings.
 
-    Score tables evaluated with the same `counts` are paired: the difference of their results varies less than the
-    results do.
+    The mean is over the classes with a positive and a negative row in the resample; NaN without such a class. Score
+    tables evaluated with the same `counts` are paired: the difference of their results varies less than the results do.
 
     Parameters
     ----------
@@ -243,11 +227,6 @@ def bootstrap_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.int
         The column of `counts` of each row's recording.
     counts : ndarray of float64, shape (n, files)
         From `bootstrap_weights`; it may have columns of recordings without rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Mean over the classes with a positive and a negative row in the resample; NaN without such a class.
     """
     positive, values = _to_arrays(truth, scores)
     if len(file_of) != len(positive):
@@ -265,13 +244,7 @@ def bootstrap_macro_auc(truth: Table, scores: Table, file_of: npt.NDArray[np.int
     return means
 
 
-def _resampled_auc(
-    labels: npt.NDArray[np.bool_],
-    scores: Floats,
-    file_of: npt.NDArray[np.intp],
-    first_rows: npt.NDArray[np.intp],
-    counts: Floats,
-) -> Floats:
+def _resampled_auc(labels: Bools, scores: Floats, file_of: Ints, first_rows: Ints, counts: Floats) -> Floats:
     """Return the AUC of one class in each resample, (n,); the rows are sorted by file."""
     positive_scores = scores[labels][:, None]
     # Twice the number of pairs in the right order, of each positive row with the negative rows of each file.

@@ -26,8 +26,6 @@ ROW_ID = "{stem}_{end}"
 def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: int = 0) -> list[str]:
     """Return the ids of a recording's rows.
 
-    Examples
-    --------
     >>> row_ids("H02_20230420_074000", 2, 5)
     ['H02_20230420_074000_5', 'H02_20230420_074000_10']
     """
@@ -45,14 +43,9 @@ def make_table(ids: Sequence[str], classes: Sequence[str], scores: npt.NDArray[n
 
 
 def check_table(table: pd.DataFrame, classes: Sequence[str] | None = None, *, where: str = "the table") -> None:
-    """Raise an error if a table is not a valid score table.
+    """Raise DataError if a table is empty, repeats a row id, or has a value that is not a number in [0, 1].
 
     `classes` are the required columns, in order; `where` is the name of the table in messages.
-
-    Raises
-    ------
-    DataError
-        If the table is empty, a row id is repeated, columns differ, or a value is not a number in [0, 1].
     """
     if table.empty:
         raise DataError(f"{where} has no rows.")
@@ -78,9 +71,8 @@ def check_table(table: pd.DataFrame, classes: Sequence[str] | None = None, *, wh
 
 def _check_columns(names: list[str], classes: list[str], where: str) -> None:
     # Counted, because a column may be repeated.
-    missing = list((Counter(classes) - Counter(names)).elements())
-    unexpected = list((Counter(names) - Counter(classes)).elements())
-    lists = (("missing", missing), ("unexpected", unexpected))
+    missing, unexpected = Counter(classes) - Counter(names), Counter(names) - Counter(classes)
+    lists = (("missing", [*missing.elements()]), ("unexpected", [*unexpected.elements()]))
     problems = [f"{len(items)} {what} ({', '.join(items[:3])})" for what, items in lists if items]
     if problems:
         raise DataError(f"{where} has the wrong columns: {' and '.join(problems)}.")
@@ -98,26 +90,10 @@ def check_submission(
     max_broadcast: float = 0.0,
     where: str = "the submission",
 ) -> None:
-    """Raise an error if Kaggle would reject a submission, or if its scores are evidently useless.
+    """Raise DataError if Kaggle would reject a submission, or if its scores are evidently useless.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A score table.
-    classes, rows : sequence of str
-        The required columns and row ids, in order.
-    constant : collection of str
-        Stems of recordings whose rows may be identical, such as digital silence.
-    max_broadcast : float
-        The largest accepted share of other recordings whose rows are identical.
-    where : str
-        The name of the submission in messages.
-
-    Raises
-    ------
-    DataError
-        If the table fails `check_table`, has other rows, all rows are identical, or too many recordings have
-        identical rows.
+    `classes` and `rows` are the required columns and row ids, in order. The rows of the recordings `constant` (stems,
+    such as of digital silence) may be identical, and those of at most a share `max_broadcast` of the others.
     """
     check_table(table, classes, where=where)
     ids = list(map(str, table.index))
@@ -154,14 +130,9 @@ def broadcast_recordings(table: pd.DataFrame) -> list[str]:
 
 
 def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
-    """Read a Parquet table, with a named index as a column and text as Python strings.
+    """Read a Parquet table, with a named index as a column; DataError if the file is not a `form`.
 
-    Text is converted here, because pandas would otherwise detect invalid bytes only when the text is used.
-
-    Raises
-    ------
-    DataError
-        If the file is not a `form`.
+    Text becomes Python strings here, because pandas would otherwise detect invalid bytes only when the text is used.
     """
     with read_errors(path, form):
         table: pd.DataFrame = pd.read_parquet(path)
@@ -173,13 +144,7 @@ def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV with ``row_id`` and one column per class; class names remain text.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not such a table.
-    """
+    """Read a CSV with ``row_id`` and one column per class; DataError if the file is missing or not such a table."""
     path = Path(path)
     require_file(path)
     with read_errors(path, "CSV"):
@@ -198,12 +163,8 @@ def open_submission(
     """Yield a function that appends score tables to a ``submission.csv``, which is written atomically.
 
     `classes` are the required columns, by default those of the first table. `constant` contains the stems of recordings
-    whose rows may be identical; it is read at the end of the block.
-
-    Raises
-    ------
-    DataError
-        If a table fails `check_table`, no rows were added, or a recording's rows are identical.
+    whose rows may be identical; it is read at the end of the block. Raises DataError if a table fails `check_table`,
+    no rows were added, or a recording's rows are identical.
     """
     broadcast: list[str] = []
     n_recordings = 0

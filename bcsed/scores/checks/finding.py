@@ -24,8 +24,6 @@ class Finding:
 def pluralize(n: int, noun: str) -> str:
     """Return a count with its noun.
 
-    Examples
-    --------
     >>> pluralize(1, "class"), pluralize(2, "class"), pluralize(3, "row")
     ('1 class', '2 classes', '3 rows')
     """

@@ -33,8 +33,6 @@ class RowIds:
 def split_row_id(row_id: object) -> tuple[str, int]:
     """Return the recording and the end second of a row id; of an invalid id, the id itself and -1.
 
-    Examples
-    --------
     >>> split_row_id("H02_20230420_074000_5"), split_row_id("siteA/0001")
     (('H02_20230420_074000', 5), ('siteA/0001', -1))
     """
@@ -46,8 +44,6 @@ def split_row_id(row_id: object) -> tuple[str, int]:
 def parse_row_ids(row_ids: Iterable[object]) -> RowIds:
     """Split row ids and number their recordings.
 
-    Examples
-    --------
     >>> ids = parse_row_ids(["a_b_5", "a_b_10", "c"])
     >>> ids.stems, ids.recording.tolist(), ids.end_s.tolist()
     (('a_b', 'c'), [0, 0, 1], [5, 10, -1])
@@ -91,10 +87,9 @@ def check_ids(
     if invalid:
         sentence = "{n id} not of the form <recording>_<end second>: {some}."
         return [make_finding("row ids", ERROR, invalid, sentence)]
-    findings = []
     duplicates = [str(name) for name in index[index.duplicated()]]
-    if duplicates:
-        findings.append(make_finding("duplicate rows", ERROR, duplicates, "{n duplicate} of other rows: {some}."))
+    sentence = "{n duplicate} of other rows: {some}."
+    findings = [make_finding("duplicate rows", ERROR, duplicates, sentence)] if duplicates else []
     row_s = row_s or infer_row_s(ids)
     if row_s is not None:
         findings += [*_check_order(ids), *_check_grid(ids, row_s), *_check_durations(ids, row_s, durations_s)]

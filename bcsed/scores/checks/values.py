@@ -41,11 +41,8 @@ def find_broadcast(ids: RowIds, values: npt.NDArray[Any]) -> npt.NDArray[np.int6
 def check_cells(table: pd.DataFrame, values: Values) -> list[Finding]:
     """Check that all cells are finite numbers."""
     text = [str(name) for name, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
-    findings = []
-    if text:
-        findings.append(
-            make_finding("not numeric", ERROR, text, "{n column} with values that are not numbers: {some}.")
-        )
+    sentence = "{n column} with values that are not numbers: {some}."
+    findings = [make_finding("not numeric", ERROR, text, sentence)] if text else []
     for name, adjective, invalid in (("nan", "NaN", np.isnan(values)), ("infinite", "infinite", np.isinf(values))):
         if not invalid.any():
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -80,14 +80,8 @@ def detect(
 ) -> pd.DataFrame:
     """Return the detections of a score table.
 
-    Parameters
-    ----------
-    table : DataFrame
-        All rows of one or more recordings, in any order. The result does not depend on how recordings are grouped.
-    recordings : iterable of Recording
-        All recordings of the table; others have no detections.
-    settings : DetectionSettings, optional
-    row_s : int
+    The table has all rows of one or more recordings, in any order; the result does not depend on how recordings are
+    grouped. `recordings` are all of the table; others have no detections.
 
     Returns
     -------
@@ -97,13 +91,8 @@ def detect(
         (seconds from the start of the recording, at most its duration), ``label`` and ``score`` (of merged rows,
         the maximum).
 
-    Raises
-    ------
-    ConfigError
-        If a threshold is given for an unknown class.
-    DataError
-        If the table is not a valid score table, has rows of another recording or beyond the end of one, or its rows
-        are not `row_s` seconds apart.
+    Raises ConfigError for a threshold of an unknown class; DataError if the table is not a valid score table, has rows
+    of another recording or beyond the end of one, or its rows are not `row_s` seconds apart.
     """
     settings = settings or DetectionSettings()
     classes = [str(name) for name in table.columns]
@@ -121,9 +110,13 @@ def detect(
             continue
         ends, rows = rows_of.pop(recording.name)
         _check_rows(recording, ends, row_s)
-        scores, first_row = values[rows], int(ends[0]) // row_s - 1
-        runs = _find_runs(scores >= thresholds, settings)
-        lines += _make_lines(recording, scores, runs, classes, first_row, row_s)
+        scores, first_row, begin_time = values[rows], int(ends[0]) // row_s - 1, parse_time(recording.name)
+        for start, column, end in _find_runs(scores >= thresholds, settings):
+            start_s = (first_row + start) * row_s
+            end_s = min(float((first_row + end) * row_s), recording.duration_s)
+            time = "" if begin_time is None else (begin_time + timedelta(seconds=start_s)).isoformat()
+            score = scores[start:end, column].max()
+            lines.append((recording.path, recording.name, time, start_s, end_s, classes[column], score))
     if rows_of:
         raise DataError(f"the table has rows of {next(iter(rows_of))!r}, which is not among the recordings.")
     return _make_table(lines) if lines else _empty_table().copy()
@@ -141,23 +134,6 @@ def _find_runs(above: npt.NDArray[np.bool_], settings: DetectionSettings) -> lis
             if run[-1] - run[0] + 1 >= settings.min_rows:
                 runs.append((int(run[0]), column, int(run[-1]) + 1))
     return sorted(runs)
-
-
-def _make_lines(
-    recording: Recording,
-    scores: npt.NDArray[np.float32],
-    runs: Sequence[tuple[int, int, int]],
-    classes: Sequence[str],
-    first_row: int,
-    row_s: int,
-) -> Iterator[tuple[object, ...]]:
-    begin_time = parse_time(recording.name)
-    for start, column, end in runs:
-        start_s = (first_row + start) * row_s
-        end_s = min(float((first_row + end) * row_s), recording.duration_s)
-        time = "" if begin_time is None else (begin_time + timedelta(seconds=start_s)).isoformat()
-        score = scores[start:end, column].max()
-        yield recording.path, recording.name, time, start_s, end_s, classes[column], score
 
 
 def _make_table(lines: Sequence[tuple[object, ...]]) -> pd.DataFrame:
@@ -180,8 +156,6 @@ def parse_time(name: str) -> datetime | None:
     The name contains ``YYYYMMDD_HHMMSS``, as written by recorders and competitions (AudioMoth, Song Meter, BirdCLEF);
     the last such time is used. It is the recorder's clock, without a time zone.
 
-    Examples
-    --------
     >>> parse_time("siteA/BC2026_Test_0001_S05_20250227_010002.ogg")
     datetime.datetime(2025, 2, 27, 1, 0, 2)
     >>> parse_time("soundscape_8358733") is None
@@ -211,8 +185,6 @@ def format_times(start: Fraction, end: Fraction) -> tuple[str, str]:
 
     A detection therefore stays within its recording, even in a sequence of recordings.
 
-    Examples
-    --------
     >>> format_times(Fraction(1, 3), Fraction(2, 3))
     ('0.333334', '0.666666')
     """

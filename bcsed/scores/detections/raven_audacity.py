@@ -21,7 +21,7 @@ import pandas as pd
 from ...errors import ConfigError, DataError
 from ...files import as_path, atomic_write, require_file
 from .detect import Recording, exact_times, format_times
-from .taxonomy import ClassName, display_name
+from .taxonomy import ClassName
 
 # Writes a recording and its detections, as returned by `detect`.
 Writer: TypeAlias = Callable[[Recording, pd.DataFrame], None]
@@ -41,23 +41,11 @@ def write_raven(
 ) -> Iterator[Writer]:
     """Yield a function that writes a Raven selection table for a `Recording` and adds it to a combined table.
 
-    Parameters
-    ----------
-    folder : str or Path
-        The folder for ``<name>.bcsed.selections.txt`` and for the combined ``bcsed.selections.txt``, which is
-        written at the end of the block. Its times count over all added recordings, in order and including those
-        without detections: open the same sequence of files in Raven.
-    fmin_hz, fmax_hz : float
-        The band of the network; at most half the sample rate is written.
-    names : mapping of str to ClassName, optional
-        Common or scientific names for ``Species``, instead of labels.
-
-    Raises
-    ------
-    ConfigError
-        If the band is invalid.
-    DataError
-        If detections belong to another recording, or a file cannot be written.
+    The files are ``<name>.bcsed.selections.txt``, and the combined ``bcsed.selections.txt``, which is written at the
+    end of the block. Its times count over all added recordings, in order and including those without detections: open
+    the same sequence of files in Raven. `fmin_hz` and `fmax_hz` are the band of the network (ConfigError if invalid);
+    at most half the sample rate is written. `names` gives the ``Species`` common or scientific names, instead of
+    labels. Raises DataError if detections belong to another recording, or a file cannot be written.
     """
     folder = as_path(folder)
     if not 0 <= fmin_hz < fmax_hz:
@@ -104,18 +92,10 @@ def write_audacity(folder: str | Path, *, names: Mapping[str, ClassName] | None 
 
 
 def read_raven(path: str | Path) -> pd.DataFrame:
-    """Read a table of `write_raven`.
+    """Read a table of `write_raven`; DataError if the file is missing or is not such a table.
 
-    Returns
-    -------
-    DataFrame
-        ``recording`` (path), ``start_s``, ``end_s`` (in the recording, also from a combined table), ``low_hz``,
-        ``high_hz``, ``label`` (the column ``Species``) and ``score``.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not such a table.
+    The columns are ``recording`` (path), ``start_s``, ``end_s`` (in the recording, also from a combined table),
+    ``low_hz``, ``high_hz``, ``label`` (the column ``Species``) and ``score``.
     """
     table = _read(Path(path), RAVEN)
     numbers = {name: _to_float(table[name], path) for name in (*RAVEN[3:7], "File Offset (s)", "Score")}
@@ -137,11 +117,8 @@ def read_raven(path: str | Path) -> pd.DataFrame:
 def read_audacity(path: str | Path) -> pd.DataFrame:
     """Read a file of `write_audacity`, or other Audacity labels; errors as of `read_raven`.
 
-    Returns
-    -------
-    DataFrame
-        ``start_s``, ``end_s``, ``label`` and ``score`` (NaN where the text does not end with ``;`` and a number).
-        Lines of frequencies are skipped.
+    The columns are ``start_s``, ``end_s``, ``label`` and ``score`` (NaN where the text does not end with ``;`` and a
+    number). Lines of frequencies are skipped.
     """
     table = _read(Path(path), ())
     table = table[table[0] != "\\"].reset_index(drop=True)
@@ -159,9 +136,11 @@ def read_audacity(path: str | Path) -> pd.DataFrame:
 def _format_lines(
     recording: Recording, lines: pd.DataFrame, names: Mapping[str, ClassName] | None
 ) -> Iterator[tuple[Fraction, Fraction, str, str]]:
-    """Yield exact start and end, displayed name, and score as text."""
+    """Yield exact start and end, common name (else scientific name, else label), and score as text."""
     for start, end, label, score in zip(*exact_times(recording, lines), lines["label"], lines["score"], strict=True):
-        yield start, end, _one_line(display_name(label, names)), f"{score:.4f}"
+        name = (names or {}).get(label)
+        species = (name.common or name.scientific or label) if name else label
+        yield start, end, _one_line(species), f"{score:.4f}"
 
 
 def _open_text(path: Path) -> TextIO:

@@ -28,17 +28,8 @@ _GROUP = 50_000
 def write_csv(path: str | Path, *, names: Mapping[str, ClassName] | None = None) -> Iterator[Writer]:
     """Yield a function that adds a `Recording` and its detections to one CSV, which is written atomically.
 
-    Parameters
-    ----------
-    path : str or Path
-        Without detections the file has a header only.
-    names : mapping of str to ClassName, optional
-        Adds the columns ``scientific_name`` and ``common_name`` after ``label``.
-
-    Raises
-    ------
-    DataError
-        If detections belong to another recording, or the file cannot be written.
+    Without detections the file has a header only. `names` adds the columns ``scientific_name`` and ``common_name``
+    after ``label``. Raises DataError if detections belong to another recording, or the file cannot be written.
     """
     with (
         atomic_write(path) as temporary,
@@ -51,9 +42,8 @@ def write_csv(path: str | Path, *, names: Mapping[str, ClassName] | None = None)
             if lines.empty:
                 return
             times = [format_times(*pair) for pair in zip(*exact_times(recording, lines), strict=True)]
-            columns = _long_table(lines, names)
-            columns["start_s"] = [_strip_zeros(start) for start, _ in times]
-            columns["end_s"] = [_strip_zeros(end) for _, end in times]
+            starts, ends = ([time.rstrip("0").rstrip(".") for time in column] for column in zip(*times, strict=True))
+            columns = {**_long_table(lines, names), "start_s": starts, "end_s": ends}
             columns["score"] = [f"{score:.6g}" for score in lines["score"]]
             writer.writerows(zip(*columns.values(), strict=True))
 
@@ -96,22 +86,10 @@ def write(
     fmax_hz: float,
     names: Mapping[str, ClassName] | None = None,
 ) -> Iterator[Writer]:
-    """Yield a function that writes a `Recording` and its detections in several formats.
+    """Yield a function that writes a `Recording` and its detections in several of `FORMATS`.
 
-    Parameters
-    ----------
-    out : str or Path
-        The folder for ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``.
-    formats : sequence of {'raven', 'audacity', 'csv', 'parquet'}
-    fmin_hz, fmax_hz, names
-        See `write_raven`.
-
-    Raises
-    ------
-    ConfigError
-        If `formats` is empty or has an unknown format.
-    DataError
-        See `write_raven`.
+    `out` is the folder for ``raven/``, ``audacity/``, ``detections.csv`` and ``detections.parquet``. The other
+    parameters and the errors are those of `write_raven`; ConfigError if `formats` is empty or has an unknown format.
     """
     out = as_path(out)
     unknown = [name for name in formats if name not in FORMATS]
@@ -136,10 +114,7 @@ def write(
 def read_detections(path: str | Path) -> pd.DataFrame:
     """Read a table of `write_csv` or `write_parquet`, with the columns of `detect` and, if written, names.
 
-    Raises
-    ------
-    DataError
-        If the file is missing or is not such a table.
+    Raises DataError if the file is missing or is not such a table.
     """
     path = Path(path)
     require_file(path)
@@ -170,10 +145,6 @@ def _long_table(lines: pd.DataFrame, names: Mapping[str, ClassName] | None) -> d
         columns["scientific_name"] = [name.scientific for name in known]
         columns["common_name"] = [name.common for name in known]
     return {name: columns[name] for name in _columns(names)}
-
-
-def _strip_zeros(decimal: str) -> str:
-    return decimal.rstrip("0").rstrip(".")
 
 
 def _valid_utf8(value: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,16 +22,9 @@ class ClassName(NamedTuple):
 def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
     """Read a competition's ``taxonomy.csv`` or a similar table.
 
-    Parameters
-    ----------
-    path : str or Path
-        A CSV with a column ``primary_label`` or ``label``, and optionally ``scientific_name``, ``common_name`` and
-        ``class_name`` (the taxonomic class).
-
-    Raises
-    ------
-    DataError
-        If the file or the column is missing, or a class is repeated.
+    The columns are ``primary_label`` or ``label``, and optionally ``scientific_name``, ``common_name`` and
+    ``class_name`` (the taxonomic class). Raises DataError if the file or the labels are missing, or a class is
+    repeated.
     """
     path = Path(path)
     table = read_csv(path, [])
@@ -44,9 +36,3 @@ def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
         raise DataError(f"{path}: the class {labels[labels.duplicated()].iloc[0]!r} is listed more than once.")
     names = table.reindex(columns=["scientific_name", "common_name", "class_name"], fill_value="")
     return {label: ClassName(*row) for label, row in zip(labels, names.itertuples(index=False), strict=True)}
-
-
-def display_name(label: str, names: Mapping[str, ClassName] | None) -> str:
-    """Return the common name of a class, else its scientific name, else its label."""
-    name = (names or {}).get(label)
-    return (name.common or name.scientific or label) if name else label

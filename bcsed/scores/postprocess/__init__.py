@@ -13,8 +13,6 @@ The same stage has gained in one published solution and lost in another: `bcsed 
 and off.
 """
 
-from __future__ import annotations
-
 from .combine import MEANS, combine, spearman
 from .parse import COMMON, apply, check_stages, describe, parse_stages
 from .stages import Power, Smooth, Stage, TopRows

@@ -24,7 +24,7 @@ def combine(
     kind: str = "prob",
     classes: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the weighted mean of the members' scores.
+    """Return the weighted mean of the members' scores, in [0, 1], with the rows in the order of the first member.
 
     Parameters
     ----------
@@ -39,17 +39,8 @@ def combine(
     classes : sequence of str, optional
         The columns, in this order; by default all classes in order of first appearance.
 
-    Returns
-    -------
-    DataFrame
-        Rows in the order of the first member; float32 in [0, 1].
-
-    Raises
-    ------
-    ConfigError
-        If there is no member, the kind is unknown, the weights do not fit, or a class is in no member.
-    DataError
-        If the members' rows differ, or a table is not a valid score table.
+    Raises ConfigError if there is no member, the kind is unknown, the weights do not fit, or a class is in no member;
+    DataError if the members' rows differ, or a table is not a valid score table.
     """
     check_kind(kind)
     members = _same_rows(tables)
@@ -78,27 +69,19 @@ def weighted_mean(
     """
     total, weights = np.zeros((len(parts[0][0]), n_classes)), np.zeros(n_classes)
     for scores, columns, weight in parts:
-        total[:, columns] += weight * _scale(scores.astype(np.float64), kind)
+        values = scores.astype(np.float64)
+        if kind == "rank":
+            values = np.asarray(pd.DataFrame(values).rank(pct=True), np.float64)
+        elif kind == "logit":
+            clipped = np.clip(values, LOGIT_EPS, 1 - LOGIT_EPS)
+            values = np.log(clipped) - np.log1p(-clipped)
+        total[:, columns] += weight * values
         weights[columns] += weight
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: Floats = total / weights
     if kind == "logit":
         np.divide(1.0, 1.0 + np.exp(-mean), out=mean)
     return mean
-
-
-def _scale(scores: Floats, kind: str) -> Floats:
-    """Convert probabilities to the scale on which they are averaged."""
-    if kind == "rank":
-        return np.asarray(pd.DataFrame(scores).rank(pct=True), np.float64)
-    return logits(scores) if kind == "logit" else scores
-
-
-def logits(scores: Floats) -> Floats:
-    """Return the logits of scores clipped to [`LOGIT_EPS`, 1 - `LOGIT_EPS`]."""
-    clipped = np.clip(scores, LOGIT_EPS, 1 - LOGIT_EPS)
-    values: Floats = np.log(clipped) - np.log1p(-clipped)
-    return values
 
 
 def check_kind(kind: str) -> None:

@@ -17,21 +17,9 @@ COMMON = ("smooth=0.2,0.6,0.2", "top=3")
 def apply(table: pd.DataFrame, stages: Iterable[Stage], taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the table after all stages, in order: the same rows and columns, float32 in [0, 1].
 
-    Parameters
-    ----------
-    table : DataFrame
-        A score table, with all rows of each of its recordings.
-    stages : iterable of Stage
-        Each kind at most once.
-    taxa : mapping of str to str, optional
-        The taxonomic class of each class; '' or absent if unknown.
-
-    Raises
-    ------
-    ConfigError
-        If a kind of stage is repeated, or a taxon with a kernel is not in `taxa`.
-    DataError
-        If the table is not a valid score table, or a recording lacks rows.
+    The table has all rows of each of its recordings. `taxa` is the taxonomic class of each class; '' or absent if
+    unknown. Raises ConfigError if a kind of stage is repeated, or a taxon with a kernel is not in `taxa`; DataError if
+    the table is not a valid score table, or a recording lacks rows.
     """
     for stage in check_stages(stages):
         table = stage(table, taxa)
@@ -63,16 +51,8 @@ def describe(stages: Iterable[Stage]) -> list[str]:
 def parse_stages(texts: Iterable[str]) -> tuple[Stage, ...]:
     """Parse the stages of a command line, in order.
 
-    Parameters
-    ----------
-    texts : iterable of str
-        ``smooth=W,W,W`` (a kernel), ``smooth.TAXON=W,W,W`` (the kernel of a taxon, in the same stage), ``top=K`` or
-        ``top=K,AMOUNT``, ``power=E``.
-
-    Raises
-    ------
-    ConfigError
-        If a text has none of these forms, or a stage is repeated.
+    The forms are ``smooth=W,W,W`` (a kernel), ``smooth.TAXON=W,W,W`` (the kernel of a taxon, in the same stage),
+    ``top=K`` or ``top=K,AMOUNT``, ``power=E``. Raises ConfigError for another text, or a repeated stage.
 
     Examples
     --------

@@ -23,7 +23,7 @@ class Stage(Protocol):
     name: ClassVar[str]
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
-        """Return the table after this stage."""
+        """Return the table after this stage; errors as `apply`."""
 
     def spell(self) -> list[str]:
         """Return the texts that `parse_stages` parses as this stage."""
@@ -33,19 +33,13 @@ class Stage(Protocol):
 class Smooth:
     """Weighted mean of a row and its neighbours in the same recording.
 
-    At the ends of a recording the weights of missing rows are left out.
-
-    Parameters
-    ----------
-    kernel : sequence of float
-        An odd number of weights, the earliest row first; they need not sum to 1, nor be symmetric. The middle weight
-        is positive, none is negative. ``(1,)``, the default, changes nothing.
-    by_taxon : mapping of str to sequence of float, or pairs of these
-        Kernels of taxonomic classes: those of frogs and insects, which call for long, may be wider.
+    A kernel is an odd number of weights, the earliest row first; they need not sum to 1, nor be symmetric. The middle
+    weight is positive, none is negative. At the ends of a recording the weights of missing rows are left out.
+    `by_taxon` are kernels of taxonomic classes: those of frogs and insects, which call for long, may be wider.
     """
 
     name: ClassVar[str] = "smooth"
-    kernel: Sequence[float] = (1.0,)
+    kernel: Sequence[float] = (1.0,)  # changes nothing
     by_taxon: Mapping[str, Sequence[float]] | Sequence[tuple[str, Sequence[float]]] = ()
 
     def __post_init__(self) -> None:
@@ -85,10 +79,8 @@ class Smooth:
 
     def spell(self) -> list[str]:
         """Return the texts that `parse_stages` parses as this stage."""
-        kernels = {
-            "smooth": self.kernel,
-            **{f"smooth.{taxon}": kernel for taxon, kernel in dict(self.by_taxon).items()},
-        }
+        by_taxon = {f"smooth.{taxon}": kernel for taxon, kernel in dict(self.by_taxon).items()}
+        kernels = {"smooth": self.kernel, **by_taxon}
         return [f"{name}={','.join(map(repr, kernel))}" for name, kernel in kernels.items()]
 
 
@@ -98,18 +90,11 @@ class TopRows:
 
     The file-level scaling of published solutions: `amount` 1 is that of the second place of BirdCLEF 2025; ``k=1``
     and `amount` 0.4 the "rank-aware scaling" of public notebooks of 2026.
-
-    Parameters
-    ----------
-    k : int >= 1
-        Number of highest rows; all rows in a shorter recording.
-    amount : float >= 0
-        Exponent of their mean; 0 changes nothing.
     """
 
     name: ClassVar[str] = "top"
-    k: int
-    amount: float = 1.0
+    k: int  # number of highest rows, at least 1; all rows in a shorter recording
+    amount: float = 1.0  # exponent of their mean, at least 0; 0 changes nothing
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -151,13 +136,8 @@ class Power:
 def rows_by_recording(row_ids: Iterable[object]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
     """Return the end seconds of each recording's rows, increasing, and the index of each in `row_ids`.
 
-    The recordings are in order of first appearance.
-
-    Raises
-    ------
-    DataError
-        If an id is not ``<recording>_<end second>`` or is repeated, or a recording lacks rows between its first and
-        last: neighbours in the table would not be neighbours in time.
+    The recordings are in order of first appearance. Raises DataError if an id is invalid or repeated, or a recording
+    lacks rows between its first and last: neighbours in the table would not be neighbours in time.
     """
     pairs: dict[str, list[tuple[int, int]]] = {}
     for index, row_id in enumerate(row_ids):
@@ -212,5 +192,4 @@ def _weighted(scores: Floats, kernel: Sequence[float]) -> Floats:
         if first < last:
             total[first:last] += weight * scores[first + offset : last + offset]
             weights[first:last] += weight
-    smoothed: Floats = total / weights
-    return smoothed
+    return total / weights
