@@ -17,7 +17,7 @@ from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.config.strict import to_dict
 from bcsed.errors import BundleError
 from bcsed.models import bundle
-from bcsed.models.bundle.graph import compile_graph
+from bcsed.models.bundle.bundle import compile_graph
 from bcsed.models.bundle.probe import IMAGE_TOLERANCE
 from bcsed.models.export import convert, export
 from bcsed.models.network import SedNet

@@ -73,7 +73,7 @@ def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other,
 
 def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):
     members = from_bundles([other, tiny])
-    assert np.isnan(members.combine([(0, np.full((1, 2), 0.5, np.float32))])[0, 1])
+    assert np.isnan(members.averaging.combine([(0, np.full((1, 2), 0.5, np.float32))])[0, 1])
 
 
 def test_shifted_looks_are_averaged_and_stay_in_place(oracle, tiny, recordings):

@@ -18,26 +18,14 @@ _log = logging.getLogger(__name__)
 def build_backbone(
     name: str, in_channels: int, *, pretrained: bool | str | Path = False, drop_path: Sequence[float] = ()
 ) -> torch.nn.Module:
-    """Build a timm model without its classifier.
+    """Build a timm model without its classifier; ConfigError if timm lacks the model, weights or drop path.
 
-    Parameters
-    ----------
-    name : str
-        As in ``timm.list_models()``, with or without the tag of its weights.
-    in_channels : int
-        Channels of the image; timm adapts the weights of the first convolution to them.
-    pretrained : bool, str or Path
-        False for random weights, True for timm's own (cached or downloaded), or a local file of them in
-        safetensors or PyTorch format.
-    drop_path : sequence of float
-        Probabilities of dropping a residual branch in training (stochastic depth, Huang et al. 2016). Empty for no
-        drop path; one value for timm's linear ramp from 0 at the first block; several for one value per stage.
-        Blocks without a shortcut are not affected.
+    `pretrained` is False for random weights, True for timm's own (cached or downloaded), or a local file of them in
+    safetensors or PyTorch format. timm adapts the first convolution to the channels of the image.
 
-    Raises
-    ------
-    ConfigError
-        If timm does not have the model, its weights are not available, or it does not support `drop_path`.
+    `drop_path` are probabilities of dropping a residual branch in training (stochastic depth, Huang et al. 2016): none
+    for no drop path, one for timm's linear ramp from 0 at the first block, several for one per stage. Blocks without
+    a shortcut are not affected.
     """
     import timm
 

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ..config.contract import Contract
-from .bundle.bundle import Bundle
-from .bundle.graph import compile_graph, read_graph
+from .bundle.bundle import Bundle, compile_graph, read_graph
 
 if TYPE_CHECKING:
     from .network import SedNet
@@ -68,14 +67,7 @@ class Backend:
 
 
 class OpenVinoBackend(Backend):
-    """Compute windows with a bundle's graph, asynchronously on the CPU.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    threads, precision, cache
-        See `bcsed.models.bundle.compile_graph`.
-    """
+    """Compute windows with a bundle's graph, asynchronously on the CPU; parameters as `bundle.compile_graph`."""
 
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, precision: str = "f32", cache: str | Path | None = None

@@ -43,18 +43,10 @@ class EnsembleMean:
         return tuple(np.array([column_of[name] for name in each.classes], np.int64) for each in self.contracts)
 
     def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
-        """Return the weighted mean of some members' scores of the same rows.
+        """Return the weighted mean (R, K) of some members' scores of the same rows; NaN where no member has the class.
 
-        Parameters
-        ----------
-        scores : sequence of (int, ndarray of shape (R, K of that member))
-            A member's index and its probabilities; several views of a member share its weight. With ``mean='rank'``
-            all rows of the run must be given at once.
-
-        Returns
-        -------
-        ndarray of float32, shape (R, K)
-            NaN where no member has the class.
+        `scores` are members' indices and probabilities (R, K of that member); several views of a member share its
+        weight. With ``mean='rank'`` all rows of the run must be given at once.
         """
         views = np.bincount([member for member, _ in scores], minlength=len(self.contracts))
         parts = [(values, self.columns[member], self.weights[member] / views[member]) for member, values in scores]
@@ -63,24 +55,12 @@ class EnsembleMean:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members, their weights, and the kind of mean over them.
+    """Members, their weights, and the kind of mean over them."""
 
-    Parameters
-    ----------
-    members : tuple of Backend
-        Each computes some or all of the classes, in any order.
-    weights : tuple of float
-        Positive; they need not sum to 1. The mean of a class is over the members that have it.
-    mean : {'prob', 'logit', 'rank'}
-        Mean of the probabilities, of their logits, or of each class's percentiles over all rows.
-    classes : tuple of str
-        The K classes; by default those of the member that has most.
-    """
-
-    members: tuple[Backend, ...]
-    weights: tuple[float, ...]
-    mean: str = "prob"
-    classes: tuple[str, ...] = ()
+    members: tuple[Backend, ...]  # each computes some or all of the classes, in any order
+    weights: tuple[float, ...]  # positive; need not sum to 1; the mean of a class is over the members that have it
+    mean: str = "prob"  # of probabilities; or 'logit', of their logits; or 'rank', of percentiles over all rows
+    classes: tuple[str, ...] = ()  # K; by default those of the member that has most
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", self.averaging.classes)
@@ -89,15 +69,6 @@ class Ensemble:
     def averaging(self) -> EnsembleMean:
         """The mean without the networks, for use after they have been released."""
         return EnsembleMean(tuple(member.contract for member in self.members), self.weights, self.mean, self.classes)
-
-    @property
-    def frontends(self) -> tuple[Frontend, ...]:
-        """The members' front ends without repetition."""
-        return self.averaging.frontends
-
-    def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
-        """Return the weighted mean of some members' scores, see `EnsembleMean.combine`."""
-        return self.averaging.combine(scores)
 
 
 def from_bundles(
@@ -110,10 +81,7 @@ def from_bundles(
     precision: str = "f32",
     cache: str | Path | None = None,
 ) -> Ensemble:
-    """Compile bundles into an ensemble; equal weights by default.
-
-    The other parameters are those of `Ensemble` and `bcsed.models.bundle.compile_graph`.
-    """
+    """Compile bundles into an ensemble, by default of equal weights; see also `Ensemble` and `bundle.compile_graph`."""
     # Both are checked before the graphs are compiled, which takes long.
     all_classes = full_classes([bundle.contract for bundle in bundles], classes)
     shares = tuple(weights) if weights is not None else (1.0,) * len(bundles)

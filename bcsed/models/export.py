@@ -15,8 +15,7 @@ import torch
 from .._version import __version__
 from ..config.contract import Contract
 from ..errors import BundleError
-from .bundle.bundle import Bundle
-from .bundle.graph import compile_graph
+from .bundle.bundle import Bundle, compile_graph
 from .bundle.probe import compute_probe, run_probe
 from .bundle.seal import require_new_folder, seal
 from .network import SedNet
@@ -37,10 +36,9 @@ def convert(network: torch.nn.Module, example: torch.Tensor) -> Any:
 
 
 def to_graph(network: SedNet, contract: Contract) -> Any:
-    """Convert a network to an ``openvino.Model`` with a free batch axis.
+    """Convert a network to an ``openvino.Model``: dB windows ``db`` (B, F, T) -> ``logits``, ``attention`` (B, t, K).
 
-    The graph computes ``logits`` and ``attention``, (B, t, K) each, from dB windows (B, F, T) named ``db``. Floor,
-    scaling, slopes and fold are part of it, so that every program computes them alike.
+    Floor, scaling, slopes and fold are part of the graph, so that every program computes them alike.
     """
     was_training = network.training
     network.eval()
@@ -75,23 +73,9 @@ def export(
 ) -> Bundle:
     """Convert a network to a graph, compare the outputs of both, and seal them in a bundle.
 
-    Parameters
-    ----------
-    network : SedNet
-    out : str or Path
-        The bundle's folder; new or empty.
-    contract : Contract
-    priors : ndarray, shape (K,)
-        Share of training clips per class.
-    recipe, provenance : mapping
-        Recorded.
-    with_weights : bool
-        Include the weights that further training needs.
-
-    Raises
-    ------
-    BundleError
-        If the outputs of graph and network differ, or the bundle cannot be written.
+    `out` is a new or empty folder. `priors` (K,) are the shares of training clips per class. `recipe` and `provenance`
+    are recorded. `with_weights` includes the weights that further training needs. Raises BundleError if the outputs of
+    graph and network differ, or the bundle cannot be written.
     """
     import openvino
 

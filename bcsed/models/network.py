@@ -31,10 +31,7 @@ def unfold(x: torch.Tensor, folds: int) -> torch.Tensor:
 
 
 def delta(x: torch.Tensor) -> torch.Tensor:
-    """Compute the slope along the last axis over 5 columns, with replicated edges.
-
-    Equals ``librosa.feature.delta(x, width=5, mode='nearest')`` to rounding.
-    """
+    """Compute the slope along the last axis as ``librosa.feature.delta(x, width=5, mode='nearest')``, to rounding."""
     *_, T = x.shape
     padded = nn.functional.pad(x, (2, 2), mode="replicate")
     near = padded[..., 3 : T + 3] - padded[..., 1 : T + 1]
@@ -100,24 +97,10 @@ class Head(nn.Module):
 class SedNet(nn.Module):
     """A CNN over the folded image with logits and attention per time step, from one head or one per group of classes.
 
-    Parameters
-    ----------
-    frontend : Frontend
-    net : Net
-    n_classes : int
-        K.
-    groups : sequence of K int
-        The head group of each class, as in `Contract`; empty for one head.
-    dropout : three float
-        After the pooled features, before the heads, and inside each head.
-    pretrained, drop_path
-        See `bcsed.models.backbone.build_backbone`.
-
-    Raises
-    ------
-    ConfigError
-        If the backbone is unknown or not a CNN, its feature map cannot be unfolded into time steps of equal length,
-        it does not support the drop path, or the groups do not fit the classes.
+    `groups` is the head group of each class, as in `Contract`; empty for one head. The three values of `dropout` are
+    after the pooled features, before the heads, and inside each head. `pretrained` and `drop_path` are those of
+    `build_backbone`. Raises ConfigError if the backbone is unknown or not a CNN, its feature map cannot be unfolded
+    into time steps of equal length, it does not support the drop path, or the groups do not fit the classes.
     """
 
     class_order: torch.Tensor
@@ -157,13 +140,9 @@ class SedNet(nn.Module):
         self.register_buffer("class_order", class_order, persistent=False)
 
     def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the outputs of windows, shape (B, F, T) in dB.
+        """(B, F, T) dB -> float32 logits and attention, (B, t, K) each.
 
-        Returns
-        -------
-        logits : Tensor of float32, shape (B, t, K)
-        attention : Tensor of float32, shape (B, t, K)
-            Scores in (-1, 1), before the softmax over the time steps that are pooled.
+        Attention is scores in (-1, 1), before the softmax over the time steps that are pooled.
         """
         return self.apply_heads(self.encode(db))
 
@@ -204,23 +183,11 @@ def _modern_name(name: str) -> str:
 
 
 def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Pool the outputs of some time steps into one probability per class.
+    """Pool the outputs (B, t, K) of some time steps into one probability per class (B, K).
 
-    Loss, validation, pseudolabelling and prediction all use this function.
-
-    Parameters
-    ----------
-    logits, attention : Tensor of float32, shape (B, t, K)
-        The network's outputs.
-    kind : {'prob', 'logit'}
-        Σ a·σ(logits), or σ(Σ a·logits), where ``a`` is the softmax of `attention` over the time steps.
-    weight : Tensor, shape (B, t), optional
-        Weight of each time step, for example its overlap with a row; at least one is positive. Equal by default.
-
-    Returns
-    -------
-    Tensor of float32, shape (B, K)
-        Probabilities.
+    With `kind` 'prob', it is Σ a·σ(logits); with 'logit', σ(Σ a·logits); ``a`` is the softmax of `attention` over the
+    time steps, multiplied by `weight` (B, t) if given, for example the overlap of each step with a row; at least one
+    weight is positive. Loss, validation, pseudolabelling and prediction all use this function.
     """
     share = attention.exp()  # scores lie in (-1, 1): no overflow, no maximum to subtract
     if weight is not None:

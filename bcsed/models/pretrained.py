@@ -18,6 +18,7 @@ import torch
 from ..config.contract import Contract
 from ..config.strict import to_dict
 from ..errors import ConfigError
+from ..scores.checks.finding import pluralize
 from .network import SedNet, modern_names
 from .pretrained_sources import WeightSource, read_source
 
@@ -54,11 +55,16 @@ class LoadReport:
             "unknown to the network": self.unused,
             "of another shape": shapes,
         }
-        return [f"{_count(names)} {problem} ({_shorten(names)})" for problem, names in kinds.items() if names]
+        return [
+            f"{pluralize(len(names), 'tensor')} {problem} ({_shorten(names)})"
+            for problem, names in kinds.items()
+            if names
+        ]
 
     def __str__(self) -> str:
-        skipped = [f"{_count(self.skipped)} skipped ({_shorten(self.skipped)})"] if self.skipped else []
-        loaded = f"loaded from {self.source}: {_count(self.matched)}"
+        n_skipped, n_matched = (pluralize(len(names), "tensor") for names in (self.skipped, self.matched))
+        skipped = [f"{n_skipped} skipped ({_shorten(self.skipped)})"] if self.skipped else []
+        loaded = f"loaded from {self.source}: {n_matched}"
         return "\n  ".join([loaded, *self.notes, *skipped, *self.problems()])
 
 
@@ -72,26 +78,13 @@ def load_pretrained(
 ) -> LoadReport:
     """Load earlier weights into a network, which is unchanged if there is an error.
 
-    Parameters
-    ----------
-    network : SedNet
-    path : str or Path
-        As for `read_source`; a file may contain the state of a `SedNet` or of its timm backbone. A first convolution
-        of 3 channels is adapted to the channels of the image as in timm.
-    contract : Contract
-        The network's own.
-    key_map : mapping of str to str, optional
-        Prefixes of names in the source -> prefixes in the network, in complete parts between dots. The longest
-        matching prefix applies, '' matches every name, and names that are mapped to '' are dropped. Other names are
-        unchanged. Without a map, the names of a bare backbone are recognised.
-    allow_mismatch : bool
-        Load what fits, even if tensors are missing, unused or of another shape.
+    The path is as for `read_source`; a file may contain the state of a `SedNet` or of its timm backbone, whose first
+    convolution is adapted to the channels of the image. `key_map` is prefixes of names in the source -> prefixes in
+    the network, in complete parts between dots: the longest matching prefix applies, '' matches every name, and names
+    that are mapped to '' are dropped. Without a map, the names of a bare backbone are recognised.
 
-    Raises
-    ------
-    ConfigError, BundleError
-        As `read_source`; if the weights do not fit (unless allowed) or contain nothing for the backbone; or if an
-        entry of `key_map` matches no name.
+    Errors as `read_source`; ConfigError if the weights do not fit (unless `allow_mismatch`: load what fits) or contain
+    nothing for the backbone, or an entry of `key_map` matches no name.
     """
     source = read_source(path)
     mapped, dropped = _apply_key_map(source, key_map) if key_map else ({name: name for name in source.state}, [])
@@ -244,10 +237,6 @@ def _describe_differences(source: WeightSource, contract: Contract) -> str:
 
 def _first_parts(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.split(".")[0] for name in names))
-
-
-def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} tensor" + ("s" if len(names) != 1 else "")
 
 
 def _shorten(names: Sequence[str]) -> str:

@@ -85,9 +85,15 @@ def _read_bundle(folder: Path) -> WeightSource:
 
 
 def _read_file(path: Path) -> WeightSource:
+    from safetensors.torch import load_file
+
     if path.suffix not in _SUFFIXES:
         raise ConfigError(f"{path}: weights are read from files named *{', *'.join(_SUFFIXES)}, not *{path.suffix}.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    if path.suffix == ".safetensors":
+        with read_errors(path, "safetensors", ConfigError):
+            content: Any = load_file(path)
+    else:
+        content = _unpickle(path)
     if isinstance(content, Mapping):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
     tensors, others = _split_tensors(path, content)
@@ -105,14 +111,6 @@ def _split_tensors(path: Path, content: Any) -> tuple[dict[str, torch.Tensor], t
         content_type = f"names {', '.join(map(repr, list(entries)[:5]))}" if entries else f"a {type(content).__name__}"
         raise ConfigError(f"{path} contains {content_type}, but no named tensors; save the network's state_dict().")
     return tensors, tuple(str(name) for name in entries if name not in tensors)
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    with read_errors(path, "safetensors", ConfigError):
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    return tensors
 
 
 def _unpickle(path: Path) -> Any:

@@ -209,7 +209,7 @@ def frame_block(
         begin = int(plan.starts[0]) // (frontend.n_frames // member.steps)
         mean = _average(_sigmoid(logits.reshape(-1, logits.shape[-1])), plan)
         scores.append((view.member, mean[first - begin : last - begin].astype(np.float32)))
-    return Frames(first, length, ensemble.combine(scores))
+    return Frames(first, length, ensemble.averaging.combine(scores))
 
 
 def score_block(
@@ -231,12 +231,12 @@ def score_recording(
     info: AudioInfo, ensemble: Ensemble, windowing: Windowing, mels: Mapping[Frontend, LogMel] | None = None
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and notes on its defects."""
-    mels = mels or {frontend: LogMel(frontend) for frontend in ensemble.frontends}
+    mels = mels or {frontend: LogMel(frontend) for frontend in ensemble.averaging.frontends}
     views = make_views(ensemble, windowing)
     scores, notes = [], dict[str, None]()
-    for block in row_blocks(info, ensemble.frontends[0].sample_rate, windowing.row_s):
+    for block in row_blocks(info, ensemble.averaging.frontends[0].sample_rate, windowing.row_s):
         spectrograms, _, by_view = score_block(info, ensemble, views, block, mels)
-        mean = ensemble.combine([(view.member, values) for view, values in zip(views, by_view, strict=True)])
+        mean = ensemble.averaging.combine([(view.member, values) for view, values in zip(views, by_view, strict=True)])
         scores.append(mean[: spectrograms.n_rows])
         notes.update(dict.fromkeys(spectrograms.notes))
         if spectrograms.n_rows < block[1] - block[0]:

@@ -141,8 +141,8 @@ def measure_costs(ensemble: Ensemble, spec: RunSpec, info: AudioInfo | None, job
     audio_s = 0.0
     if info is not None:
         views = [View(member=member, windowing=Windowing(row_s=spec.row_s)) for member in spec.members]
-        block = next(row_blocks(info, ensemble.frontends[0].sample_rate, spec.row_s))
-        mels = {frontend: LogMel(frontend) for frontend in ensemble.frontends}
+        block = next(row_blocks(info, ensemble.averaging.frontends[0].sample_rate, spec.row_s))
+        mels = {frontend: LogMel(frontend) for frontend in ensemble.averaging.frontends}
         started = time.perf_counter()
         compute_spectrograms(info, ensemble, views, block, mels)
         measured_s = time.perf_counter() - started

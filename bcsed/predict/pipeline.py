@@ -114,7 +114,7 @@ class ScoringPipeline:
                     yield self._outcome(task.progress)
 
     def _tasks(self, recordings: Sequence[Recording]) -> Iterator[BlockTask]:
-        rate, row_s = self.ensemble.frontends[0].sample_rate, self.views[0].windowing.row_s
+        rate, row_s = self.ensemble.averaging.frontends[0].sample_rate, self.views[0].windowing.row_s
         for recording in recordings:
             try:
                 info = read_info(recording.path)

@@ -94,7 +94,7 @@ def bare(bundles: list, windows: np.ndarray, n: int) -> np.ndarray:
     """Return the wall and processor seconds that n recordings' windows take in a bare loop over some networks."""
     import openvino
 
-    from bcsed.models.bundle.graph import compile_graph, read_graph
+    from bcsed.models.bundle.bundle import compile_graph, read_graph
 
     queues = []
     for one in bundles:

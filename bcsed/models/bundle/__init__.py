@@ -16,8 +16,7 @@ Loading a bundle from an untrusted source cannot run code: no file is a pickle, 
 followed. Schemas 1 to 3 can be read.
 """
 
-from .bundle import Bundle, load, read_weights
-from .graph import PRECISIONS, compile_graph, read_graph
+from .bundle import PRECISIONS, Bundle, compile_graph, load, read_graph, read_weights
 from .probe import check, compute_probe, probe_difference
 from .seal import seal
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from ...config.contract import Frontend
 from ...errors import BundleError
 from ...files import read_errors
-from .bundle import Bundle
-from .graph import compile_graph, read_graph
+from .bundle import Bundle, compile_graph, read_graph
 from .manifest import PROBE
 
 Array = npt.NDArray[np.float32]
@@ -27,14 +26,10 @@ _MEANING = {"image": "the network's input", "logits": "the network's output", "a
 
 
 def probe_wave(frontend: Frontend) -> Array:
-    """Compute the probe's sound in closed form.
+    """Compute the probe's sound, of the length of a clip, in closed form.
 
     A chirp through the whole band that fades over 100 dB, clicks at uneven distances, a steady tone, and one second
     of silence.
-
-    Returns
-    -------
-    ndarray of float32, shape (frontend.clip_samples,)
     """
     n, rate = frontend.clip_samples, frontend.sample_rate
     time = np.arange(n) / rate
@@ -67,15 +62,8 @@ def run_probe(compiled: Any, frontend: Frontend) -> tuple[Array, Array]:
 def check(bundle: Bundle) -> dict[str, float]:
     """Compute the probe with today's code and compare with the sealed arrays: first the image, then the outputs.
 
-    Returns
-    -------
-    dict
-        Largest difference of ``image``, ``logits`` and ``attention``.
-
-    Raises
-    ------
-    BundleError
-        With the name of the first stage that differs.
+    Returns the largest difference of ``image``, ``logits`` and ``attention``. Raises BundleError with the name of the
+    first stage that differs.
     """
     probe, frontend = bundle.path / PROBE, bundle.contract.frontend
     with (
@@ -94,10 +82,7 @@ def check(bundle: Bundle) -> dict[str, float]:
 def probe_difference(bundle: Bundle, precision: str) -> float:
     """Return the largest difference between the probe's logits in float32 and in another precision.
 
-    Raises
-    ------
-    ConfigError
-        If this CPU does not support the precision.
+    Raises ConfigError if this CPU does not support the precision.
     """
     frontend, graph = bundle.contract.frontend, read_graph(bundle)
     exact, other = (run_probe(compile_graph(graph, frontend, precision=p), frontend)[0] for p in ("f32", precision))

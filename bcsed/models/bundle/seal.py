@@ -1,4 +1,4 @@
-"""Write a bundle."""
+"""Write a bundle, and its model card: the README.md in its folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,22 @@ from ...config.strict import to_dict
 from ...errors import BundleError
 from ...files import atomic_write, sha256
 from .bundle import Bundle, load
-from .card import model_card
 from .manifest import CARD, GRAPH, MANIFEST, PROBE, SCHEMA, WEIGHTS
 from .probe import compute_probe
+
+# What the provenance records about the training data; the rest but the metrics is listed under provenance.
+_DATA = ("n_clips", "clips_sha256", "fold", "start", "sources")
+_LICENCE = (
+    "Not specified. State a licence where you publish this bundle; the licences of its training recordings must permit "
+    "it. `bundle.json` contains a checksum of this file, so edit a copy."
+)
+_LOAD = """```python
+from bcsed import bundle, predict
+
+sealed = bundle.load("{name}")
+bundle.check(sealed)
+scores = predict.predict([sealed], ["recordings"]).scores
+```"""
 
 
 def require_new_folder(out: str | Path) -> Path:
@@ -43,25 +56,18 @@ def seal(
     recipe: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Bundle:
-    """Write a bundle atomically, and load it.
+    """Write a bundle atomically to a new or empty folder, and load it.
 
     Parameters
     ----------
-    out : str or Path
-        A new or empty folder.
     graph : openvino.Model
         Input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each.
     outputs : (ndarray, ndarray)
         Its logits and attention for the probe.
     weights : mapping of str to Tensor, optional
         The network's state.
-    contract, steps, priors, recipe, provenance
-        See `Bundle`.
 
-    Raises
-    ------
-    BundleError
-        If `out` is not empty or cannot be written.
+    The others are those of `Bundle`. Raises BundleError if `out` is not empty or cannot be written.
     """
     import openvino
 
@@ -81,7 +87,7 @@ def seal(
 
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             save_file(tensors, folder / WEIGHTS, metadata={"fingerprint": fingerprint})
-        card = model_card(out.resolve().name, contract, steps=steps, recipe=recipe, provenance=provenance)
+        card = _model_card(out.resolve().name, contract, steps=steps, recipe=recipe, provenance=provenance)
         (folder / CARD).write_text(card, encoding="utf-8")
         manifest = {
             "schema": SCHEMA,
@@ -106,3 +112,47 @@ def seal(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return load(out)
+
+
+def _model_card(
+    name: str, contract: Contract, *, steps: int, recipe: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> str:
+    """Return the model card of the bundle in a folder of this name as Markdown; for the parameters see `Bundle`."""
+    frontend, metrics = contract.frontend, provenance.get("metrics") or {}
+    image = "x".join(map(str, (frontend.n_channels, *frontend.image_shape)))
+    introduction = (
+        f"A sound event detection network for {len(contract.classes)} classes, exported by bcsed. It computes the "
+        f"probability of each class in windows of {frontend.window_s:g} s, with {steps} time steps per window. "
+        "`bundle.json` states all settings exactly."
+    )
+    training = {group: fields for group, fields in recipe.items() if group not in ("frontend", "net")}
+    rest = {key: value for key, value in provenance.items() if key not in (*_DATA, "metrics")}
+    sections = {
+        "Classes": ", ".join(f"`{label}`" for label in contract.classes),
+        "Front end": _items(to_dict(frontend)),
+        "Network": _items({**to_dict(contract.net), "input_image": image, "steps": steps}),
+        "Training data": _items({key: provenance[key] for key in _DATA if key in provenance}),
+        "Recipe": _items(training),
+        "Validation": _items(metrics),
+        "Provenance": _items({"fingerprint": contract.fingerprint, **rest}),
+        "Licence": _LICENCE,
+        "How to load it": _LOAD.format(name=name),
+    }
+    parts = [f"# {name}", introduction]
+    for title, text in sections.items():
+        parts += [f"## {title}", text or "Not recorded."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _items(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_spell(value)}" for key, value in values.items())
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_spell(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_spell, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else " ".join(str(value).split())
