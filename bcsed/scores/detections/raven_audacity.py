@@ -21,7 +21,7 @@ import pandas as pd
 from ...errors import ConfigError, DataError
 from ...files import as_path, atomic_write, require_file
 from .detect import Recording, exact_times, format_times
-from .taxonomy import ClassName
+from .taxonomy import ClassName, display_name
 
 # Writes a recording and its detections, as returned by `detect`.
 Writer: TypeAlias = Callable[[Recording, pd.DataFrame], None]
@@ -136,11 +136,9 @@ def read_audacity(path: str | Path) -> pd.DataFrame:
 def _format_lines(
     recording: Recording, lines: pd.DataFrame, names: Mapping[str, ClassName] | None
 ) -> Iterator[tuple[Fraction, Fraction, str, str]]:
-    """Yield exact start and end, common name (else scientific name, else label), and score as text."""
+    """Yield exact start and end, displayed name, and score as text."""
     for start, end, label, score in zip(*exact_times(recording, lines), lines["label"], lines["score"], strict=True):
-        name = (names or {}).get(label)
-        species = (name.common or name.scientific or label) if name else label
-        yield start, end, _one_line(species), f"{score:.4f}"
+        yield start, end, _one_line(display_name(label, names)), f"{score:.4f}"
 
 
 def _open_text(path: Path) -> TextIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,3 +37,9 @@ def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
         raise DataError(f"{path}: the class {labels[labels.duplicated()].iloc[0]!r} is listed more than once.")
     names = table.reindex(columns=["scientific_name", "common_name", "class_name"], fill_value="")
     return {label: ClassName(*row) for label, row in zip(labels, names.itertuples(index=False), strict=True)}
+
+
+def display_name(label: str, names: Mapping[str, ClassName] | None) -> str:
+    """Return the common name of a class, else its scientific name, else its label."""
+    name = (names or {}).get(label)
+    return (name.common or name.scientific or label) if name else label
