@@ -99,10 +99,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
-    """Read a file that `write_evaluation` or a training wrote.
-
-    Raises DataError if the file does not exist or is damaged, lacks an array, or its arrays do not fit one another.
-    """
+    """Read a file that `write_evaluation` or a training wrote; DataError if it is missing, incomplete or damaged."""
     path = Path(path)
     require_file(path)
     # numpy would not close the path of a truncated file.

@@ -21,11 +21,10 @@ class ClassName(NamedTuple):
 
 
 def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
-    """Read a competition's ``taxonomy.csv`` or a similar table.
+    """Read a competition's ``taxonomy.csv`` or a similar table; DataError if it lacks labels or repeats a class.
 
     The columns are ``primary_label`` or ``label``, and optionally ``scientific_name``, ``common_name`` and
-    ``class_name`` (the taxonomic class). Raises DataError if the file or the labels are missing, or a class is
-    repeated.
+    ``class_name`` (the taxonomic class).
     """
     path = Path(path)
     table = read_csv(path, [])
