@@ -37,26 +37,16 @@ if TYPE_CHECKING:
     from .scores import ablation, calibration, detections, evaluation, metrics, postprocess
     from .train import pseudolabels
 
-# The module of each public name; public modules have their own path.
-_HOMES = {
-    **dict.fromkeys(("Augment", "Contract", "Data", "Fit", "Frontend", "Injection", "Net"), "config"),
-    "Bundle": "models.bundle",
-    "Experiment": "config.experiments",
-    "ablation": "scores.ablation",
-    "bundle": "models.bundle",
-    "calibration": "scores.calibration",
-    "compare": "analysis.compare",
-    "detections": "scores.detections",
-    "doctor": "analysis.doctor",
-    "evaluation": "scores.evaluation",
-    "experiments": "config.experiments",
-    "export": "models.export",
-    "labels": "data.labels",
-    "metrics": "scores.metrics",
-    "postprocess": "scores.postprocess",
-    "pseudolabels": "train.pseudolabels",
-    "synthetic": "data.synthetic",
-    "trace": "analysis.trace",
+# The public names of each room: what it exports, and its modules.
+_ROOMS = {
+    "analysis": ("compare", "doctor", "trace"),
+    "config": ("Augment", "Contract", "Data", "Fit", "Frontend", "Injection", "Net", "experiments"),
+    "config.experiments": ("Experiment",),
+    "data": ("labels", "synthetic"),
+    "models": ("bundle", "export"),
+    "models.bundle": ("Bundle",),
+    "scores": ("ablation", "calibration", "detections", "evaluation", "metrics", "postprocess"),
+    "train": ("pseudolabels",),
 }
 
 __all__ = [
@@ -93,11 +83,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'bcsed' has no attribute {name!r}")
-    module = importlib.import_module(f".{home}", __name__)
-    return module if home.rpartition(".")[2] == name else getattr(module, name)
+    for room, names in _ROOMS.items():
+        if name in names:
+            module = importlib.import_module(f".{room}", __name__)
+            return getattr(module, name, None) or importlib.import_module(f".{room}.{name}", __name__)
+    raise AttributeError(f"module 'bcsed' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

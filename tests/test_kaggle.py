@@ -664,7 +664,7 @@ def test_an_installed_copy_uses_a_clone_in_the_current_folder(tmp_path, messages
     monkeypatch.setattr(wheels, "_pip", lambda *_: None)
     monkeypatch.chdir(root)
     with pytest.raises(DataError, match="no wheel of bcsed"):
-        wheels.collect_wheels(tmp_path, ("3.12",), messages.append)
+        wheels.collect_wheels(tmp_path, ("3.12",), None, messages.append)
     assert built == [root]
 
 

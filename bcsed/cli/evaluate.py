@@ -164,12 +164,7 @@ def compare_runs(runs: Sequence[Path], args: Namespace, progress: Progress) -> N
             # A bundle is read-only: its evaluation is kept in the folder of the comparison.
             keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
             evaluation = comparison.evaluate_on_soundscapes(
-                run,
-                args.recordings,
-                args.truth,
-                keep=keep,
-                jobs=args.jobs,
-                progress=progress.counter(run.name),
+                run, args.recordings, args.truth, keep=keep, jobs=args.jobs, progress=progress.counter(run.name)
             )
             run = dataclasses.replace(run, evaluation=evaluation)
         compared.append(run)

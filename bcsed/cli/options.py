@@ -13,7 +13,6 @@ from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ..config.experiments import Experiment
-    from ..models.bundle.bundle import Bundle
     from ..predict.spec import Windowing
     from ..train.options import TrainInputs, TrainOptions
 
@@ -73,13 +72,6 @@ def add_bundles(parser: ArgumentParser, text: str) -> None:
     add("--weights", nargs="+", type=float, metavar="W", help="one weight per bundle (equal)")
 
 
-def load_bundles(args: Namespace) -> list[Bundle]:
-    """Load the bundles that were named."""
-    from ..models.bundle.bundle import load
-
-    return [load(path) for path in args.bundles]
-
-
 def add_windowing(parser: ArgumentParser) -> None:
     """Add the options that place windows and rows in a recording."""
     group = parser.add_argument_group("windows and rows")
@@ -135,8 +127,7 @@ def add_training(parser: ArgumentParser) -> None:
 
 def read_experiment(args: Namespace) -> Experiment:
     """Return the named experiment with the changes of ``--set`` and ``--pretrained none``."""
-    experiment = find_experiment(args.experiment)
-    return experiment.vary(experiment.name, **parse_changes(read_changes(args)))
+    return find_experiment(args.experiment).vary(args.experiment, **parse_changes(read_changes(args)))
 
 
 def read_changes(args: Namespace) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def predict(args: Namespace) -> int:
     """Score recordings with a bundle or an ensemble of bundles."""
+    from ..models.bundle.bundle import load
     from ..models.ensemble import from_bundles
     from ..predict.api import RunOptions
     from ..predict.api import predict as run_prediction
@@ -33,7 +34,7 @@ def predict(args: Namespace) -> int:
     output = _read_output_options(args)
     with Progress() as progress:
         models = from_bundles(
-            options.load_bundles(args),
+            [load(path) for path in args.bundles],
             args.weights,
             mean=args.ensemble_mean,
             classes=output.template_columns(),

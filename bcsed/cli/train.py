@@ -56,12 +56,13 @@ def export(args: Namespace) -> int:
 
 def pseudolabel(args: Namespace) -> int:
     """Label soundscapes with the probabilities of bundles, the teachers."""
+    from ..models.bundle.bundle import load
     from ..train.pseudolabels.api import make_pseudolabels
 
     selection = _read_selection(args)
     with Progress() as progress:
         table = make_pseudolabels(
-            options.load_bundles(args),
+            [load(path) for path in args.bundles],
             args.recordings,
             args.out,
             selection=selection,

@@ -18,7 +18,7 @@ from ..files import atomic_write, is_occupied, sha256, write_json
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST, WEIGHTS
 from .inputs import Log
-from .wheels import collect_wheels, copy_wheels
+from .wheels import collect_wheels
 
 METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
 WHEELS_SLUG, BUNDLES_SLUG = "bcsed-wheels", "bcsed-bundles"
@@ -47,8 +47,6 @@ def dataset(
     ----------
     out : str or Path
         A new folder.
-    owner : str
-        Kaggle user name.
     python : sequence of str
         Python versions of the wheels.
     wheels : str or Path, optional
@@ -79,10 +77,8 @@ def dataset(
     out.mkdir(parents=True, exist_ok=True)
     if bundles:
         _pack_bundles([Path(path) for path in bundles], out, with_weights=with_weights)
-    elif wheels is not None:
-        copy_wheels(Path(wheels), out, python)
     else:
-        collect_wheels(out, python, log)
+        collect_wheels(out, python, None if wheels is None else Path(wheels), log)
     files = sorted(path for path in out.iterdir() if path.is_file())
     with atomic_write(out / SUMS) as temporary:
         temporary.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files), encoding="utf-8")
@@ -115,10 +111,7 @@ def check_owner(owner: str) -> None:
 
 
 def unpack(source: Path, scratch: Path) -> list[Path]:
-    """Unpack the bundles in zips below `source`, and return their folders.
-
-    Only the files of a bundle are extracted; `bcsed.models.bundle.load` checks their contents.
-    """
+    """Unpack only the files of bundles from the zips below `source`, and return the folders of the bundles."""
     folders = []
     for path in sorted({*source.glob("*/*.zip"), *source.glob("*/*/*.zip"), *source.glob("*/*/*/*.zip")}):
         try:

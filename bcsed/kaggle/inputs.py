@@ -8,12 +8,12 @@ and ``input/models/<owner>/<model>/<framework>/<variation>/<version>``. An input
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError, DataError
-from ..files import sha256
+from ..files import sha256, shorten_list
 
 Log = Callable[[str], None]
 
@@ -51,10 +51,7 @@ WEIGHTS = InputKind("file of weights", _FILES, "attach a model or a data set tha
 
 
 def kaggle_root(root: str | Path | None = None) -> Path:
-    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``.
-
-    Without an ``input`` in it, DataError is raised.
-    """
+    """Return the folder of ``input`` and ``working``: `root`, the environment variable, or ``/kaggle``."""
     path = Path(root or os.environ.get(ROOT_VARIABLE) or "/kaggle")
     if not (path / "input").is_dir():
         raise DataError(
@@ -68,11 +65,8 @@ def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> l
 
     Parameters
     ----------
-    kind : InputKind
     wanted : str
         A path (absolute, or below ``input``), or a slug, with or without its owner; '' for all that are attached.
-    root : Path
-        See `kaggle_root`.
     log : callable
         Called with a sentence about each input.
 
@@ -96,7 +90,7 @@ def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> l
             log(f"{kind.name}: {wanted!r} is in neither layout below {source}; {path} looks like a competition")
     if not inputs and wanted:
         where = f"{folders[0]} contains none" if folders else f"there is no {wanted!r} below {source}"
-        raise DataError(f"no {kind.name}: {where}; {kind.attach}. {list_inputs(source)}")
+        raise _not_attached(kind, f": {where}", source)
     for path in inputs:
         log(f"{kind.name}: {path}")
     return inputs
@@ -106,7 +100,7 @@ def find_input(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> Pa
     """Return the only attached input of a kind, see `find_inputs`; raise DataError if there is not exactly one."""
     inputs = find_inputs(kind, wanted, root=root, log=log)
     if not inputs:
-        raise DataError(f"no {kind.name} below {root / 'input'}; {kind.attach}. {list_inputs(root / 'input')}")
+        raise _not_attached(kind, f" below {root / 'input'}", root / "input")
     if len(inputs) > 1:
         raise DataError(
             f"{len(inputs)} different inputs could be the {kind.name}, such as {inputs[0]} and {inputs[1]}; name the "
@@ -137,19 +131,18 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) 
         if path in bundles:
             log(f"{BUNDLE.name}: {path}, unpacked from a zip")
     if not bundles:
-        raise DataError(f"no {BUNDLE.name} below {root / 'input'}; {BUNDLE.attach}. {list_inputs(root / 'input')}")
+        raise _not_attached(BUNDLE, f" below {root / 'input'}", root / "input")
     return bundles
 
 
-def list_inputs(source: Path, limit: int = 12) -> str:
-    """Return a sentence that lists the attached folders of both layouts."""
+def _not_attached(kind: InputKind, where: str, source: Path) -> DataError:
+    """Return the error about a missing input; it lists the attached folders of both layouts."""
     names: list[str] = []
     for path in sorted(source.iterdir()):
         depth = {"competitions": 1, "datasets": 2, "notebooks": 2, "models": 2}.get(path.name, 0)
         inside = sorted(path.glob("/".join("*" * depth))) if depth else []
         names += [str(item.relative_to(source)) for item in inside or [path]]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{source} contains {', '.join(names[:limit]) or 'nothing'}{more}."
+    return DataError(f"no {kind.name}{where}; {kind.attach}. {source} contains {shorten_list(names, 12)}.")
 
 
 def _candidates(source: Path, wanted: str) -> list[Path]:
@@ -169,26 +162,17 @@ def _candidates(source: Path, wanted: str) -> list[Path]:
     return list(paths)
 
 
-def _unique_inputs(folders: Sequence[Path], kind: InputKind) -> list[Path]:
+def _unique_inputs(paths: Sequence[Path], kind: InputKind) -> list[Path]:
+    """Return the different inputs of a kind, nearest first."""
     inputs: dict[str, Path] = {}
-    for marker in _markers(folders, kind):
-        inputs.setdefault(_identity(marker, kind), marker if kind.is_file else marker.parent)
-    return list(inputs.values())
-
-
-def _markers(paths: Sequence[Path], kind: InputKind) -> Iterator[Path]:
-    """Yield one marker of each input, nearest first."""
     for path in paths:
-        if path.is_file():
-            if _is_marker(path, kind):
-                yield path
-            continue
-        for folder in _folders(path):
-            for pattern in kind.markers:
-                markers = sorted(item for item in folder.glob(pattern) if _is_marker(item, kind))
-                yield from markers if kind.is_file else markers[:1]
-                if markers and not kind.is_file:
-                    break
+        folders: Iterable[Path] = [path.parent] if path.is_file() else _folders(path)
+        for folder in folders:
+            files = [path] if path.is_file() else [f for name in kind.markers for f in sorted(folder.glob(name))]
+            markers = [file for file in files if _is_marker(file, kind)]
+            for marker in markers if kind.is_file else markers[:1]:
+                inputs.setdefault(_identity(marker, kind), marker if kind.is_file else folder)
+    return list(inputs.values())
 
 
 def _folders(top: Path) -> Iterator[Path]:

@@ -101,8 +101,6 @@ def kernel(
     kind : {'train', 'pseudolabel', 'submit'}
     out : str or Path
         The folder; files of an earlier call are replaced.
-    owner : str
-        Kaggle user name.
     settings : sequence of str
         Settings to change, ``name=value``.
     title : str
@@ -120,32 +118,9 @@ def kernel(
     """
     if kind not in NOTEBOOKS:
         raise ConfigError(f"there is no notebook {kind!r}; there are {', '.join(NOTEBOOKS)}.")
-    out = Path(out)
-    values = _read_settings(NOTEBOOKS[kind].settings, settings)
-    description = metadata(
-        kind, owner, title=title, competition=values["competition"], datasets=datasets, kernels=kernels, models=models
-    )
-    if is_occupied(out) and not {path.name for path in out.iterdir()} <= {f"{kind}.ipynb", METADATA}:
-        raise DataError(f"{out} contains other files; name a new folder for the kernel.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / f"{kind}.ipynb", make_notebook(kind, values))
-    write_json(out / METADATA, description)
-    return out
-
-
-def metadata(
-    kind: str,
-    owner: str,
-    *,
-    title: str = "",
-    competition: str,
-    datasets: Sequence[str] = (),
-    kernels: Sequence[str] | None = None,
-    models: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return ``kernel-metadata.json`` with every key, because the client's defaults differ from Kaggle's."""
+    out, notebook = Path(out), NOTEBOOKS[kind]
+    values = _read_settings(notebook.settings, settings)
     check_owner(owner)
-    notebook = NOTEBOOKS[kind]
     title = title or f"bcsed {kind}"
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     if not 5 <= len(title) <= 50 or len(slug) < 5:
@@ -158,7 +133,12 @@ def metadata(
     for name in models:
         if name.count("/") != 4:
             raise ConfigError(f"a model is written owner/model/framework/variation/version, got {name!r}.")
-    return {
+    if is_occupied(out) and not {path.name for path in out.iterdir()} <= {f"{kind}.ipynb", METADATA}:
+        raise DataError(f"{out} contains other files; name a new folder for the kernel.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / f"{kind}.ipynb", make_notebook(kind, values))
+    # With every key, because the client's defaults differ from Kaggle's.
+    description = {
         "id": f"{owner}/{slug}",
         "title": title,
         "code_file": f"{kind}.ipynb",
@@ -174,10 +154,12 @@ def metadata(
         "docker_image_pinning_type": "original",
         "keywords": [],
         "dataset_sources": [f"{owner}/{WHEELS_SLUG}", *datasets],
-        "competition_sources": [Path(competition).name],
+        "competition_sources": [Path(values["competition"]).name],
         "kernel_sources": list(kernels),
         "model_sources": list(models),
     }
+    write_json(out / METADATA, description)
+    return out
 
 
 def make_notebook(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,34 +13,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..audio.decode import find_recordings
-from ..config.experiments import find_experiment, parse_changes
+from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..data.competitions import detect_competition
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import write_json
-from .inputs import (
-    BUNDLE,
-    COMPETITION,
-    PSEUDOLABELS,
-    RUN,
-    WEIGHTS,
-    InputKind,
-    Log,
-    find_bundles,
-    find_input,
-    find_inputs,
-    kaggle_root,
-)
+from . import inputs
+from .inputs import Log, find_input, kaggle_root
 from .settings import PseudolabelSettings, TrainSettings
 
-if TYPE_CHECKING:
-    from ..config.experiments import Experiment
-
-FRESH, AUTO = "fresh", "auto"
 # Prefixes of lines for the user, among all that torchrun prints.
 _LINE, _ERROR = "bcsed> ", "bcsed! "
 
@@ -56,7 +41,6 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 
     Parameters
     ----------
-    settings : TrainSettings
     root : str or Path, optional
         The folder of ``input`` and ``working``, see `kaggle_root`.
     log : callable
@@ -80,12 +64,12 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 
     home = kaggle_root(root)
     changes = [*settings.changes, *(["fit.pretrained=false"] if settings.pretrained == "none" else [])]
-    experiment = _read_experiment(settings.experiment, changes)
+    experiment = find_experiment(settings.experiment).vary(settings.experiment, **parse_changes(changes))
     out = home / "working" / "run"
     job: dict[str, Any] = {
         "experiment": experiment.name,
         "changes": changes,
-        "data": str(find_input(COMPETITION, settings.competition, root=home, log=log)),
+        "data": str(find_input(inputs.COMPETITION, settings.competition, root=home, log=log)),
         "out": str(out),
         "fold": settings.fold,
         "inputs": {
@@ -123,11 +107,7 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Path | None:
     """Label the training soundscapes with bundles, and stop before the session ends.
 
-    Parameters
-    ----------
-    settings : PseudolabelSettings
-    root, log
-        See `train`.
+    The other arguments are those of `train`.
 
     Returns
     -------
@@ -148,10 +128,10 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
 
     home = kaggle_root(root)
     out = home / "working" / "pseudolabels.parquet"
-    data = find_input(COMPETITION, settings.competition, root=home, log=log)
+    data = find_input(inputs.COMPETITION, settings.competition, root=home, log=log)
     competition = detect_competition(data)
     recordings = find_recordings([data / competition.soundscapes_dir])[: settings.limit]
-    bundles = find_bundles(settings.bundles, root=home, scratch=home / "working" / ".bundles", log=log)
+    bundles = inputs.find_bundles(settings.bundles, root=home, scratch=home / "working" / ".bundles", log=log)
     scores = scores_folder(out)
     _copy_scores(scores, home, log)
     log(f"labelling {len(recordings)} soundscapes of {data / competition.soundscapes_dir}")
@@ -223,7 +203,7 @@ def _train_job(job: Mapping[str, Any], log: Log) -> None:
     from ..train.api import train as run_training
     from ..train.options import TrainInputs, TrainOptions
 
-    experiment = _read_experiment(job["experiment"], job["changes"])
+    experiment = find_experiment(job["experiment"]).vary(job["experiment"], **parse_changes(job["changes"]))
     run_training(
         experiment,
         job["data"],
@@ -234,11 +214,6 @@ def _train_job(job: Mapping[str, Any], log: Log) -> None:
         options=TrainOptions(**job.get("options", {})),
         epoch_done=lambda values: log(format_epoch(values, experiment.fit.epochs)),
     )
-
-
-def _read_experiment(name: str, changes: Sequence[str]) -> Experiment:
-    experiment = find_experiment(name)
-    return experiment.vary(experiment.name, **parse_changes(changes))
 
 
 def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
@@ -253,7 +228,7 @@ def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
 def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> str | None:
     """Return the table of pseudolabels, if the experiment uses one."""
     if experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table":
-        return str(find_input(PSEUDOLABELS, wanted, root=home, log=log))
+        return str(find_input(inputs.PSEUDOLABELS, wanted, root=home, log=log))
     if wanted:
         raise ConfigError(
             f"{experiment.name} injects no pseudolabelled soundscapes, so {wanted!r} would not be used; set "
@@ -266,26 +241,26 @@ def _find_weights(wanted: str, home: Path, log: Log) -> str | None:
     """Return the initial weights: a run, a bundle, or a file."""
     if wanted in ("", "none"):
         return None
-    for kind in (RUN, BUNDLE):
+    for kind in (inputs.RUN, inputs.BUNDLE):
         try:
             return str(find_input(kind, wanted, root=home, log=log))
         except DataError:
             continue
-    return str(find_input(WEIGHTS, wanted, root=home, log=log))
+    return str(find_input(inputs.WEIGHTS, wanted, root=home, log=log))
 
 
 def _prepare_run(out: Path, resume: str, home: Path, log: Log) -> bool:
     """Copy the run to continue into ``working``; return False if a new run starts."""
-    if resume == FRESH:
+    if resume == "fresh":
         shutil.rmtree(out, ignore_errors=True)
         log("a new run starts, as resume='fresh' demands")
         return False
     if (out / "run.json").is_file():
-        log(f"{RUN.name}: {out}, started in this session")
+        log(f"{inputs.RUN.name}: {out}, started in this session")
         return True
-    runs = find_inputs(RUN, "" if resume == AUTO else resume, root=home, log=log)
+    runs = inputs.find_inputs(inputs.RUN, "" if resume == "auto" else resume, root=home, log=log)
     if not runs:
-        log(f"no run to resume among the inputs, so a new run starts at epoch 1; to continue one, {RUN.attach}")
+        log(f"no run to resume among the inputs, so a new run starts at epoch 1; to continue one, {inputs.RUN.attach}")
         return False
     if len(runs) > 1:
         raise DataError(
@@ -301,8 +276,8 @@ def _copy_scores(scores: Path, home: Path, log: Log) -> None:
     """Copy the scores of an earlier session into ``working``, so that they can be completed."""
     if scores.is_dir():
         return
-    kind = InputKind("scores to continue", ("manifest.json",), "")
-    folders = [path for path in find_inputs(kind, root=home, log=lambda _: None) if path.name == scores.name]
+    kind = inputs.InputKind("scores to continue", ("manifest.json",), "")
+    folders = [path for path in inputs.find_inputs(kind, root=home, log=lambda _: None) if path.name == scores.name]
     if len(folders) > 1:
         raise DataError(f"{folders[0]} and {folders[1]} are scores of two sessions; attach the one to continue.")
     for path in folders:

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 RUN_TYPE_VARIABLE = "KAGGLE_KERNEL_RUN_TYPE"
-# Recordings of the hidden test sets.
-FULL_COUNT: Mapping[str, int] = {"birdclef-2025": 700, "birdclef-2026": 600}
-_FULL_COUNT = 700
+# Recordings of the hidden test sets; for other competitions the larger number.
+_FULL_COUNTS: Mapping[str, int] = {"birdclef-2025": 700, "birdclef-2026": 600}
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,6 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
 
     Parameters
     ----------
-    settings : SubmitSettings
     root : str or Path, optional
         The folder of ``input`` and ``working``, see `kaggle_root`.
     log : callable
@@ -93,7 +91,6 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     template = data / competition.sample_submission_csv
     paths = find_bundles(settings.bundles, root=home, scratch=working / ".bundles", log=log)
     bundles = [load(path) for path in paths]
-    _check_classes(bundles, template, log, named=bool(settings.bundles))
     output = OutputOptions(
         formats=(),
         taxa=read_taxa(data, competition),
@@ -102,7 +99,8 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
         on_error="fill",
         fill_s=competition.recording_s,
     )
-    columns = output.template_columns()
+    columns = output.template_columns() or []
+    _check_classes(bundles, columns, template, log, named=bool(settings.bundles))
     result = predict(
         from_bundles(bundles, settings.weights, mean=settings.ensemble_mean, classes=columns),
         recordings,
@@ -116,7 +114,7 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     )
     _log_problems(result, log)
     path = working / "submission.csv"
-    write_checked(result, path, template, expected_rows(recordings, competition, log), log)
+    write_checked(result, path, columns, expected_rows(recordings, competition, log), log)
     return Submission(
         path=path,
         rerun=rerun,
@@ -154,19 +152,18 @@ def select_recordings(data: Path, competition: Competition, rehearse: int, log: 
     return train, False
 
 
-def write_checked(result: Result, path: Path, template: Path, rows: Sequence[str], log: Log) -> None:
-    """Write a submission with the columns of the template and the given rows; read it back and check it."""
+def write_checked(result: Result, path: Path, columns: Sequence[str], rows: Sequence[str], log: Log) -> None:
+    """Write a submission with these columns and rows; read it back and check it."""
     if result.n_failed >= result.n_recordings or not len(result.scores):
         reason = result.failures["reason"].iloc[0] if len(result.failures) else "no reason was recorded"
         raise DataError(
             f"none of {result.n_recordings} recordings could be scored ({reason}); no submission is written, because a "
             "constant table would score .5 like a poor network."
         )
-    columns = [str(name) for name in read_table(template).columns]
     table = _fill_rows(result.scores, rows, log)
     filled = {Path(name).stem for name in result.failures["recording"]} | set(result.silent)
     with atomic_write(path) as temporary:
-        table.loc[list(rows), columns].to_csv(temporary, index_label="row_id")
+        table.loc[list(rows), list(columns)].to_csv(temporary, index_label="row_id")
         validate(temporary, rows, columns, filled=filled, name=path.name)
     log(f"{path}: {len(rows)} rows, {len(columns)} classes; read back and valid")
 
@@ -174,31 +171,24 @@ def write_checked(result: Result, path: Path, template: Path, rows: Sequence[str
 def validate(
     path: Path, rows: Sequence[str], columns: Sequence[str], *, filled: Collection[str] = (), name: str = ""
 ) -> None:
-    """Read a submission as Kaggle does, and raise an error if it is invalid or constant.
+    """Read a submission as Kaggle does, and raise DataError if it is invalid or constant.
 
     Parameters
     ----------
-    path : Path
     rows, columns : sequence of str
-        The required row ids, and the classes of ``sample_submission.csv``, both in order.
+        The required row ids, and the classes of ``sample_submission.csv``, in order.
     filled : collection of str
         Stems of recordings whose rows may be identical: filled, or silent.
     name : str
         The name in messages.
-
-    Raises
-    ------
-    DataError
-        As `bcsed.scores.table.check_submission`.
     """
     check_submission(read_table(path), columns, rows, constant=filled, max_broadcast=0.5, where=name or str(path))
 
 
 def expected_rows(recordings: Sequence[Path], competition: Competition, log: Log) -> list[str]:
-    """Return the required row ids of a submission, from the durations of the recordings.
+    """Return the required row ids: ceil(duration / row) of each recording.
 
-    A recording has ceil(duration / row) rows. If it is longer than the competition's recordings by less than one row,
-    it has their number of rows.
+    A recording that is longer than the competition's by less than one row has their number of rows.
     """
     ids: list[str] = []
     for path in recordings:
@@ -235,18 +225,14 @@ def _list_recordings(folder: Path) -> list[Path]:
 
 
 def _clock_start_s() -> float:
-    """Return the age of this process at which the budget starts.
-
-    A saved notebook starts with its process; the process of an interactive session may be hours old.
-    """
+    """Return the age of this process at which the budget starts: an interactive session may be hours old."""
     from ..predict.budget import process_age_s
 
     return process_age_s() if os.environ.get(RUN_TYPE_VARIABLE) == "Interactive" else 0.0
 
 
-def _check_classes(bundles: Sequence[Bundle], template: Path, log: Log, *, named: bool) -> None:
+def _check_classes(bundles: Sequence[Bundle], columns: Sequence[str], template: Path, log: Log, *, named: bool) -> None:
     """Refuse bundles of another competition, and bundles that were not named and have different classes."""
-    columns = [str(name) for name in read_table(template).columns]
     first = bundles[0]
     for bundle in bundles:
         unknown = sorted(set(bundle.contract.classes) - set(columns))
@@ -280,7 +266,7 @@ def _estimate_full_s(result: Result, competition: Competition, log: Log, *, reru
 
     age_s = process_age_s()
     before_s = max(0.0, age_s - result.seconds)
-    count = result.n_recordings if rerun else FULL_COUNT.get(competition.name, _FULL_COUNT)
+    count = result.n_recordings if rerun else _FULL_COUNTS.get(competition.name, 700)
     full_s = before_s + result.seconds * count / result.n_recordings
     memory = f"peak memory {peak_gib():.1f} GiB"
     if rerun:

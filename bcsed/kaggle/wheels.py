@@ -28,13 +28,27 @@ _SOURCES = ("setup.cfg", "setup.py", "README.md", "LICENSE")
 _ADDED = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
-def collect_wheels(out: Path, python: Sequence[str], log: Log) -> None:
-    """Write the wheel of bcsed and download the others, in the versions that are installed.
+def collect_wheels(out: Path, python: Sequence[str], source: Path | None, log: Log) -> None:
+    """Write the wheels of bcsed and of what Kaggle lacks: copies of those in `source`, or new ones.
 
-    The wheel is built from a clone: the one that is running, or the current folder if it has the same version. An
-    installed copy without a clone is packed again from its files.
+    The wheel of bcsed is built from a clone: the one that is running, or the current folder if it has the same version.
+    An installed copy without a clone is packed again from its files. The others are downloaded as they are installed.
     """
-    _check_pythons(python)
+    for version in python:
+        if not re.fullmatch(r"3\.\d{1,2}", version):
+            raise ConfigError(f"a Python version is written 3.12, got {version!r}.")
+    if source is None:
+        _make_wheels(out, python, log)
+    elif not source.is_dir():
+        raise DataError(f"{source}: there is no such folder of wheels.")
+    else:
+        for path in sorted(source.glob("*.whl")):
+            if _project(path) in ("bcsed", *MISSING):
+                shutil.copy2(path, out / path.name)
+    _check_complete(out, python)
+
+
+def _make_wheels(out: Path, python: Sequence[str], log: Log) -> None:
     installed = Path(__file__).parents[2]
     clone = next((path for path in (installed, Path.cwd()) if _is_clone(path)), None)
     if clone is None:
@@ -49,18 +63,6 @@ def collect_wheels(out: Path, python: Sequence[str], log: Log) -> None:
         platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
         target = ["--python-version", version, "--implementation", "cp", *platforms]
         _pip("download", "--no-deps", "--only-binary=:all:", *target, "--dest", str(out), *names)
-    _check_complete(out, python)
-
-
-def copy_wheels(folder: Path, out: Path, python: Sequence[str]) -> None:
-    """Copy the wheels of bcsed and of what Kaggle lacks from a folder."""
-    _check_pythons(python)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of wheels.")
-    for path in sorted(folder.glob("*.whl")):
-        if _project(path) in ("bcsed", *MISSING):
-            shutil.copy2(path, out / path.name)
-    _check_complete(out, python)
 
 
 def pack_installed(folder: Path, out: Path) -> Path:
@@ -128,12 +130,6 @@ def _supports(path: Path, version: str) -> bool:
     tag = f"cp{version.replace('.', '')}"
     for_python = "py3" in pythons.split(".") or tag in pythons.split(".") or "abi3" in abis.split(".")
     return for_python and any(re.fullmatch(r"any|manylinux.*_x86_64|linux_x86_64", p) for p in platforms.split("."))
-
-
-def _check_pythons(versions: Sequence[str]) -> None:
-    for version in versions:
-        if not re.fullmatch(r"3\.\d{1,2}", version):
-            raise ConfigError(f"a Python version is written 3.12, got {version!r}.")
 
 
 def _isolation() -> list[str]:
