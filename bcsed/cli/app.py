@@ -9,18 +9,18 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import BcsedError
-from . import diagnose, evaluate, kaggle, predict, start, train
-from .options import add_command
+from . import evaluate, kaggle, predict, start, train
+from .options import Command, add_command
 
-GROUPS = {
+GROUPS: dict[str, tuple[Command, ...]] = {
     "start": start.COMMANDS,
     "train": train.COMMANDS,
     "predict": predict.COMMANDS,
     "evaluate": evaluate.COMMANDS,
-    "diagnose": diagnose.COMMANDS,
+    "diagnose": predict.DIAGNOSE,
     "Kaggle": kaggle.COMMANDS,
 }
-COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
+COMMANDS = {command[0].__name__: command for group in GROUPS.values() for command in group}
 EXAMPLES = """examples:
   train a network for a competition and score its test recordings:
     bcsed train exp-39 --data DIR --out run
@@ -67,8 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     for title, group in GROUPS.items():
         lines.append(f"{title}:")
         for command in group:
-            add_command(commands, command)
-            lines.append(f"  {command.name:12} {command.summary}")
+            lines.append(f"  {command[0].__name__:12} {add_command(commands, *command)}")
         lines.append("")
     parser.epilog = "\n".join([*lines, EXAMPLES])
     return parser

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..files import read_json
 from . import options
-from .options import Command
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -66,9 +64,8 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
     """Score labelled recordings with a bundle; print what another precision changes."""
     import numpy as np
 
-    from ..models.bundle.bundle import load
-    from ..models.ensemble import from_bundles
-    from ..predict.api import RunOptions, predict
+    from ..models.bundle import load
+    from ..predict import RunOptions, from_bundles, predict
     from ..scores import metrics
     from ..scores.evaluation import read_truth
 
@@ -128,9 +125,8 @@ def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, 
     import numpy as np
 
     from ..scores.ablation import ablate, format_ablation
-    from ..scores.detections.taxonomy import read_taxonomy
-    from ..scores.postprocess.combine import spearman
-    from ..scores.postprocess.parse import COMMON, parse_stages
+    from ..scores.detections import read_taxonomy
+    from ..scores.postprocess import COMMON, parse_stages, spearman
 
     names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     taxa = {label: name.taxon for label, name in names.items()} or None
@@ -146,50 +142,44 @@ def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, 
 
 def compare(args: Namespace) -> int:
     """Compare runs and bundles, with intervals and paired gains."""
-    with Progress() as progress:
-        compare_runs([Path(path) for path in args.runs], args, progress)
-    return 0
-
-
-def compare_runs(runs: Sequence[Path], args: Namespace, progress: Progress) -> None:
-    """Print a comparison of runs, and write it to ``--out`` if there is one."""
     from ..analysis import compare as comparison
 
     if (args.recordings is None) != (args.truth is None):
         raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
     compared = []
-    for path in runs:
-        run = comparison.read_run(path)
-        if args.recordings is not None:
-            # A bundle is read-only: its evaluation is kept in the folder of the comparison.
-            keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
-            evaluation = comparison.evaluate_on_soundscapes(
-                run, args.recordings, args.truth, keep=keep, jobs=args.jobs, progress=progress.counter(run.name)
-            )
-            run = dataclasses.replace(run, evaluation=evaluation)
-        compared.append(run)
-    table = comparison.compare_variants(compared, by_name=args.by_name)
-    progress.log(comparison.format_table(table))
-    if args.out is not None:
-        path = comparison.write_table(table, args.out, compared, by_name=args.by_name)
-        progress.log(f"written to {path}")
+    with Progress() as progress:
+        for path in map(Path, args.runs):
+            run = comparison.read_run(path)
+            if args.recordings is not None:
+                # A bundle is read-only: its evaluation is kept in the folder of the comparison.
+                keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
+                evaluation = comparison.evaluate_on_soundscapes(
+                    run, args.recordings, args.truth, keep=keep, jobs=args.jobs, progress=progress.counter(run.name)
+                )
+                run = dataclasses.replace(run, evaluation=evaluation)
+            compared.append(run)
+        table = comparison.compare_variants(compared, by_name=args.by_name)
+        progress.log(comparison.format_table(table))
+        if args.out is not None:
+            path = comparison.write_table(table, args.out, compared, by_name=args.by_name)
+            progress.log(f"written to {path}")
+    return 0
 
 
 def calibrate(args: Namespace) -> int:
     """Find the threshold of each class that reaches a precision, and the calibration error."""
-    from ..scores.calibration import calibrate as run_calibration
-    from ..scores.calibration import write_thresholds
+    from ..scores import calibration
     from ..scores.evaluation import read_truth
     from ..scores.table import check_table, read_table
 
     scores = read_table(args.scores)
     check_table(scores, where=str(args.scores))
     truth = read_truth(args.truth, list(map(str, scores.columns)))
-    result = run_calibration(truth, scores, precision=args.precision, min_positives=args.min_positives)
+    result = calibration.calibrate(truth, scores, precision=args.precision, min_positives=args.min_positives)
     print(result.table.to_string(index=False, float_format="%.3f"))
     print(result.reliability.to_string(index=False, float_format="%.3f"))
     if args.out is not None:
-        write_thresholds(result, args.out)
+        calibration.write_thresholds(result, args.out)
     print(
         f"{len(result.thresholds)} of {len(result.table)} classes reach a precision of {args.precision:g} with at "
         f"least {args.min_positives} true positives; expected calibration error {result.ece:.3f}"
@@ -224,8 +214,7 @@ def report(args: Namespace) -> int:
 def _evaluate_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("scores", metavar="SCORES", help="a score table, a folder written by predict, or a bundle")
-    labels = "a table of 0 and 1, or labels: filename,start,end,primary_label"
-    add("--truth", required=True, metavar="FILE", help=labels)
+    add("--truth", required=True, metavar="FILE", help="a table of 0 and 1, or filename,start,end,primary_label")
     add("--per-class", action="store_true", help="print one line per class")
     stages = (
         "evaluate with and without each stage of post-processing: smooth=W,W,W, smooth.TAXON=W,W,W, top=K, "
@@ -271,8 +260,8 @@ def _report_options(parser: ArgumentParser) -> None:
 
 
 COMMANDS = (
-    Command(evaluate, _evaluate_options, "bcsed evaluate scores/submission.csv --truth labels.csv --per-class"),
-    Command(compare, _compare_options, "bcsed compare run run2 --recordings soundscapes --truth labels.csv"),
-    Command(calibrate, _calibrate_options, "bcsed calibrate scores/submission.csv --truth labels.csv --precision 0.9"),
-    Command(report, _report_options, "bcsed report run scores --truth labels.csv --out report.html"),
+    (evaluate, _evaluate_options, "bcsed evaluate scores/submission.csv --truth labels.csv --per-class"),
+    (compare, _compare_options, "bcsed compare run run2 --recordings soundscapes --truth labels.csv"),
+    (calibrate, _calibrate_options, "bcsed calibrate scores/submission.csv --truth labels.csv --precision 0.9"),
+    (report, _report_options, "bcsed report run scores --truth labels.csv --out report.html"),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from . import options
-from .options import Command
 
 
 def kaggle(_: Namespace) -> int:
@@ -51,9 +50,8 @@ def kernel(args: Namespace) -> int:
 
 def _kaggle_options(parser: ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="dataset|kernel", required=True)
-    example = "bcsed kaggle kernel train notebook-train --owner NAME --set experiment=exp-39 fold=1"
-    options.add_command(commands, Command(dataset, _dataset_options, "bcsed kaggle dataset wheels --owner NAME"))
-    options.add_command(commands, Command(kernel, _kernel_options, example))
+    options.add_command(commands, dataset, _dataset_options, "bcsed kaggle dataset wheels --owner NAME")
+    options.add_command(commands, kernel, _kernel_options, "bcsed kaggle kernel train out --owner NAME --set fold=1")
 
 
 def _dataset_options(parser: ArgumentParser) -> None:
@@ -79,4 +77,4 @@ def _kernel_options(parser: ArgumentParser) -> None:
     options.add_list(parser, "--model", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION", "attach models")
 
 
-COMMANDS = (Command(kaggle, _kaggle_options, "bcsed kaggle dataset wheels --owner NAME"),)
+COMMANDS = ((kaggle, _kaggle_options, "bcsed kaggle dataset wheels --owner NAME"),)

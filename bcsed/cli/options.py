@@ -6,47 +6,32 @@ import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..config.experiments import find_experiment, parse_changes
-from ..errors import ConfigError, DataError
+from ..config.experiments import Experiment, find_experiment, parse_changes
+from ..errors import ConfigError
+from ..files import read_errors, read_json
 
 if TYPE_CHECKING:
-    from ..config.experiments import Experiment
-    from ..predict.spec import Windowing
+    from ..predict import Windowing
     from ..train.options import TrainInputs, TrainOptions
 
 
-class Command(NamedTuple):
-    """A command: its function, whose docstring is the help text, its options and an example."""
-
-    run: Callable[[Namespace], int]
-    add_options: Callable[[ArgumentParser], None]
-    example: str
-
-    @property
-    def name(self) -> str:
-        """The word of the command line."""
-        return self.run.__name__
-
-    @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return (self.run.__doc__ or "").strip().splitlines()[0]
+Run = Callable[[Namespace], int]
+# A command: its function, whose name and docstring are shown, its options, and an example.
+Command = tuple[Run, Callable[[ArgumentParser], None], str]
 
 
-def add_command(commands: Any, command: Command) -> None:
-    """Add a command to the subparsers of argparse."""
+def add_command(commands: Any, run: Run, add_options: Callable[[ArgumentParser], None], example: str) -> str:
+    """Add a command to the subparsers of argparse, and return its description."""
+    text, epilog = run.__doc__ or "", f"example:\n  {example}"
     parser = commands.add_parser(
-        command.name,
-        help=command.summary,
-        description=command.summary,
-        epilog=f"example:\n  {command.example}",
-        formatter_class=RawDescriptionHelpFormatter,
+        run.__name__, help=text, description=text, epilog=epilog, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="print log messages")
-    parser.set_defaults(run=command.run)
-    command.add_options(parser)
+    parser.set_defaults(run=run)
+    add_options(parser)
+    return text
 
 
 def add_value(parser: Any, name: str, default: Any, metavar: str, text: str) -> None:
@@ -152,13 +137,12 @@ def _read_key_map(text: str | None) -> dict[str, str] | None:
     """Read a map of tensor names: a JSON object, or the path of a file that contains one."""
     if text is None:
         return None
-    try:
-        values = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{text}: there is no such key map.") from error
-    except ValueError as error:
-        raise DataError(f"the key map {text!r} is not readable as JSON ({error}).") from error
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+    if not text.lstrip().startswith("{"):
+        values = read_json(Path(text))
+    else:
+        with read_errors(f"the key map {text!r}", "JSON"):
+            values = json.loads(text)
+    if not all(isinstance(value, str) for value in values.values()):
         raise ConfigError(f'a key map is an object of prefixes, such as {{"encoder.": "backbone."}}; got {text!r}.')
     return values
 

@@ -1,29 +1,23 @@
-"""Commands that compute with bundles: predict, check."""
+"""Commands that compute with bundles and search for faults: predict, check, doctor, trace."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, ConfigError
 from . import options
-from .options import Command
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..predict.outputs import OutputOptions
-    from ..predict.result import Result
+    from ..predict import OutputOptions, Result
 
 
 def predict(args: Namespace) -> int:
     """Score recordings with a bundle or an ensemble of bundles."""
-    from ..models.bundle.bundle import load
-    from ..models.ensemble import from_bundles
-    from ..predict.api import RunOptions
-    from ..predict.api import predict as run_prediction
-    from ..predict.budget import Budget
-    from ..predict.workers import Workers
+    from ..models.bundle import load
+    from ..predict import Budget, RunOptions, Workers, api, from_bundles
     from ..scores.postprocess import parse_stages
 
     budget = None
@@ -42,7 +36,7 @@ def predict(args: Namespace) -> int:
             cache=args.graph_cache,
         )
         workers = Workers(n=args.workers, backend=args.backend, scheduler=args.scheduler)
-        result = run_prediction(
+        result = api.predict(
             models,
             args.recordings,
             out=args.out,
@@ -60,9 +54,7 @@ def predict(args: Namespace) -> int:
 def _read_output_options(args: Namespace) -> OutputOptions:
     from ..predict.outputs import OutputOptions
     from ..scores.calibration import read_thresholds
-    from ..scores.detections.detect import DetectionSettings
-    from ..scores.detections.tables import FORMATS
-    from ..scores.detections.taxonomy import read_taxonomy
+    from ..scores.detections import FORMATS, DetectionSettings, read_taxonomy
 
     settings = (args.class_threshold, args.thresholds, args.no_merge, args.gap_rows, args.min_rows > 1)
     if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):
@@ -108,9 +100,7 @@ def _print_result(result: Result, out: str) -> int:
 
 def check(args: Namespace) -> int:
     """Verify the files of bundles and compute their probes again; exit 1 if one failed."""
-    from ..models.bundle.bundle import load
-    from ..models.bundle.probe import check as compare_probe
-    from ..models.bundle.probe import probe_difference
+    from ..models.bundle import load, probe
 
     n_failed = 0
     with Progress() as progress:
@@ -118,7 +108,7 @@ def check(args: Namespace) -> int:
             progress.update("bundles", number, len(args.bundles))
             try:
                 bundle = load(path)
-                differences = compare_probe(bundle)
+                differences = probe.check(bundle)
             except BundleError as error:
                 progress.log(f"FAILED  {error}")
                 n_failed += 1
@@ -126,9 +116,65 @@ def check(args: Namespace) -> int:
             largest = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
             progress.log(f"OK      {path}: largest differences {largest}")
             if args.precision is not None:
-                difference = probe_difference(bundle, args.precision)
+                difference = probe.probe_difference(bundle, args.precision)
                 progress.log(f"        {args.precision} changes the logits of the probe by up to {difference:.2g}")
     return 1 if n_failed else 0
+
+
+def doctor(args: Namespace) -> int:
+    """Find faults in a score table, or the differences of two tables; exit 1 if there are any."""
+    from ..analysis.doctor.api import diagnose
+
+    with Progress() as progress, progress.elapsed("reading"):
+        diagnosis = diagnose(
+            args.scores,
+            args.other,
+            recordings=args.recordings or (),
+            sample_submission=args.sample_submission,
+            tolerance=args.tolerance,
+        )
+    for finding in diagnosis.findings:
+        print(f"{finding.severity:7} {finding.name + ':':20} {finding.sentence}")
+    comparison = diagnosis.comparison
+    if comparison is not None and not comparison.same and len(comparison.largest):
+        spearman = comparison.spearman.sort_values()
+        print(f"Spearman, lowest:         {_list_values(spearman)}; mean {spearman.mean():.3f}")
+        if comparison.shifts:
+            shifts = ", ".join(f"{shift:+d}: {value:.3f}" for shift, value in comparison.shifts.items())
+            print(f"Spearman, rows moved by:  {shifts}")
+        print(f"largest differences:      {_list_values(comparison.largest)}")
+    print(f"{'FAILED' if diagnosis.failed else 'OK'}: {diagnosis.verdict}")
+    return 1 if diagnosis.failed else 0
+
+
+def _list_values(values: Any) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.head(5).items())
+
+
+def trace(args: Namespace) -> int:
+    """Save every stage between a recording and its rows; with --against, exit 1 if a stage differs."""
+    from ..analysis import trace as tracing
+    from ..models.bundle import load
+
+    against = None if args.against is None else tracing.read(args.against)
+    tolerances = options.read_values(args.tolerance, "--tolerance", "stage=value, such as db=0.1")
+    result = tracing.trace(
+        load(args.bundle),
+        args.recording,
+        windowing=options.read_windowing(args),
+        first_row=args.first_row,
+        n_rows=args.n_rows,
+    )
+    tracing.write(result, args.out)
+    print(result.table().to_string(index=False, float_format="%.4g"))
+    if against is None:
+        print(f"written to {args.out}")
+        return 0
+    comparison = tracing.compare(result, against, tolerances)
+    for stage in comparison.stages:
+        print(f"{stage.status:8} {stage.name:8} {stage.sentence if stage.status != 'absent' else ''}".rstrip())
+    print(comparison.verdict)
+    return 0 if comparison.first is None else 1
 
 
 def _predict_options(parser: ArgumentParser) -> None:
@@ -136,29 +182,15 @@ def _predict_options(parser: ArgumentParser) -> None:
     options.add_bundles(parser, "one bundle, or several for an ensemble")
     add("--out", required=True, metavar="OUT", help="folder of the results; continued if interrupted")
     add("--ensemble-mean", choices=("prob", "logit", "rank"), default="prob", help="mean of bundles (%(default)s)")
-    stages = "smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5"
-    add("--postprocess", nargs="+", default=[], metavar="STAGE", help=stages)
+    add("--postprocess", nargs="+", default=[], metavar="STAGE", help="smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5")
     add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for stages, names for detections")
     add("--precision", choices=("f32", "bf16"), default="f32", help="of the networks (%(default)s)")
-    unreadable = "leave out unreadable recordings, or fill their rows with class priors (%(default)s)"
-    add("--on-error", choices=("report", "fill"), default="report", help=unreadable)
+    add(
+        "--on-error", choices=("report", "fill"), default="report", help="leave out unreadable recordings, or fill them"
+    )
     options.add_windowing(parser)
     shifts = "test-time augmentation: average windows shifted by these seconds, e.g. 0 1.5 -1.5"
     add("--tta-shifts-s", nargs="+", type=float, default=[0.0], metavar="S", help=shifts)
-    _add_formats(parser)
-    group = parser.add_argument_group("time and parallel work")
-    add = group.add_argument
-    add("--budget-min", type=float, metavar="MIN", help="write all rows within these minutes")
-    options.add_value(group, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
-    options.add_jobs(group)
-    options.add_value(group, "--workers", 1, "N", "number of workers")
-    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
-    add("--shard", type=int, metavar="N", help="recordings per output part and worker task")
-    add("--graph-cache", metavar="DIR", help="keep compiled networks here, for a faster start")
-
-
-def _add_formats(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     add = group.add_argument
     formats = ("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames")
@@ -173,6 +205,16 @@ def _add_formats(parser: ArgumentParser) -> None:
     add("--no-merge", action="store_true", help="do not merge consecutive rows into one detection")
     options.add_value(group, "--gap-rows", 0, "N", "merge detections across N rows")
     options.add_value(group, "--min-rows", 1, "N", "minimum rows of a detection")
+    group = parser.add_argument_group("time and parallel work")
+    add = group.add_argument
+    add("--budget-min", type=float, metavar="MIN", help="write all rows within these minutes")
+    options.add_value(group, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
+    options.add_jobs(group)
+    options.add_value(group, "--workers", 1, "N", "number of workers")
+    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
+    add("--shard", type=int, metavar="N", help="recordings per output part and worker task")
+    add("--graph-cache", metavar="DIR", help="keep compiled networks here, for a faster start")
 
 
 def _check_options(parser: ArgumentParser) -> None:
@@ -180,7 +222,32 @@ def _check_options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("bf16",), help="also compute the probe in this precision")
 
 
+def _doctor_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("scores", metavar="SCORES", help="a score table: CSV like submission.csv, or Parquet")
+    add("other", nargs="?", metavar="OTHER", help="scores of the same rows by another pipeline")
+    add("--recordings", nargs="+", metavar="PATH", help="the recordings of the rows")
+    add("--sample-submission", metavar="FILE", help="template of the competition")
+    options.add_value(parser, "--tolerance", 1e-4, "P", "ignore smaller differences")
+
+
+def _trace_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="the bundle to trace")
+    add("recording", metavar="RECORDING", help="the recording to score")
+    add("--out", required=True, metavar="FILE", help="the trace to write, *.npz")
+    add("--against", metavar="FILE", help="another trace, or an npz of arrays named as the stages")
+    options.add_list(parser, "--tolerance", "STAGE=VALUE", "allowed difference of a stage, e.g. db=0.1")
+    options.add_value(parser, "--first-row", 0, "N", "first row, from 0")
+    options.add_value(parser, "--n-rows", 24, "N", "maximum number of rows")
+    options.add_windowing(parser)
+
+
 COMMANDS = (
-    Command(predict, _predict_options, "bcsed predict bundle --recordings DIR --out scores --format submission raven"),
-    Command(check, _check_options, "bcsed check bundle"),
+    (predict, _predict_options, "bcsed predict bundle --recordings DIR --out scores --format submission raven"),
+    (check, _check_options, "bcsed check bundle"),
+)
+DIAGNOSE = (
+    (doctor, _doctor_options, "bcsed doctor scores/submission.csv other.csv --recordings DIR/test_soundscapes"),
+    (trace, _trace_options, "bcsed trace bundle recording.ogg --out ours.npz --against theirs.npz"),
 )

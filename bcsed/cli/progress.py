@@ -12,10 +12,7 @@ from typing import Any
 
 
 class Progress:
-    """Print progress to standard error and lines to standard output.
-
-    Of several processes of one training (torchrun) only the first prints.
-    """
+    """Progress on standard error, lines on standard output; of several processes (torchrun) only the first prints."""
 
     def __init__(self) -> None:
         self._bar: Any = None

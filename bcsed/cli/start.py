@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .._version import __version__
 from ..config.experiments import describe, difference, find_experiment
-from .options import Command
 from .progress import Progress
 
 _PACKAGES = (
@@ -99,8 +98,8 @@ def _experiments_options(parser: ArgumentParser) -> None:
 
 
 COMMANDS = (
-    Command(demo, _demo_options, "bcsed demo --out bcsed-demo"),
-    Command(sample, _sample_options, "bcsed sample sample26 --year 2026"),
-    Command(experiments, _experiments_options, "bcsed experiments --diff exp-39 exp-93"),
-    Command(versions, lambda _: None, "bcsed versions"),
+    (demo, _demo_options, "bcsed demo --out bcsed-demo"),
+    (sample, _sample_options, "bcsed sample sample26 --year 2026"),
+    (experiments, _experiments_options, "bcsed experiments --diff exp-39 exp-93"),
+    (versions, lambda _: None, "bcsed versions"),
 )

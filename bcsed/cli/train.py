@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
 from ..errors import ConfigError
 from . import options
-from .evaluate import compare_runs
-from .options import Command
+from .evaluate import compare
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from ..rounds.plan import Plan
-    from ..train.pseudolabels.selection import Selection
 
 
 def train(args: Namespace) -> int:
@@ -56,10 +50,21 @@ def export(args: Namespace) -> int:
 
 def pseudolabel(args: Namespace) -> int:
     """Label soundscapes with the probabilities of bundles, the teachers."""
-    from ..models.bundle.bundle import load
-    from ..train.pseudolabels.api import make_pseudolabels
+    from ..models.bundle import load
+    from ..train.pseudolabels import Selection, make_pseudolabels
 
-    selection = _read_selection(args)
+    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    by_threshold = args.threshold is not None or bool(thresholds)
+    if args.soft and (args.top_n or by_threshold):
+        raise ConfigError("--soft keeps all probabilities: leave out --threshold, --class-threshold and --top-n.")
+    selection = Selection(
+        kind="soft" if args.soft else "top" if args.top_n and not by_threshold else "threshold",
+        threshold=0.5 if args.threshold is None else args.threshold,
+        thresholds=thresholds,
+        floor=args.min_score,
+        top_n=args.top_n,
+        power=args.power,
+    )
     with Progress() as progress:
         table = make_pseudolabels(
             [load(path) for path in args.bundles],
@@ -85,48 +90,26 @@ def pseudolabel(args: Namespace) -> int:
     return 3 if n_failed else 0
 
 
-def _read_selection(args: Namespace) -> Selection:
-    from ..train.pseudolabels.selection import Selection
-
-    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
-    by_threshold = args.threshold is not None or bool(thresholds)
-    if args.soft and (args.top_n or by_threshold):
-        raise ConfigError("--soft keeps all probabilities: leave out --threshold, --class-threshold and --top-n.")
-    return Selection(
-        kind="soft" if args.soft else "top" if args.top_n and not by_threshold else "threshold",
-        threshold=0.5 if args.threshold is None else args.threshold,
-        thresholds=thresholds,
-        floor=args.min_score,
-        top_n=args.top_n,
-        power=args.power,
-    )
-
-
 def rounds(args: Namespace) -> int:
     """Train in rounds (noisy student): train, export, pseudolabel, train again."""
     from .. import rounds as noisy_student
 
     plan = noisy_student.find_plan(args.plan, args.set)
     with Progress() as progress:
-        ledger = _run_plan(plan, Path(args.out), args, progress, recordings=args.recordings, truth=args.truth)
+        ledger = noisy_student.run(
+            plan,
+            args.data,
+            args.out,
+            options=options.read_train_options(args),
+            recordings=args.recordings,
+            truth=args.truth,
+            log=progress.log,
+            progress=progress.update,
+        )
         for entry in ledger:
             progress.log(noisy_student.describe_round(entry))
         progress.log(f"the ledger is in {Path(args.out) / noisy_student.LEDGER}")
     return 0
-
-
-def _run_plan(plan: Plan, out: Path, args: Namespace, progress: Progress, **evaluation: Any) -> list[dict[str, Any]]:
-    from .. import rounds as noisy_student
-
-    return noisy_student.run(
-        plan,
-        args.data,
-        out,
-        options=options.read_train_options(args),
-        log=progress.log,
-        progress=progress.update,
-        **evaluation,
-    )
 
 
 def study(args: Namespace) -> int:
@@ -140,13 +123,12 @@ def study(args: Namespace) -> int:
     with Progress() as progress:
         runs = _train_arms(name, args, progress) if name in STUDIES else []
         for preset in noisy_student.QUESTIONS.get(name, ()):
-            plan = noisy_student.find_plan(
-                preset, options.read_changes(args), base=args.base, seeds=args.seeds, fold=args.fold
-            )
-            _run_plan(plan, Path(args.out) / preset, args, progress)
-            runs += noisy_student.student_runs(plan, Path(args.out) / preset)[-1]
-        compare_runs(runs, args, progress)
-    return 0
+            out, changes = Path(args.out) / preset, options.read_changes(args)
+            plan = noisy_student.find_plan(preset, changes, base=args.base, seeds=args.seeds, fold=args.fold)
+            machine = options.read_train_options(args)
+            noisy_student.run(plan, args.data, out, options=machine, log=progress.log, progress=progress.update)
+            runs += noisy_student.student_runs(plan, out)[-1]
+    return compare(Namespace(**vars(args) | {"runs": runs}))
 
 
 def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
@@ -201,8 +183,7 @@ def _pseudolabel_options(parser: ArgumentParser) -> None:
 
 def _rounds_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
-    add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
+    add("plan", metavar="PLAN", help="a JSON file, or write-up, noisy-student, teacher-small, teacher-ensemble, tiny")
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
     options.add_list(parser, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
@@ -226,9 +207,9 @@ def _study_options(parser: ArgumentParser) -> None:
 
 
 COMMANDS = (
-    Command(train, _train_options, "bcsed train exp-39 --data DIR --out run --set net.backbone=regnety_008"),
-    Command(export, _export_options, "bcsed export run --out bundle"),
-    Command(pseudolabel, _pseudolabel_options, "bcsed pseudolabel bundle --recordings DIR --out pseudolabels.parquet"),
-    Command(rounds, _rounds_options, "bcsed rounds noisy-student --data DIR --out rounds"),
-    Command(study, _study_options, "bcsed study mix --data DIR --out study --seeds 0 1 2"),
+    (train, _train_options, "bcsed train exp-39 --data DIR --out run --set net.backbone=regnety_008"),
+    (export, _export_options, "bcsed export run --out bundle"),
+    (pseudolabel, _pseudolabel_options, "bcsed pseudolabel bundle --recordings DIR --out pseudolabels.parquet"),
+    (rounds, _rounds_options, "bcsed rounds noisy-student --data DIR --out rounds"),
+    (study, _study_options, "bcsed study mix --data DIR --out study --seeds 0 1 2"),
 )
