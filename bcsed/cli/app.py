@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     for title, group in GROUPS.items():
         lines.append(f"{title}:")
         for command in group:
-            lines.append(f"  {command[0].__name__:12} {add_command(commands, *command)}")
+            lines.append(f"  {command[0].__name__:12} {add_command(commands, command)}")
         lines.append("")
     parser.epilog = "\n".join([*lines, EXAMPLES])
     return parser

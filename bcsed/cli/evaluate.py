@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError
 from ..files import read_json
 from . import options
+from .options import Add
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -211,8 +212,7 @@ def report(args: Namespace) -> int:
     return 0
 
 
-def _evaluate_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a score table, a folder written by predict, or a bundle")
     add("--truth", required=True, metavar="FILE", help="a table of 0 and 1, or filename,start,end,primary_label")
     add("--per-class", action="store_true", help="print one line per class")
@@ -222,41 +222,38 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     )
     add("--ablate", nargs="*", metavar="STAGE", help=stages)
     add("--taxonomy", metavar="FILE", help="taxonomy.csv, for stages of single taxa")
-    group = parser.add_argument_group("evaluation of a bundle")
-    group.add_argument("--recordings", nargs="+", metavar="PATH", help="labelled recordings to score with the bundle")
-    group.add_argument("--precision", choices=("bf16",), help="evaluate this precision and compare it with f32")
-    options.add_jobs(group)
+    add = parser.add_argument_group("evaluation of a bundle").add_argument
+    add("--recordings", nargs="+", metavar="PATH", help="labelled recordings to score with the bundle")
+    add("--precision", choices=("bf16",), help="evaluate this precision and compare it with f32")
+    options.add_jobs(add)
 
 
-def _compare_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _compare_options(_: ArgumentParser, add: Add) -> None:
     add("runs", nargs="+", metavar="RUN", help="runs and bundles")
     add("--out", metavar="DIR", help="folder of compare.csv, compare.md and compare.png")
     add("--by-name", action="store_true", help="one line per name of an experiment")
-    options.add_soundscapes(parser, "labelled soundscapes on which all of them are evaluated")
-    options.add_jobs(parser, 4)
+    options.add_soundscapes(add, "labelled soundscapes on which all of them are evaluated")
+    options.add_jobs(add, 4)
 
 
-def _calibrate_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _calibrate_options(_: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a score table such as submission.csv")
     add("--truth", required=True, metavar="FILE", help="labels, as for evaluate")
-    options.add_value(parser, "--precision", 0.9, "P", "precision to reach")
-    options.add_value(parser, "--min-positives", 5, "N", "minimum true positives of a threshold")
+    options.add_value(add, "--precision", 0.9, "P", "precision to reach")
+    options.add_value(add, "--min-positives", 5, "N", "minimum true positives of a threshold")
     add("--out", metavar="FILE", help="write the thresholds, *.json")
 
 
-def _report_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _report_options(_: ArgumentParser, add: Add) -> None:
     paths = "runs, bundles, folders of predict, score tables, tables of pseudolabels, rounds; or a folder of these"
     add("paths", nargs="+", metavar="PATH", help=paths)
     add("--out", default="report.html", metavar="FILE", help="the page to write (%(default)s)")
-    options.add_soundscapes(parser, "folders of the recordings; with --truth, runs are evaluated on them")
+    options.add_soundscapes(add, "folders of the recordings; with --truth, runs are evaluated on them")
     add("--bundle", metavar="BUNDLE", help="network whose attention is plotted (that of the run)")
     add("--taxonomy", metavar="FILE", help="taxonomy.csv, for names and taxa (that of the run's data)")
-    options.add_value(parser, "--examples", 3, "N", "show the N best and the N worst recordings")
-    options.add_value(parser, "--limit-mb", 10.0, "MB", "maximum size of the page")
-    options.add_jobs(parser)
+    options.add_value(add, "--examples", 3, "N", "show the N best and the N worst recordings")
+    options.add_value(add, "--limit-mb", 10.0, "MB", "maximum size of the page")
+    options.add_jobs(add)
 
 
 COMMANDS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from . import options
+from .options import Add
 
 
 def kaggle(_: Namespace) -> int:
@@ -48,14 +49,13 @@ def kernel(args: Namespace) -> int:
     return 0
 
 
-def _kaggle_options(parser: ArgumentParser) -> None:
+def _kaggle_options(parser: ArgumentParser, _: Add) -> None:
     commands = parser.add_subparsers(metavar="dataset|kernel", required=True)
-    options.add_command(commands, dataset, _dataset_options, "bcsed kaggle dataset wheels --owner NAME")
-    options.add_command(commands, kernel, _kernel_options, "bcsed kaggle kernel train out --owner NAME --set fold=1")
+    options.add_command(commands, (dataset, _dataset_options, "bcsed kaggle dataset wheels --owner NAME"))
+    options.add_command(commands, (kernel, _kernel_options, "bcsed kaggle kernel train out --owner NAME --set fold=1"))
 
 
-def _dataset_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _dataset_options(_: ArgumentParser, add: Add) -> None:
     add("out", metavar="OUT", help="a new folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
     add("--python", nargs="+", default=["3.12"], metavar="X.Y", help="Python versions of the wheels (3.12)")
@@ -65,16 +65,15 @@ def _dataset_options(parser: ArgumentParser) -> None:
     add("--with-weights", action="store_true", help="include the weights that only training needs")
 
 
-def _kernel_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _kernel_options(_: ArgumentParser, add: Add) -> None:
     add("kind", choices=("train", "pseudolabel", "submit"), help="the notebook")
     add("out", metavar="OUT", help="the folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
     add("--title", default="", metavar="TEXT", help="title, which also gives its address (bcsed KIND)")
-    options.add_list(parser, "--set", "NAME=VALUE", "change settings of the notebook")
-    options.add_list(parser, "--dataset", "OWNER/SLUG", "attach data sets besides the wheels")
-    options.add_list(parser, "--kernel", "OWNER/SLUG", "attach the output of notebooks (NAME/bcsed-train)")
-    options.add_list(parser, "--model", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION", "attach models")
+    options.add_list(add, "--set", "NAME=VALUE", "change settings of the notebook")
+    options.add_list(add, "--dataset", "OWNER/SLUG", "attach data sets besides the wheels")
+    options.add_list(add, "--kernel", "OWNER/SLUG", "attach the output of notebooks (NAME/bcsed-train)")
+    options.add_list(add, "--model", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION", "attach models")
 
 
 COMMANDS = ((kaggle, _kaggle_options, "bcsed kaggle dataset wheels --owner NAME"),)

@@ -17,41 +17,41 @@ if TYPE_CHECKING:
     from ..train.options import TrainInputs, TrainOptions
 
 
-Run = Callable[[Namespace], int]
-# A command: its function, whose name and docstring are shown, its options, and an example.
-Command = tuple[Run, Callable[[ArgumentParser], None], str]
+Add = Callable[..., Any]  # add_argument of a parser or of a group
+# A command: its function, whose name and docstring are shown, the function that adds its options, and an example.
+Command = tuple[Callable[[Namespace], int], Callable[[ArgumentParser, Add], None], str]
 
 
-def add_command(commands: Any, run: Run, add_options: Callable[[ArgumentParser], None], example: str) -> str:
+def add_command(commands: Any, command: Command) -> str:
     """Add a command to the subparsers of argparse, and return its description."""
+    run, add_options, example = command
     text, epilog = run.__doc__ or "", f"example:\n  {example}"
     parser = commands.add_parser(
         run.__name__, help=text, description=text, epilog=epilog, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="print log messages")
     parser.set_defaults(run=run)
-    add_options(parser)
+    add_options(parser, parser.add_argument)
     return text
 
 
-def add_value(parser: Any, name: str, default: Any, metavar: str, text: str) -> None:
+def add_value(add: Add, name: str, default: Any, metavar: str, text: str) -> None:
     """Add an option of the type of its default, which the help shows."""
-    parser.add_argument(name, type=type(default), default=default, metavar=metavar, help=f"{text} (%(default)s)")
+    add(name, type=type(default), default=default, metavar=metavar, help=f"{text} (%(default)s)")
 
 
-def add_list(parser: Any, name: str, metavar: str, text: str) -> None:
+def add_list(add: Add, name: str, metavar: str, text: str) -> None:
     """Add an option that takes several values and can be repeated."""
-    parser.add_argument(name, nargs="+", action="extend", default=[], metavar=metavar, help=text)
+    add(name, nargs="+", action="extend", default=[], metavar=metavar, help=text)
 
 
-def add_jobs(parser: Any, default: int = 2) -> None:
+def add_jobs(add: Add, default: int = 2) -> None:
     """Add ``--jobs``."""
-    add_value(parser, "--jobs", default, "N", "decoding threads")
+    add_value(add, "--jobs", default, "N", "decoding threads")
 
 
-def add_bundles(parser: ArgumentParser, text: str) -> None:
+def add_bundles(add: Add, text: str) -> None:
     """Add bundles, their weights and the recordings to score."""
-    add = parser.add_argument
     add("bundles", nargs="+", metavar="BUNDLE", help=text)
     add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders, also s3://... and the like")
     add("--weights", nargs="+", type=float, metavar="W", help="one weight per bundle (equal)")
@@ -59,11 +59,10 @@ def add_bundles(parser: ArgumentParser, text: str) -> None:
 
 def add_windowing(parser: ArgumentParser) -> None:
     """Add the options that place windows and rows in a recording."""
-    group = parser.add_argument_group("windows and rows")
-    add = group.add_argument
+    add = parser.add_argument_group("windows and rows").add_argument
     add("--windows", choices=("centred", "sliding"), default="centred", help="sliding is faster (%(default)s)")
     add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
-    add_value(group, "--row-s", 5, "S", "length of a row in seconds")
+    add_value(add, "--row-s", 5, "S", "length of a row in seconds")
 
 
 def read_windowing(args: Namespace, **fields: Any) -> Windowing:
@@ -73,18 +72,17 @@ def read_windowing(args: Namespace, **fields: Any) -> Windowing:
     return Windowing(row_s=args.row_s, windows=args.windows, stride_s=args.stride_s, **fields)
 
 
-def add_soundscapes(parser: Any, text: str) -> None:
+def add_soundscapes(add: Add, text: str) -> None:
     """Add ``--recordings`` and ``--truth``, which are optional."""
-    parser.add_argument("--recordings", nargs="+", metavar="PATH", help=text)
-    parser.add_argument("--truth", metavar="FILE", help="labels of these recordings, as for evaluate")
+    add("--recordings", nargs="+", metavar="PATH", help=text)
+    add("--truth", metavar="FILE", help="labels of these recordings, as for evaluate")
 
 
-def add_train_options(parser: Any) -> None:
+def add_train_options(add: Add) -> None:
     """Add the options about the machine that trains."""
-    add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), help="device (cuda if there is a GPU)")
-    add_jobs(parser, 4)
-    add_value(parser, "--cache-gb", 1.0, "GB", "memory for decoded recordings")
+    add_jobs(add, 4)
+    add_value(add, "--cache-gb", 1.0, "GB", "memory for decoded recordings")
     add("--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable recording (%(default)s)")
 
 
@@ -97,17 +95,16 @@ def read_train_options(args: Namespace) -> TrainOptions:
 
 def add_training(parser: ArgumentParser) -> None:
     """Add the options that all trainings share."""
-    group = parser.add_argument_group("training")
-    add = group.add_argument
+    add = parser.add_argument_group("training").add_argument
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--fold", type=_read_fold, default=0, metavar="K", help="the held-out fold, or none (%(default)s)")
-    add_list(group, "--set", "GROUP.FIELD=VALUE", "change fields of the experiment, e.g. fit.epochs=3 net.heads=taxon")
+    add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of the experiment, e.g. fit.epochs=3 net.heads=taxon")
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     add("--key-map", metavar="JSON", help='prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', or a file')
     add("--allow-mismatch", action="store_true", help="start although tensors are missing or unused")
-    add_train_options(group)
+    add_train_options(add)
 
 
 def read_experiment(args: Namespace) -> Experiment:
@@ -135,22 +132,17 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
 
 def _read_key_map(text: str | None) -> dict[str, str] | None:
     """Read a map of tensor names: a JSON object, or the path of a file that contains one."""
-    if text is None:
-        return None
-    if not text.lstrip().startswith("{"):
-        values = read_json(Path(text))
-    else:
-        with read_errors(f"the key map {text!r}", "JSON"):
-            values = json.loads(text)
-    if not all(isinstance(value, str) for value in values.values()):
-        raise ConfigError(f'a key map is an object of prefixes, such as {{"encoder.": "backbone."}}; got {text!r}.')
+    if text is None or not text.lstrip().startswith("{"):
+        return None if text is None else read_json(Path(text))
+    with read_errors(f"the key map {text!r}", "JSON"):
+        values: dict[str, str] = json.loads(text)
     return values
 
 
-def add_thresholds(parser: Any, text: str) -> None:
+def add_thresholds(add: Add, text: str) -> None:
     """Add ``--threshold`` and ``--class-threshold``."""
-    parser.add_argument("--threshold", type=float, metavar="P", help=f"{text} (0.5)")
-    add_list(parser, "--class-threshold", "CLASS=P", "thresholds of single classes")
+    add("--threshold", type=float, metavar="P", help=f"{text} (0.5)")
+    add_list(add, "--class-threshold", "CLASS=P", "thresholds of single classes")
 
 
 def read_values(texts: Sequence[str], option: str, form: str) -> dict[str, float]:

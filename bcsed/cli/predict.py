@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, ConfigError
 from . import options
+from .options import Add
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -177,22 +178,19 @@ def trace(args: Namespace) -> int:
     return 0 if comparison.first is None else 1
 
 
-def _predict_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    options.add_bundles(parser, "one bundle, or several for an ensemble")
+def _predict_options(parser: ArgumentParser, add: Add) -> None:
+    options.add_bundles(add, "one bundle, or several for an ensemble")
     add("--out", required=True, metavar="OUT", help="folder of the results; continued if interrupted")
     add("--ensemble-mean", choices=("prob", "logit", "rank"), default="prob", help="mean of bundles (%(default)s)")
     add("--postprocess", nargs="+", default=[], metavar="STAGE", help="smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5")
     add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for stages, names for detections")
     add("--precision", choices=("f32", "bf16"), default="f32", help="of the networks (%(default)s)")
-    add(
-        "--on-error", choices=("report", "fill"), default="report", help="leave out unreadable recordings, or fill them"
-    )
+    unreadable = "leave out unreadable recordings, or fill their rows with class priors (%(default)s)"
+    add("--on-error", choices=("report", "fill"), default="report", help=unreadable)
     options.add_windowing(parser)
     shifts = "test-time augmentation: average windows shifted by these seconds, e.g. 0 1.5 -1.5"
     add("--tta-shifts-s", nargs="+", type=float, default=[0.0], metavar="S", help=shifts)
-    group = parser.add_argument_group("output")
-    add = group.add_argument
+    add = parser.add_argument_group("output").add_argument
     formats = ("submission", "scores", "raven", "audacity", "csv", "parquet", "members", "frames")
     text = (
         "submission, scores (wide Parquet), members (scores of each), frames (probabilities of time steps); "
@@ -200,46 +198,43 @@ def _predict_options(parser: ArgumentParser) -> None:
     )
     add("--format", nargs="+", default=["submission"], metavar="NAME", choices=formats, help=text)
     add("--sample-submission", metavar="FILE", help="template whose columns are written")
-    options.add_thresholds(group, "lowest score of a detection")
+    options.add_thresholds(add, "lowest score of a detection")
     add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
     add("--no-merge", action="store_true", help="do not merge consecutive rows into one detection")
-    options.add_value(group, "--gap-rows", 0, "N", "merge detections across N rows")
-    options.add_value(group, "--min-rows", 1, "N", "minimum rows of a detection")
-    group = parser.add_argument_group("time and parallel work")
-    add = group.add_argument
+    options.add_value(add, "--gap-rows", 0, "N", "merge detections across N rows")
+    options.add_value(add, "--min-rows", 1, "N", "minimum rows of a detection")
+    add = parser.add_argument_group("time and parallel work").add_argument
     add("--budget-min", type=float, metavar="MIN", help="write all rows within these minutes")
-    options.add_value(group, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
-    options.add_jobs(group)
-    options.add_value(group, "--workers", 1, "N", "number of workers")
+    options.add_value(add, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
+    options.add_jobs(add)
+    options.add_value(add, "--workers", 1, "N", "number of workers")
     add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
     add("--shard", type=int, metavar="N", help="recordings per output part and worker task")
     add("--graph-cache", metavar="DIR", help="keep compiled networks here, for a faster start")
 
 
-def _check_options(parser: ArgumentParser) -> None:
-    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="bundles to verify")
-    parser.add_argument("--precision", choices=("bf16",), help="also compute the probe in this precision")
+def _check_options(_: ArgumentParser, add: Add) -> None:
+    add("bundles", nargs="+", metavar="BUNDLE", help="bundles to verify")
+    add("--precision", choices=("bf16",), help="also compute the probe in this precision")
 
 
-def _doctor_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _doctor_options(_: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a score table: CSV like submission.csv, or Parquet")
     add("other", nargs="?", metavar="OTHER", help="scores of the same rows by another pipeline")
     add("--recordings", nargs="+", metavar="PATH", help="the recordings of the rows")
     add("--sample-submission", metavar="FILE", help="template of the competition")
-    options.add_value(parser, "--tolerance", 1e-4, "P", "ignore smaller differences")
+    options.add_value(add, "--tolerance", 1e-4, "P", "ignore smaller differences")
 
 
-def _trace_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _trace_options(parser: ArgumentParser, add: Add) -> None:
     add("bundle", metavar="BUNDLE", help="the bundle to trace")
     add("recording", metavar="RECORDING", help="the recording to score")
     add("--out", required=True, metavar="FILE", help="the trace to write, *.npz")
     add("--against", metavar="FILE", help="another trace, or an npz of arrays named as the stages")
-    options.add_list(parser, "--tolerance", "STAGE=VALUE", "allowed difference of a stage, e.g. db=0.1")
-    options.add_value(parser, "--first-row", 0, "N", "first row, from 0")
-    options.add_value(parser, "--n-rows", 24, "N", "maximum number of rows")
+    options.add_list(add, "--tolerance", "STAGE=VALUE", "allowed difference of a stage, e.g. db=0.1")
+    options.add_value(add, "--first-row", 0, "N", "first row, from 0")
+    options.add_value(add, "--n-rows", 24, "N", "maximum number of rows")
     options.add_windowing(parser)
 
 

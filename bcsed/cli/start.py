@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..config.experiments import describe, difference, find_experiment
+from .options import Add
 from .progress import Progress
 
 _PACKAGES = (
@@ -82,24 +83,23 @@ def versions(_: Namespace) -> int:
     return 0
 
 
-def _demo_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", default="bcsed-demo", metavar="DIR", help="folder of all files (%(default)s)")
+def _demo_options(_: ArgumentParser, add: Add) -> None:
+    add("--out", default="bcsed-demo", metavar="DIR", help="folder of all files (%(default)s)")
 
 
-def _sample_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _sample_options(_: ArgumentParser, add: Add) -> None:
     add("folder", metavar="DIR", help="a new folder")
     add("--year", type=int, choices=(2025, 2026), default=2025, help="layout (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="seed of all sounds (%(default)s)")
 
 
-def _experiments_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="show the settings in which A and B differ")
+def _experiments_options(_: ArgumentParser, add: Add) -> None:
+    add("--diff", nargs=2, metavar=("A", "B"), help="show the settings in which A and B differ")
 
 
 COMMANDS = (
     (demo, _demo_options, "bcsed demo --out bcsed-demo"),
     (sample, _sample_options, "bcsed sample sample26 --year 2026"),
     (experiments, _experiments_options, "bcsed experiments --diff exp-39 exp-93"),
-    (versions, lambda _: None, "bcsed versions"),
+    (versions, lambda *_: None, "bcsed versions"),
 )

@@ -9,6 +9,7 @@ from ..config.experiments import STUDIES, find_experiment, parse_changes, study_
 from ..errors import ConfigError
 from . import options
 from .evaluate import compare
+from .options import Add
 from .progress import Progress
 
 
@@ -152,47 +153,43 @@ def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
     )
 
 
-def _train_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _train_options(parser: ArgumentParser, add: Add) -> None:
     add("experiment", metavar="EXPERIMENT", help="a name listed by `bcsed experiments`")
     add("--out", required=True, metavar="RUN", help="a new folder")
     add("--resume", action="store_true", help="continue an interrupted run")
     options.add_training(parser)
 
 
-def _export_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _export_options(_: ArgumentParser, add: Add) -> None:
     add("run_folder", metavar="RUN", help="a folder written by train")
     add("--out", required=True, metavar="BUNDLE", help="a new folder")
     add("--checkpoint", choices=("best", "last"), help="best if data were held out, else last")
     add("--no-weights", action="store_true", help="omit the weights that only training needs")
 
 
-def _pseudolabel_options(parser: ArgumentParser) -> None:
-    options.add_bundles(parser, "the teachers")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the table to write, *.parquet")
-    group = parser.add_argument_group("selection of labels")
-    options.add_thresholds(group, "keep probabilities of at least this")
-    options.add_value(group, "--top-n", 0, "N", "keep the N highest rows of each class")
-    options.add_value(group, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
-    group.add_argument("--soft", action="store_true", help="keep all probabilities")
-    options.add_value(group, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
+def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
+    options.add_bundles(add, "the teachers")
+    add("--out", required=True, metavar="FILE", help="the table to write, *.parquet")
+    options.add_jobs(add)
+    add = parser.add_argument_group("selection of labels").add_argument
+    options.add_thresholds(add, "keep probabilities of at least this")
+    options.add_value(add, "--top-n", 0, "N", "keep the N highest rows of each class")
+    options.add_value(add, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
+    add("--soft", action="store_true", help="keep all probabilities")
+    options.add_value(add, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
     options.add_windowing(parser)
-    options.add_jobs(parser)
 
 
-def _rounds_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _rounds_options(_: ArgumentParser, add: Add) -> None:
     add("plan", metavar="PLAN", help="a JSON file, or write-up, noisy-student, teacher-small, teacher-ensemble, tiny")
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
-    options.add_list(parser, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
-    options.add_soundscapes(parser, "labelled soundscapes on which each round is evaluated")
-    options.add_train_options(parser)
+    options.add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
+    options.add_soundscapes(add, "labelled soundscapes on which each round is evaluated")
+    options.add_train_options(add)
 
 
-def _study_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _study_options(parser: ArgumentParser, add: Add) -> None:
     questions = (
         "repeat (front ends), labels (hard, soft, weighted pseudolabels), heads (shared, or by group), "
         "mix (no mixing, SUMIX, mixup, CutMix), teacher (one network, or an ensemble)"
@@ -202,7 +199,7 @@ def _study_options(parser: ArgumentParser) -> None:
     add("--base", metavar="EXPERIMENT", help="the experiment that all arms are based on")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="train each arm with each seed (0)")
     add("--by-name", action="store_true", help="one line per name of an experiment")
-    options.add_soundscapes(parser, "labelled soundscapes on which all runs are evaluated")
+    options.add_soundscapes(add, "labelled soundscapes on which all runs are evaluated")
     options.add_training(parser)
 
 

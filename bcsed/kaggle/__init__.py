@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from .datasets import dataset
 from .inputs import find_bundles, find_input, find_inputs, kaggle_root
-from .notebooks import kernel
+from .notebooks import PseudolabelSettings, SubmitSettings, TrainSettings, kernel
 from .session import pseudolabel, train
-from .settings import PseudolabelSettings, SubmitSettings, TrainSettings
 from .submission import Submission, submit, validate
 
 __all__ = [

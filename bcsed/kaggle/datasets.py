@@ -41,12 +41,12 @@ def dataset(
     with_weights: bool = False,
     log: Log,
 ) -> Path:
-    """Write a folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` those bundles.
+    """Write a new folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` those bundles.
+
+    It also contains ``SHA256SUMS`` and ``dataset-metadata.json``.
 
     Parameters
     ----------
-    out : str or Path
-        A new folder.
     python : sequence of str
         Python versions of the wheels.
     wheels : str or Path, optional
@@ -57,13 +57,6 @@ def dataset(
         Name of the data set; ``bcsed-wheels`` or ``bcsed-bundles`` by default.
     with_weights : bool
         Whether bundles keep the weights that only training needs.
-    log : callable
-        Called with each step and the size of each file.
-
-    Returns
-    -------
-    Path
-        The folder: the files, ``SHA256SUMS`` and ``dataset-metadata.json``.
 
     Raises
     ------

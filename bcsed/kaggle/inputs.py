@@ -61,24 +61,10 @@ def kaggle_root(root: str | Path | None = None) -> Path:
 
 
 def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> list[Path]:
-    """Return the different attached inputs of a kind.
+    """Return the attached inputs of a kind, folders or files; those whose markers are equal byte by byte count once.
 
-    Parameters
-    ----------
-    wanted : str
-        A path (absolute, or below ``input``), or a slug, with or without its owner; '' for all that are attached.
-    log : callable
-        Called with a sentence about each input.
-
-    Returns
-    -------
-    list of Path
-        Folders, or files; inputs whose markers are equal byte by byte count once.
-
-    Raises
-    ------
-    DataError
-        If `wanted` is not attached; the message lists what is.
+    `wanted` is a path (absolute, or below ``input``), a slug with or without its owner, or '' for all that are
+    attached. If it is not attached, DataError lists what is.
     """
     source = root / "input"
     folders = _candidates(source, wanted) if wanted else [source]
@@ -110,10 +96,7 @@ def find_input(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> Pa
 
 
 def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) -> list[Path]:
-    """Return the folders of the wanted bundles in their order, or of all attached bundles.
-
-    A bundle in a zip, as `bcsed.kaggle.dataset` packs it, is unpacked below `scratch` unless Kaggle has done so.
-    """
+    """Return the folders of the wanted bundles in their order, or of all attached bundles; unpack zips to `scratch`."""
     from .datasets import unpack
 
     unpacked = unpack(root / "input", scratch)

@@ -24,7 +24,7 @@ from ..errors import BcsedError, ConfigError, DataError
 from ..files import write_json
 from . import inputs
 from .inputs import Log, find_input, kaggle_root
-from .settings import PseudolabelSettings, TrainSettings
+from .notebooks import PseudolabelSettings, TrainSettings
 
 # Prefixes of lines for the user, among all that torchrun prints.
 _LINE, _ERROR = "bcsed> ", "bcsed! "
@@ -107,24 +107,12 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Path | None:
     """Label the training soundscapes with bundles, and stop before the session ends.
 
-    The other arguments are those of `train`.
-
-    Returns
-    -------
-    Path or None
-        ``working/pseudolabels.parquet``; None if recordings are left for another session, which continues if the
-        output of this one is attached.
-
-    Raises
-    ------
-    ConfigError, DataError, BundleError
-        If an input is not attached, or as `bcsed.train.pseudolabels.make_pseudolabels`.
+    Return ``working/pseudolabels.parquet``, or None if recordings are left for another session, which continues if the
+    output of this one is attached. Arguments as for `train`; errors also as of `bcsed.train.pseudolabels`.
     """
-    from ..models.bundle.bundle import load
-    from ..predict.budget import process_age_s
-    from ..predict.spec import Windowing
-    from ..train.pseudolabels.api import make_pseudolabels, scores_folder
-    from ..train.pseudolabels.selection import Selection
+    from ..models.bundle import load
+    from ..predict import Windowing, process_age_s
+    from ..train.pseudolabels import Selection, make_pseudolabels, scores_folder
 
     home = kaggle_root(root)
     out = home / "working" / "pseudolabels.parquet"
@@ -166,10 +154,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
 
 
 def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, log: Log) -> None:
-    """Run a training in several processes that share every batch; raise DataError if one fails.
-
-    The job holds the arguments of `bcsed.train.train` as plain values, and is written into `folder` for the processes.
-    """
+    """Run a training, whose arguments are in `job`, in several processes that share every batch."""
     path = folder / ".job.json"
     write_json(path, job)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]

@@ -26,11 +26,11 @@ from ..files import atomic_write
 from ..scores.checks.ids import split_row_id
 from ..scores.table import check_submission, read_table, row_ids
 from .inputs import COMPETITION, Log, find_bundles, find_input, kaggle_root
-from .settings import SubmitSettings
+from .notebooks import SubmitSettings
 
 if TYPE_CHECKING:
-    from ..models.bundle.bundle import Bundle
-    from ..predict.result import Result
+    from ..models.bundle import Bundle
+    from ..predict import Result
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 RUN_TYPE_VARIABLE = "KAGGLE_KERNEL_RUN_TYPE"
@@ -57,25 +57,11 @@ class Submission:
 def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Submission:
     """Score the test recordings, or in a rehearsal the first training soundscapes, and write ``submission.csv``.
 
-    Parameters
-    ----------
-    root : str or Path, optional
-        The folder of ``input`` and ``working``, see `kaggle_root`.
-    log : callable
-        Called with sentences about the inputs and the result.
-
-    Raises
-    ------
-    ConfigError, DataError, BundleError
-        If an input is not attached, bundles that were not named have different classes, nothing could be scored,
-        or the submission is invalid. No submission is written then.
+    Arguments as for `bcsed.kaggle.train`. No submission is written, and an error raised, if an input is not attached,
+    bundles that were not named have different classes, nothing could be scored, or the submission is invalid.
     """
-    from ..models.bundle.bundle import load
-    from ..models.ensemble import from_bundles
-    from ..predict.api import RunOptions, predict
-    from ..predict.budget import Budget
-    from ..predict.outputs import OutputOptions
-    from ..predict.spec import Windowing
+    from ..models.bundle import load
+    from ..predict import Budget, OutputOptions, RunOptions, Windowing, from_bundles, predict
     from ..scores.postprocess import parse_stages
 
     if settings.rehearse < 1:
@@ -173,14 +159,8 @@ def validate(
 ) -> None:
     """Read a submission as Kaggle does, and raise DataError if it is invalid or constant.
 
-    Parameters
-    ----------
-    rows, columns : sequence of str
-        The required row ids, and the classes of ``sample_submission.csv``, in order.
-    filled : collection of str
-        Stems of recordings whose rows may be identical: filled, or silent.
-    name : str
-        The name in messages.
+    `rows` and `columns` are required, in order. `filled` are stems of recordings whose rows may be identical, because
+    they were filled or are silent; `name` is the name in messages.
     """
     check_submission(read_table(path), columns, rows, constant=filled, max_broadcast=0.5, where=name or str(path))
 
@@ -268,7 +248,9 @@ def _estimate_full_s(result: Result, competition: Competition, log: Log, *, reru
     before_s = max(0.0, age_s - result.seconds)
     count = result.n_recordings if rerun else _FULL_COUNTS.get(competition.name, 700)
     full_s = before_s + result.seconds * count / result.n_recordings
-    memory = f"peak memory {peak_gib():.1f} GiB"
+    status = Path("/proc/self/status")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    memory = f"peak memory {int(match[1]) / 2**20 if match else float('nan'):.1f} GiB"
     if rerun:
         log(f"scored {count} recordings in {result.seconds:.0f} s; {age_s / 60:.1f} min since the start; {memory}")
     else:
@@ -278,10 +260,3 @@ def _estimate_full_s(result: Result, competition: Competition, log: Log, *, reru
             f"{count} would take {full_s / 60:.1f} min of {budget_min:g}, {fits}; {memory}"
         )
     return full_s
-
-
-def peak_gib() -> float:
-    """Return the peak memory of this process."""
-    status = Path("/proc/self/status")
-    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
-    return int(match[1]) / 2**20 if match else float("nan")
