@@ -217,18 +217,13 @@ def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def check_schema(
-    values: Mapping[str, Any],
-    path: Path,
-    known: Sequence[int],
-    refused: type[BcsedError] = DataError,
-    *,
-    unnumbered: int = 1,
+    values: Mapping[str, Any], path: Path, known: Sequence[int], refused: type[BcsedError] = DataError
 ) -> int:
-    """Return the schema number of a file's content, and refuse a number that is not in `known`.
+    """Return the schema number of a file's content, 1 without a number, and refuse one that is not in `known`.
 
-    A file without the key ``schema`` has the number `unnumbered`. The policy is in `bcsed.config.versions`.
+    The policy is in `bcsed.config.versions`.
     """
-    schema = values.get("schema", unnumbered)
+    schema = values.get("schema", 1)
     if schema not in known:
         readable = " and ".join(map(str, known))
         raise refused(

@@ -24,11 +24,19 @@ def evaluate(args: Namespace) -> int:
     from ..scores import metrics
     from ..scores.checks.ids import split_row_id
     from ..scores.evaluation import read_truth
-    from ..scores.table import check_table
+    from ..scores.table import check_table, read_table
 
     if args.taxonomy is not None and args.ablate is None:
         raise ConfigError("--taxonomy is used by the stages of --ablate; add --ablate, or leave --taxonomy out.")
-    scores, ensemble = _read_scores(args)
+    path, ensemble = Path(args.scores), dict[str, Any]()
+    if (path / "bundle.json").is_file():
+        scores = _score_bundle(path, args)
+    elif args.recordings or args.precision:
+        raise ConfigError(f"--recordings and --precision need a bundle, and {path} is not one; leave them out.")
+    elif path.is_dir():
+        scores, ensemble = _read_prediction(path, for_ablation=args.ablate is not None)
+    else:
+        scores = read_table(path)
     check_table(scores, where=str(args.scores))
     truth = read_truth(args.truth, list(map(str, scores.columns)))
     evaluated = metrics.align_tables(truth, scores, extra=True, where=str(args.scores))
@@ -47,18 +55,6 @@ def evaluate(args: Namespace) -> int:
     if args.ablate is not None:
         _print_ablation(args, truth, scores, **ensemble)
     return 0
-
-
-def _read_scores(args: Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a score table, and the members, weights and kind of mean if a folder of predict contains them."""
-    from ..scores.table import read_table
-
-    path = Path(args.scores)
-    if (path / "bundle.json").is_file():
-        return _score_bundle(path, args), {}
-    if args.recordings or args.precision:
-        raise ConfigError(f"--recordings and --precision need a bundle, and {path} is not one; leave them out.")
-    return _read_prediction(path, for_ablation=args.ablate is not None) if path.is_dir() else (read_table(path), {})
 
 
 def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
@@ -95,7 +91,7 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
 
 
 def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read the scores in a folder of predict; those of an ablation must not be post-processed."""
+    """Read a folder of predict: scores (not post-processed for an ablation); members, weights and kind of mean."""
     from ..predict.outputs import MEMBERS, SUBMISSION, read_members
     from ..predict.store import MANIFEST
     from ..scores.postprocess import combine

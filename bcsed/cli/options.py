@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..predict import Windowing
     from ..train.options import TrainInputs, TrainOptions
 
-
 Add = Callable[..., Any]  # add_argument of a parser or of a group
 # A command: its function, whose name and docstring are shown, the function that adds its options, and an example.
 Command = tuple[Callable[[Namespace], int], Callable[[ArgumentParser, Add], None], str]

@@ -116,41 +116,36 @@ def rounds(args: Namespace) -> int:
 def study(args: Namespace) -> int:
     """Train the arms of a question and compare them."""
     from .. import rounds as noisy_student
+    from ..kaggle.session import format_epoch
+    from ..train.grid import train_grid
 
-    name = args.question
+    name, changes, machine = args.question, options.read_changes(args), options.read_train_options(args)
     known = (*STUDIES, *noisy_student.QUESTIONS)
     if name not in known:
         raise ConfigError(f"there is no question {name!r}; there are {', '.join(known)}.")
     with Progress() as progress:
-        runs = _train_arms(name, args, progress) if name in STUDIES else []
+        runs: list[Path] = []
+        if name in STUDIES:
+            base = None if args.base is None else find_experiment(args.base)
+            arms = [arm.vary(arm.name, **parse_changes(changes)) for arm in study_arms(name, base)]
+            runs = train_grid(
+                arms,
+                args.data,
+                args.out,
+                seeds=args.seeds,
+                fold=args.fold,
+                begin=lambda folder, number, total: progress.log(f"{folder.name}: training {number} of {total}"),
+                epoch_done=lambda values: progress.log(format_epoch(values, arms[0].fit.epochs)),
+                progress=progress.epoch_step,
+                inputs=options.read_train_inputs(args),
+                options=machine,
+            )
         for preset in noisy_student.QUESTIONS.get(name, ()):
-            out, changes = Path(args.out) / preset, options.read_changes(args)
+            out = Path(args.out) / preset
             plan = noisy_student.find_plan(preset, changes, base=args.base, seeds=args.seeds, fold=args.fold)
-            machine = options.read_train_options(args)
             noisy_student.run(plan, args.data, out, options=machine, log=progress.log, progress=progress.update)
             runs += noisy_student.student_runs(plan, out)[-1]
     return compare(Namespace(**vars(args) | {"runs": runs}))
-
-
-def _train_arms(name: str, args: Namespace, progress: Progress) -> list[Path]:
-    from ..kaggle.session import format_epoch
-    from ..train.grid import train_grid
-
-    base = None if args.base is None else find_experiment(args.base)
-    changes = parse_changes(options.read_changes(args))
-    arms = [arm.vary(arm.name, **changes) for arm in study_arms(name, base)]
-    return train_grid(
-        arms,
-        args.data,
-        args.out,
-        seeds=args.seeds,
-        fold=args.fold,
-        begin=lambda folder, number, total: progress.log(f"{folder.name}: training {number} of {total}"),
-        epoch_done=lambda values: progress.log(format_epoch(values, arms[0].fit.epochs)),
-        progress=progress.epoch_step,
-        inputs=options.read_train_inputs(args),
-        options=options.read_train_options(args),
-    )
 
 
 def _train_options(parser: ArgumentParser, add: Add) -> None:

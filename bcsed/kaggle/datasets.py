@@ -152,12 +152,8 @@ def _pack_bundles(bundles: Sequence[Path], out: Path, *, with_weights: bool) -> 
         with atomic_write(out / f"{name}.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for file in sorted(path.iterdir()):
                 if not file.name.startswith(".") and (file.name != WEIGHTS or with_weights):
-                    add_to_zip(archive, f"{name}/{file.name}", file)
-
-
-def add_to_zip(archive: zipfile.ZipFile, name: str, file: Path) -> None:
-    """Add a file with a fixed date, so that the same contents give the same bytes."""
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-    with file.open("rb") as stream, archive.open(info, "w", force_zip64=True) as target:
-        shutil.copyfileobj(stream, target, 1 << 20)
+                    # A fixed date, so that the same contents give the same bytes.
+                    info = zipfile.ZipInfo(f"{name}/{file.name}", date_time=(1980, 1, 1, 0, 0, 0))
+                    info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                    with file.open("rb") as stream, archive.open(info, "w", force_zip64=True) as target:
+                        shutil.copyfileobj(stream, target, 1 << 20)
