@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a string as a local path or, if it contains a protocol, as a remote path.
-
-    Raises
-    ------
-    ConfigError
-        If the packages for the protocol are not installed.
-    """
+    """Return a string as a local path or, if it contains a protocol, as a remote path."""
     if not isinstance(path, str):
         return path
     if "://" not in path:
@@ -69,12 +63,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path, which replaces `path` if the block succeeds and is removed if it fails.
 
     Readers get the old file or the new file, never a part, even if the process is killed. Remote files are written
-    to a local temporary file first.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written, with the reason of the operating system.
+    to a local temporary file first. DataError with the reason of the operating system if the file cannot be written.
     """
     path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -109,10 +98,6 @@ def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataErr
 
     The exceptions of numpy, zipfile, pyarrow, pandas, safetensors and torch depend on the position of the damage:
     flipped bits caused KeyError, IndexError, NotImplementedError and others. The block should only call such a reader.
-
-    Raises
-    ------
-    refused
     """
     try:
         yield
@@ -162,13 +147,7 @@ def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
 
 
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file as text.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, not readable or empty, or a required column is missing.
-    """
+    """Read a CSV file as text; DataError if it is missing, unreadable or empty, or lacks a required column."""
     import pandas as pd  # imported here, so that the command line starts without it
 
     require_file(path)
@@ -195,13 +174,7 @@ def shorten_list(names: Iterable[str], n: int = 5) -> str:
 
 
 def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
-    """Read a JSON file that contains one object.
-
-    Raises
-    ------
-    refused
-        If the file is missing, is not JSON, or contains another value.
-    """
+    """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else."""
     require_file(path, refused)
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ import soxr
 import torch
 from torch import nn
 
-from bcsed.audio.decode import load_audio
+from bcsed.audio.decode import read_audio, read_info
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128, Contract, Net
 from bcsed.data import synthetic as sample
@@ -105,13 +105,13 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[SmallNetwork, SmallNetw
     rng, mel = np.random.default_rng(0), LogMel(FRONTEND)
     clips: list[list[torch.Tensor]] = [[] for _ in classes]
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
-        wave = load_audio(data / "train_audio" / str(clip.filename), FRONTEND.sample_rate)
+        wave = read_audio(read_info(data / "train_audio" / str(clip.filename)), FRONTEND.sample_rate)[0]
         db = mel.compute(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
         clips[classes.index(str(clip.primary_label))].append(db)
     truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
     soundscapes, labels = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        soundscapes.append(mel.compute(load_audio(path, FRONTEND.sample_rate), 0, 1920))
+        soundscapes.append(mel.compute(read_audio(read_info(path), FRONTEND.sample_rate)[0], 0, 1920))
         labels.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
     network, old = SmallNetwork(len(classes)), SmallNetwork(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)

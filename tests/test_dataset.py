@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from bcsed.audio.decode import load_audio, read_info
+from bcsed.audio.decode import read_audio, read_info
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data, Injection
@@ -35,7 +35,7 @@ def window(clips: ClipReader, index: int, crop: str, seed: int = 0) -> np.ndarra
 def test_a_clips_spectrogram_is_a_slice_of_its_recordings(infos):
     clips = ClipReader(infos, TINY_128, Data())
     mel = LogMel(TINY_128)
-    complete = mel.compute(load_audio(infos[0].path, RATE), 0, 480)
+    complete = mel.compute(read_audio(read_info(infos[0].path), RATE)[0], 0, 480)
     starts = set()
     for seed in range(20):
         wave = window(clips, 0, "random", seed)

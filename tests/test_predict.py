@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from bcsed import predict
-from bcsed.audio.decode import load_audio, read_info, read_there
+from bcsed.audio.decode import read_audio, read_info, read_there
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
@@ -39,7 +39,7 @@ def score(bundles, recordings, **options):
 
 def loudness(path) -> np.ndarray:
     """Each second's loudness as the oracle reports it, by librosa: (seconds,) of mean dB / 20."""
-    wave = load_audio(path, RATE)
+    wave = read_audio(read_info(path), RATE)[0]
     # Beyond its end a recording is silent; the last frames still reach back into it.
     seconds = -(-len(wave) // RATE)
     wave = np.pad(wave, (0, (seconds + 1) * RATE - len(wave)))

@@ -16,6 +16,7 @@ from test_train import SMALL, same, states
 
 from bcsed import train
 from bcsed.config.contract import Contract
+from bcsed.data.competitions import site_of
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
 from bcsed.train.augment import make_augmentations
@@ -23,7 +24,7 @@ from bcsed.train.dataset.batches import batches
 from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop
 from bcsed.train.losses import criterion
-from bcsed.train.soundscapes import site_of, split_soundscapes
+from bcsed.train.soundscapes import split_soundscapes
 
 TAUGHT = SMALL.vary("taught", pseudo__share=0.5, augment__mix="off", fit__epochs=1)
 ALONE = Distributed(0, 1, torch.device("cpu"))
@@ -348,13 +349,6 @@ def test_training_on_labelled_soundscapes(land26, land25, tmp_path):
     assert sources["labelled_rows"] == 8
     with pytest.raises(DataError, match=r"none are for training: set data.soundscapes=split or train"):
         train.prepare_data(experiment.vary("x", data__soundscapes="validate"), land26, inputs=inputs)
-
-
-def test_the_site_of_a_name_without_a_site():
-    from bcsed.data.competitions import BIRDCLEF_2025
-
-    assert site_of("anything.ogg", BIRDCLEF_2025) == "anything"
-    assert site_of("H02_20230420_074000.ogg", BIRDCLEF_2025) == "H02"
 
 
 def test_labels_of_missing_recordings(land26, tmp_path, caplog):

@@ -14,8 +14,8 @@ from bcsed.data.competitions import (
     BIRDCLEF_2025,
     BIRDCLEF_2026,
     detect_competition,
-    parse_recording_name,
     read_class_list,
+    site_of,
 )
 from bcsed.data.label_files import check_files, read_soundscape_labels, read_train, truth_table
 from bcsed.data.synthetic import ogg, plan, scenes
@@ -134,9 +134,7 @@ def test_bcsed_reads_it(folders, year):
     assert train["recording"].is_unique
     assert train["secondary"].map(len).max() > 0
     for path in folder.glob("train_soundscapes/*.ogg"):
-        name = parse_recording_name(path, spec)
-        assert name.site in plan.EDITIONS[year].sites
-        assert name.time is not None
+        assert site_of(path, spec) in plan.EDITIONS[year].sites
 
 
 def test_names_of_test_soundscapes(folders):
@@ -305,19 +303,12 @@ def test_checksums_are_those_of_libogg():
     assert ogg.with_serial(original, int.from_bytes(original[14:18], "little")) == original
 
 
-def test_a_damaged_stream_is_refused():
-    whole = ogg.encode(np.zeros(1000, np.float32), 32_000, serial=1)
-    for damaged in (whole[:-1], whole[:10], b"x" + whole, whole + b"OggS"):
-        with pytest.raises(DataError, match="does not begin a complete Ogg page"):
-            ogg.with_serial(damaged, 2)
-
-
 # ---- refusals --------------------------------------------------------------------------------------------
 
 
 def test_a_folder_in_use_is_refused_untouched(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not empty: name a new folder"):
+    with pytest.raises(DataError, match="is not empty: name a new or empty folder"):
         sample.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(DataError, match="is a file"):

@@ -10,7 +10,7 @@ from conftest import RATE
 from bcsed import predict, train
 from bcsed.config.experiments import STUDIES, experiment_names, find_experiment, study_arms
 from bcsed.models import bundle
-from bcsed.train.export import export_run
+from bcsed.train.checkpoints import export_run
 
 ARMS = tuple(arm.name for name in STUDIES for arm in study_arms(name))
 NAMES = tuple(dict.fromkeys((*experiment_names(), *ARMS)))

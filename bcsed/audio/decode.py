@@ -1,13 +1,11 @@
 """Decode recordings to mono waves at one sample rate.
 
-All formats of libsndfile are supported (ogg, flac, wav, mp3, aiff and others), from local disks and, with a protocol,
-from fsspec stores. Defects that leave a file usable (truncation, samples that are not numbers) are described in
-*notes*; an unusable file is a `DataError`.
+All formats of libsndfile are supported (ogg, flac, wav, mp3, aiff and others), on local disks and in fsspec stores.
+Defects of a usable file (truncation, samples that are not numbers) are described in *notes*.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,8 +31,6 @@ _RESAMPLE_MARGIN = 8192
 # Sizes in the log of libsndfile: in the header, and in the file.
 _SIZE_MISMATCH = re.compile(r": (\d+) \(should be (\d+)\)")
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AudioInfo:
@@ -57,13 +53,7 @@ class AudioInfo:
 
 
 def read_info(path: str | Path) -> AudioInfo:
-    """Read the header of a recording.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, empty, not audio, or without samples.
-    """
+    """Read the header of a recording; DataError if it is missing, empty, not audio, or without samples."""
     import soundfile
 
     path = as_path(path)
@@ -89,38 +79,24 @@ def read_info(path: str | Path) -> AudioInfo:
     return info
 
 
-def load_audio(path: str | Path, sample_rate: int, start: int = 0, stop: int | None = None) -> Wave:
-    """Decode a recording, or an excerpt of it, to mono at `sample_rate`, and log its defects as warnings.
+def read_audio(
+    info: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None
+) -> tuple[Wave, tuple[str, ...]]:
+    """Decode a recording, or an excerpt of it, to mono; return the wave and the defects.
 
     Parameters
     ----------
-    path : str or Path
     sample_rate : int
         Hz of the result; resampled with soxr HQ if the file has another rate.
     start, stop : int
-        Half-open range of samples *of the result*; None is the end.
-
-    Returns
-    -------
-    ndarray of float32, shape (n,)
-        The mean of the channels. ``load_audio(p, r, a, b)`` equals ``load_audio(p, r)[a:b]``: exactly without
-        resampling, else to 1e-5.
+        Half-open range of samples *of the result*; None is the end. An excerpt equals this part of the complete
+        wave: exactly without resampling, else to 1e-5.
 
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be opened, or the excerpt starts at 0 and no sample of it can be decoded.
     """
-    wave, notes = read_audio(read_info(path), sample_rate, start, stop)
-    for note in notes:
-        _log.warning("%s: %s", path, note)
-    return wave
-
-
-def read_audio(
-    info: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None
-) -> tuple[Wave, tuple[str, ...]]:
-    """Decode as `load_audio`; return the wave and the defects."""
     wave, n_decoded, notes = read_there(info, sample_rate, start, stop)
     if n_decoded < len(wave):
         notes = (*notes, f"{len(wave) - n_decoded} samples of its header are missing; they count as silence")
@@ -130,14 +106,9 @@ def read_audio(
 def read_there(
     info: AudioInfo, sample_rate: int, start: int = 0, stop: int | None = None, reader: AudioReader | None = None
 ) -> tuple[Wave, int, tuple[str, ...]]:
-    """Decode as `load_audio`, with an optional open `reader`; return wave, number of decoded samples, and defects.
+    """Decode as `read_audio`, with an optional open `reader`; return wave, number of decoded samples, and defects.
 
     The wave is zero after its decoded samples if the file is shorter than its header states.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be opened, or the excerpt starts at 0 and no sample of it can be decoded.
     """
     length = info.length(sample_rate)
     stop = length if stop is None else min(stop, length)
@@ -165,15 +136,10 @@ def read_there(
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the recordings in files and folders, including subfolders.
+    """Return the recordings in files and folders, in the order of the arguments, and alphabetical in a folder.
 
-    Files may have any suffix; in folders, only files with an audio suffix (upper or lower case) are returned. The order
-    is that of the arguments, and alphabetical in a folder.
-
-    Raises
-    ------
-    DataError
-        If a path does not exist, or a folder contains no recording.
+    Files may have any suffix; in folders and their subfolders, files with an audio suffix are returned. DataError if a
+    path does not exist, or a folder contains no recording.
     """
     recordings: dict[Path, None] = {}
     for path in map(as_path, paths):
@@ -223,9 +189,9 @@ def _name(path: Path, depth: int, *, with_suffix: bool) -> str:
 
 
 class AudioReader:
-    """Keeps a recording open between its excerpts, for several threads, each with its own decoder.
+    """A recording that stays open, so that an mp3 of a day is not searched from its start for each excerpt.
 
-    Otherwise an mp3 of a day would be searched from its start for each excerpt.
+    Each thread has its own decoder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -321,10 +287,8 @@ def _salvage(info: AudioInfo, seek: int, stop: int) -> npt.NDArray[np.float32] |
 
 
 def _truncation_notes(path: Path, file: Any, size: int) -> tuple[str, ...]:
-    """Return a note if a file is shorter than its header states, which libsndfile does not report as an error.
-
-    wav, aiff and similar: from the log of libsndfile. ogg: the stream has no last page.
-    """
+    """Return a note if a file is shorter than its header states, which is not an error for libsndfile."""
+    # wav, aiff and similar: from the log of libsndfile; ogg: the stream has no last page.
     for in_header, in_file in _SIZE_MISMATCH.findall(file.extra_info):
         # Chunks are padded to even sizes, and programs that write to a pipe state the maximum size.
         if int(in_header) - int(in_file) > 8 and int(in_header) < 0x7FFF_0000:
@@ -339,8 +303,7 @@ def _truncation_notes(path: Path, file: Any, size: int) -> tuple[str, ...]:
         return ("the file is cut off or damaged near its end; the audio before is used",)
     n_segments = tail[page + 26]
     page_end = page + 27 + n_segments + sum(tail[page + 27 : page + 27 + n_segments])
-    is_last = tail[page + 5] & 4
-    if not is_last or page_end > len(tail):
+    if not tail[page + 5] & 4 or page_end > len(tail):  # the flag of a last page
         return ("the file is cut off before the end of its stream; the audio before is used",)
     return ()
 

@@ -51,15 +51,8 @@ class LogMel(torch.nn.Module):
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         """Transform waves that include the samples on both sides that the outer frames cover.
 
-        Parameters
-        ----------
-        waves : Tensor of float32, shape (B, n)
-            ``n >= n_fft``; the first frame is centred on sample ``n_fft / 2``.
-
-        Returns
-        -------
-        Tensor of float32, shape (B, F, T)
-            dB, at least -100, with ``T = (n - n_fft) // hop_length + 1``.
+        The first frame of waves (B, n) is centred on sample ``n_fft / 2``. The result (B, F, T), with
+        ``T = (n - n_fft) // hop_length + 1``, is in dB, at least -100.
         """
         # Half precision would overflow in the power.
         with torch.autocast(waves.device.type, enabled=False):
@@ -94,21 +87,10 @@ class LogMel(torch.nn.Module):
         return out
 
     def compute(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> torch.Tensor:
-        """Return frames ``first`` to ``last`` of a recording.
+        """Return frames ``first`` to ``last`` of a recording in dB, (F, last - first), also beyond its ends.
 
-        Parameters
-        ----------
-        wave : ndarray of float32, shape (n,)
-            The recording, or the part of it that these frames cover.
-        first, last : int
-            Half-open range of frames of the recording, also beyond its ends.
-        offset : int
-            Index in the recording of the first sample of `wave`.
-
-        Returns
-        -------
-        Tensor of float32, shape (F, last - first)
-            dB; samples before and after `wave` count as zero.
+        `wave` is the recording, or the part of it that these frames cover, and starts at its sample `offset`; samples
+        before and after `wave` count as zero.
         """
         excerpt = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
         return self.forward(excerpt[None])[0]
@@ -122,8 +104,8 @@ class LogMel(torch.nn.Module):
 def mel_bands(frontend: Frontend) -> npt.NDArray[np.float32]:
     """Return the weights of the mel bands of a front end, shape (F, n_fft / 2 + 1).
 
-    Bit-identical to ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox: linear
-    below 1 kHz, logarithmic above, bands of equal area). Importing librosa would cost prediction 120 MB and a second.
+    Bit-identical to ``librosa.filters.mel(htk=False, norm='slaney', dtype=float32)`` (Slaney's Auditory Toolbox).
+    Importing librosa would cost prediction 120 MB and a second.
     """
     low, high = (_hz_to_mel(np.array(hz, np.float64)) for hz in (frontend.fmin_hz, frontend.fmax_hz))
     mels = np.linspace(low, high, frontend.n_mels + 2)
@@ -153,11 +135,6 @@ def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int
 
     A view if `wave` contains the range, because copies of long recordings are large; otherwise a copy with zeros
     outside of `wave`.
-
-    Examples
-    --------
-    >>> cut_excerpt(np.ones(3, "float32"), -1, 4).tolist()
-    [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     if offset <= begin and end <= offset + len(wave):
         return wave[begin - offset : end - offset]

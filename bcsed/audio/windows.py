@@ -71,17 +71,11 @@ def plan_windows(
     kind : {'centred', 'sliding'}
         One window per row, centred on the row and moved inside the recording at its ends; or one window per stride,
         averaged on the time axis of the recording.
-    stride_s : float
-        Stride of sliding windows, rounded to time steps. Half a window by default.
-    shift_s : float
-        Shift of centred windows to later times, rounded to frames; a window always contains its row.
+    stride_s, shift_s : float
+        Stride of sliding windows, rounded to time steps, by default half a window; shift of centred windows to later
+        times, rounded to frames. ConfigError if a stride is not in (0, window], or a window would not contain its row.
     first_row, last_row : int
         Half-open range of rows; all rows by default.
-
-    Raises
-    ------
-    ConfigError
-        If `kind` is unknown, the stride is not in (0, window], or a shifted window would not contain its row.
     """
     if kind not in WINDOW_KINDS:
         raise ConfigError(f"windows must be one of {', '.join(WINDOW_KINDS)}; got {kind!r}.")

@@ -37,7 +37,7 @@ def train(args: Namespace) -> int:
 
 def export(args: Namespace) -> int:
     """Convert the network of a run to OpenVINO and write a bundle."""
-    from ..train.export import export_run
+    from ..train.checkpoints import export_run
 
     with Progress() as progress, progress.elapsed("exporting"):
         bundle = export_run(args.run_folder, args.out, args.checkpoint, with_weights=not args.no_weights)

@@ -139,22 +139,15 @@ class Contract:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change if any value of the contract changes.
 
-        Computed from the names of the first version, without later fields at their default, so that a network
-        keeps its fingerprint in all versions.
+        Computed from the names of the first version, without later fields at their default: it is the same in all
+        versions.
         """
         text = json.dumps(first_names(to_dict(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
-    """Check the head groups of `n_classes` classes.
-
-    Raises
-    ------
-    ConfigError
-        If `heads` is 'shared' and there are groups; otherwise if there is not one group per class, or the group
-        numbers are not 0, 1, ... without a gap.
-    """
+    """Refuse head groups that do not agree with the number of classes and with `heads`."""
     if heads == "shared":
         if groups:
             raise ConfigError(

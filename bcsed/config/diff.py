@@ -16,13 +16,6 @@ _MISSING = object()
 def describe_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Return the settings in which the second differs from the first, or '' if they are equal.
 
-    Parameters
-    ----------
-    first, second : mapping
-        As `ComparedRun.settings`, or groups of settings.
-
-    Examples
-    --------
     >>> describe_difference({"fit": {"lr": 0.001, "loss": "bce"}}, {"fit": {"lr": 0.002, "loss": "bce"}})
     'fit.lr: 0.001 -> 0.002'
     """

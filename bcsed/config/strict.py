@@ -26,12 +26,7 @@ def to_dict(value: Any) -> dict[str, Any]:
 def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     """Create settings of a class from plain JSON types, which must contain exactly its fields.
 
-    `where` is the source of the values, for error messages.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown or missing, or a value is of the wrong type or out of range.
+    `where` is the source of the values in the ConfigError for an unknown or missing key, or an invalid value.
     """
     where = where or kind.__name__
     if not isinstance(values, Mapping):
@@ -57,8 +52,6 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
 def read_value(text: str) -> Any:
     """Read a value from the command line: as JSON if possible, otherwise as text.
 
-    Examples
-    --------
     >>> read_value(".5"), read_value("[0, 1]"), read_value("centre"), read_value("none")
     (0.5, (0, 1), 'centre', None)
     """

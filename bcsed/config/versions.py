@@ -54,8 +54,6 @@ def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     Unknown keys stay, so that the reader can name them. Fields that were added later get the value that stands
     for the earlier behaviour; `Contract.groups` only if there are ``classes``.
 
-    Examples
-    --------
     >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}, "data": {"sampling": "plain"}})
     {'net': {'pool': 'prob', 'heads': 'shared'}, 'data': {'sampling': 'uniform'}, 'frontend': {'time_folds': 2}}
     """

@@ -6,9 +6,7 @@ import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -36,9 +34,7 @@ class Competition:
     taxonomy_csv: str = "taxonomy.csv"  # classes, optionally with the taxonomic class in ``class_name``
     soundscape_labels_csv: str = ""
     recording_pattern: str = r"(?:XC|iNat|CSA)\d+"  # the recording's id at the start of a clip's stem, see `read_train`
-    # The stem of a soundscape, with groups ``site``, ``date`` (YYYYMMDD) and ``time`` (HHMMSS).
-    name_pattern: str = r"(?:(?P<site>.+)_)?(?P<date>\d{8})_(?P<time>\d{6})"
-    utc_offset_h: int = 0  # hours from the time in these names to local time: -4 for UTC in the Pantanal
+    name_pattern: str = r"(?:(?P<site>.+)_)?\d{8}_\d{6}"  # the stem of a soundscape: site, date and time
     row_id: str = "{stem}_{end}"  # with the end in whole seconds
     classes_from_clips: bool = False  # without a class list, use the labels or folders of the clips
 
@@ -47,13 +43,12 @@ BIRDCLEF_2026 = Competition(
     name="birdclef-2026",
     marks=("train_soundscapes_labels.csv",),
     soundscape_labels_csv="train_soundscapes_labels.csv",
-    name_pattern=r"BC2026_(?:Train|Test)_\d+_(?P<site>S\d+)_(?P<date>\d{8})_(?P<time>\d{6})",
-    utc_offset_h=-4,
+    name_pattern=r"BC2026_(?:Train|Test)_\d+_(?P<site>S\d+)_\d{8}_\d{6}",
 )
 BIRDCLEF_2025 = Competition(
     name="birdclef-2025",
     marks=("train.csv", "taxonomy.csv", "sample_submission.csv"),
-    name_pattern=r"(?P<site>[^_]+)_(?P<date>\d{8})_(?P<time>\d{6})",
+    name_pattern=r"(?P<site>[^_]+)_\d{8}_\d{6}",
 )
 # Other recordings: audio/<class>/..., or audio/ and a labels.csv of filename,label[,secondary_labels][,author]
 # [,recording]; classes.txt or classes.csv if the class list should not be taken from these.
@@ -74,13 +69,7 @@ COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (BIRDC
 
 
 def detect_competition(folder: str | Path) -> Competition:
-    """Return the first of `COMPETITIONS` whose files are in a folder.
-
-    Raises
-    ------
-    DataError
-        If the folder does not exist, or no competition matches.
-    """
+    """Return the first of `COMPETITIONS` whose files are in a folder; DataError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
@@ -92,43 +81,23 @@ def detect_competition(folder: str | Path) -> Competition:
     raise DataError(f"{folder}: no competition matches its files ({present}); needed: {needed}.")
 
 
-class RecordingName(NamedTuple):
-    """A soundscape's site ('' if unknown) and its start in local time, without time zone (None if unknown)."""
+def site_of(name: str | Path, competition: Competition) -> str:
+    """Return the site in a soundscape's file name; a recording without one is a site of its own.
 
-    site: str
-    time: datetime | None
-
-
-def parse_recording_name(name: str | Path, competition: Competition) -> RecordingName:
-    """Read site and local time from a soundscape's file name.
-
-    Examples
-    --------
-    >>> parse_recording_name("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026)
-    RecordingName(site='S22', time=datetime.datetime(2021, 12, 30, 22, 15))
-    >>> parse_recording_name("soundscape_8358733.ogg", BIRDCLEF_2025)
-    RecordingName(site='', time=None)
+    >>> site_of("BC2026_Train_0039_S22_20211231_021500.ogg", BIRDCLEF_2026), site_of("a.ogg", BIRDCLEF_2026)
+    ('S22', 'a')
     """
-    match = re.fullmatch(competition.name_pattern, Path(name).stem)
-    if not match:
-        return RecordingName("", None)
-    try:
-        clock = datetime.strptime(match["date"] + match["time"], "%Y%m%d%H%M%S")
-    except ValueError:  # digits that are not a date, such as a serial number
-        return RecordingName(match["site"] or "", None)
-    return RecordingName(match["site"] or "", clock + timedelta(hours=competition.utc_offset_h))
+    stem = Path(name).stem
+    match = re.fullmatch(competition.name_pattern, stem)
+    return (match and match["site"]) or stem
 
 
 def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, ...]:
     """Return the classes, in the order of the submission's columns.
 
-    The order is that of the sample submission (or `classes_txt`), else of the taxonomy; if both exist, they must
-    contain the same classes. `FOLDERS` falls back on the sorted labels of its label file, else of the folders.
-
-    Raises
-    ------
-    DataError
-        If there is no class list, one is empty or repeats a class, or two differ.
+    The order is that of the sample submission (or `classes_txt`), else of the taxonomy. `FOLDERS` falls back on the
+    sorted labels of its label file, else of the folders. DataError if there is no class list, one is empty or repeats
+    a class, or two differ.
     """
     lists = _class_lists(Path(folder), competition)
     if not lists:

@@ -15,15 +15,8 @@ from ..errors import ConfigError
 def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int, ...]:
     """Return the group of each class by taxonomic class, such as Aves; classes without one form a group.
 
-    Groups are numbered from 0 in order of first appearance.
+    Groups are numbered from 0 in order of first appearance. ConfigError if all classes are in one group.
 
-    Raises
-    ------
-    ConfigError
-        If all classes are in one group.
-
-    Examples
-    --------
     >>> group_by_taxon(("cuckoo1", "frog1", "jay1"), {"cuckoo1": "Aves", "frog1": "Amphibia", "jay1": "Aves"})
     (0, 1, 0)
     """
@@ -42,15 +35,9 @@ def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100
     """Return the group of each of K classes by its number of clips.
 
     `edges` are the least counts of the bands after the first: by default the bands are fewer than 20, 20 to 99, and 100
-    or more clips. Groups are numbered from 0 with the rarest; empty bands are not numbered.
+    or more clips. Groups are numbered from 0 with the rarest; empty bands are not numbered. ConfigError if the edges do
+    not increase, or all classes are in one band.
 
-    Raises
-    ------
-    ConfigError
-        If the edges do not increase, or all classes are in one band.
-
-    Examples
-    --------
     >>> group_by_frequency(np.array([5, 400, 19, 100]))
     (0, 1, 0, 1)
     """

@@ -7,8 +7,10 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
@@ -27,15 +29,14 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
         One row per clip, in the file's order: ``path`` (str, joined to `folder`), ``filename``, ``label``,
         ``secondary`` (tuple of str, without the label), ``recording``, ``author`` ('' if unknown) and ``centres``
         (tuple of float, seconds of marked calls; from an optional column, separated by semicolons).
-        Clips with the same ``recording`` are cut from one recording and are kept in one fold. It is the column of
-        that name, else the part of the stem that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``,
-        under any label), else the stem: ``a_0`` and ``a_1`` are two recordings unless the column is given.
+        ``recording`` is the column of that name, else the part of the stem that matches `recording_pattern` (XC123
+        for ``XC123_0`` and ``XC123-1``), else the stem; clips of one recording are kept in one fold.
+        Unknown secondary labels are common in BirdCLEF: they are dropped, and their number is logged.
 
     Raises
     ------
     DataError
-        If a column is missing, the table is empty, a file is repeated, or a label is unknown. Unknown secondary
-        labels are common in BirdCLEF: they are dropped, and their number is logged.
+        If a column is missing, the table is empty, a file is repeated, or a label is unknown.
     """
     folder = Path(folder)
     raw, source = list_clips(folder, competition), folder / competition.train_csv
@@ -65,13 +66,6 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
 def parse_labels(cell: str) -> tuple[str, ...]:
     """Read a cell of labels, either a Python list or separated by semicolons.
 
-    Raises
-    ------
-    DataError
-        If a list is invalid, lacks commas, or has items other than text and integers.
-
-    Examples
-    --------
     >>> parse_labels("['']"), parse_labels("['grekis', 'whtdov']"), parse_labels("22961;024")
     ((), ('grekis', 'whtdov'), ('22961', '024'))
     """
@@ -99,19 +93,13 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     """Read the labels of soundscape intervals.
 
     The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, and labels separated by
-    semicolons; the cell is empty for an interval without calls.
+    semicolons; the cell is empty for an interval without calls. DataError if it is invalid or a label is unknown.
 
     Returns
     -------
     DataFrame
         ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per interval in
         order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
-
-    Raises
-    ------
-    DataError
-        If a column is missing, the table is empty, a time is not a whole second, an interval does not end after its
-        start, or a label is unknown.
     """
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])
@@ -135,12 +123,7 @@ def truth_table(
     """Return the labels of soundscape rows in the form of a score table.
 
     Each line of `labels` (see `read_soundscape_labels`) is one row of the grid, of which the last of a recording may
-    be shorter. The result contains 0 and 1 (float32) for the labelled rows only. `row_s`, `row_id`: see `Competition`.
-
-    Raises
-    ------
-    DataError
-        If a line is not on the grid, two lines are the same row, or a label is unknown.
+    be shorter; else a DataError is raised. The result contains 0 and 1 (float32) for the labelled rows only.
     """
     ids = []
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):
@@ -154,12 +137,18 @@ def truth_table(
     if index.has_duplicates:
         raise DataError(f"two lines of labels are row {index[index.duplicated()][0]!r}.")
     _check_known(set().union(*labels["labels"]), classes, "the soundscape labels")
-    column = {name: k for k, name in enumerate(classes)}
-    truth = np.zeros((len(ids), len(classes)), np.float32)
-    for row, names in enumerate(labels["labels"]):
-        truth[row, [column[name] for name in names]] = 1
+    truth = multi_hot(labels["labels"], classes)
     table: pd.DataFrame = pd.DataFrame(truth, index=index, columns=pd.Index(list(classes), dtype=object))
     return table
+
+
+def multi_hot(labels: pd.Series[Any], classes: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return 1 at the labels of each row, else 0, shape (R, K)."""
+    column = {name: k for k, name in enumerate(classes)}
+    values = np.zeros((len(labels), len(classes)), np.float32)
+    for row, names in enumerate(labels):
+        values[row, [column[name] for name in names]] = 1
+    return values
 
 
 def _seconds(cell: str, path: Path) -> int:

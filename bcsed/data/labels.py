@@ -24,20 +24,11 @@ NEVER_HELD_OUT = -1
 def make_targets(
     table: pd.DataFrame, classes: Sequence[str], data: Data
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return targets and their weights in the loss.
+    """Return targets and their weights in the loss, (N, K) each; DataError if a label is unknown.
 
-    Returns
-    -------
-    targets : ndarray of float32, shape (N, K)
-        `data.label_target` at the label, `data.secondary_target` at secondary labels, else 0. Targets are floats
-        throughout: the original stored 0.3 as an 8-bit integer, and so lost all secondary labels.
-    weights : ndarray of float32, shape (N, K)
-        1; if `data.secondary_target` is None, 0 at secondary labels, which are then neither present nor absent.
-
-    Raises
-    ------
-    DataError
-        If a label or secondary label is unknown.
+    Targets are `data.label_target` at the label, `data.secondary_target` at secondary labels, else 0; floats
+    throughout: the original stored 0.3 as an 8-bit integer, and so lost all secondary labels. Weights are 1; if
+    `data.secondary_target` is None, 0 at secondary labels, which are then neither present nor absent.
     """
     index = _class_index(table, classes)
     targets = np.zeros((len(table), len(classes)), np.float32)
@@ -63,15 +54,14 @@ def class_counts(table: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.
 def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the mean target of each class, used as scores of an unreadable recording.
 
-    `targets` has shape (N, K), the result (K,). The mean of all targets, with secondary and lowered ones, is about the
-    mean of the network's probabilities; any constant ranks such rows equally within a class. The result is limited to
-    [1 / 2N, 1 - 1 / 2N]: a class without clips is rare, not impossible. Without clips a DataError is raised.
+    (N, K) -> (K,). The mean of all targets, with secondary and lowered ones, is about the mean of the network's
+    probabilities; any constant ranks such rows equally within a class. The result is limited to [1 / 2N, 1 - 1 / 2N]: a
+    class without clips is rare, not impossible.
     """
     if not len(targets):
         raise DataError("class priors need at least one clip, got none.")
     least = 0.5 / len(targets)
-    priors: npt.NDArray[np.float32] = targets.mean(axis=0, dtype=np.float64).clip(least, 1 - least).astype("f4")
-    return priors
+    return np.asarray(targets.mean(axis=0, dtype=np.float64).clip(least, 1 - least), np.float32)
 
 
 def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
@@ -79,17 +69,8 @@ def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.i
 
     A group is a recording, or all recordings of an author (of unknown author, a recording). Groups with a clip of a
     class that has fewer than `data.min_class_count` clips, or only one group (without which training would lack the
-    class), always stay in training.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        0 to ``n_folds - 1``, or `NEVER_HELD_OUT`; independent of the order of the clips.
-
-    Raises
-    ------
-    DataError
-        If fewer groups than folds can be held out, or no class has a clip for each fold.
+    class), always stay in training (`NEVER_HELD_OUT`). The result (N,) is independent of the order of the clips.
+    DataError if fewer groups than folds can be held out, or no class has a clip for each fold.
     """
     # Sorted by name, because the assignment depends on the position.
     order = np.argsort(table["filename"].to_numpy(dtype=object), kind="stable")
@@ -114,10 +95,6 @@ def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.i
 def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
     """Return the fold of each site, so that folds have about equally many rows; `sites` has the site of each row.
 
-    With fewer sites than folds, the last folds are empty.
-
-    Examples
-    --------
     >>> assign_site_folds(["S1", "S2", "S2", "S3"], 2)
     {'S2': 0, 'S1': 1, 'S3': 1}
     """
@@ -133,25 +110,10 @@ def assign_site_folds(sites: Sequence[str], n_folds: int) -> dict[str, int]:
 def training_rows(
     table: pd.DataFrame, fold_of: npt.NDArray[np.int64], fold: int | None, data: Data
 ) -> npt.NDArray[np.int64]:
-    """Return the rows to train on, with rows of rare classes repeated.
+    """Return the rows to train on: all but the held-out fold (if any), with rows of rare classes repeated.
 
-    Parameters
-    ----------
-    table : DataFrame of N clips
-    fold_of : ndarray of int64, shape (N,)
-        See `assign_folds`.
-    fold : int or None
-        The fold held out; None to train on all.
-    data : Data
-        All clips of a class with fewer than `min_class_count` clips are repeated equally often, until that count is
-        reached; the repeats follow the rows.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such fold.
-    DataError
-        If `fold_of` belongs to another table.
+    All clips of a class with fewer than `data.min_class_count` clips are repeated equally often, until that count is
+    reached; the repeats follow the rows. `fold_of` (N,): see `assign_folds`.
     """
     if len(fold_of) != len(table):
         raise DataError(f"the folds are of {len(fold_of)} clips, the table has {len(table)}.")

@@ -59,8 +59,7 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
     import torch
 
     from ..predict.budget import process_age_s
-    from ..train.checkpoints import finished
-    from ..train.export import export_run
+    from ..train.checkpoints import export_run, finished
 
     home = kaggle_root(root)
     changes = [*settings.changes, *(["fit.pretrained=false"] if settings.pretrained == "none" else [])]

@@ -18,8 +18,7 @@ from ..models.bundle.bundle import Bundle, load
 from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
-from ..train.checkpoints import RUN, finished
-from ..train.export import export_run
+from ..train.checkpoints import RUN, export_run, finished
 from ..train.options import TrainInputs, TrainOptions
 from ..train.pseudolabels.api import make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels

@@ -4,8 +4,8 @@ from .api import train
 from .checkpoints import TrainedNetwork, finished, load_run
 from .data import TrainingData, prepare_data
 from .distributed import Distributed
+from .loop import learning_rate
 from .options import TrainInputs, TrainOptions
-from .schedule import learning_rate
 
 __all__ = [
     "Distributed",

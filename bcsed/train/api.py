@@ -35,34 +35,24 @@ def train(
     progress: Progress | None = None,
     epoch_done: EpochDone | None = None,
 ) -> Path:
-    """Train a network and write it to a run's folder.
+    """Train a network, write it to a run's folder, and return this folder.
 
     Under ``torchrun`` each process computes its part of every batch, see `bcsed.train.distributed`.
 
     Parameters
     ----------
-    experiment : Experiment
-    data : str or Path
-        A competition's folder, see `bcsed.data`.
-    out : str or Path
-        The run's folder.
+    data, out : str or Path
+        A competition's folder, see `bcsed.data`; the run's folder.
     fold : int or None
         The fold that is held out; None trains on everything.
     resume : bool
         Continue an interrupted run, bit for bit as if it had not been interrupted.
-    inputs : TrainInputs, optional
-        Pseudolabels, a teacher's embeddings, initial weights.
-    options : TrainOptions, optional
-        Device, threads, memory, checkpoints and time limit; they do not change the weights.
+    inputs, options : optional
+        See `TrainInputs`; see `TrainOptions`, which do not change the weights.
     progress : callable, optional
         Called after each step with (epoch, steps done, steps of the epoch, mean loss so far).
     epoch_done : callable, optional
         Called with the metrics of each epoch.
-
-    Returns
-    -------
-    Path
-        The run's folder.
 
     Raises
     ------
@@ -77,6 +67,9 @@ def train(
             require_new_run(out, resume=resume)
             remove_partial_files(out)
         ready = prepare_data(experiment, data, fold=fold, inputs=inputs, options=options)
+        start = "timm's weights" if experiment.fit.pretrained else "random weights"
+        if inputs.pretrained is not None:
+            start = f"weights of {Path(inputs.pretrained).name}"
         contract = Contract(
             frontend=experiment.frontend, net=experiment.net, classes=ready.classes, groups=ready.groups
         )
@@ -84,7 +77,7 @@ def train(
             experiment,
             contract,
             fold=fold,
-            start=_describe_start(experiment, inputs),
+            start=start,
             data=str(data),
             clips_sha256=ready.clips_sha256,
             n_clips=len(ready.names),
@@ -139,9 +132,3 @@ def _write_start(
         listed = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
         with atomic_write(out / SKIPPED) as temporary:
             listed.to_csv(temporary, index=False)
-
-
-def _describe_start(experiment: Experiment, inputs: TrainInputs) -> str:
-    if inputs.pretrained is not None:
-        return f"weights of {Path(inputs.pretrained).name}"
-    return "timm's weights" if experiment.fit.pretrained else "random weights"

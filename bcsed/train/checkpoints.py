@@ -1,9 +1,9 @@
 """The folder of a run: its description, the metrics of each epoch, and its checkpoints.
 
-``run.json`` describes the training (schema 2; schema 1, without a number, is read under today's names);
-``last.pt`` holds everything that is needed to resume; ``best.pt`` the weights of the best epoch;
-``metrics.csv`` and ``metrics.png`` the metrics of all epochs; ``validation-last.npz`` and ``validation-best.npz``
-the scores on held-out data; ``start.txt`` which weights were taken over from elsewhere.
+``run.json`` describes the training (schema 2; schema 1, without a number, is read under today's names); ``last.pt``
+contains everything that is needed to resume, ``best.pt`` the weights of the best epoch, ``metrics.csv`` and
+``metrics.png`` the metrics of all epochs, ``validation-*.npz`` the scores on held-out data of the last and the best
+epoch, and ``start.txt`` which weights were taken over from elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from ..config.experiments import Experiment
 from ..config.strict import from_dict, to_dict
 from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, check_schema, is_occupied, read_errors, read_json
+from ..files import check_schema, is_occupied, read_errors, read_json
+from ..models.bundle.bundle import Bundle
+from ..models.export import export
 from ..models.network import SedNet
 
 RUN, LAST, BEST, METRICS = "run.json", "last.pt", "best.pt", "metrics.csv"
@@ -106,12 +108,6 @@ def _training_of(description: Mapping[str, Any]) -> dict[str, Any]:
     return {**description["recipe"], **contract, **{key: description.get(key) for key in keys}}
 
 
-def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
-    with atomic_write(file) as temporary:
-        torch.save(dict(state), temporary)
-
-
 def load_state(file: Path) -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values only, never code; DataError if it is damaged."""
     with read_errors(file, "a checkpoint of bcsed"):
@@ -131,17 +127,8 @@ def finished(out: str | Path) -> bool:
 def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
     """Return the network of a run.
 
-    Parameters
-    ----------
-    run : str or Path
-        The folder.
-    checkpoint : {'best', 'last'}, optional
-        By default best, or last where nothing was held out.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If there is no such run or checkpoint, or it is damaged.
+    `checkpoint` is 'best' or 'last'; by default best, or last if nothing was held out. ConfigError or DataError if
+    there is no such run or checkpoint, or it is damaged.
     """
     run = Path(run)
     if not (run / RUN).is_file():
@@ -165,3 +152,28 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
     }
     priors = np.asarray(description["priors"], np.float32)
     return TrainedNetwork(network.eval(), contract, priors, description["recipe"], provenance)
+
+
+def export_run(
+    run: str | Path,
+    out: str | Path,
+    checkpoint: str | None = None,
+    *,
+    with_weights: bool = True,
+    provenance: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Convert the network of a run and seal it in a bundle, in a new or empty folder.
+
+    `checkpoint`: see `load_run`. `with_weights` includes the weights that further training needs; `provenance` is
+    recorded in addition to the run's own. Raises as `load_run` and `bcsed.models.export.export`.
+    """
+    trained = load_run(run, checkpoint)
+    return export(
+        trained.network,
+        out,
+        contract=trained.contract,
+        priors=trained.priors,
+        recipe=trained.recipe,
+        provenance={**trained.provenance, **(provenance or {})},
+        with_weights=with_weights,
+    )

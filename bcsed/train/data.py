@@ -29,9 +29,6 @@ from .soundscapes import make_injectors, make_labelled_sampler, split_soundscape
 
 _log = logging.getLogger(__name__)
 
-# Two lists of clips with these columns equal are the same training data.
-_LISTED = ("filename", "label", "secondary")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
@@ -62,12 +59,9 @@ def prepare_data(
 ) -> TrainingData:
     """Read labels and headers, and split clips and soundscapes into training and validation.
 
-    Raises
-    ------
-    ConfigError, DataError
-        If labels are missing or contradict each other, a recording cannot be read (with ``on_error='skip'``
-        it is left out and listed), a file that the experiment needs is missing or it has no use for a given one,
-        or nothing is left to train on.
+    ConfigError or DataError if labels are missing or contradict each other, a recording cannot be read (with
+    ``on_error='skip'`` it is left out and listed), a file is missing or would not be used, or nothing is left to train
+    on.
     """
     inputs, options = inputs or TrainInputs(), options or TrainOptions()
     cache_gb = options.cache_gb / 2
@@ -172,5 +166,7 @@ def _head_groups(
 
 
 def _digest(table: pd.DataFrame) -> str:
-    listed = "\n".join("|".join((f, a, *b)) for f, a, b in zip(*(table[c] for c in _LISTED), strict=True))
+    """Return the SHA-256 of what makes two lists of clips the same training data."""
+    columns = (table[name] for name in ("filename", "label", "secondary"))
+    listed = "\n".join("|".join((name, label, *secondary)) for name, label, secondary in zip(*columns, strict=True))
     return hashlib.sha256(listed.encode()).hexdigest()

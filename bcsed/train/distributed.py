@@ -55,10 +55,7 @@ class Distributed:
 
 @contextmanager
 def join_processes(device: str | None) -> Iterator[Distributed]:
-    """Join the processes that torchrun started, each with a GPU of its own; without torchrun, there is only this one.
-
-    Without a `device`, it is ``cuda`` if there is a GPU, else ``cpu``.
-    """
+    """Join the processes that torchrun started, each with a GPU of its own; without torchrun, there is only one."""
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

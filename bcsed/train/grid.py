@@ -27,30 +27,12 @@ def train_grid(
     epoch_done: EpochDone | None = None,
     begin: Callable[[Path, int, int], None] | None = None,
 ) -> list[Path]:
-    """Train each experiment with each seed, in folders ``<experiment>-s<seed>`` of `out`.
+    """Train each experiment with each seed, in folders ``<experiment>-s<seed>`` of `out`; return the folders.
 
-    Finished runs are not trained again and interrupted ones are resumed.
-
-    Parameters
-    ----------
-    experiments : sequence of Experiment
-    data, out, fold, inputs, options, progress, epoch_done
-        See `bcsed.train.train`.
-    seeds : sequence of int
-        Each overrides ``fit.seed``.
-    begin : callable, optional
-        Called before each unfinished training with (folder, its number from 1, number of trainings).
-
-    Returns
-    -------
-    list of Path
-        The runs' folders: all seeds of the first experiment, then of the next.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If there is nothing to train, two trainings would share a folder, or a folder holds another training; and
-        as `train`.
+    Each seed overrides ``fit.seed``. Finished runs are not trained again and interrupted ones are resumed. `begin` is
+    called before each unfinished training with (folder, its number from 1, number of trainings); other parameters are
+    those of `train`. ConfigError or DataError if there is nothing to train, two trainings would share a folder, or a
+    folder contains another training.
     """
     planned = [
         (row.vary(row.name, fit__seed=seed), Path(out) / f"{row.name}-s{seed}") for row in experiments for seed in seeds

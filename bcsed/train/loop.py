@@ -18,19 +18,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..audio.spectrogram import LogMel
 from ..config.contract import Contract
 from ..config.experiments import Experiment
+from ..config.recipe import Fit
 from ..errors import DataError
 from ..files import atomic_write
 from ..models.network import SedNet, modern_names, pool
 from ..plot.figures import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
-from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION, save_state
+from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData
 from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
 from .options import TrainOptions
-from .schedule import learning_rate
 from .validate import measure, validate
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
@@ -40,6 +40,23 @@ Augmentations = tuple[Mix, Noise, Masks]
 
 # Attributes of the loop that a checkpoint contains in addition to tensors.
 _COUNTERS = ("epoch", "step", "loss_sum", "best", "history")
+
+
+def learning_rate(fit: Fit, progress: float) -> float:
+    """Return the learning rate after `progress` epochs.
+
+    Linear from `lr_start` to `lr` during the warm-up; then cosine cycles of `cycle_epochs` from a peak to zero, each
+    peak half the previous one (SGDR, Loshchilov and Hutter 2017, with a decaying peak).
+
+    >>> fit = Fit(lr=1e-3, lr_start=1e-4, warmup_epochs=2, cycle_epochs=8)
+    >>> [round(learning_rate(fit, epoch), 6) for epoch in (0, 2, 6, 10, 18)]
+    [0.0001, 0.001, 0.0005, 0.0005, 0.00025]
+    """
+    if progress < fit.warmup_epochs:
+        return fit.lr_start + (fit.lr - fit.lr_start) * progress / fit.warmup_epochs
+    cycle, position = divmod(progress - fit.warmup_epochs, fit.cycle_epochs)
+    peak = fit.lr * math.pow(0.5, cycle)
+    return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))
 
 
 class Student(torch.nn.Module):
@@ -83,7 +100,7 @@ class Loop:
         ]
         self.mel = LogMel(experiment.frontend).to(self.device)
         teacher = data.inputs.teacher
-        self.student = Student(network, teacher.size if teacher else 0).to(self.device)
+        self.student = Student(network, len(teacher.unknown) if teacher else 0).to(self.device)
         self.trained: torch.nn.Module = self.student
         if processes.size > 1:
             # Some timm models have layers that only their classifier uses: the same ones in every step.
@@ -99,9 +116,7 @@ class Loop:
         self.half = self.fit.mixed_precision and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
         self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
-        self.epoch = self.step = 0
-        self.loss_sum = 0.0
-        self.best = -math.inf
+        self.epoch, self.step, self.loss_sum, self.best = 0, 0, 0.0, -math.inf
         self.history: list[dict[str, float]] = []
 
     @property
@@ -255,7 +270,11 @@ class Loop:
             write_evaluation(self.out / VALIDATION.format("best"), evaluations[-1])
             self._save(BEST)
         if self.processes.first:
-            self._write_metrics()
+            table = pd.DataFrame(self.history)
+            with atomic_write(self.out / METRICS) as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g")
+            with atomic_write(self.out / PLOT) as temporary:
+                learning_curves(table, temporary, title=self.experiment.name)
             # Last: a run killed earlier repeats the end of this epoch, a run killed later has all files.
             self._save(LAST)
         self.processes.wait()
@@ -271,13 +290,6 @@ class Loop:
         self.best = max(self.best, score)
         return improved
 
-    def _write_metrics(self) -> None:
-        table = pd.DataFrame(self.history)
-        with atomic_write(self.out / METRICS) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-        with atomic_write(self.out / PLOT) as temporary:
-            learning_curves(table, temporary, title=self.experiment.name)
-
     def _save(self, name: str) -> None:
         state: dict[str, Any] = {
             "model": self.validated_network.state_dict(),
@@ -292,7 +304,8 @@ class Loop:
                 "scaler": self.scaler.state_dict(),
                 **{name: getattr(self, name) for name in _COUNTERS},
             }
-        save_state(self.out / name, state)
+        with atomic_write(self.out / name) as temporary:
+            torch.save(state, temporary)
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Restore the state of a checkpoint, if there is one; it may have tensor names of an earlier version."""

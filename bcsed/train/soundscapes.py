@@ -1,15 +1,13 @@
 """Soundscapes of a training: labelled ones to train or to validate on, and pseudolabelled ones.
 
-Validation data are never trained on: labelled recordings are not pseudolabelled, and if sites are held out, no
-recording of them is used in training.
+Labelled recordings are never pseudolabelled, and no recording of a held-out site is used in training.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import pandas as pd
 from ..audio.decode import AudioInfo, find_recordings, read_info
 from ..config.experiments import Experiment
 from ..config.recipe import Data, Injection
-from ..data.competitions import Competition, parse_recording_name
-from ..data.label_files import read_soundscape_labels, truth_table
+from ..data.competitions import Competition, site_of
+from ..data.label_files import multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
 from .dataset.clips import read_headers
@@ -28,6 +26,9 @@ from .dataset.excerpts import ExcerptSampler
 from .pseudolabels.table import read_pseudolabels
 
 _log = logging.getLogger(__name__)
+
+# The first arguments of `ExcerptSampler`.
+_Rows = tuple[list[AudioInfo], Any, Any, Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,7 @@ class SoundscapeSplit:
 def split_soundscapes(
     data: Path, competition: Competition, classes: Sequence[str], settings: Data, fold: int | None
 ) -> SoundscapeSplit:
-    """Split labelled soundscapes into those to validate on and those to train on.
-
-    Raises
-    ------
-    DataError
-        If the settings train on labelled soundscapes and the competition has none.
-    """
+    """Split labelled soundscapes into those to validate on and those to train on."""
     folder = data / competition.soundscapes_dir
     file = data / competition.soundscape_labels_csv if competition.soundscape_labels_csv else None
     if file is None or not file.is_file():
@@ -92,19 +87,8 @@ def split_soundscapes(
     )
 
 
-def site_of(name: str, competition: Competition) -> str:
-    """Return a soundscape's site; a recording whose name has no site is a site of its own."""
-    return parse_recording_name(name, competition).site or Path(name).stem
-
-
 def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_gb: float) -> ExcerptSampler | None:
-    """Return the labelled soundscapes to train on, if there are any.
-
-    Raises
-    ------
-    DataError
-        If the experiment injects labelled soundscapes and none are for training.
-    """
+    """Return the labelled soundscapes to train on, if there are any; DataError if the experiment injects some."""
     rows = split.train
     if not len(rows):
         if experiment.labelled.share > 0:
@@ -114,13 +98,10 @@ def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_
             )
         return None
     file, names = pd.factorize(rows["filename"])
-    column = {name: k for k, name in enumerate(split.classes)}
-    values = np.zeros((len(rows), len(split.classes)), np.float16)
-    for row, labels in enumerate(rows["labels"]):
-        values[row, [column[name] for name in labels]] = 1
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
     settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+    values = multi_hot(rows["labels"], split.classes).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 
@@ -137,20 +118,18 @@ def make_injectors(
     if labelled is not None and experiment.labelled.share > 0:
         injectors.append((labelled, experiment.labelled))
     if experiment.pseudo.share > 0:
-        make_sampler = partial(
-            ExcerptSampler, frontend=experiment.frontend, data=experiment.data, pseudo=True, cache_gb=cache_gb
-        )
         if pseudolabels is not None:
-            sampler, sources["pseudolabels"] = _table_sampler(split, experiment, pseudolabels, make_sampler)
+            rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
-            sampler, sources["online"] = _online_sampler(split, make_sampler)
-        injectors.append((sampler, experiment.pseudo))
+            rows, sources["online"] = _unlabelled_rows(split)
+        settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+        injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
 
 
-def _table_sampler(
-    split: SoundscapeSplit, experiment: Experiment, path: str | Path, make_sampler: Callable[..., ExcerptSampler]
-) -> tuple[ExcerptSampler, dict[str, Any]]:
+def _pseudolabelled_rows(
+    split: SoundscapeSplit, experiment: Experiment, path: str | Path
+) -> tuple[_Rows, dict[str, Any]]:
     table = read_pseudolabels(path)
     values = table.columns(split.classes)
     if table.soft and not experiment.data.pseudo_soft:
@@ -174,16 +153,13 @@ def _table_sampler(
         )
     file, names = pd.factorize(table.filename[used])
     infos = [read_info(paths[name]) for name in names]
-    sampler = make_sampler(infos, file, table.start_s[used], table.end_s[used], values[used])
-    origin = table.provenance
-    teachers = [teacher["fingerprint"] for teacher in origin["teachers"]]
-    rows = {"rows": int(used.sum()), "selection": origin["selection"], "teachers": teachers}
-    return sampler, {"sha256": origin["sha256"], **rows}
+    source = {key: table.provenance[key] for key in ("sha256", "selection", "teachers")}
+    source["teachers"] = [teacher["fingerprint"] for teacher in source["teachers"]]
+    rows = (infos, file, table.start_s[used], table.end_s[used], values[used])
+    return rows, {**source, "rows": int(used.sum())}
 
 
-def _online_sampler(
-    split: SoundscapeSplit, make_sampler: Callable[..., ExcerptSampler]
-) -> tuple[ExcerptSampler, dict[str, Any]]:
+def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
     """Return unlabelled soundscapes, which the network in training will label."""
     paths = find_recordings([split.folder])
     permitted = set(_permitted([path.name for path in paths], split))
@@ -198,8 +174,8 @@ def _online_sampler(
     # One row per recording and all labels 1: every position is equally likely.
     file = np.arange(len(readable))
     ends = np.array([max(1, int(info.duration_s)) for info in readable])
-    sampler = make_sampler(readable, file, 0 * file, ends, np.ones((len(file), len(split.classes)), np.float16))
-    return sampler, {"recordings": len(readable)}
+    values = np.ones((len(file), len(split.classes)), np.float16)
+    return (readable, file, 0 * file, ends, values), {"recordings": len(readable)}
 
 
 def _permitted(names: Iterable[str], split: SoundscapeSplit) -> list[str]:

@@ -1,8 +1,4 @@
-"""Validation on held-out clips and on rows of labelled soundscapes.
-
-Rows are windowed, pooled and named by the code of `bcsed.predict`, as in a submission. The scores are saved with
-the metrics, so that two runs can be compared recording by recording.
-"""
+"""Validation on held-out clips, and on rows of labelled soundscapes by the code of a submission."""
 
 from __future__ import annotations
 
@@ -29,14 +25,10 @@ from .dataset.batches import batches
 
 def measure(evaluation: Evaluation) -> dict[str, float]:
     """Return macro ROC-AUC with its number of classes, cmAP and LRAP; names begin with ``clip_`` or ``row_``."""
-    truth = evaluation.truth.astype(np.float32)
-    auc, n_classes = metrics.macro_auc(truth, evaluation.scores)
-    values: dict[str, Any] = {
-        "auc": auc,
-        "classes": n_classes,
-        "cmap": metrics.padded_cmap(truth, evaluation.scores),
-        "lrap": metrics.lrap(truth, evaluation.scores),
-    }
+    truth, scores = evaluation.truth.astype(np.float32), evaluation.scores
+    auc, n_classes = metrics.macro_auc(truth, scores)
+    cmap, lrap = metrics.padded_cmap(truth, scores), metrics.lrap(truth, scores)
+    values = {"auc": auc, "classes": n_classes, "cmap": cmap, "lrap": lrap}
     return {f"{evaluation.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
 
 
@@ -54,13 +46,7 @@ def validate(
 
 
 def validate_clips(
-    network: SedNet,
-    contract: Contract,
-    data: TrainingData,
-    *,
-    device: torch.device,
-    batch_size: int,
-    jobs: int,
+    network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device, batch_size: int, jobs: int
 ) -> Evaluation:
     """Score the first window of each held-out clip."""
     mel, rows = LogMel(contract.frontend).to(device), data.valid_rows
@@ -82,7 +68,7 @@ def validate_clips(
 
 
 def validate_rows(network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device) -> Evaluation:
-    """Score the labelled rows of soundscapes with the code of a submission."""
+    """Score the labelled rows of soundscapes."""
     ensemble = Ensemble((TorchBackend(network, contract, device),), (1.0,))
     row_s, row_id = data.competition.row_s, data.competition.row_id
     tables = []

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bcsed.audio.decode import load_audio
+from bcsed.audio.decode import read_audio, read_info
 from bcsed.models.network import SedNet
 
 RATE = 32_000
@@ -121,12 +121,12 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
 
     loaded = [bundle.load(folder / f"bundle{k}") for k in range(3)]
     paths = sorted((folder / "recordings").iterdir())[: options.recordings]
-    wave = load_audio(paths[0], RATE)
+    wave = read_audio(read_info(paths[0]), RATE)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     mel = LogMel(WIDE_384)
     db = mel.compute(wave, 0, 3840).numpy()
-    decoding = best(lambda: load_audio(paths[0], RATE))
+    decoding = best(lambda: read_audio(read_info(paths[0]), RATE)[0])
     picturing = best(lambda: mel.compute(wave, 0, 3840))
     torch.set_num_threads(threads)
     windows = np.stack([db[:, start : start + 768] for start in plan_windows(len(wave), WIDE_384, 24, 5).starts])

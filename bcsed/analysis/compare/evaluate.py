@@ -20,8 +20,7 @@ from ...predict.result import Result
 from ...predict.spec import Windowing
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
-from ...train.checkpoints import BEST, LAST
-from ...train.export import export_run
+from ...train.checkpoints import BEST, LAST, export_run
 from .runs import ComparedRun
 
 BUNDLE = "compare-bundle"

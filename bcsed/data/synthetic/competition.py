@@ -16,6 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
+from ...files import atomic_write, is_occupied
 from ..competitions import Competition
 from . import ogg, plan
 from .scenes import Event, focal_clip, row_truth, soundscape
@@ -35,46 +36,35 @@ _Events = dict[str, list[Event]]
 
 
 def write(
-    folder: str | os.PathLike[str],
-    *,
-    year: int = 2025,
-    seed: int = 0,
-    scale: float = 1.0,
-    jobs: int | None = None,
+    folder: str | os.PathLike[str], *, year: int = 2025, seed: int = 0, scale: float = 1.0, jobs: int | None = None
 ) -> Path:
     """Write a synthetic competition and return its folder.
 
     At scale 1 there are 283 focal clips of 14 classes, 0.5 to 12 s each, 3 to 60 per class, and 16 training and 8 test
     soundscapes of a minute, in which other individuals call from farther away. 2026 has a 15th class without focal
     clips, and labels of some soundscapes: all rows of these, and every row twice, as in the original; the cell is empty
-    for a row without calls (the original seems to omit such rows). ``train.csv`` is written last: a folder with this
-    file is complete.
-
-    The two truth tables have ``row_id`` and a column of 0 and 1 per class: 1 if one of its songs overlaps the row by at
-    least `MIN_OVERLAP_S`.
+    for a row without calls (the original seems to omit such rows). The truth tables have a 1 where a song of the class
+    overlaps the row by at least `MIN_OVERLAP_S`. ``train.csv`` is written last: a folder with this file is complete.
 
     Parameters
     ----------
     folder : path
-        A new or empty folder.
-    year : int
-        The competition whose file names, columns and notation are used: 2025 or 2026.
+        A new or empty folder; else a DataError is raised.
+    year : {2025, 2026}
+        The competition whose file names, columns and notation are used.
     seed : int
         The same seed gives the same bytes, with the same versions of NumPy and libsndfile.
     scale : float
         Factor on the number of recordings, 0 to 100; a class has at least 2 clips, a split at least 2 soundscapes.
     jobs : int, optional
         Threads; by default one per processor. The result does not depend on it.
-
-    Raises
-    ------
-    ConfigError
-        If the year is unknown, the seed is negative, or `scale` or `jobs` is out of range.
-    DataError
-        If the folder is not empty, or is a file.
     """
     _check_options(year, seed, scale, jobs)
-    root = _make_folder(Path(folder))
+    root = Path(folder)
+    if is_occupied(root):
+        problem = "is not empty" if root.is_dir() else "is a file"
+        raise DataError(f"'{root}' {problem}: name a new or empty folder for the synthetic competition.")
+    root.mkdir(parents=True, exist_ok=True)
     edition = plan.EDITIONS[year]
     clips = plan.clips(edition, seed=seed, scale=scale)
     train, test = (
@@ -103,15 +93,6 @@ def _check_options(year: int, seed: int, scale: float, jobs: int | None) -> None
         raise ConfigError(f"scale {scale} is outside 0 to 100: 1 is the usual size, 0.2 a quick one.")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs {jobs}: use at least one thread, or leave it out for all processors.")
-
-
-def _make_folder(folder: Path) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"'{folder}' is a file: name a new folder for the synthetic competition.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"'{folder}' is not empty: name a new folder for the synthetic competition, or empty this one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _run(tasks: Sequence[_Task], jobs: int | None) -> None:
@@ -155,7 +136,8 @@ def _write_tables(
     competition = edition.competition
     labels = [species.label for species in edition.species]
     truth = _truth(train, events, labels, competition)
-    _write_text(root / "recording_location.txt", f"{edition.location}\n{edition.latitude}, {edition.longitude}\n")
+    location = f"{edition.location}\n{edition.latitude}, {edition.longitude}\n"
+    (root / "recording_location.txt").write_bytes(location.encode())
     _write_csv(root / TRAIN_TRUTH_CSV, truth)
     _write_csv(root / TEST_TRUTH_CSV, _truth(test, events, labels, competition))
     if competition.soundscape_labels_csv:
@@ -178,15 +160,12 @@ def _row_ids(item: plan.Soundscape, competition: Competition) -> list[str]:
 def _truth(
     items: Iterable[plan.Soundscape], events: _Events, labels: Sequence[str], competition: Competition
 ) -> pd.DataFrame:
-    tables = []
-    for item in items:
-        ids, row_s = _row_ids(item, competition), competition.row_s
-        hits = row_truth(events[item.stem], labels, n_rows=len(ids), row_s=row_s, min_overlap_s=MIN_OVERLAP_S)
-        table = pd.DataFrame(hits, columns=list(labels))
-        table.insert(0, "row_id", ids)
-        tables.append(table)
-    joined: pd.DataFrame = pd.concat(tables, ignore_index=True)
-    return joined
+    ids = {item.stem: _row_ids(item, competition) for item in items}
+    options = {"row_s": competition.row_s, "min_overlap_s": MIN_OVERLAP_S}
+    hits = [row_truth(events[stem], labels, n_rows=len(rows), **options) for stem, rows in ids.items()]
+    table: pd.DataFrame = pd.DataFrame(np.concatenate(hits), columns=list(labels))
+    table.insert(0, "row_id", [row_id for rows in ids.values() for row_id in rows])
+    return table
 
 
 def _soundscape_labels(truth: pd.DataFrame, items: Iterable[plan.Soundscape], competition: Competition) -> pd.DataFrame:
@@ -208,10 +187,5 @@ def _clock(seconds: int) -> str:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    _write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(text.encode())
-    part.replace(path)
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")

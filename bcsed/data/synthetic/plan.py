@@ -1,7 +1,6 @@
-"""The random plan of the synthetic competition, made before any audio.
+"""The random plan of the synthetic competition: each recording has the key of its own random stream.
 
-Each recording has the key of its own random stream, so that its audio depends neither on the order in which recordings
-are made nor on the number of threads.
+So its audio depends neither on the order in which recordings are computed nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -45,13 +44,6 @@ class Edition:
         """The classes, sorted as text; one without focal clips is included only if soundscapes are labelled."""
         included = (each for each in SPECIES if each.clips or self.competition.soundscape_labels_csv)
         return tuple(sorted(included, key=lambda each: each.label))
-
-    def soundscape_stem(self, *, test: bool, number: int, site: str, start: datetime.datetime) -> str:
-        """Return a soundscape's file name without ``.ogg``."""
-        stamp = f"{site}_{start:%Y%m%d_%H%M%S}"
-        if self.year == 2025:
-            return f"soundscape_{number}" if test else stamp
-        return f"BC2026_{'Test' if test else 'Train'}_{number:04d}_{stamp}"
 
 
 EDITIONS: dict[int, Edition] = {
@@ -139,10 +131,7 @@ class Soundscape:
 
 
 def clips(edition: Edition, *, seed: int, scale: float) -> list[Clip]:
-    """Return the focal recordings, in the order of ``train.csv``.
-
-    `scale` is a factor on the number of clips; a class with clips has at least 2.
-    """
+    """Return the focal recordings, in the order of ``train.csv``."""
     rng = np.random.default_rng([seed, edition.year, 0])
     recordists = [Site.draw(name, rng) for name in _RECORDISTS]
     with_clips = [species for species in edition.species if species.clips]
@@ -194,13 +183,10 @@ def _clip(
 
 
 def soundscapes(edition: Edition, *, seed: int, count: int, test: bool) -> list[Soundscape]:
-    """Return `count` soundscapes of a split, sorted by name; each class is in at least two of them.
-
-    Both splits have the same sites.
-    """
+    """Return `count` soundscapes of a split, sorted by name; each class is in at least two of them."""
     land = np.random.default_rng([seed, edition.year, 2])
     sites = [Site.draw(name, land) for name in edition.sites]
-    # Relative abundance of each species at each site; the same in both splits.
+    # Relative abundance of each species at each site; sites and abundance are the same in both splits.
     abundance = land.gamma(1.0, size=(len(sites), len(edition.species))) + 0.05
     rng = np.random.default_rng([seed, edition.year, 3, test])
     site_of = rng.permutation(np.arange(count) % len(sites))
@@ -224,19 +210,18 @@ def _stems(edition: Edition, sites: Sequence[str], *, test: bool, rng: np.random
     slots = rng.choice(_DAYS * _SLOTS_PER_DAY, len(sites), replace=False)
     first = datetime.datetime.combine(edition.first_days[test], datetime.time())
     step = datetime.timedelta(days=1) / _SLOTS_PER_DAY
-    return [
-        edition.soundscape_stem(test=test, number=int(number), site=site, start=first + int(slot) * step)
-        for number, slot, site in zip(numbers, slots, sites, strict=True)
-    ]
+    stamps = [f"{site}_{first + int(slot) * step:%Y%m%d_%H%M%S}" for slot, site in zip(slots, sites, strict=True)]
+    if edition.year == 2025:
+        return [f"soundscape_{number}" for number in numbers] if test else stamps
+    split = "Test" if test else "Train"
+    return [f"BC2026_{split}_{number:04d}_{stamp}" for number, stamp in zip(numbers, stamps, strict=True)]
 
 
 def labelled(items: Sequence[Soundscape], *, seed: int, share: float) -> list[Soundscape]:
-    """Return the share of the training soundscapes (at least 2) that gets labels, in the given order.
-
-    Soundscapes with a class without focal clips come first, because no other data contains the class.
-    """
+    """Return the share of the training soundscapes (at least 2) that gets labels, in order."""
     rng = np.random.default_rng([seed, 5])
     n = max(2, round(share * len(items)))
+    # First those with a class without focal clips, because no other data contains the class.
     needed = [i for i, item in enumerate(items) if any(not species.clips for species in item.cast)]
     needed = needed[: (n + 1) // 2]
     others = [i for i in range(len(items)) if i not in needed]

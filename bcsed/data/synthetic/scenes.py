@@ -1,7 +1,7 @@
 """Recordings of the synthetic competition: songs mixed into the background noise of a site.
 
-A focal clip is one animal near the microphone, possibly with another in the background. A soundscape is a minute of a
-site; its animals are farther away, so that their songs are fainter, duller and reverberant.
+A focal clip is one animal near the microphone, possibly with another in the background. The animals of a soundscape are
+farther away, so that their songs are fainter, duller and reverberant.
 """
 
 from __future__ import annotations
@@ -61,13 +61,12 @@ def background(site: Site, n: int, rng: np.random.Generator) -> NDArray[np.float
         for k in range(1, 6):
             amplitude = rms * rng.uniform(0.05, 0.3) / k * np.exp(2j * np.pi * rng.random())
             spectrum[round(k * site.hum_hz * size / SAMPLE_RATE_HZ)] += amplitude * size / 2
-    wave: NDArray[np.float64] = np.fft.irfft(spectrum, size)[:n] / rms
+    wave = np.fft.irfft(spectrum, size)[:n] / rms
     if site.gusts:
         wave *= _wind(site.gusts, n, rng)
     if site.drops_per_s:
         wave += _rain(site.drops_per_s * rng.uniform(0.3, 1.5), n, rng)
-    wave /= np.sqrt(np.mean(wave**2))
-    return wave
+    return np.asarray(wave / np.sqrt(np.mean(wave**2)))
 
 
 def _colour(site: Site, n_bins: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -78,16 +77,14 @@ def _colour(site: Site, n_bins: int, rng: np.random.Generator) -> NDArray[np.flo
     gain = (audible / 1000) ** ((site.tilt_db_per_octave + rng.normal(0, 0.5)) / 6.02)
     if site.water_hz:
         gain *= 1 + rng.uniform(0.5, 1.5) * np.exp(-(np.log2(audible / site.water_hz) ** 2) / 0.5)
-    fine: NDArray[np.float64] = np.interp(np.linspace(0, hz[-1], n_bins), hz, gain)
-    return fine
+    return np.interp(np.linspace(0, hz[-1], n_bins), hz, gain)
 
 
 def _wind(gusts: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return the gain of gusts, interpolated linearly between seconds."""
     knots = np.exp(gusts * rng.normal(0, 0.6, n // SAMPLE_RATE_HZ + 2))
     ramp = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    gain: NDArray[np.float64] = (knots[:-1, None] + np.diff(knots)[:, None] * ramp).ravel()[:n]
-    return gain
+    return np.asarray((knots[:-1, None] + np.diff(knots)[:, None] * ramp).ravel()[:n])
 
 
 def _rain(drops_per_s: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -115,16 +112,12 @@ class _Scene:
         """Add a song from sample `at`, which may be negative; samples outside the recording are dropped."""
         low, high = (round(hz * _PSD_N_FFT / SAMPLE_RATE_HZ) for hz in species.band_hz)
         noise_rms = float(np.sqrt(self._power[low : high + 1].sum()))
-        gain = noise_rms * 10 ** (snr_db / 20) / _loudness(song)
+        frame = round(_LEVEL_FRAME_S * SAMPLE_RATE_HZ)
+        frames = np.pad(song, (0, -len(song) % frame)).reshape(-1, frame)
+        loudness = float(np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1).max()))
+        gain = noise_rms * 10 ** (snr_db / 20) / loudness
         first, last = max(at, 0), min(at + len(song), len(self.wave))
         self.wave[first:last] += gain * song[first - at : last - at]
-
-
-def _loudness(song: Wave) -> float:
-    """Return the root mean square of the song's loudest frame."""
-    frame = round(_LEVEL_FRAME_S * SAMPLE_RATE_HZ)
-    frames = np.pad(song, (0, -len(song) % frame)).reshape(-1, frame)
-    return float(np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1).max()))
 
 
 def _from_afar(song: Wave, rng: np.random.Generator) -> Wave:
@@ -137,8 +130,7 @@ def _from_afar(song: Wave, rng: np.random.Generator) -> Wave:
     size = quick_length(n)
     absorption_db = rng.uniform(0, 1.2) * np.fft.rfftfreq(size, 1000 / SAMPLE_RATE_HZ)
     spectrum = np.fft.rfft(song, size) * np.fft.rfft(echo, size) * 10 ** (-absorption_db / 20)
-    received: Wave = np.fft.irfft(spectrum, size)[:n].astype(np.float32)
-    return received
+    return np.asarray(np.fft.irfft(spectrum, size)[:n], np.float32)
 
 
 def focal_clip(
@@ -150,10 +142,10 @@ def focal_clip(
     rng: np.random.Generator,
     others: Sequence[Species] = (),
 ) -> Wave:
-    """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95.
+    """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95; a longer song is cut at both ends.
 
-    `snr_db` is the level of the song's loudest frame relative to the noise in its band. A song longer than the
-    recording is cut at both ends. The `others` call once each, at most 6 dB fainter.
+    `snr_db` is the level of the song's loudest frame relative to the noise in its band. The `others` call once each, at
+    most 6 dB fainter.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)
@@ -172,8 +164,7 @@ def focal_clip(
         at = _random_start(n - len(song), rng)
         scene.add(song, at, other, snr_db - rng.uniform(0, 6))
     peak = float(10 ** (rng.uniform(-20, np.log10(_CEILING) * 20) / 20))
-    scaled: Wave = (scene.wave * (peak / np.abs(scene.wave).max())).astype(np.float32)
-    return scaled
+    return np.asarray(scene.wave * (peak / np.abs(scene.wave).max()), np.float32)
 
 
 def _random_start(spare: int, rng: np.random.Generator) -> int:
@@ -190,9 +181,8 @@ def soundscape(
 ) -> tuple[Wave, list[Event]]:
     """Return a recording of a site at 32 kHz, longer than any song, and its songs without reverberation.
 
-    Each species of the `cast` has one or two individuals with 2 to 4 songs in total; `snr_db` is the range of the level
-    of a song's loudest frame relative to the noise in its band. The noise is about -35 dB below full scale, and loud
-    songs are clipped, as by a recorder.
+    Each species of the `cast` has one or two individuals with 2 to 4 songs in total, whose levels in `snr_db` are as in
+    `focal_clip`. The noise is about -35 dB below full scale, and loud songs are clipped, as by a recorder.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)
@@ -206,17 +196,13 @@ def soundscape(
             scene.add(_from_afar(song, rng), at, species, level_db + rng.normal(0, 1.5))
             events.append(Event(species.label, at / SAMPLE_RATE_HZ, (at + len(song)) / SAMPLE_RATE_HZ))
     gain = 10 ** (rng.uniform(-42, -30) / 20)
-    wave: Wave = np.clip(gain * scene.wave, -_CEILING, _CEILING).astype(np.float32)
-    return wave, events
+    return np.asarray(np.clip(gain * scene.wave, -_CEILING, _CEILING), np.float32), events
 
 
 def row_truth(
     events: Sequence[Event], labels: Sequence[str], *, n_rows: int, row_s: float, min_overlap_s: float
 ) -> NDArray[np.int8]:
-    """Return 1 where a song of a class overlaps a row by at least `min_overlap_s`, else 0, shape (n_rows, K).
-
-    Row k is ``[k·row_s, (k+1)·row_s)``; the columns are `labels`.
-    """
+    """Return 1 where a song of a class overlaps a row by at least `min_overlap_s`, else 0, shape (n_rows, K)."""
     truth = np.zeros((n_rows, len(labels)), dtype=np.int8)
     column = {label: k for k, label in enumerate(labels)}
     starts = row_s * np.arange(n_rows)

@@ -1,13 +1,12 @@
 """The species of the synthetic competition and their songs.
 
-No song imitates a real species: names are invented, and numeric labels only resemble taxon ids. As in nature, there are
-several kinds of sound (whistle, trill, sweep, harmonic stack, pulse train, noise band), each with its own duration and
-frequency band, and individuals differ.
+No song imitates a real species: names are invented, and numeric labels only resemble taxon ids. As in nature, kinds of
+sound differ in duration and frequency band, and individuals differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +37,8 @@ class Individual:
         )
 
 
-# (individual, rng) -> float32 samples at 32 kHz, peak about 1, 0.5 to 8 s.
-Song = Callable[[Individual, np.random.Generator], Wave]
+# The onset (s) and the samples of each note of a song.
+Notes = Iterator[tuple[float, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,15 @@ class Species:
     clips: int  # focal recordings at scale 1; 0 for a class that occurs in soundscapes only
     prevalence: float  # share of the soundscapes with this class, 0 to 1
     band_hz: tuple[float, float]  # band of the song; its level is relative to the noise in this band
-    song: Song
+    notes: Callable[[Individual, np.random.Generator], Notes]
+
+    def song(self, who: Individual, rng: np.random.Generator) -> Wave:
+        """Return one bout of an individual at 32 kHz, with a peak of 1, 0.5 to 8 s long."""
+        notes = list(self.notes(who, rng))
+        wave = np.zeros(max(_n(at) + len(note) for at, note in notes))
+        for at, note in notes:
+            wave[_n(at) : _n(at) + len(note)] += note
+        return np.asarray(wave / np.abs(wave).max(), np.float32)
 
 
 # ---- building blocks -------------------------------------------------------------------------------------
@@ -67,8 +74,7 @@ def _n(seconds: float) -> int:
 def _glide(seconds: float, *hz: float) -> NDArray[np.float64]:
     """Return a smooth pitch contour (Hz) through evenly spaced points."""
     knots = np.linspace(0, 1, len(hz))
-    contour: NDArray[np.float64] = np.exp(np.interp(np.linspace(0, 1, _n(seconds)), knots, np.log(hz)))
-    return contour
+    return np.asarray(np.exp(np.interp(np.linspace(0, 1, _n(seconds)), knots, np.log(hz))))
 
 
 def _tone(hz: NDArray[np.float64], harmonics: Sequence[float] = (1.0,)) -> NDArray[np.float64]:
@@ -97,8 +103,7 @@ def _noise_band(seconds: float, low_hz: float, high_hz: float, rng: np.random.Ge
     size = quick_length(_n(seconds))
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
     wave = np.fft.irfft(white_spectrum(size, rng) * np.exp(-(((hz - centre) / half) ** 4)), size)
-    noise: NDArray[np.float64] = wave[: _n(seconds)] / wave.std()
-    return noise
+    return np.asarray(wave[: _n(seconds)] / wave.std())
 
 
 def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float = 0.03) -> NDArray[np.float64]:
@@ -107,168 +112,135 @@ def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float 
     t = np.arange(n)
     rise = np.clip(t / _n(min(attack_s, 0.4 * n / SAMPLE_RATE_HZ)), 0, 1)
     fall = np.clip((n - 1 - t) / _n(min(release_s, 0.4 * n / SAMPLE_RATE_HZ)), 0, 1)
-    shaped: NDArray[np.float64] = wave * np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2
-    return shaped
-
-
-def _song(notes: Sequence[tuple[float, NDArray[np.float64]]]) -> Wave:
-    """Return the sum of notes at their onsets (s), scaled to a peak of 1."""
-    wave = np.zeros(max(_n(at) + len(note) for at, note in notes))
-    for at, note in notes:
-        wave[_n(at) : _n(at) + len(note)] += note
-    scaled: Wave = (wave / np.abs(wave).max()).astype(np.float32)
-    return scaled
+    return np.asarray(wave * np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2)
 
 
 # ---- songs: one bout of one individual -------------------------------------------------------------------
 
 
-def _whistles(who: Individual, rng: np.random.Generator) -> Wave:
+def _whistles(who: Individual, rng: np.random.Generator) -> Notes:
     length = 0.30 / who.tempo
     hz = 3300 * who.pitch
-    notes = []
     for k in range(4 + who.extra_notes):
         top = hz * 0.90**k * rng.normal(1, 0.01)
-        notes.append((k * length * 1.35, _shaped(_tone(_glide(length, top, top * (1 + 0.03 * who.slant))))))
-    return _song(notes)
+        yield k * length * 1.35, _shaped(_tone(_glide(length, top, top * (1 + 0.03 * who.slant))))
 
 
-def _trill(who: Individual, rng: np.random.Generator) -> Wave:
+def _trill(who: Individual, rng: np.random.Generator) -> Notes:
     step = 0.085 / who.tempo
     note = _shaped(_tone(_glide(step * 0.6, 4900 * who.pitch, 4500 * who.pitch)), 0.008, 0.015)
-    return _song([(k * step, note * rng.uniform(0.8, 1)) for k in range(16 + 4 * who.extra_notes)])
+    for k in range(16 + 4 * who.extra_notes):
+        yield k * step, note * rng.uniform(0.8, 1)
 
 
-def _upsweeps(who: Individual, rng: np.random.Generator) -> Wave:
+def _upsweeps(who: Individual, rng: np.random.Generator) -> Notes:
     length = 0.32 / who.tempo
     low, high = 1500 * who.pitch, 4200 * who.pitch
     bend = np.sqrt(low * high) * (1 + 0.2 * who.slant)
-    notes = [
-        (k * length * 1.5, _shaped(_tone(_glide(length, low, bend, high * rng.normal(1, 0.03)))))
-        for k in range(3 + who.extra_notes)
-    ]
-    return _song(notes)
+    for k in range(3 + who.extra_notes):
+        yield k * length * 1.5, _shaped(_tone(_glide(length, low, bend, high * rng.normal(1, 0.03))))
 
 
-def _downsweeps(who: Individual, rng: np.random.Generator) -> Wave:
+def _downsweeps(who: Individual, rng: np.random.Generator) -> Notes:
     length = 0.13 / who.tempo
     high, low = 8200 * who.pitch, 3600 * who.pitch
-    notes = [
-        (k * length * 2.0, _shaped(_tone(_glide(length, high * rng.normal(1, 0.03), low))))
-        for k in range(5 + who.extra_notes)
-    ]
-    return _song(notes)
+    for k in range(5 + who.extra_notes):
+        yield k * length * 2.0, _shaped(_tone(_glide(length, high * rng.normal(1, 0.03), low)))
 
 
-def _squawk(who: Individual, rng: np.random.Generator) -> Wave:
+def _squawk(who: Individual, rng: np.random.Generator) -> Notes:
     """Return hoarse stacks of many harmonics with an arched pitch."""
     length = 0.34 / who.tempo
     weights = [0.8 ** abs(k - 2 - 1.5 * who.slant) for k in range(8)]
-    notes = []
     for k in range(2 + max(0, who.extra_notes)):
         f0 = 850 * who.pitch * rng.normal(1, 0.02)
         rough = 1 + 0.25 * _noise_band(length, 20, 120, rng)
-        notes.append((k * length * 1.4, _shaped(_tone(_glide(length, f0, 1.15 * f0, 0.9 * f0), weights) * rough)))
-    return _song(notes)
+        yield k * length * 1.4, _shaped(_tone(_glide(length, f0, 1.15 * f0, 0.9 * f0), weights) * rough)
 
 
-def _warble(who: Individual, rng: np.random.Generator) -> Wave:
+def _warble(who: Individual, rng: np.random.Generator) -> Notes:
     """Return one long note with a pitch that oscillates several times per second."""
     length = 1.5 + 0.25 * who.extra_notes
     t = np.arange(_n(length)) / SAMPLE_RATE_HZ
     swing = np.sin(2 * np.pi * 5.5 * who.tempo * t + rng.uniform(0, 2 * np.pi))
-    return _song([(0.0, _shaped(_tone(3300 * who.pitch * np.exp(0.32 * swing)), 0.05, 0.1))])
+    yield 0.0, _shaped(_tone(3300 * who.pitch * np.exp(0.32 * swing)), 0.05, 0.1)
 
 
-def _buzz(who: Individual, rng: np.random.Generator) -> Wave:
+def _buzz(who: Individual, rng: np.random.Generator) -> Notes:
     length = 0.6 / who.tempo
-    notes = []
     for k in range(2 + max(0, who.extra_notes)):
         noise = _noise_band(length, 5000 * who.pitch, 8600 * who.pitch, rng)
         t = np.arange(len(noise)) / SAMPLE_RATE_HZ
-        notes.append((k * length * 1.6, _shaped(noise * (1 + np.sin(2 * np.pi * 45 * who.tempo * t)), 0.1, 0.03)))
-    return _song(notes)
+        yield k * length * 1.6, _shaped(noise * (1 + np.sin(2 * np.pi * 45 * who.tempo * t)), 0.1, 0.03)
 
 
-def _coo(who: Individual, rng: np.random.Generator) -> Wave:
-    notes, at = [], 0.0
+def _coo(who: Individual, rng: np.random.Generator) -> Notes:
+    at = 0.0
     for k in range(3 + who.extra_notes):
         length = (0.22 if k == 0 else 0.5) / who.tempo
         f0 = 480 * who.pitch * rng.normal(1, 0.015)
-        notes.append((at, _shaped(_tone(_glide(length, 0.93 * f0, f0, 0.9 * f0), (1, 0.12)), 0.06, 0.1)))
+        yield at, _shaped(_tone(_glide(length, 0.93 * f0, f0, 0.9 * f0), (1, 0.12)), 0.06, 0.1)
         at += length + 0.18 / who.tempo
-    return _song(notes)
 
 
-def _drum(who: Individual, rng: np.random.Generator) -> Wave:
+def _drum(who: Individual, rng: np.random.Generator) -> Notes:
     """Return knocks on wood that become faster and softer."""
-    notes, at = [], 0.0
+    at = 0.0
     for k in range(16 + 2 * who.extra_notes):
         knock = _noise_band(0.05, 700 * who.pitch, 3400 * who.pitch, rng)
         knock *= np.exp(-np.arange(len(knock)) / _n(0.010))
-        notes.append((at, _shaped(knock, 0.001, 0.01) * 0.97**k))
+        yield at, _shaped(knock, 0.001, 0.01) * 0.97**k
         at += 0.085 * (1 - 0.025 * k) / who.tempo
-    return _song(notes)
 
 
-def _croak(who: Individual, rng: np.random.Generator) -> Wave:
+def _croak(who: Individual, rng: np.random.Generator) -> Notes:
     step = 0.045 / who.tempo
-    notes = []
     for croak in range(1 + max(0, who.extra_notes)):
         for k in range(14):
             pulse = _tone(_glide(step * 0.8, 1150 * who.pitch), (1, 0.5, 0.25))
             at = croak * step * 22 + k * step
-            notes.append((at, _shaped(pulse, 0.004, 0.02) * np.sin(np.pi * (k + 1) / 15) * rng.uniform(0.8, 1)))
-    return _song(notes)
+            yield at, _shaped(pulse, 0.004, 0.02) * np.sin(np.pi * (k + 1) / 15) * rng.uniform(0.8, 1)
 
 
-def _bell(who: Individual, rng: np.random.Generator) -> Wave:
+def _bell(who: Individual, rng: np.random.Generator) -> Notes:
     step = 0.36 / who.tempo
-    notes = []
     for k in range(7 + 2 * who.extra_notes):
         f0 = 2250 * who.pitch * rng.normal(1, 0.005)
-        notes.append((k * step, _shaped(_tone(_glide(0.09, f0, 1.04 * f0), (1, 0.08)), 0.005, 0.06)))
-    return _song(notes)
+        yield k * step, _shaped(_tone(_glide(0.09, f0, 1.04 * f0), (1, 0.08)), 0.005, 0.06)
 
 
-def _cicada(who: Individual, rng: np.random.Generator) -> Wave:
+def _cicada(who: Individual, rng: np.random.Generator) -> Notes:
     length = rng.uniform(3, 7)
     noise = _noise_band(length, 5000 * who.pitch, 5900 * who.pitch, rng)
     t = np.arange(len(noise)) / SAMPLE_RATE_HZ
     flutter = 1 + 0.5 * np.sin(2 * np.pi * 80 * who.tempo * t)
-    return _song([(0.0, _shaped(noise * flutter, 0.8, 0.5))])
+    yield 0.0, _shaped(noise * flutter, 0.8, 0.5)
 
 
-def _cricket(who: Individual, rng: np.random.Generator) -> Wave:
+def _cricket(who: Individual, rng: np.random.Generator) -> Notes:
     chirp, step = 0.42 / who.tempo, 0.045 / who.tempo
     pulse = _shaped(_tone(_glide(step * 0.7, 8800 * who.pitch)), 0.005, 0.01)
-    return _song(
-        [
-            (c * chirp + p * step, pulse * rng.uniform(0.7, 1))
-            for c in range(9 + 3 * who.extra_notes)
-            for p in range(3 + (who.slant > 0))
-        ]
-    )
+    for c in range(9 + 3 * who.extra_notes):
+        for p in range(3 + (who.slant > 0)):
+            yield c * chirp + p * step, pulse * rng.uniform(0.7, 1)
 
 
-def _grunt(who: Individual, rng: np.random.Generator) -> Wave:
+def _grunt(who: Individual, rng: np.random.Generator) -> Notes:
     length = 0.30 / who.tempo
-    notes = []
     for k in range(4 + who.extra_notes):
         f0 = 130 * who.pitch * rng.normal(1, 0.03)
         weights = [np.exp(-(((h * 130 - 560) / 260) ** 2)) for h in range(1, 9)]
         voice = _tone(_glide(length, 1.15 * f0, 0.85 * f0), weights)
         breath = 0.5 * _noise_band(length, 320 * who.pitch, 850 * who.pitch, rng)
-        notes.append((k * length * 1.7, _shaped(voice + breath, 0.03, 0.1)))
-    return _song(notes)
+        yield k * length * 1.7, _shaped(voice + breath, 0.03, 0.1)
 
 
-def _whine(who: Individual, rng: np.random.Generator) -> Wave:
+def _whine(who: Individual, rng: np.random.Generator) -> Notes:
     """Return a high tone (unidentified insect), switched on and off a few times per second."""
     length = rng.uniform(3, 6)
     t = np.arange(_n(length)) / SAMPLE_RATE_HZ
     gate = 1 / (1 + np.exp(-12 * np.sin(2 * np.pi * 4.5 * who.tempo * t)))
-    return _song([(0.0, _shaped(_tone(_glide(length, 7000 * who.pitch)) * gate, 0.3, 0.3))])
+    yield 0.0, _shaped(_tone(_glide(length, 7000 * who.pitch)) * gate, 0.3, 0.3)
 
 
 SPECIES = (

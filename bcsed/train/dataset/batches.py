@@ -16,11 +16,13 @@ from ...config.recipe import Data, Injection
 from ..augment import Excerpts
 from .clips import Clip, ClipReader
 from .embeddings import Embeddings
-from .excerpts import ExcerptSampler
+from .excerpts import NO_EMBEDDING, ExcerptSampler
 
 # Batches that are being decoded at once.
 _AHEAD = 3
-_NO_EMBEDDING = np.zeros(0, np.float32)
+# A batch that is being decoded: step, clips, and samples with their excerpts for each injector.
+_Excerpt = tuple[int, Future[Clip | None]]
+_Pending = tuple[int, list[Future[Clip]], list[list[_Excerpt]]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BatchInputs:
 
     def read(self, row: int, crop: str, rng: np.random.Generator) -> Clip:
         """Return the clip of a row of an epoch."""
-        unknown = _NO_EMBEDDING if self.teacher is None else self.teacher.unknown
+        unknown = NO_EMBEDDING if self.teacher is None else self.teacher.unknown
         if row >= len(self.targets):
             assert self.labelled is not None
             return self.labelled.window_around(row - len(self.targets), rng)._replace(embedding=unknown)
@@ -108,21 +110,13 @@ def batches(
     jobs: int = 2,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield the batches of an epoch in order, from `first_step` on.
+    """Yield the batches of an epoch's `rows` in order, from `first_step` on.
 
-    Parameters
-    ----------
-    rows : ndarray of int64
-        The rows of the epoch in order.
-    batch_size : int
-        Clips of a batch, over all parts.
-    keep_last : bool
-        Whether to yield a last batch of fewer clips, which BatchNorm cannot use in training.
-    part : (int, int)
-        (k, n): the k-th of n equal parts of every batch, for the k-th of n processes.
+    `part` (k, n) is the k-th of n equal parts of every batch, for the k-th of n processes; `batch_size` is over all
+    parts. `keep_last` yields a last batch of fewer clips, which BatchNorm cannot use in training.
     """
     n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
-    pending: deque[_PendingBatch] = deque()
+    pending: deque[_Pending] = deque()
     executor = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="bcsed-clip")
     try:
         for step in chain(range(first_step, n_steps), (None,) * _AHEAD):
@@ -133,31 +127,25 @@ def batches(
                     continue
             if not pending:
                 return
-            yield pending.popleft().result()
+            yield _collect(*pending.popleft())
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class _PendingBatch:
-    step: int
-    clips: list[Future[Clip]]
-    excerpts: list[list[tuple[int, Future[Clip | None]]]]  # of each injector: sample and excerpt
-
-    def result(self) -> Batch:
-        waves, targets, weights, embeddings = (
-            torch.from_numpy(np.stack(part)) for part in zip(*(future.result() for future in self.clips), strict=True)
-        )
-        excerpts = []
-        for pending in self.excerpts:
-            clips = [(sample, clip) for sample, future in pending if (clip := future.result()) is not None]
-            index = torch.tensor([sample for sample, _ in clips], dtype=torch.int64)
-            if clips:
-                parts = [torch.from_numpy(np.stack([clip[k] for _, clip in clips])) for k in range(3)]
-            else:
-                parts = [waves[:0], targets[:0], weights[:0]]
-            excerpts.append(Excerpts(index, *parts))
-        return Batch(self.step, waves, targets, weights, embeddings, tuple(excerpts))
+def _collect(step: int, clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch:
+    """Return a batch as soon as it is decoded."""
+    waves, targets, weights, embeddings = (
+        torch.from_numpy(np.stack(part)) for part in zip(*(future.result() for future in clips), strict=True)
+    )
+    excerpts = []
+    for futures in injected:
+        decoded = [(sample, clip) for sample, future in futures if (clip := future.result()) is not None]
+        index = torch.tensor([sample for sample, _ in decoded], dtype=torch.int64)
+        parts = [waves[:0], targets[:0], weights[:0]]
+        if decoded:
+            parts = [torch.from_numpy(np.stack([clip[k] for _, clip in decoded])) for k in range(3)]
+        excerpts.append(Excerpts(index, *parts))
+    return Batch(step, waves, targets, weights, embeddings, tuple(excerpts))
 
 
 def _submit(
@@ -169,7 +157,7 @@ def _submit(
     crop: str,
     key: tuple[int, int],
     part: tuple[int, int],
-) -> _PendingBatch:
+) -> _Pending:
     """Start to decode a process's part of a batch; its random numbers are derived from key, step and sample."""
     k, n = part
     low, high = k * len(rows) // n, (k + 1) * len(rows) // n
@@ -189,4 +177,4 @@ def _submit(
                 class_index = inputs.class_of(int(rows[sample]))
                 pending.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
         excerpts.append(pending)
-    return _PendingBatch(step, clips, excerpts)
+    return step, clips, excerpts

@@ -31,7 +31,7 @@ class Embeddings:
         if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
             raise DataError(f"{where}: vectors must be finite numbers of shape (windows, D), got {vectors.shape}.")
         length = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
-        self.unknown: Vectors = np.zeros(vectors.shape[1], np.float32)
+        self.unknown: Vectors = np.zeros(vectors.shape[1], np.float32)  # the embedding of other clips, (D,)
         self._frame_s = frontend.hop_length / frontend.sample_rate
         order = np.lexsort((start_s, clips))
         self._vectors: Vectors = (vectors / np.maximum(length, 1e-12)).astype(np.float32)[order]
@@ -46,11 +46,6 @@ class Embeddings:
                 f"such as {names[0]!r}, and the file has {str(clips[0])!r}."
             )
 
-    @property
-    def size(self) -> int:
-        """D."""
-        return len(self.unknown)
-
     def nearest(self, clip: int, first: int) -> Vectors:
         """Return the embedding of the window that starts nearest to a frame of a clip, (D,); zeros if unknown."""
         bounds = self._ranges[clip]
@@ -58,8 +53,7 @@ class Embeddings:
             return self.unknown
         begin, end = bounds
         offset = int(np.abs(self._start[begin:end] - first * self._frame_s).argmin())
-        vector: Vectors = self._vectors[begin + offset]
-        return vector
+        return np.asarray(self._vectors[begin + offset])
 
 
 def read_embeddings(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:

@@ -15,7 +15,7 @@ from .clips import Clip, ClipReader
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-_NO_EMBEDDING = np.zeros(0, np.float32)
+NO_EMBEDDING = np.zeros(0, np.float32)
 
 
 class ExcerptSampler:
@@ -67,13 +67,13 @@ class ExcerptSampler:
             part = self._labels(file, begin, begin + length)
             labels = part if labels is None else _join(*labels, *part)
         assert labels is not None
-        return Clip(np.concatenate(waves), *labels, _NO_EMBEDDING)
+        return Clip(np.concatenate(waves), *labels, NO_EMBEDDING)
 
     def window_around(self, row: int, rng: np.random.Generator) -> Clip:
         """Return a window that contains a row at a random position, with its labels."""
         file, n = int(self.file[row]), self.frontend.clip_samples
         begin = self._draw_begin(file, row, n, rng)
-        return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), _NO_EMBEDDING)
+        return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), NO_EMBEDDING)
 
     def maxima(self) -> npt.NDArray[np.float64]:
         """Return for each recording the sum over classes of the highest label, (files,)."""

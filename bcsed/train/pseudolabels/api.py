@@ -35,12 +35,14 @@ def make_pseudolabels(
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pseudolabels:
-    """Label recordings with teachers, and write the table.
+    """Label recordings with teachers; write the table and return it.
+
+    It is without unreadable and silent recordings, which are counted in the provenance.
 
     Parameters
     ----------
-    bundles : sequence of Bundle
-        The teachers, with the same classes.
+    bundles, weights : sequence of Bundle, sequence of float
+        The teachers, with the same classes; their weights, equal by default.
     recordings : sequence of str or Path
         Files and folders.
     out : str or Path
@@ -48,15 +50,8 @@ def make_pseudolabels(
         the teachers' scores, from which an interrupted call is resumed and another selection needs no scoring.
     selection : Selection, optional
         A threshold of 0.5 by default.
-    weights : sequence of float, optional
-        Of the teachers; equal by default.
     windowing, jobs, progress
         See `bcsed.predict.predict`.
-
-    Returns
-    -------
-    Pseudolabels
-        Without unreadable and silent recordings, which are counted in the provenance.
 
     Raises
     ------

@@ -18,30 +18,16 @@ _LEAST = 6e-8
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The rule that selects pseudolabels.
+    """The rule that selects pseudolabels."""
 
-    Parameters
-    ----------
-    kind : {'threshold', 'top', 'soft'}
-        Probabilities of at least a threshold; of those of at least `floor`, the `top_n` highest of each class;
-        or all probabilities.
-    threshold : float in (0, 1)
-        For every class.
-    thresholds : mapping of str to float
-        Exceptions, by class.
-    floor : float in [0, 1)
-    top_n : int
-        Most rows of each class; also limits 'threshold' if it is above 0.
-    power : float > 0
-        The exponent of selected probabilities; above 1 it sharpens.
-    """
-
+    #: Probabilities of at least a threshold; of those of at least `floor`, the `top_n` highest of each class (top); or
+    #: all probabilities (soft).
     kind: str = "threshold"
-    threshold: float = 0.5
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    floor: float = 0.1
-    top_n: int = 0
-    power: float = 1.0
+    threshold: float = 0.5  #: for every class, in (0, 1)
+    thresholds: Mapping[str, float] = field(default_factory=dict)  #: exceptions, by class
+    floor: float = 0.1  #: in [0, 1)
+    top_n: int = 0  #: maximum number of rows of each class; also limits 'threshold' if it is above 0
+    power: float = 1.0  #: exponent of selected probabilities; above 1 it sharpens
 
     def __post_init__(self) -> None:
         if self.kind not in ("threshold", "top", "soft"):
@@ -69,10 +55,7 @@ class Selection:
 def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: Selection) -> Half:
     """Return the values of a table, (R, K): probabilities to the power where they are selected, else 0.
 
-    Raises
-    ------
-    ConfigError
-        If a threshold names an unknown class.
+    ConfigError if a threshold names an unknown class.
     """
     unknown = sorted(set(selection.thresholds) - set(classes))
     if unknown:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...files import atomic_write, check_schema, read_errors, read_json, sha256, write_json
+from ...files import atomic_write, check_schema, read_json, sha256, write_json
 from ...plot.figures import pseudolabel_counts
 from ...scores.checks.ids import parse_row_ids
-from ...scores.table import broadcast_recordings
+from ...scores.table import broadcast_recordings, read_parquet
 
 Half = npt.NDArray[np.float16]
 
@@ -26,24 +26,14 @@ _FIXED = ("filename", "start", "end")
 
 @dataclass(frozen=True, kw_only=True)
 class Pseudolabels:
-    """A table of pseudolabels.
+    """A table of pseudolabels."""
 
-    Parameters
-    ----------
-    filename : ndarray of object, shape (R,)
-    start_s, end_s : ndarray of int64, shape (R,)
-    values : ndarray of float16, shape (R, K)
-    classes : tuple of str
-    provenance : mapping
-        Teachers, selection, windowing, counts, date.
-    """
-
-    filename: npt.NDArray[np.object_]
-    start_s: npt.NDArray[np.int64]
-    end_s: npt.NDArray[np.int64]
-    values: Half
+    filename: npt.NDArray[np.object_]  #: (R,)
+    start_s: npt.NDArray[np.int64]  #: (R,)
+    end_s: npt.NDArray[np.int64]  #: (R,)
+    values: Half  #: (R, K)
     classes: tuple[str, ...]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any]  #: teachers, selection, windowing, counts, date
 
     @property
     def soft(self) -> bool:
@@ -51,13 +41,7 @@ class Pseudolabels:
         return bool(self.provenance["selection"]["kind"] == "soft")
 
     def columns(self, classes: Sequence[str]) -> Half:
-        """Return the values with columns in the order of `classes`.
-
-        Raises
-        ------
-        DataError
-            If the classes are not those of the table.
-        """
+        """Return the values with columns in the order of `classes`; DataError if the table has other classes."""
         differing = sorted(set(classes) ^ set(self.classes))
         if differing:
             only = "pseudolabels" if differing[0] in self.classes else "training data"
@@ -128,26 +112,27 @@ def write_pseudolabels(table: Pseudolabels, out: str | Path) -> None:
 def read_pseudolabels(path: str | Path) -> Pseudolabels:
     """Read a table that `write_pseudolabels` wrote.
 
-    Raises
-    ------
-    DataError
-        If the table or its provenance is missing or damaged, they do not belong together, a value is not a
-        probability, or all rows of a recording are identical.
+    DataError if the table or its provenance is missing or damaged, they do not belong together, a value is not a
+    probability, or all rows of a recording are identical.
     """
     path = Path(path)
     provenance = _read_provenance(path)
     if sha256(path) != provenance["sha256"]:
         raise DataError(f"{path} was changed after it was written: its JSON file describes another table.")
-    table = _read_parquet(path, provenance["classes"])
-    values = np.stack([table[name].to_numpy() for name in provenance["classes"]], 1).astype(np.float16)
+    classes = list(provenance["classes"])
+    table = read_parquet(path)
+    missing = [name for name in (*_FIXED, *classes) if name not in table]
+    if missing or table.empty:
+        raise DataError(f"{path}: " + (f"no column {missing[0]!r}." if missing else "the table is empty."))
+    values = table[classes].to_numpy(np.float16)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise DataError(f"{path} holds values that are not probabilities.")
     result = Pseudolabels(
-        filename=table["filename"].to_numpy(zero_copy_only=False).astype(object),
-        start_s=table["start"].to_numpy().astype(np.int64),
-        end_s=table["end"].to_numpy().astype(np.int64),
+        filename=table["filename"].to_numpy(object),
+        start_s=table["start"].to_numpy(np.int64),
+        end_s=table["end"].to_numpy(np.int64),
         values=values,
-        classes=tuple(provenance["classes"]),
+        classes=tuple(classes),
         provenance=provenance,
     )
     _check_repeated_rows(result)
@@ -168,17 +153,6 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     if "rows" in provenance:
         provenance["windowing"] = provenance.pop("rows")
     return {**provenance, "schema": SCHEMA}
-
-
-def _read_parquet(path: Path, classes: Sequence[str]) -> Any:
-    import pyarrow.parquet
-
-    with read_errors(path, "Parquet"):
-        table = pyarrow.parquet.read_table(path)
-    missing = [name for name in (*_FIXED, *classes) if name not in table.column_names]
-    if missing or not table.num_rows:
-        raise DataError(f"{path}: " + (f"no column {missing[0]!r}." if missing else "the table is empty."))
-    return table
 
 
 def _check_repeated_rows(table: Pseudolabels) -> None:
