@@ -52,7 +52,7 @@ def augment_batch(loop):
     feed.close()
     mix = make_augmentations(loop.experiment.augment, 80.0, 0)
     with torch.no_grad():
-        return batch, loop._augment(batch, mix, torch.Generator().manual_seed(1))[0]
+        return batch.clips, loop._augment(batch, mix, torch.Generator().manual_seed(1))[0]
 
 
 @pytest.mark.parametrize("loss", ["bce", "focal"])

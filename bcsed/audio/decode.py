@@ -144,9 +144,8 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     recordings: dict[Path, None] = {}
     for path in map(as_path, paths):
         if path.is_dir():
-            files = sorted(
-                item for item in path.rglob("*") if item.suffix.lower() in AUDIO_SUFFIXES and not item.is_dir()
-            )
+            items = (item for item in path.rglob("*") if item.suffix.lower() in AUDIO_SUFFIXES)
+            files = sorted(item for item in items if not item.is_dir())
             if not files:
                 raise DataError(f"{path}: no recordings in this folder (searched for {' '.join(AUDIO_SUFFIXES)}).")
             recordings.update(dict.fromkeys(files))
@@ -160,8 +159,6 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
 def recording_names(paths: Sequence[Path]) -> list[str]:
     """Return a unique name of each recording: its stem, with suffix and parent folders only if needed.
 
-    Examples
-    --------
     >>> recording_names([Path("a/0001.wav"), Path("b/0001.wav"), Path("b/0002.wav")])
     ['a/0001', 'b/0001', '0002']
     >>> recording_names([Path("a/0001.wav"), Path("a/0001.ogg")])

@@ -1,8 +1,7 @@
 """Log-mel spectrograms of waves, on the device of the waves.
 
-Frames belong to the recording, not to the clip: frame ``k`` is centred on sample ``k * hop_length`` of the recording,
-and only the ends of the recording are padded with zeros. The spectrogram of a clip is therefore a slice of the
-spectrogram of its recording, bit-identical in the same precision on a CPU.
+Frame ``k`` is centred on sample ``k * hop_length`` of the recording, not of the clip, and only the recording's ends are
+padded with zeros. So a clip's spectrogram is a slice of its recording's, bit-identical in one precision on a CPU.
 """
 
 from __future__ import annotations

@@ -40,8 +40,6 @@ class WindowPlan:
 def count_rows(n_samples: int, sample_rate: int, row_s: int) -> int:
     """Return the number of rows of a recording: its duration over `row_s`, rounded up.
 
-    Examples
-    --------
     >>> count_rows(32_000 * 60, 32_000, 5), count_rows(3_200, 32_000, 5), count_rows(32_000 * 5 + 1, 32_000, 5)
     (12, 1, 2)
     """

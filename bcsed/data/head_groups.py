@@ -34,9 +34,8 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
 def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100)) -> tuple[int, ...]:
     """Return the group of each of K classes by its number of clips.
 
-    `edges` are the least counts of the bands after the first: by default the bands are fewer than 20, 20 to 99, and 100
-    or more clips. Groups are numbered from 0 with the rarest; empty bands are not numbered. ConfigError if the edges do
-    not increase, or all classes are in one band.
+    `edges` are the least counts of the bands after the first. Groups are numbered from 0 with the rarest; empty bands
+    are not numbered. ConfigError if the edges do not increase, or all classes are in one band.
 
     >>> group_by_frequency(np.array([5, 400, 19, 100]))
     (0, 1, 0, 1)

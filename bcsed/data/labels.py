@@ -1,8 +1,7 @@
 """Training targets, folds and repetitions of clips.
 
-A table is the result of `bcsed.data.read_train`: one row per clip, with ``filename``, ``label``, ``secondary`` (tuple
-of str), ``recording`` and ``author``. There are N clips and K classes. Folds are numbered from 0; `NEVER_HELD_OUT`
-marks a clip that is always in training.
+A table is the result of `bcsed.data.read_train`, with N clips. There are K classes. Folds are numbered from 0;
+`NEVER_HELD_OUT` marks a clip that is always in training.
 """
 
 from __future__ import annotations

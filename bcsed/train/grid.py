@@ -46,9 +46,15 @@ def train_grid(
     for number, (experiment, folder) in enumerate(planned, 1):
         resume = (folder / RUN).is_file()
         if resume:
-            _check_same(folder, experiment, fold)
-        if resume and finished(folder):
-            continue
+            earlier = read_description(folder)
+            asked = {**experiment.recipe, "fold": fold}
+            difference = describe_difference({**earlier["recipe"], "fold": earlier["fold"]}, asked)
+            if difference:
+                raise DataError(
+                    f"{folder} holds another training than is asked for ({difference}); name another --out."
+                )
+            if finished(folder):
+                continue
         if begin is not None:
             begin(folder, number, len(planned))
         train(
@@ -63,13 +69,3 @@ def train_grid(
             epoch_done=epoch_done,
         )
     return folders
-
-
-def _check_same(folder: Path, experiment: Experiment, fold: int | None) -> None:
-    """Refuse a folder with the run of another experiment or fold."""
-    earlier = read_description(folder)
-    difference = describe_difference(
-        {**earlier["recipe"], "fold": earlier["fold"]}, {**experiment.recipe, "fold": fold}
-    )
-    if difference:
-        raise DataError(f"{folder} holds another training than is asked for ({difference}); name another --out.")

@@ -131,7 +131,18 @@ class Loop:
             began = time.monotonic()
             augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             self.trained.train()
-            for batch in self._batches():
+            feed = batches(
+                self.data.inputs,
+                self._order(self.epoch),
+                batch_size=self.fit.batch_size,
+                crop=self.experiment.data.crop,
+                seed=self.fit.seed,
+                epoch=self.epoch,
+                first_step=self.step,
+                jobs=self.options.jobs,
+                part=(self.processes.rank, self.processes.size),
+            )
+            for batch in feed:
                 self.loss_sum += self._train_step(batch, augmentations)
                 self.step += 1
                 if progress is not None:
@@ -161,20 +172,6 @@ class Loop:
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         rows, class_index = self.data.train_rows, self.data.inputs.class_index
         return epoch_order(rows, self.fit.seed, epoch, class_index=class_index, data=self.experiment.data)
-
-    def _batches(self) -> Any:
-        """Iterate over the remaining batches of the epoch, this process's part of each."""
-        return batches(
-            self.data.inputs,
-            self._order(self.epoch),
-            batch_size=self.fit.batch_size,
-            crop=self.experiment.data.crop,
-            seed=self.fit.seed,
-            epoch=self.epoch,
-            first_step=self.step,
-            jobs=self.options.jobs,
-            part=(self.processes.rank, self.processes.size),
-        )
 
     def _train_step(self, batch: Batch, augmentations: Augmentations) -> float:
         """Update the weights once and return the loss."""
@@ -216,8 +213,7 @@ class Loop:
     ) -> tuple[WaveBatch, torch.Tensor]:
         """Return the batch with all augmentations, and its dB windows (B, F, T)."""
         mix, noise, masks = augmentations
-        parts = (batch.waves, batch.targets, batch.weights, batch.embeddings)
-        waves = mix(WaveBatch(*map(self._move, parts)), generator)
+        waves = mix(WaveBatch(*map(self._move, batch.clips)), generator)
         for injector, excerpts, online in zip(self.injectors, batch.excerpts, self.online, strict=True):
             moved = Excerpts(*map(self._move, excerpts))
             waves = injector(waves, self._pseudolabel(moved) if online else moved, generator)

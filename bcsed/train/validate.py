@@ -55,7 +55,7 @@ def validate_clips(
     scores = []
     with torch.inference_mode():
         for batch in batches(inputs, rows, batch_size=batch_size, jobs=jobs, **options):
-            logits, attention = network(mel(batch.waves.to(device)))
+            logits, attention = network(mel(batch.clips.waves.to(device)))
             scores.append(pool(logits, attention, contract.net.pool).cpu().numpy())
     return Evaluation(
         kind="clips",

@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         loop = prepare(Path(name), experiment, options, device)
         mix = make_augmentations(experiment.augment, experiment.frontend.top_db, 0)
-        first = next(feed_of(loop, options, 0))
+        first = next(feed_of(loop, options, 0)).clips
         with torch.no_grad():
             ready = loop.mel(first.waves.to(device))
         target = first.targets.to(device)

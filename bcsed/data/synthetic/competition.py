@@ -42,9 +42,8 @@ def write(
 
     At scale 1 there are 283 focal clips of 14 classes, 0.5 to 12 s each, 3 to 60 per class, and 16 training and 8 test
     soundscapes of a minute, in which other individuals call from farther away. 2026 has a 15th class without focal
-    clips, and labels of some soundscapes: all rows of these, and every row twice, as in the original; the cell is empty
-    for a row without calls (the original seems to omit such rows). The truth tables have a 1 where a song of the class
-    overlaps the row by at least `MIN_OVERLAP_S`. ``train.csv`` is written last: a folder with this file is complete.
+    clips, and labels of some soundscapes: all rows of these, and every row twice, as in the original. The truth tables
+    have a 1 where a song of the class overlaps the row by at least `MIN_OVERLAP_S`. ``train.csv`` is written last.
 
     Parameters
     ----------
@@ -175,15 +174,12 @@ def _soundscape_labels(truth: pd.DataFrame, items: Iterable[plan.Soundscape], co
         of_file = []
         for k, row_id in enumerate(_row_ids(item, competition)):
             hits = by_row.loc[row_id]
-            start, end = (_clock(competition.row_s * number) for number in (k, k + 1))
+            seconds = (competition.row_s * number for number in (k, k + 1))
+            start, end = (f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in seconds)
             of_file.append((f"{item.stem}.ogg", start, end, ";".join(hits.index[hits == 1])))
         rows += of_file * 2  # the original repeats all rows of a file after the file
     table: pd.DataFrame = pd.DataFrame(rows, columns=["filename", "start", "end", "primary_label"])
     return table
-
-
-def _clock(seconds: int) -> str:
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -64,9 +64,6 @@ class Species:
         return np.asarray(wave / np.abs(wave).max(), np.float32)
 
 
-# ---- building blocks -------------------------------------------------------------------------------------
-
-
 def _n(seconds: float) -> int:
     return max(1, round(seconds * SAMPLE_RATE_HZ))
 
@@ -113,9 +110,6 @@ def _shaped(wave: NDArray[np.float64], attack_s: float = 0.01, release_s: float 
     rise = np.clip(t / _n(min(attack_s, 0.4 * n / SAMPLE_RATE_HZ)), 0, 1)
     fall = np.clip((n - 1 - t) / _n(min(release_s, 0.4 * n / SAMPLE_RATE_HZ)), 0, 1)
     return np.asarray(wave * np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2)
-
-
-# ---- songs: one bout of one individual -------------------------------------------------------------------
 
 
 def _whistles(who: Individual, rng: np.random.Generator) -> Notes:

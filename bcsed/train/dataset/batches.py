@@ -7,22 +7,23 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ...config.recipe import Data, Injection
-from ..augment import Excerpts
+from ..augment import Excerpts, WaveBatch
 from .clips import Clip, ClipReader
 from .embeddings import Embeddings
 from .excerpts import NO_EMBEDDING, ExcerptSampler
 
 # Batches that are being decoded at once.
 _AHEAD = 3
-# A batch that is being decoded: step, clips, and samples with their excerpts for each injector.
+# A batch that is being decoded: clips, and samples with their excerpts for each injector.
 _Excerpt = tuple[int, Future[Clip | None]]
-_Pending = tuple[int, list[Future[Clip]], list[list[_Excerpt]]]
+_Pending = tuple[list[Future[Clip]], list[list[_Excerpt]]]
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,11 @@ class BatchInputs:
         return int(self.class_index[row]) if self.class_index is not None and row < len(self.class_index) else -1
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The clips of a training step."""
+class Batch(NamedTuple):
+    """The clips of a training step, and the excerpts of each injector."""
 
-    step: int  # of the epoch
-    waves: torch.Tensor  # float32, (B, frontend.clip_samples)
-    targets: torch.Tensor  # float32, (B, K)
-    weights: torch.Tensor  # float32, (B, K)
-    embeddings: torch.Tensor  # float32, (B, D); D is 0 without a teacher
-    excerpts: tuple[Excerpts, ...] = ()  # of each injector
+    clips: WaveBatch
+    excerpts: tuple[Excerpts, ...]
 
 
 def epoch_order(
@@ -132,20 +128,19 @@ def batches(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(step: int, clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch:
+def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch:
     """Return a batch as soon as it is decoded."""
-    waves, targets, weights, embeddings = (
-        torch.from_numpy(np.stack(part)) for part in zip(*(future.result() for future in clips), strict=True)
-    )
+    parts = zip(*(future.result() for future in clips), strict=True)
+    batch = WaveBatch(*(torch.from_numpy(np.stack(part)) for part in parts))
     excerpts = []
     for futures in injected:
         decoded = [(sample, clip) for sample, future in futures if (clip := future.result()) is not None]
         index = torch.tensor([sample for sample, _ in decoded], dtype=torch.int64)
-        parts = [waves[:0], targets[:0], weights[:0]]
+        labelled = [part[:0] for part in batch[:3]]
         if decoded:
-            parts = [torch.from_numpy(np.stack([clip[k] for _, clip in decoded])) for k in range(3)]
-        excerpts.append(Excerpts(index, *parts))
-    return Batch(step, waves, targets, weights, embeddings, tuple(excerpts))
+            labelled = [torch.from_numpy(np.stack([clip[k] for _, clip in decoded])) for k in range(3)]
+        excerpts.append(Excerpts(index, *labelled))
+    return Batch(batch, tuple(excerpts))
 
 
 def _submit(
@@ -177,4 +172,4 @@ def _submit(
                 class_index = inputs.class_of(int(rows[sample]))
                 pending.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
         excerpts.append(pending)
-    return step, clips, excerpts
+    return clips, excerpts

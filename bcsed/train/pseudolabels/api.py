@@ -6,7 +6,6 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -90,7 +89,16 @@ def make_pseudolabels(
         provenance={
             "bcsed": __version__,
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "teachers": _describe_teachers(bundles, [1.0] * len(bundles) if weights is None else weights),
+            "teachers": [
+                {
+                    "bundle": str(bundle.path),
+                    "experiment": bundle.provenance.get("experiment", ""),
+                    "fingerprint": bundle.contract.fingerprint,
+                    "sha256": bundle.sha256,
+                    "weight": weight,
+                }
+                for bundle, weight in zip(bundles, weights or [1.0] * len(bundles), strict=True)
+            ],
             "selection": selection.describe(),
             "windowing": to_dict(windowing),
             "n_recordings": result.n_recordings,
@@ -117,16 +125,3 @@ def _check_stems(paths: Sequence[Path]) -> None:
             f"{first} and {second} share the name {stem!r}, so their rows would have the same ids; label them in two "
             "tables."
         )
-
-
-def _describe_teachers(bundles: Sequence[Bundle], weights: Sequence[float]) -> list[dict[str, Any]]:
-    return [
-        {
-            "bundle": str(bundle.path),
-            "experiment": bundle.provenance.get("experiment", ""),
-            "fingerprint": bundle.contract.fingerprint,
-            "sha256": bundle.sha256,
-            "weight": weight,
-        }
-        for bundle, weight in zip(bundles, weights, strict=True)
-    ]

@@ -14,7 +14,8 @@ import pandas as pd
 from ...errors import DataError
 from ...files import atomic_write, check_schema, read_json, sha256, write_json
 from ...plot.figures import pseudolabel_counts
-from ...scores.checks.ids import parse_row_ids
+from ...scores.checks.ids import RowIds, parse_row_ids
+from ...scores.checks.values import find_broadcast
 from ...scores.table import broadcast_recordings, read_parquet
 
 Half = npt.NDArray[np.float16]
@@ -135,7 +136,13 @@ def read_pseudolabels(path: str | Path) -> Pseudolabels:
         classes=tuple(classes),
         provenance=provenance,
     )
-    _check_repeated_rows(result)
+    recording, names = pd.factorize(result.filename)
+    same = find_broadcast(RowIds(recording, tuple(names), result.end_s), values)
+    # Values of 0 and 1 only may be identical.
+    first = values[np.unique(recording, return_index=True)[1]]
+    same = same[((first > 0) & (first < 1)).any(1)[same]]
+    if len(same):
+        raise _broadcast_error([str(names[k]) for k in same], len(names))
     return result
 
 
@@ -153,16 +160,3 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     if "rows" in provenance:
         provenance["windowing"] = provenance.pop("rows")
     return {**provenance, "schema": SCHEMA}
-
-
-def _check_repeated_rows(table: Pseudolabels) -> None:
-    """Refuse a table in which all rows of a recording are identical; only values of 0 and 1 may be."""
-    same = []
-    groups = pd.Series(range(len(table.values))).groupby(table.filename, sort=False)
-    for name, rows in groups:
-        block = table.values[rows.to_numpy()]
-        first = block[0]
-        if len(block) > 1 and (block == first).all() and ((first > 0) & (first < 1)).any():
-            same.append(str(name))
-    if same:
-        raise _broadcast_error(same, groups.ngroups)
