@@ -176,7 +176,8 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
 
 
 def _rounds_options(_: ArgumentParser, add: Add) -> None:
-    add("plan", metavar="PLAN", help="a JSON file, or write-up, noisy-student, teacher-small, teacher-ensemble, tiny")
+    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
+    add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
     options.add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
