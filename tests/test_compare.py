@@ -20,7 +20,7 @@ from bcsed.models import bundle
 from bcsed.scores import metrics
 from bcsed.scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
 from bcsed.train import TrainOptions
-from bcsed.train.grid import train_grid
+from bcsed.train.api import train_grid
 
 CLASSES = ("a", "b", "c")
 N_FILES, PER_FILE = 12, 6
@@ -636,7 +636,7 @@ class TestTrainGrid:
         def fake(experiment, data, out, *, fold, resume, options, **_):
             calls.append((experiment.name, experiment.fit.seed, data, out.name, fold, resume, options.jobs))
 
-        monkeypatch.setattr("bcsed.train.grid.train", fake)
+        monkeypatch.setattr("bcsed.train.api.train", fake)
 
         other = SMALL.vary("other", fit__lr=2e-3)
         folders = train_grid(
@@ -662,7 +662,7 @@ class TestTrainGrid:
         def never(*_, **__):
             raise AssertionError
 
-        monkeypatch.setattr("bcsed.train.grid.train", never)
+        monkeypatch.setattr("bcsed.train.api.train", never)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fit\.lr: 0\.001 -> 0\.002\); name"):
             train_grid([SMALL.vary("small", fit__lr=2e-3)], year, out)
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fold: 0 -> 2\)"):

@@ -328,7 +328,7 @@ def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
 
         pd.DataFrame({**arrays, "vector": list(arrays["vector"])}).to_parquet(path)
     teacher = read_embeddings(path, NAMES, TINY_128)
-    assert (teacher.size, teacher.n_known) == (2, 1)
+    assert (len(teacher.unknown), teacher.n_known) == (2, 1)
     assert teacher.nearest(0, 0).tolist() == [1, 0]
     assert teacher.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
     assert teacher.nearest(1, 0).tolist() == [0, 0]

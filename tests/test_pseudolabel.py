@@ -15,7 +15,7 @@ from bcsed.cli.app import main
 from bcsed.errors import ConfigError, DataError
 from bcsed.files import sha256
 from bcsed.train import pseudolabels as pseudolabel
-from bcsed.train.pseudolabels.selection import Selection, select
+from bcsed.train.pseudolabels.api import Selection, select
 from bcsed.train.pseudolabels.table import Pseudolabels
 
 CLASSES = ("a", "b")

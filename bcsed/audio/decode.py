@@ -220,12 +220,9 @@ class AudioReader:
 def _open_file(path: Path) -> Iterator[Any]:
     import soundfile
 
-    if is_remote(path):
-        with path.open("rb") as stream, soundfile.SoundFile(stream) as file:
-            yield file
-        return
-    with soundfile.SoundFile(path) as file:
-        yield file
+    with ExitStack() as stack:
+        source = stack.enter_context(path.open("rb")) if is_remote(path) else path
+        yield stack.enter_context(soundfile.SoundFile(source))
 
 
 def _decode(info: AudioInfo, start: int, stop: int, reader: AudioReader | None) -> tuple[Wave, int, tuple[str, ...]]:

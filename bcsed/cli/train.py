@@ -117,7 +117,7 @@ def study(args: Namespace) -> int:
     """Train the arms of a question and compare them."""
     from .. import rounds as noisy_student
     from ..kaggle.session import format_epoch
-    from ..train.grid import train_grid
+    from ..train.api import train_grid
 
     name, changes, machine = args.question, options.read_changes(args), options.read_train_options(args)
     known = (*STUDIES, *noisy_student.QUESTIONS)

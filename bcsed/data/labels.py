@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..config.recipe import Data
 from ..errors import ConfigError, DataError
+from .label_files import multi_hot
 
 NEVER_HELD_OUT = -1
 
@@ -30,14 +31,9 @@ def make_targets(
     `data.secondary_target` is None, 0 at secondary labels, which are then neither present nor absent.
     """
     index = _class_index(table, classes)
-    targets = np.zeros((len(table), len(classes)), np.float32)
-    weights = np.ones_like(targets)
-    pairs = [(row, index[name]) for row, names in enumerate(table["secondary"]) for name in names]
-    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-    if data.secondary_target is None:
-        weights[rows, columns] = 0
-    else:
-        targets[rows, columns] = data.secondary_target
+    secondary = multi_hot(table["secondary"], classes)
+    targets = secondary * np.float32(data.secondary_target or 0)
+    weights = 1 - secondary if data.secondary_target is None else np.ones_like(secondary)
     # Last, because the label takes precedence if it is also listed as a secondary label.
     primary = (np.arange(len(table)), [index[name] for name in table["label"]])
     targets[primary], weights[primary] = data.label_target, 1

@@ -13,7 +13,7 @@ from ..config.strict import at_least, check_types, from_dict
 from ..config.versions import upgrade
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import check_schema, read_json
-from ..train.pseudolabels.selection import Selection
+from ..train.pseudolabels.api import Selection
 
 # Of plan.json and ledger.json; files of schema 1 do not contain a number, their ledger is a list, and some
 # values have other names.

@@ -31,7 +31,7 @@ from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
 from .options import TrainOptions
-from .validate import measure, validate
+from .validate import measure, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
@@ -249,9 +249,12 @@ class Loop:
         }
         evaluations: list[Evaluation] = []
         if self.processes.first:
-            size, jobs = self.fit.batch_size, self.options.jobs
-            network, device = self.validated_network, self.device
-            evaluations = validate(network, self.contract, self.data, device=device, batch_size=size, jobs=jobs)
+            parts = (self.validated_network.eval(), self.contract, self.data)
+            if len(self.data.valid_rows):
+                size, jobs = self.fit.batch_size, self.options.jobs
+                evaluations.append(validate_clips(*parts, device=self.device, batch_size=size, jobs=jobs))
+            if self.data.soundscapes:
+                evaluations.append(validate_rows(*parts, device=self.device))
         for evaluation in evaluations:
             values |= measure(evaluation)
         improved = self._improved(values)

@@ -32,19 +32,6 @@ def measure(evaluation: Evaluation) -> dict[str, float]:
     return {f"{evaluation.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
 
 
-def validate(
-    network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device, batch_size: int, jobs: int
-) -> list[Evaluation]:
-    """Return the evaluations of held-out clips and of soundscape rows, of each if there are any."""
-    network.eval()
-    evaluations = []
-    if len(data.valid_rows):
-        evaluations.append(validate_clips(network, contract, data, device=device, batch_size=batch_size, jobs=jobs))
-    if data.soundscapes:
-        evaluations.append(validate_rows(network, contract, data, device=device))
-    return evaluations
-
-
 def validate_clips(
     network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device, batch_size: int, jobs: int
 ) -> Evaluation:

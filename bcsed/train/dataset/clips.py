@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...audio.decode import AudioInfo, read_audio, read_info
+from ...audio.decode import AudioInfo, Wave, read_audio, read_info
 from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
-
-Wave = npt.NDArray[np.float32]
 
 # Longer recordings are not cached; each window is read from the file.
 _CACHED_S = 120.0

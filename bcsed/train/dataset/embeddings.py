@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ...config.contract import Frontend
 from ...errors import DataError
@@ -66,23 +67,14 @@ def read_embeddings(path: str | Path, names: Sequence[str], frontend: Frontend) 
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of embeddings.")
     with read_errors(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
-        clips, start_s, vectors = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+        if path.suffix == ".npz":
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                clips, start_s, vectors = stored["clip"], stored["start_s"], stored["vector"]
+        else:
+            table = pd.read_parquet(path)
+            clips = table["clip" if "clip" in table else "filename"].to_numpy(str)
+            start_s, vectors = table["start_s"].to_numpy(), np.stack(table["vector"].to_list())
+        if not len(clips) == len(start_s) == len(vectors):
+            raise ValueError(f"{len(clips)} clips, {len(start_s)} starts and {len(vectors)} vectors")
         # numpy raises if the arrays have other shapes or types.
         return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, frontend, where=str(path))
-
-
-def _read_npz(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vectors]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        clips, start_s, vectors = stored["clip"], stored["start_s"], stored["vector"]
-    if not len(clips) == len(start_s) == len(vectors):
-        raise ValueError(f"{len(clips)} clips, {len(start_s)} starts and {len(vectors)} vectors")
-    return clips, start_s, vectors
-
-
-def _read_parquet(path: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64], Vectors]:
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)
-    name = "clip" if "clip" in table.column_names else "filename"
-    vectors = np.stack(table["vector"].to_numpy(zero_copy_only=False))
-    return np.asarray(table[name].to_pylist(), str), table["start_s"].to_numpy().astype(np.float64), vectors

@@ -6,8 +6,7 @@ teacher's probability (raised to `power`) where the label is selected, else 0. O
 contains the provenance and the SHA-256 of the table.
 """
 
-from .api import make_pseudolabels, scores_folder
-from .selection import Selection, select
+from .api import Selection, make_pseudolabels, scores_folder, select
 from .table import Pseudolabels, check_broadcast, read_pseudolabels, write_pseudolabels
 
 __all__ = [
