@@ -44,8 +44,7 @@ class Frontend:
             raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
         if self.hop_length > self.n_fft:
             raise ConfigError(
-                f"hop_length {self.hop_length} is longer than n_fft {self.n_fft}: samples between frames would be "
-                f"ignored; use at most {self.n_fft}."
+                f"hop_length must be at most n_fft, {self.n_fft}, to use all samples; got {self.hop_length}."
             )
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate / 2:
             raise ConfigError(
@@ -56,10 +55,8 @@ class Frontend:
             raise ConfigError(f"top_db must be in (0, 200] dB, got {self.top_db:g}.")
         step = STRIDE * self.time_folds
         if self.n_frames % step:
-            raise ConfigError(
-                f"n_frames must be a multiple of {step}, got {self.n_frames}; the nearest are "
-                f"{nearest(self.n_frames, step)}."
-            )
+            frames = f"got {self.n_frames}; the nearest are {nearest(self.n_frames, step)}"
+            raise ConfigError(f"n_frames must be a multiple of {step}, {frames}.")
         step = STRIDE // math.gcd(STRIDE, self.time_folds)
         if self.n_mels % step:
             raise ConfigError(
@@ -150,15 +147,11 @@ def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:
     """Refuse head groups that do not agree with the number of classes and with `heads`."""
     if heads == "shared":
         if groups:
-            raise ConfigError(
-                f"heads is 'shared', but there are {len(set(groups))} groups of classes; leave groups empty, or set "
-                "net.heads to 'taxon' or 'frequency'."
-            )
+            use = "leave groups empty, or set net.heads to 'taxon' or 'frequency'"
+            raise ConfigError(f"heads is 'shared', but there are {len(set(groups))} groups of classes; {use}.")
         return
     if len(groups) != n_classes:
-        raise ConfigError(
-            f"heads is {heads!r} and needs the group of each of the {n_classes} classes, got {len(groups)}; "
-            "use bcsed.data.head_groups."
-        )
+        needed = f"the group of each of the {n_classes} classes, got {len(groups)}"
+        raise ConfigError(f"heads is {heads!r} and needs {needed}; use bcsed.data.head_groups.")
     if set(groups) != set(range(len(set(groups)))):
         raise ConfigError(f"groups must be numbered 0, 1, ... without a gap, got {sorted(set(groups))}.")

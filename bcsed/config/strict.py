@@ -73,10 +73,8 @@ def check_types(settings: Any) -> None:
         value, hint = getattr(settings, field.name), hints[field.name]
         converted = _convert(value, hint)
         if converted is _MISMATCH:
-            raise ConfigError(
-                f"{type(settings).__name__}.{field.name} must be {_type_name(hint)}, got {value!r} "
-                f"({type(value).__name__})."
-            )
+            name, kind = f"{type(settings).__name__}.{field.name}", type(value).__name__
+            raise ConfigError(f"{name} must be {_type_name(hint)}, got {value!r} ({kind}).")
         # Ints become floats here, so that 1 and 1.0 have the same fingerprint.
         object.__setattr__(settings, field.name, converted)
 

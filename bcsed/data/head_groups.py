@@ -25,8 +25,7 @@ def group_by_taxon(classes: Sequence[str], taxa: Mapping[str, str]) -> tuple[int
     if len(group) < 2:
         taxon = repr(names[0]) if names and names[0] else "unknown"
         raise ConfigError(
-            f"net.heads is 'taxon', but the taxon of all {len(names)} classes is {taxon}: one group needs one head; "
-            "use net.heads=shared."
+            f"net.heads is 'taxon', but the taxon of all {len(names)} classes is {taxon}; use net.heads=shared."
         )
     return tuple(group[name] for name in names)
 
@@ -48,6 +47,6 @@ def group_by_frequency(counts: npt.NDArray[Any], edges: Sequence[int] = (20, 100
         extent = f" ({counts.min():g} to {counts.max():g} clips)" if counts.size else ""
         raise ConfigError(
             f"net.heads is 'frequency', but no edge of {', '.join(map(str, edges))} clips separates the {counts.size} "
-            f"classes{extent}: one group needs one head; use net.heads=shared."
+            f"classes{extent}; use net.heads=shared."
         )
     return tuple(map(int, group))

@@ -128,10 +128,8 @@ def truth_table(
     ids = []
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):
         if start_s % row_s or not 0 < end_s - start_s <= row_s:
-            raise DataError(
-                f"{filename!r} is labelled from {start_s} to {end_s} s, which is not a row of {row_s} s; set the row "
-                "length of the labels."
-            )
+            interval = f"labelled from {start_s} to {end_s} s, which is not a row of {row_s} s"
+            raise DataError(f"{filename!r} is {interval}; set the row length of the labels.")
         ids.append(row_id.format(stem=PurePosixPath(filename).stem, end=int(start_s) + row_s))
     index = pd.Index(ids, dtype=object, name="row_id")
     if index.has_duplicates:
@@ -188,7 +186,5 @@ def _known_secondary(
 def _check_known(labels: Iterable[str], classes: Sequence[str], source: str | Path) -> None:
     unknown = sorted(set(labels) - set(classes))
     if unknown:
-        raise DataError(
-            f"{source}: labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}; "
-            "correct them, or add them to the class list."
-        )
+        problem = f"labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}"
+        raise DataError(f"{source}: {problem}; correct them, or add them to the class list.")

@@ -79,8 +79,7 @@ def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.i
         few = f"{n_groups} groups by {data.group_by} and at most {most if n_groups else 0} clips of one class"
         raise DataError(
             f"{few} can be held out, too few for {data.n_folds} folds: {len(rare)} of {len(classes)} classes have "
-            f"fewer than {data.min_class_count} clips or only one group, and stay in training with their groups; "
-            "lower min_class_count or n_folds."
+            f"fewer than {data.min_class_count} clips or only one group; lower min_class_count or n_folds."
         )
     folds = np.full(len(table), NEVER_HELD_OUT, np.int64)
     folds[order[free]] = _split(clips[free], data.n_folds, seed)

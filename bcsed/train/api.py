@@ -137,9 +137,7 @@ def train_grid(
             asked = {**experiment.recipe, "fold": fold}
             difference = describe_difference({**earlier["recipe"], "fold": earlier["fold"]}, asked)
             if difference:
-                raise DataError(
-                    f"{folder} holds another training than is asked for ({difference}); name another --out."
-                )
+                raise DataError(f"{folder} holds another training than asked ({difference}); name another --out.")
             if finished(folder):
                 continue
         if begin is not None:

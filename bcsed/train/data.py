@@ -122,14 +122,12 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
     needs_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     if needs_table and table is None:
         raise ConfigError(
-            f"{name} injects pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: "
-            "give them as --pseudolabels FILE (`bcsed pseudolabel` writes it), or leave them out with "
-            "--set pseudo.share=0."
+            f"{name} injects pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: set "
+            "--pseudolabels FILE (`bcsed pseudolabel` writes it), or --set pseudo.share=0."
         )
     if table is not None and not needs_table:
         raise ConfigError(
-            f"{name} would not read {table}: --set pseudo.share=0.25 injects it into a quarter of each batch "
-            "(with data.pseudo_source=table)."
+            f"{name} would not read {table}: --set pseudo.share=0.25 data.pseudo_source=table injects it into batches."
         )
     if experiment.fit.distil_weight > 0 and teacher is None:
         raise ConfigError(f"{name} needs a teacher's embeddings: give them as --teacher FILE.")

@@ -194,9 +194,8 @@ class Loop:
         value = self.processes.mean(loss)
         if not math.isfinite(value):
             raise DataError(
-                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}; the last checkpoint "
-                "remains. Try a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half "
-                "precision)."
+                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try a lower fit.lr, "
+                "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.fit.clip_norm:

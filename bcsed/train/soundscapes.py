@@ -53,10 +53,8 @@ def split_soundscapes(
     file = data / competition.soundscape_labels_csv if competition.soundscape_labels_csv else None
     if file is None or not file.is_file():
         if settings.soundscapes != "validate":
-            raise DataError(
-                f"{data} has no labelled soundscapes, but data.soundscapes={settings.soundscapes} trains on them; "
-                "set it to validate."
-            )
+            setting = f"data.soundscapes={settings.soundscapes}"
+            raise DataError(f"{data} has no labelled soundscapes, but {setting} trains on them; set it to validate.")
         return SoundscapeSplit(folder=folder, competition=competition, classes=classes)
     rows = read_soundscape_labels(file, classes)
     names = list(dict.fromkeys(rows["filename"]))
@@ -134,8 +132,8 @@ def _pseudolabelled_rows(
     values = table.columns(split.classes)
     if table.soft and not experiment.data.pseudo_soft:
         raise DataError(
-            f"{path} holds all probabilities of its teacher, however low, and would label every class as present "
-            "everywhere: set data.pseudo_soft=true, or select with a threshold or top-n."
+            f"{path} contains all probabilities, however low, and would label every class as present everywhere: set "
+            "data.pseudo_soft=true, or select with a threshold or top-n."
         )
     permitted = _permitted(dict.fromkeys(map(str, table.filename)), split)
     used = pd.Series(table.filename).isin(permitted).to_numpy()
@@ -147,10 +145,8 @@ def _pseudolabelled_rows(
     paths = {path.name: path for path in find_recordings([split.folder])}
     missing = [name for name in permitted if name not in paths]
     if missing:
-        raise DataError(
-            f"{len(missing)} of {len(permitted)} pseudolabelled recordings are not in {split.folder}, "
-            f"{missing[0]!r} first."
-        )
+        count = f"{len(missing)} of {len(permitted)}"
+        raise DataError(f"{count} pseudolabelled recordings are not in {split.folder}, {missing[0]!r} first.")
     file, names = pd.factorize(table.filename[used])
     infos = [read_info(paths[name]) for name in names]
     source = {key: table.provenance[key] for key in ("sha256", "selection", "teachers")}
@@ -166,9 +162,7 @@ def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
     infos, failures = read_headers([path for path in paths if path.name in permitted])
     readable = [info for info in infos if info is not None]
     if failures:
-        _log.warning(
-            "%d of %d soundscapes in %s cannot be read and are left out", len(failures), len(infos), split.folder
-        )
+        _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)
     if not readable:
         raise DataError(f"{split.folder} holds no recording that may be used in training.")
     # One row per recording and all labels 1: every position is equally likely.
@@ -181,11 +175,8 @@ def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
 def _permitted(names: Iterable[str], split: SoundscapeSplit) -> list[str]:
     """Return the recordings without human labels whose site is not held out."""
     names = list(names)
-    permitted = [
-        name
-        for name in names
-        if name not in split.labelled and site_of(name, split.competition) not in split.held_sites
-    ]
+    unlabelled = [name for name in names if name not in split.labelled]
+    permitted = [name for name in unlabelled if site_of(name, split.competition) not in split.held_sites]
     if len(permitted) < len(names):
         _log.info("%d labelled recordings or recordings of held-out sites are not used", len(names) - len(permitted))
     return permitted

@@ -186,7 +186,4 @@ def _check_stems(paths: Sequence[Path]) -> None:
     stem, count = Counter(path.stem for path in paths).most_common(1)[0] if paths else ("", 0)
     if count > 1:
         first, second = [path for path in paths if path.stem == stem][:2]
-        raise DataError(
-            f"{first} and {second} share the name {stem!r}, so their rows would have the same ids; label them in two "
-            "tables."
-        )
+        raise DataError(f"{first} and {second} share the name {stem!r} and so their row ids; label them in two tables.")

@@ -46,10 +46,8 @@ class Pseudolabels:
         differing = sorted(set(classes) ^ set(self.classes))
         if differing:
             only = "pseudolabels" if differing[0] in self.classes else "training data"
-            raise DataError(
-                f"class {differing[0]!r} is only in the {only} ({len(differing)} such classes); pseudolabels must "
-                "come from a teacher of the same classes."
-            )
+            count = f"({len(differing)} such classes)"
+            raise DataError(f"class {differing[0]!r} is only in the {only} {count}; use a teacher of the same classes.")
         return self.values[:, [self.classes.index(name) for name in classes]]
 
     def per_class(self) -> dict[str, int]:
