@@ -22,7 +22,7 @@ from bcsed.scores import detections
 from bcsed.scores.evaluation import Evaluation, read_evaluation, write_evaluation
 from bcsed.scores.table import make_table
 from bcsed.train.checkpoints import load_state
-from bcsed.train.dataset.embeddings import read_embeddings
+from bcsed.train.dataset.clips import read_embeddings
 
 LETTERS = np.array(["a", "b", "c"])
 TABLE = make_table([f"r_{5 * k}" for k in range(1, 5)], ["a", "b"], np.linspace(0.1, 0.9, 8))

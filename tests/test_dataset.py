@@ -11,8 +11,7 @@ from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data, Injection
 from bcsed.errors import DataError
 from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
-from bcsed.train.dataset.clips import ClipReader, read_headers
-from bcsed.train.dataset.embeddings import read_embeddings
+from bcsed.train.dataset.clips import ClipReader, read_embeddings, read_headers
 from bcsed.train.dataset.excerpts import ExcerptSampler
 
 RATE = 32_000

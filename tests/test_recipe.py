@@ -52,7 +52,7 @@ def augment_batch(loop):
     feed.close()
     mix = make_augmentations(loop.experiment.augment, 80.0, 0)
     with torch.no_grad():
-        return batch.clips, loop._augment(batch, mix, torch.Generator().manual_seed(1))[0]
+        return batch, loop._augment(batch, mix, torch.Generator().manual_seed(1))[0]
 
 
 @pytest.mark.parametrize("loss", ["bce", "focal"])
@@ -66,7 +66,7 @@ def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight)
         logits = torch.linspace(-1, 1, 6 * 4 * 3).reshape(6, 4, 3).requires_grad_()
         attention = torch.zeros_like(logits)
         criterion(logits, attention, augmented.targets, augmented.weights, fit=loop.fit, kind="prob").backward()
-        only = (augmented.targets > 0) & (batch.targets == 0)
+        only = (augmented.targets > 0) & (batch.clips.targets == 0)
         return logits.grad, only, augmented
 
     full, only, _ = gradient(1.0)
@@ -80,9 +80,9 @@ def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight)
 def test_targets_of_human_labels_and_of_pseudolabels(loop_of):
     changes = {"data__label_target": 0.8, "data__pseudo_target": 0.9}
     batch, hard = augment_batch(loop_of(TAUGHT.vary("x", **changes)))
-    only = (hard.targets > 0) & (batch.targets == 0)
+    only = (hard.targets > 0) & (batch.clips.targets == 0)
     assert set(hard.targets[only].tolist()) == {np.float32(0.9)}
-    assert set(batch.targets[batch.targets > 0].tolist()) == {np.float32(0.8)}
+    assert set(batch.clips.targets[batch.clips.targets > 0].tolist()) == {np.float32(0.8)}
     _, soft = augment_batch(loop_of(TAUGHT.vary("x", data__pseudo_soft=True, **changes)))
     assert ((soft.targets[only] < 0.9) & (soft.targets[only] >= 0.44)).all()
 
@@ -276,17 +276,17 @@ def test_online_labels_grow_and_have_a_floor(land25, tmp_path):
     loop = Loop(experiment, contract, ready, network, ALONE, tmp_path, train.TrainOptions())
     batch, first = augment_batch(loop)
     # Nothing yet: the weight of the first epoch is 0.
-    assert torch.equal(first.targets, batch.targets)
-    assert (first.waves != batch.waves).any(1).all()
+    assert torch.equal(first.targets, batch.clips.targets)
+    assert (first.waves != batch.clips.waves).any(1).all()
     loop.epoch = 2
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     _, last = augment_batch(loop)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    gained = last.targets > batch.targets
+    gained = last.targets > batch.clips.targets
     assert gained.any()
-    new = gained & (batch.targets == 0)
+    new = gained & (batch.clips.targets == 0)
     assert (last.targets[new] >= 0.3).all()
     assert (last.weights[new] == 0.5).all()
     assert (last.targets <= 1).all()

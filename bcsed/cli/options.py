@@ -14,7 +14,7 @@ from ..files import read_errors, read_json
 
 if TYPE_CHECKING:
     from ..predict import Windowing
-    from ..train.options import TrainInputs, TrainOptions
+    from ..train.data import TrainInputs, TrainOptions
 
 Add = Callable[..., Any]  # add_argument of a parser or of a group
 # A command: its function, whose name and docstring are shown, the function that adds its options, and an example.
@@ -87,7 +87,7 @@ def add_train_options(add: Add) -> None:
 
 def read_train_options(args: Namespace) -> TrainOptions:
     """Return the options about the machine that trains."""
-    from ..train.options import TrainOptions
+    from ..train.data import TrainOptions
 
     return TrainOptions(device=args.device, jobs=args.jobs, cache_gb=args.cache_gb, on_error=args.on_error)
 
@@ -118,7 +118,7 @@ def read_changes(args: Namespace) -> list[str]:
 
 def read_train_inputs(args: Namespace) -> TrainInputs:
     """Return the files that a training reads besides the competition's data."""
-    from ..train.options import TrainInputs
+    from ..train.data import TrainInputs
 
     return TrainInputs(
         pseudolabels=args.pseudolabels,

@@ -44,7 +44,7 @@ class Frontend:
             raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
         if self.hop_length > self.n_fft:
             raise ConfigError(
-                f"hop_length must be at most n_fft, {self.n_fft}, to use all samples; got {self.hop_length}."
+                f"hop_length {self.hop_length} skips samples between frames; use at most {self.n_fft} (n_fft)."
             )
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate / 2:
             raise ConfigError(

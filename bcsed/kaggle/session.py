@@ -185,7 +185,7 @@ def main(path: str) -> int:
 
 def _train_job(job: Mapping[str, Any], log: Log) -> None:
     from ..train.api import train as run_training
-    from ..train.options import TrainInputs, TrainOptions
+    from ..train.data import TrainInputs, TrainOptions
 
     experiment = find_experiment(job["experiment"]).vary(job["experiment"], **parse_changes(job["changes"]))
     run_training(

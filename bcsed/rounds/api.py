@@ -19,7 +19,7 @@ from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, export_run, finished
-from ..train.options import TrainInputs, TrainOptions
+from ..train.data import TrainInputs, TrainOptions
 from ..train.pseudolabels.api import make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
 from .plan import SCHEMA, Plan, read_plan_values

@@ -2,10 +2,9 @@
 
 from .api import train
 from .checkpoints import TrainedNetwork, finished, load_run
-from .data import TrainingData, prepare_data
+from .data import TrainingData, TrainInputs, TrainOptions, prepare_data
 from .distributed import Distributed
 from .loop import learning_rate
-from .options import TrainInputs, TrainOptions
 
 __all__ = [
     "Distributed",

@@ -10,19 +10,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from .._version import __version__
 from ..config.contract import Contract
 from ..config.diff import describe_difference
 from ..config.experiments import Experiment
+from ..config.strict import to_dict
 from ..data.labels import class_priors
 from ..errors import ConfigError, DataError
 from ..files import atomic_write, remove_partial_files, write_json
 from ..models.network import SedNet
 from ..models.pretrained import LoadReport, load_pretrained
-from .checkpoints import RUN, SKIPPED, START, describe_run, finished, read_description, require_new_run, state_to_resume
-from .data import TrainingData, prepare_data
+from .checkpoints import RUN, SCHEMA, SKIPPED, START, finished, read_description, require_new_run, state_to_resume
+from .data import TrainingData, TrainInputs, TrainOptions, prepare_data
 from .distributed import join_processes
 from .loop import EpochDone, Loop, Progress
-from .options import TrainInputs, TrainOptions
 
 
 def train(
@@ -75,17 +76,21 @@ def train(
         contract = Contract(
             frontend=experiment.frontend, net=experiment.net, classes=ready.classes, groups=ready.groups
         )
-        description = describe_run(
-            experiment,
-            contract,
-            fold=fold,
-            start=start,
-            data=str(data),
-            clips_sha256=ready.clips_sha256,
-            n_clips=len(ready.names),
-            sources=ready.sources,
-            priors=[round(float(value), 8) for value in class_priors(ready.inputs.targets)],
-        )
+        description = {
+            "schema": SCHEMA,
+            "bcsed": __version__,
+            "experiment": experiment.name,
+            "recipe": experiment.recipe,
+            "contract": to_dict(contract),
+            "fingerprint": contract.fingerprint,
+            "fold": fold,
+            "start": start,
+            "data": str(data),
+            "clips_sha256": ready.clips_sha256,
+            "n_clips": len(ready.names),
+            "sources": ready.sources,
+            "priors": [round(float(value), 8) for value in class_priors(ready.inputs.targets)],
+        }
         state = state_to_resume(out, description) if resume else None
         device = processes.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,9 +1,8 @@
 """The folder of a run: its description, the metrics of each epoch, and its checkpoints.
 
-``run.json`` describes the training (schema 2; schema 1, without a number, is read under today's names); ``last.pt``
-contains everything that is needed to resume, ``best.pt`` the weights of the best epoch, ``metrics.csv`` and
-``metrics.png`` the metrics of all epochs, ``validation-*.npz`` the scores on held-out data of the last and the best
-epoch, and ``start.txt`` which weights were taken over from elsewhere.
+``run.json`` describes the training, ``last.pt`` contains everything that is needed to resume, ``best.pt`` the weights
+of the best epoch, ``metrics.csv`` and ``metrics.png`` the metrics of all epochs, ``validation-*.npz`` the scores on
+held-out data of the last and the best epoch, and ``start.txt`` which weights were taken over from elsewhere.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._version import __version__
 from ..config.contract import Contract
 from ..config.diff import describe_difference
-from ..config.experiments import Experiment
-from ..config.strict import from_dict, to_dict
+from ..config.strict import from_dict
 from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
 from ..files import check_schema, is_occupied, read_errors, read_json
@@ -45,19 +42,6 @@ class TrainedNetwork:
     priors: npt.NDArray[np.float32]  # (K,)
     recipe: Mapping[str, Any]
     provenance: Mapping[str, Any]
-
-
-def describe_run(experiment: Experiment, contract: Contract, **values: Any) -> dict[str, Any]:
-    """Return the content of ``run.json``: experiment, contract, and what else the training depends on."""
-    return {
-        "schema": SCHEMA,
-        "bcsed": __version__,
-        "experiment": experiment.name,
-        "recipe": experiment.recipe,
-        "contract": to_dict(contract),
-        "fingerprint": contract.fingerprint,
-        **values,
-    }
 
 
 def read_description(run: Path) -> dict[str, Any]:

@@ -26,11 +26,10 @@ from ..plot.figures import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
 from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION
-from .data import TrainingData
+from .data import TrainingData, TrainOptions
 from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
-from .options import TrainOptions
 from .validate import measure, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ class SoundscapeSplit:
     folder: Path
     competition: Competition
     classes: Sequence[str]
-    valid: list[AudioInfo] = field(default_factory=list)  # labelled recordings that are held out
-    truth: pd.DataFrame = field(default_factory=pd.DataFrame)  # their labels, by row id
-    train: pd.DataFrame = field(default_factory=pd.DataFrame)  # filename, start_s, end_s, labels of training rows
-    labelled: frozenset[str] = frozenset()  # names of all human-labelled recordings
-    held_sites: frozenset[str] = frozenset()  # no recording of these is used in training
+    valid: list[AudioInfo]  # labelled recordings that are held out
+    truth: pd.DataFrame  # their labels, by row id
+    train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
+    labelled: frozenset[str]  # names of all human-labelled recordings
+    held_sites: frozenset[str]  # no recording of these is used in training
 
 
 def split_soundscapes(
@@ -50,13 +50,14 @@ def split_soundscapes(
 ) -> SoundscapeSplit:
     """Split labelled soundscapes into those to validate on and those to train on."""
     folder = data / competition.soundscapes_dir
-    file = data / competition.soundscape_labels_csv if competition.soundscape_labels_csv else None
-    if file is None or not file.is_file():
-        if settings.soundscapes != "validate":
-            setting = f"data.soundscapes={settings.soundscapes}"
-            raise DataError(f"{data} has no labelled soundscapes, but {setting} trains on them; set it to validate.")
-        return SoundscapeSplit(folder=folder, competition=competition, classes=classes)
-    rows = read_soundscape_labels(file, classes)
+    file = data / competition.soundscape_labels_csv  # the folder itself if there is no such file
+    if file.is_file():
+        rows = read_soundscape_labels(file, classes)
+    elif settings.soundscapes == "validate":
+        rows = pd.DataFrame({"filename": []})
+    else:
+        setting = f"data.soundscapes={settings.soundscapes}"
+        raise DataError(f"{data} has no labelled soundscapes, but {setting} trains on them; set it to validate.")
     names = list(dict.fromkeys(rows["filename"]))
     present = {name for name in names if (folder / name).is_file()}
     if len(present) < len(names):

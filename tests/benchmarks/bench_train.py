@@ -25,14 +25,13 @@ from bcsed.config.experiments import Experiment, find_experiment
 from bcsed.data.competitions import BIRDCLEF_2025
 from bcsed.models.network import SedNet
 from bcsed.train.augment import make_augmentations
-from bcsed.train.data import TrainingData
+from bcsed.train.data import TrainingData, TrainOptions
 from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
 from bcsed.train.dataset.clips import ClipReader
 from bcsed.train.dataset.excerpts import ExcerptSampler
 from bcsed.train.distributed import Distributed
 from bcsed.train.loop import Loop
 from bcsed.train.losses import criterion
-from bcsed.train.options import TrainOptions
 
 RATE = 32_000
 K = 206

@@ -15,8 +15,7 @@ import torch
 
 from ...config.recipe import Data, Injection
 from ..augment import Excerpts, WaveBatch
-from .clips import Clip, ClipReader
-from .embeddings import Embeddings
+from .clips import Clip, ClipReader, Embeddings
 from .excerpts import NO_EMBEDDING, ExcerptSampler
 
 # Batches that are being decoded at once.
@@ -114,11 +113,33 @@ def batches(
     n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
     pending: deque[_Pending] = deque()
     executor = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="bcsed-clip")
+
+    def start(step: int) -> _Pending:
+        """Start to decode this process's part; random numbers are derived from seed, epoch, step and sample."""
+        chunk = rows[step * batch_size : (step + 1) * batch_size]
+        low, high = (k * len(chunk) // part[1] for k in (part[0], part[0] + 1))
+        clips = []
+        for sample in range(low, high):
+            rng = np.random.default_rng([seed, epoch, 2, step * batch_size + sample])
+            clips.append(executor.submit(inputs.read, int(chunk[sample]), crop, rng))
+        order = np.random.default_rng([seed, epoch, 4, step]).permutation(len(chunk))
+        excerpts, share = [], 0.0
+        for sampler, inject in inputs.injectors:
+            # Consecutive parts of one permutation, so that no sample gets two excerpts.
+            begin, share = round(share * len(chunk)), share + inject.share
+            futures = []
+            for sample in map(int, order[begin : round(share * len(chunk))]):
+                if low <= sample < high:
+                    rng = np.random.default_rng([seed, epoch, 5, step * batch_size + sample])
+                    class_index = inputs.class_of(int(chunk[sample]))
+                    futures.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
+            excerpts.append(futures)
+        return clips, excerpts
+
     try:
         for step in chain(range(first_step, n_steps), (None,) * _AHEAD):
             if step is not None:
-                batch_rows = rows[step * batch_size : (step + 1) * batch_size]
-                pending.append(_submit(executor, inputs, batch_rows, step, batch_size, crop, (seed, epoch), part))
+                pending.append(start(step))
                 if len(pending) < _AHEAD:
                     continue
             if not pending:
@@ -141,35 +162,3 @@ def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch
             labelled = [torch.from_numpy(np.stack([clip[k] for _, clip in decoded])) for k in range(3)]
         excerpts.append(Excerpts(index, *labelled))
     return Batch(batch, tuple(excerpts))
-
-
-def _submit(
-    executor: ThreadPoolExecutor,
-    inputs: BatchInputs,
-    rows: npt.NDArray[np.int64],
-    step: int,
-    batch_size: int,
-    crop: str,
-    key: tuple[int, int],
-    part: tuple[int, int],
-) -> _Pending:
-    """Start to decode a process's part of a batch; its random numbers are derived from key, step and sample."""
-    k, n = part
-    low, high = k * len(rows) // n, (k + 1) * len(rows) // n
-    clips = []
-    for sample in range(low, high):
-        rng = np.random.default_rng([*key, 2, step * batch_size + sample])
-        clips.append(executor.submit(inputs.read, int(rows[sample]), crop, rng))
-    order = np.random.default_rng([*key, 4, step]).permutation(len(rows))
-    excerpts, share = [], 0.0
-    for sampler, inject in inputs.injectors:
-        # Consecutive parts of one permutation, so that no sample gets two excerpts.
-        begin, share = round(share * len(rows)), share + inject.share
-        pending = []
-        for sample in map(int, order[begin : round(share * len(rows))]):
-            if low <= sample < high:
-                rng = np.random.default_rng([*key, 5, step * batch_size + sample])
-                class_index = inputs.class_of(int(rows[sample]))
-                pending.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
-        excerpts.append(pending)
-    return clips, excerpts
