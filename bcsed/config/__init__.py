@@ -1,11 +1,8 @@
-"""Frozen settings: what a network computes, and how it is trained.
+"""Frozen settings, checked when they are created and stored as strict JSON.
 
 **Contract** (`Frontend`, `Net`, the class list): everything that changes the input or the output of the network. It
 has one `fingerprint` and is stored with the weights; prediction refuses a contract that contradicts it.
 **Recipe** (`Data`, `Augment`, `Injection`, `Fit`): how the weights are trained; it is not needed for prediction.
-
-All values are checked when they are created, in the user's units, and are stored as strict JSON: `from_dict` accepts
-exactly the known keys.
 """
 
 from .contract import FRONTENDS, SHORT_256, TINY_128, WIDE_256, WIDE_384, Contract, Frontend, Net

@@ -21,8 +21,7 @@ STRIDE = 32
 class Frontend:
     """The front end: how audio becomes the image that the network receives.
 
-    Mel power with a periodic Hann window, Slaney mel scale and norm, then decibels
-    ``10 * log10(max(S, 1e-10))``; frame ``k`` is centred on sample ``k * hop_length`` of its recording.
+    Mel power with a periodic Hann window, Slaney mel scale and norm, then decibels ``10 * log10(max(S, 1e-10))``.
     """
 
     sample_rate: int = 32_000  #: Hz; all recordings are resampled to it
@@ -47,10 +46,8 @@ class Frontend:
                 f"hop_length {self.hop_length} skips samples between frames; use at most {self.n_fft} (n_fft)."
             )
         if not 0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate / 2:
-            raise ConfigError(
-                f"need 0 <= fmin_hz < fmax_hz <= {self.sample_rate / 2:g} Hz (half the sample rate), "
-                f"got fmin_hz {self.fmin_hz:g} and fmax_hz {self.fmax_hz:g}."
-            )
+            bands = f"0 <= fmin_hz < fmax_hz <= {self.sample_rate / 2:g} Hz (half the sample rate)"
+            raise ConfigError(f"need {bands}, got fmin_hz {self.fmin_hz:g} and fmax_hz {self.fmax_hz:g}.")
         if not 0 < self.top_db <= 200:
             raise ConfigError(f"top_db must be in (0, 200] dB, got {self.top_db:g}.")
         step = STRIDE * self.time_folds
@@ -59,10 +56,9 @@ class Frontend:
             raise ConfigError(f"n_frames must be a multiple of {step}, {frames}.")
         step = STRIDE // math.gcd(STRIDE, self.time_folds)
         if self.n_mels % step:
-            raise ConfigError(
-                f"n_mels times time_folds is the image height and must be a multiple of {STRIDE}, got "
-                f"{self.n_mels} x {self.time_folds}; the nearest n_mels are {nearest(self.n_mels, step)}."
-            )
+            height = f"image height n_mels * time_folds, got {self.n_mels} * {self.time_folds}"
+            values = nearest(self.n_mels, step)
+            raise ConfigError(f"the {height}, must be a multiple of {STRIDE}; the nearest n_mels are {values}.")
 
     @property
     def window_s(self) -> float:
@@ -134,11 +130,8 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change if any value of the contract changes.
-
-        Computed from the names of the first version, without later fields at their default: it is the same in all
-        versions.
-        """
+        """16 hexadecimal digits that change if any value of the contract changes."""
+        # From the names of the first version, without later fields at their default: the same in all versions.
         text = json.dumps(first_names(to_dict(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -51,8 +51,8 @@ def first_names(contract: Mapping[str, Any]) -> dict[str, Any]:
 def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a contract, recipe or experiment of any version (plain JSON values) in the current names.
 
-    Unknown keys stay, so that the reader can name them. Fields that were added later get the value that stands
-    for the earlier behaviour; `Contract.groups` only if there are ``classes``.
+    Unknown keys stay, so that the reader can name them. Fields that were added later get the value that stands for the
+    earlier behaviour; `Contract.groups` only if there are ``classes``.
 
     >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}, "data": {"sampling": "plain"}})
     {'net': {'pool': 'prob', 'heads': 'shared'}, 'data': {'sampling': 'uniform'}, 'frontend': {'time_folds': 2}}

@@ -1,8 +1,7 @@
 """Competitions as data: their files, class lists, labels and row ids.
 
-Labels are always text: ``1139490`` is a taxon number, and ``024`` is not ``24``. The class list is read from the files
-that define a submission, never from the folders that exist (28 classes of 2026 have no recordings). Only the layout for
-other recordings, `FOLDERS`, may take its classes from folders. Paths in tables are joined to the data folder as given.
+Labels are always text: ``024`` is not ``24``. The class list is read from the files that define a submission, not from
+the folders that exist (28 classes of 2026 have no recordings); only the layout for other recordings, `FOLDERS`, may.
 """
 
 from .competitions import COMPETITIONS, FOLDERS, Competition, detect_competition, read_class_list, read_taxa

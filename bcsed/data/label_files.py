@@ -30,8 +30,8 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
         ``secondary`` (tuple of str, without the label), ``recording``, ``author`` ('' if unknown) and ``centres``
         (tuple of float, seconds of marked calls; from an optional column, separated by semicolons).
         ``recording`` is the column of that name, else the part of the stem that matches `recording_pattern` (XC123
-        for ``XC123_0`` and ``XC123-1``), else the stem; clips of one recording are kept in one fold.
-        Unknown secondary labels are common in BirdCLEF: they are dropped, and their number is logged.
+        for ``XC123_0`` and ``XC123-1``), else the stem. Unknown secondary labels, common in BirdCLEF, are dropped
+        with a warning.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def truth_table(
 ) -> pd.DataFrame:
     """Return the labels of soundscape rows in the form of a score table.
 
-    Each line of `labels` (see `read_soundscape_labels`) is one row of the grid, of which the last of a recording may
-    be shorter; else a DataError is raised. The result contains 0 and 1 (float32) for the labelled rows only.
+    Each line of `labels` must be one row of the grid, of which the last of a recording may be shorter; else a DataError
+    is raised. The result contains 0 and 1 (float32) for the labelled rows only.
     """
     ids = []
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):

@@ -49,9 +49,8 @@ def class_counts(table: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.
 def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the mean target of each class, used as scores of an unreadable recording.
 
-    (N, K) -> (K,). The mean of all targets, with secondary and lowered ones, is about the mean of the network's
-    probabilities; any constant ranks such rows equally within a class. The result is limited to [1 / 2N, 1 - 1 / 2N]: a
-    class without clips is rare, not impossible.
+    (N, K) -> (K,). It is about the mean of the network's probabilities; any constant ranks such rows equally within a
+    class. The result is limited to [1 / 2N, 1 - 1 / 2N]: a class without clips is rare, not impossible.
     """
     if not len(targets):
         raise DataError("class priors need at least one clip, got none.")

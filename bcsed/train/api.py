@@ -44,8 +44,8 @@ def train(
 
     Parameters
     ----------
-    data, out : str or Path
-        A competition's folder, see `bcsed.data`; the run's folder.
+    data : str or Path
+        A competition's folder, see `bcsed.data`.
     fold : int or None
         The fold that is held out; None trains on everything.
     resume : bool
@@ -73,9 +73,8 @@ def train(
         start = "timm's weights" if experiment.fit.pretrained else "random weights"
         if inputs.pretrained is not None:
             start = f"weights of {Path(inputs.pretrained).name}"
-        contract = Contract(
-            frontend=experiment.frontend, net=experiment.net, classes=ready.classes, groups=ready.groups
-        )
+        frontend, net = experiment.frontend, experiment.net
+        contract = Contract(frontend=frontend, net=net, classes=ready.classes, groups=ready.groups)
         description = {
             "schema": SCHEMA,
             "bcsed": __version__,

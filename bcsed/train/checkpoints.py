@@ -104,8 +104,7 @@ def finished(out: str | Path) -> bool:
     out = Path(out)
     if not (out / RUN).is_file() or not (out / LAST).is_file():
         return False
-    epochs = read_description(out)["recipe"]["fit"]["epochs"]
-    return bool(load_state(out / LAST)["epoch"] >= epochs)
+    return bool(load_state(out / LAST)["epoch"] >= read_description(out)["recipe"]["fit"]["epochs"])
 
 
 def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
@@ -128,12 +127,8 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
     network = SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
     network.load_state_dict(state["model"])
     recorded = ("experiment", "fold", "start", "clips_sha256", "n_clips", "sources")
-    provenance = {
-        **{key: description[key] for key in recorded},
-        "checkpoint": checkpoint,
-        "epoch": state["epoch"],
-        "metrics": state["metrics"],
-    }
+    provenance = {key: description[key] for key in recorded}
+    provenance |= {"checkpoint": checkpoint, "epoch": state["epoch"], "metrics": state["metrics"]}
     priors = np.asarray(description["priors"], np.float32)
     return TrainedNetwork(network.eval(), contract, priors, description["recipe"], provenance)
 

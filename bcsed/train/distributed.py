@@ -1,7 +1,6 @@
 """Train a network in several processes: ``torchrun --nproc_per_node=N -m bcsed train ...``.
 
-Each process computes its part of every batch and gradients are averaged, so the clips of a batch do not depend on
-the number of processes. Only the first process writes to the run's folder.
+Each process computes its part of every batch and gradients are averaged. Only the first writes to the run's folder.
 """
 
 from __future__ import annotations

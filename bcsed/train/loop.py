@@ -240,11 +240,8 @@ class Loop:
     def _finish_epoch(self, seconds: float) -> None:
         """Validate, and write the metrics and checkpoints of an epoch."""
         self.processes.wait()
-        values: dict[str, float] = {
-            "epoch": self.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": self.loss_sum / max(1, self.step),
-        }
+        rate, loss = self.optimizer.param_groups[0]["lr"], self.loss_sum / max(1, self.step)
+        values: dict[str, float] = {"epoch": self.epoch + 1, "lr": rate, "loss": loss}
         evaluations: list[Evaluation] = []
         if self.processes.first:
             parts = (self.validated_network.eval(), self.contract, self.data)
@@ -288,11 +285,8 @@ class Loop:
         return improved
 
     def _save(self, name: str) -> None:
-        state: dict[str, Any] = {
-            "model": self.validated_network.state_dict(),
-            "epoch": self.epoch,
-            "metrics": self.history[-1] if self.history else {},
-        }
+        model, metrics = self.validated_network.state_dict(), self.history[-1] if self.history else {}
+        state: dict[str, Any] = {"model": model, "epoch": self.epoch, "metrics": metrics}
         if name == LAST:
             state |= {
                 "raw": self.student.state_dict(),

@@ -74,8 +74,8 @@ def write(
     tasks: list[_Task] = []
     competition = edition.competition
     for name, items in ((competition.soundscapes_dir, train), (competition.test_dir, test)):
-        write_item = functools.partial(_write_soundscape, root / name, competition.recording_s, events)
-        tasks += [functools.partial(write_item, item) for item in items]
+        options = (root / name, competition.recording_s, events)
+        tasks += [functools.partial(_write_soundscape, *options, item) for item in items]
     tasks += [functools.partial(_write_clip, root / competition.audio_dir, clip) for clip in clips]
     _run(tasks, jobs)
     _write_tables(root, edition, clips, train, test, events, seed)

@@ -1,7 +1,4 @@
-"""The random plan of the synthetic competition: each recording has the key of its own random stream.
-
-So its audio depends neither on the order in which recordings are computed nor on the number of threads.
-"""
+"""The random plan of the synthetic competition: each recording has the key of its own random stream."""
 
 from __future__ import annotations
 
@@ -138,7 +135,7 @@ def clips(edition: Edition, *, seed: int, scale: float) -> list[Clip]:
     labels = [species for species in with_clips for _ in range(max(2, round(scale * species.clips)))]
     numbers = rng.choice(900_000, len(labels), replace=False) + 100_000
     planned = [
-        _clip((seed, edition.year, 1, i), species, int(number), edition, with_clips, recordists, rng)
+        _clip((seed, edition.year, 1, i), species, int(number), edition, recordists, rng)
         for i, (species, number) in enumerate(zip(labels, numbers, strict=True))
     ]
     return sorted(planned, key=lambda clip: clip.filename)
@@ -149,7 +146,6 @@ def _clip(
     species: Species,
     number: int,
     edition: Edition,
-    with_clips: Sequence[Species],
     recordists: Sequence[Site],
     rng: np.random.Generator,
 ) -> Clip:
@@ -162,7 +158,7 @@ def _clip(
     snr_db = rng.uniform(5, 30)
     others: tuple[Species, ...] = ()
     if duration_s >= 2 and rng.random() < 0.15:
-        rest = [other for other in with_clips if other is not species]
+        rest = [other for other in edition.species if other.clips and other is not species]
         others = tuple(rest[i] for i in sorted(rng.choice(len(rest), rng.integers(1, 3), replace=False)))
     located = rng.random() >= 0.03
     return Clip(

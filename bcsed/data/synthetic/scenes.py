@@ -142,10 +142,9 @@ def focal_clip(
     rng: np.random.Generator,
     others: Sequence[Species] = (),
 ) -> Wave:
-    """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95; a longer song is cut at both ends.
+    """Return a recording of one animal at 32 kHz, with a peak of 0.1 to 0.95; the `others` are at most 6 dB fainter.
 
-    `snr_db` is the level of the song's loudest frame relative to the noise in its band. The `others` call once each, at
-    most 6 dB fainter.
+    `snr_db` is the level of the song's loudest frame relative to the noise in its band.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)
@@ -181,8 +180,8 @@ def soundscape(
 ) -> tuple[Wave, list[Event]]:
     """Return a recording of a site at 32 kHz, longer than any song, and its songs without reverberation.
 
-    Each species of the `cast` has one or two individuals with 2 to 4 songs in total, whose levels in `snr_db` are as in
-    `focal_clip`. The noise is about -35 dB below full scale, and loud songs are clipped, as by a recorder.
+    A species has one or two individuals with 2 to 4 songs, whose levels in `snr_db` are as in `focal_clip`. The noise is
+    about -35 dB below full scale, and loud songs are clipped, as by a recorder.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)

@@ -46,8 +46,7 @@ class ClipReader:
         cache_gb: float = 0.0,
         marks: Sequence[tuple[float, ...]] | None = None,
     ) -> None:
-        self.recordings, self.frontend, self.data = recordings, frontend, data
-        self.marks = marks
+        self.recordings, self.frontend, self.data, self.marks = recordings, frontend, data, marks
         self._free_bytes = int(cache_gb * 2**30)
         self._cached: dict[int, Wave] = {}
         self._lock = threading.Lock()

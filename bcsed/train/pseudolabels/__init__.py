@@ -1,9 +1,8 @@
 """Pseudolabels of soundscapes: a teacher's probabilities, the selection of labels, and their provenance.
 
-A table has one row per row of each recording, in order, and one column per class *by name*. A value is the
-teacher's probability (raised to `power`) where the label is selected, else 0. On disk it is Parquet:
-``filename``, ``start``, ``end`` (seconds), then one float16 column per class. A JSON file of the same stem
-contains the provenance and the SHA-256 of the table.
+A table has one row per row of each recording. A value is the teacher's probability (raised to `power`) where the label
+is selected, else 0. On disk it is Parquet: ``filename``, ``start``, ``end`` (seconds), one float16 column per class; a
+JSON file of the same stem contains the provenance and the SHA-256.
 """
 
 from .api import Selection, make_pseudolabels, scores_folder, select
