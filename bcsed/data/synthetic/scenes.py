@@ -180,8 +180,8 @@ def soundscape(
 ) -> tuple[Wave, list[Event]]:
     """Return a recording of a site at 32 kHz, longer than any song, and its songs without reverberation.
 
-    A species has one or two individuals with 2 to 4 songs, whose levels in `snr_db` are as in `focal_clip`. The noise is
-    about -35 dB below full scale, and loud songs are clipped, as by a recorder.
+    A species has one or two individuals with 2 to 4 songs; `snr_db` is the range of their levels, see `focal_clip`. The
+    noise is about -35 dB below full scale, and loud songs are clipped, as by a recorder.
     """
     n = round(duration_s * SAMPLE_RATE_HZ)
     scene = _Scene(site, n, rng)
