@@ -162,7 +162,7 @@ def make_pseudolabels(
                     "sha256": bundle.sha256,
                     "weight": weight,
                 }
-                for bundle, weight in zip(bundles, weights or [1.0] * len(bundles), strict=True)
+                for bundle, weight in zip(bundles, [1.0] * len(bundles) if weights is None else weights, strict=True)
             ],
             "selection": selection.describe(),
             "windowing": to_dict(windowing),
