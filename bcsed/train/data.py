@@ -150,8 +150,8 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
     needs_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     if needs_table and table is None:
         raise ConfigError(
-            f"{name} injects pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: set "
-            "--pseudolabels FILE (`bcsed pseudolabel` writes it), or --set pseudo.share=0."
+            f"{name} injects pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: "
+            "give them as --pseudolabels FILE (`bcsed pseudolabel` writes it), or --set pseudo.share=0."
         )
     if table is not None and not needs_table:
         raise ConfigError(
