@@ -1,18 +1,11 @@
 """Figures without a display: as PNG files, and as matplotlib axes for notebooks.
 
-Conventions
------------
 Functions that draw axes take ``ax=None`` and return the `matplotlib.axes.Axes`; without `ax` they create a figure
 (``ax.figure``). pyplot is not used, because its figures are global. Axes have the units of librosa (time in seconds,
 mel bands in Hz, power in dB), a title, and a legend if colours have a meaning. A taxon has one colour in all figures.
 
-Files
------
-`learning_curves`, `comparison`, `curves`, `pseudolabel_counts` : complete figures, written as PNG.
-
-Axes
-----
-* of recordings: `spectrogram`, `detections`, `attention`;
+* complete figures, written as PNG: `learning_curves`, `comparison`, `curves`, `pseudolabel_counts`;
+* axes of recordings: `spectrogram`, `detections`, `attention`;
 * of data: `class_counts`, `durations`, `folds`, `rows_per_class`, `rows_per_recording`;
 * of trainings: `loss`, `validation`, `validations`, `variants`, `gains`;
 * of scores: `class_auc_bars`, `score_histogram`, `reliability`, `precision_recall`, `correlations`, `ablation`.
@@ -20,12 +13,11 @@ Axes
 
 from __future__ import annotations
 
-from .classes import class_auc_bars, class_counts, durations, folds, rows_per_class, rows_per_recording
+from .classes import class_auc_bars, class_counts, folds, pseudolabel_counts, rows_per_class
 from .evaluation import ablation, correlations, precision_recall, reliability, score_histogram
-from .figures import comparison, curves, learning_curves, pseudolabel_counts
-from .recordings import attention, detections, spectrogram
+from .recordings import attention, detections, durations, rows_per_recording, spectrogram
 from .style import TAXON_COLOURS
-from .training import gains, loss, validation, validations, variants
+from .training import comparison, curves, gains, learning_curves, loss, validation, validations, variants
 
 __all__ = [
     "TAXON_COLOURS",

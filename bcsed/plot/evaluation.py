@@ -19,6 +19,7 @@ _PARTS = {
     "without member": ("all members but one", "C8"),
     "mean": ("a kind of mean", "C2"),
 }
+_UNIT_SQUARE = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
 # A larger matrix has no numbers in its cells.
 _MAX_NUMBERS = 12
 
@@ -31,16 +32,9 @@ def score_histogram(
     ylabel: str = "scores (row and class)",
     title: str = "Scores",
 ) -> Any:
-    """Draw a histogram of scores with logarithmic counts, because most scores are low.
+    """Draw a histogram of scores in [0, 1] with logarithmic counts, because most scores are low.
 
-    Parameters
-    ----------
-    scores : ndarray of any shape
-        In [0, 1].
-    truth : ndarray of the same shape, optional
-        0 or 1; draws one histogram for true scores and one for the others.
-    ylabel : str
-        The counted items.
+    With `truth` (0 or 1, of the same shape), true scores and the others have a histogram each.
     """
     ax = axes(ax)
     values = np.asarray(scores, np.float64).reshape(-1)
@@ -63,12 +57,7 @@ def score_histogram(
 def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None) -> Any:
     """Draw a reliability diagram: the share of true rows over the mean score of each bin.
 
-    Parameters
-    ----------
-    bins : DataFrame
-        As from `bcsed.scores.calibration.reliability`.
-    ece : float, optional
-        Expected calibration error, for the title.
+    `bins` are as from `bcsed.scores.calibration.reliability`; `ece` is the expected calibration error, for the title.
     """
     ax = axes(ax, 4.6, 3.8)
     filled = bins[bins["n"] > 0]
@@ -77,8 +66,7 @@ def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None)
     size = 12 + 28 * np.log10(filled["n"].to_numpy(np.float64))
     ax.scatter(filled["mean_score"], filled["share_true"], s=size, color="C0", label="scores, larger: more of them")
     title = "Reliability" if ece is None else f"Reliability\nexpected calibration error {ece:.3f}"
-    ax.set(xlabel="mean score (0 to 1)", ylabel="share that is true (0 to 1)", title=title)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.set(xlabel="mean score (0 to 1)", ylabel="share that is true (0 to 1)", title=title, **_UNIT_SQUARE)
     ax.legend(loc="best")
     return ax
 
@@ -86,15 +74,10 @@ def reliability(bins: pd.DataFrame, ax: Any = None, *, ece: float | None = None)
 def precision_recall(
     truth: npt.NDArray[Any], scores: npt.NDArray[Any], ax: Any = None, *, thresholds: pd.DataFrame | None = None
 ) -> Any:
-    """Draw precision over recall of all classes together.
+    """Draw precision over recall of all classes together; `truth` (0 or 1) and `scores` have the shape (N, K).
 
-    Parameters
-    ----------
-    truth, scores : ndarray, shape (N, K)
-        0 or 1; and scores.
-    thresholds : DataFrame, optional
-        As `bcsed.scores.calibration.Calibration.table`: ``precision``, ``recall`` and ``threshold`` per class; draws a
-        dot for each class with a threshold.
+    Each class with a threshold in `thresholds`, as `bcsed.scores.calibration.Calibration.table` with ``precision``,
+    ``recall`` and ``threshold``, is a dot.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -107,10 +90,8 @@ def precision_recall(
     ax.axhline(known.mean() if len(known) else 0.0, label="chance", **RULE)
     if thresholds is not None:
         reached = thresholds[thresholds["threshold"].notna()]
-        style = {"color": "C1", "marker": "o", "linestyle": "", "label": "a class at its own threshold"}
-        ax.plot(reached["recall"], reached["precision"], **style)
-    ax.set(xlabel="recall (0 to 1)", ylabel="precision (0 to 1)", title="Precision and recall")
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        ax.plot(reached["recall"], reached["precision"], "o", color="C1", label="a class at its own threshold")
+    ax.set(xlabel="recall (0 to 1)", ylabel="precision (0 to 1)", title="Precision and recall", **_UNIT_SQUARE)
     ax.legend(loc="best")
     return ax
 
@@ -125,8 +106,7 @@ def correlations(matrix: pd.DataFrame, ax: Any = None) -> Any:
     image = ax.imshow(values, vmin=0, vmax=1, cmap="cividis")
     ax.set_xticks(range(n), names, rotation=30, ha="right", fontsize=8)
     ax.set_yticks(range(n), names, fontsize=8)
-    for row, column in np.ndindex(n, n) if n <= _MAX_NUMBERS else ():
-        value = values[row, column]
+    for (row, column), value in np.ndenumerate(values) if n <= _MAX_NUMBERS else ():
         text = f"{value:.2f}" if np.isfinite(value) else "none"
         # Almost black and white: a web page may replace exact black and white by its own colours.
         colour = "#010101" if value > 0.6 else "#fefefe" if np.isfinite(value) else "grey"
@@ -140,11 +120,9 @@ def ablation(table: pd.DataFrame, ax: Any = None) -> Any:
     """Draw the gain of each stage, member and kind of mean, as from `bcsed.scores.ablation.ablate`."""
     lines = table[(table["part"] != "table") & table["gain"].notna()].reset_index(drop=True)
     ax = axes(ax, 7.4, 1.6 + 0.3 * len(lines))
-    labelled = set[str]()
     for height, line in enumerate(lines.to_dict("records")):
         label, colour = _PARTS[line["part"]]
-        ax.barh(height, line["gain"], color=colour, label=label if label not in labelled else None)
-        labelled.add(label)
+        ax.barh(height, line["gain"], color=colour, label=None if label in ax.get_legend_handles_labels()[1] else label)
         if np.isfinite(line["gain_low"]):
             ends = [line["gain_low"], line["gain_high"]]
             ax.plot(ends, [height, height], color="black", linewidth=1, marker="|", markersize=5)

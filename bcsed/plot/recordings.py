@@ -1,4 +1,4 @@
-"""Plots of one recording: spectrogram, detections, attention."""
+"""Plots of recordings: spectrogram, detections and attention of one, histograms of many."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..config.contract import Frontend
-from .style import axes, display_text
+from .style import axes, count_text, count_title, display_text, integer_ticks
 
 Array = npt.NDArray[np.float32]
 
+_HISTOGRAM: Mapping[str, Any] = {"color": "C0", "edgecolor": "white", "linewidth": 0.5}
 _TICKS_HZ = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 # Minimum distance of ticks, as a share of the height of the axes.
 _MIN_TICK_DISTANCE = 0.08
@@ -31,16 +32,9 @@ def spectrogram(
 ) -> Any:
     """Draw a log-mel spectrogram as `librosa.display.specshow` does: seconds, Hz on the mel scale, dB.
 
-    Parameters
-    ----------
-    db : ndarray, shape (F, T)
-        dB, as from `bcsed.audio.spectrogram.LogMel`.
-    frontend : Frontend
-        The front end that computed it.
-    first_frame : int
-        Index in the recording of the first frame.
-    top_db : float, optional
-        Range of the colours below the maximum; `frontend.top_db` by default, as in the input of the network.
+    `db` (F, T) is in dB, as from `bcsed.audio.spectrogram.LogMel` with this front end; `first_frame` is the index in
+    the recording of its first frame. The colours reach from the maximum to `top_db` below it, by default
+    `frontend.top_db`, as in the input of the network.
     """
     import librosa
 
@@ -52,15 +46,9 @@ def spectrogram(
     begin = (first_frame - 0.5) * hop_s
     low_mel, high_mel = librosa.hz_to_mel([frontend.fmin_hz, frontend.fmax_hz])
     half = (high_mel - low_mel) / (frontend.n_mels + 1) / 2
-    image = ax.imshow(
-        db,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=high - range_db,
-        vmax=high,
-        extent=(begin, begin + db.shape[1] * hop_s, low_mel + half, high_mel - half),
-    )
+    extent = begin, begin + db.shape[1] * hop_s, low_mel + half, high_mel - half
+    style = {"origin": "lower", "aspect": "auto", "cmap": "magma", "vmin": high - range_db, "vmax": high}
+    image = ax.imshow(db, extent=extent, **style)
     ticks = _frequency_ticks(low_mel, high_mel)
     ax.set_yticks(list(ticks.values()), [str(hz) for hz in ticks])
     ax.set(xlabel="Time (s)", ylabel="Hz", title=title)
@@ -81,19 +69,10 @@ def detections(
 ) -> Any:
     """Draw the detections of a recording with one lane per class, without a legend.
 
-    Parameters
-    ----------
-    table : DataFrame
-        ``start_s``, ``end_s``, ``label`` and ``score``, as from `bcsed.scores.detections.detect`; the opacity of a bar
-        increases with its score.
-    truth : DataFrame, optional
-        ``start_s``, ``end_s`` and ``label`` of true calls, drawn as outlines.
-    classes : sequence of str, optional
-        The lanes from top to bottom; by default all classes of both tables, in the order of their first start.
-    names : mapping of str to str, optional
-        Display names of classes.
-    span_s : tuple of 2 float, optional
-        Limits of the time axis.
+    `table` has ``start_s``, ``end_s``, ``label`` and ``score``, as from `bcsed.scores.detections.detect`; the opacity
+    of a bar increases with its score. True calls (`truth`, without scores) are outlines. `classes` are the lanes from
+    top to bottom, by default all classes of both tables in the order of their first start; `names` are their display
+    names. `span_s` limits the time axis.
     """
     tables = [table] if truth is None else [table, truth]
     order = pd.concat([part[["start_s", "label"]] for part in tables]).sort_values("start_s", kind="stable")["label"]
@@ -133,34 +112,52 @@ def attention(
     """Draw the outputs of a network over time with one lane per class, without a legend.
 
     The probability is filled, ``(attention + 1) / 2`` is a line; both are 0 at the bottom of a lane and 1 at its top.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (t, K)
-    attention : ndarray, shape (t, K)
-        In (-1, 1); time steps with higher attention have more weight in the pooled probability.
-    classes : sequence of K str
-        The lanes from top to bottom.
-    step_s, start_s : float
-        Duration of a time step, and start of the first.
-    names : mapping of str to str, optional
-        Display names of classes.
+    `logits` and `attention` have the shape (t, K); time steps with higher attention, in (-1, 1), have more weight in
+    the pooled probability. A time step lasts `step_s`, and the first starts at `start_s`. `classes` are the lanes from
+    top to bottom, `names` their display names.
     """
     ax = axes(ax, 9.0, 1.4 + 0.4 * len(classes))
     edges = start_s + step_s * np.arange(len(logits) + 1)
     probability = 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
     weight = (np.asarray(attention, np.float64) + 1.0) / 2.0
+    fill = {"fill": True, "color": "C0", "alpha": 0.7, "linewidth": 0}
     for lane in range(len(classes)):
         bottom = lane + 0.4
-        fill = {"baseline": bottom, "fill": True, "color": "C0", "alpha": 0.7, "linewidth": 0}
-        line = {"baseline": None, "color": "C1", "linewidth": 1.0}
         labels = ("probability", "attention score") if not lane else (None, None)
-        ax.stairs(bottom - 0.8 * probability[:, lane], edges, label=labels[0], **fill)
-        ax.stairs(bottom - 0.8 * weight[:, lane], edges, label=labels[1], **line)
+        ax.stairs(bottom - 0.8 * probability[:, lane], edges, baseline=bottom, label=labels[0], **fill)
+        ax.stairs(bottom - 0.8 * weight[:, lane], edges, baseline=None, label=labels[1], color="C1", linewidth=1.0)
         ax.axhspan(bottom - 0.8, bottom, color="grey", alpha=0.12, linewidth=0)
     _label_lanes(ax, classes, names)
     ax.set_xlim(edges[0], edges[-1])
     ax.set(xlabel="Time (s)", ylabel="class", title=title)
+    return ax
+
+
+def durations(seconds: npt.ArrayLike, ax: Any = None) -> Any:
+    """Draw a histogram of the durations of recordings."""
+    ax = axes(ax)
+    values = np.asarray(seconds, np.float64)
+    ax.hist(values, bins=30, **_HISTOGRAM)
+    summary = f", median {np.median(values):.1f} s, {values.sum() / 3600:.1f} h in all" if len(values) else ""
+    ax.set(xlabel="duration (s)", ylabel="recordings")
+    ax.set_title(f"Durations\n{count_text(len(values), 'recording', 'recordings')}{summary}")
+    ax.set_xlim(left=0)
+    integer_ticks(ax.yaxis)
+    return ax
+
+
+def rows_per_recording(per_file: npt.ArrayLike, ax: Any = None) -> Any:
+    """Draw a histogram of the number of selected pseudolabelled rows per recording."""
+    ax = axes(ax, 4.4)
+    counts = np.asarray(per_file, np.int64)
+    most = int(counts.max(initial=0))
+    step = max(1, -(-(most + 1) // 30))
+    ax.hist(counts, bins=np.arange(0, most + step + 1, step) - 0.5, **_HISTOGRAM)
+    ax.set(xlabel="selected rows of a recording", ylabel="recordings", xlim=(-0.6, most + step - 0.4))
+    ax.set_ylim(bottom=0, top=None if len(counts) else 1)
+    ax.set_title(f"Rows per recording\n{count_title(counts, 'recording', 'recordings')}")
+    integer_ticks(ax.xaxis)
+    integer_ticks(ax.yaxis)
     return ax
 
 

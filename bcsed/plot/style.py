@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 # A dotted line at a reference value, such as chance.
 RULE: Mapping[str, Any] = {"color": "grey", "linewidth": 0.8, "linestyle": ":"}
 # More bars than this have no names, because the names would not be readable.
 MAX_NAMED = 40
 # BirdCLEF's taxa; others take the remaining colours in alphabetical order.
-TAXON_COLOURS: Mapping[str, str] = {
-    "Aves": "C0",
-    "Insecta": "C1",
-    "Amphibia": "C2",
-    "Mammalia": "C3",
-    "Reptilia": "C4",
-}
+TAXON_COLOURS: Mapping[str, str] = {"Aves": "C0", "Insecta": "C1", "Amphibia": "C2", "Mammalia": "C3", "Reptilia": "C4"}
 _OTHER = ("C5", "C6", "C8", "C9")
 UNKNOWN_TAXON = "taxon not known"
 _MAX_CHARS = 36
@@ -30,6 +27,12 @@ def figure(width: float, height: float) -> Any:
     result = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(result)
     return result
+
+
+def save(figure: Any, path: str | Path, title: str) -> None:
+    """Write a figure with its title as PNG."""
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=120)
 
 
 def axes(ax: Any, width: float = 6.4, height: float = 3.6) -> Any:
@@ -83,6 +86,12 @@ def plain_numbers(axis: Any) -> None:
 def count_text(n: int, singular: str, plural: str) -> str:
     """Return a number with its noun."""
     return f"{n} {singular if n == 1 else plural}"
+
+
+def count_title(counts: npt.NDArray[Any], singular: str, plural: str, item: str = "row") -> str:
+    """Return the number of counts with its noun, and how many are 0."""
+    n_empty = int((counts == 0).sum())
+    return count_text(len(counts), singular, plural) + (f", {n_empty} without a {item}" if n_empty else "")
 
 
 def display_text(name: str) -> str:

@@ -1,15 +1,16 @@
-"""Plots of trainings and of comparisons between them."""
+"""Plots of trainings and of comparisons between them, and complete figures, written as PNG files."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .style import RULE, axes, display_text, integer_ticks
+from .style import RULE, axes, display_text, figure, integer_ticks, legend, save
 
 MARKS = {"clip_auc": "held-out clips", "row_auc": "soundscape rows"}
 _WRAP, _MAX_CHANGES = 44, 4
@@ -43,12 +44,8 @@ def validation(history: pd.DataFrame, ax: Any = None) -> Any:
 def validations(histories: Mapping[str, Sequence[pd.DataFrame]], column: str = "clip_auc", ax: Any = None) -> Any:
     """Draw macro ROC-AUC of several trainings over their epochs, one colour per variant, without a legend.
 
-    Parameters
-    ----------
-    histories : mapping of str to sequence of DataFrame
-        Name of a variant, and the ``metrics.csv`` of each of its runs.
-    column : {'clip_auc', 'row_auc'}
-        Of held-out clips, or of soundscape rows; runs without it are omitted.
+    `histories` maps the name of a variant to the ``metrics.csv`` of its runs. `column` is ``clip_auc`` (held-out clips)
+    or ``row_auc`` (soundscape rows); runs without it are omitted.
     """
     ax = axes(ax, 5.2)
     for index, (name, runs) in enumerate(histories.items()):
@@ -95,13 +92,52 @@ def gains(table: pd.DataFrame, ax: Any = None) -> Any:
     ax = axes(ax, 5.0, 2.0 + 0.4 * len(table))
     height = np.arange(len(table))[::-1]
     paired = (np.arange(len(table)) > 0) & table["gain"].notna().to_numpy()
-    style = {"color": "C1", "label": "gain"}
-    _dots(ax, table[paired], height[paired], ("gain", "gain_low", "gain_high"), style)
+    _dots(ax, table[paired], height[paired], ("gain", "gain_low", "gain_high"), {"color": "C1", "label": "gain"})
     ax.axvline(0.0, label="no difference", **RULE)
     ax.set(xlabel="difference of macro ROC-AUC, paired, 95 %", ylabel="variant", title="Gain over line 1")
     ax.set_yticks(height, [str(number) for number in range(1, len(table) + 1)])
     ax.set_ylim(-0.6, len(table) - 0.4)
     return ax
+
+
+def learning_curves(history: pd.DataFrame, path: str | Path, *, title: str = "") -> None:
+    """Draw loss and macro ROC-AUC over the epochs of a training (rows of ``metrics.csv``)."""
+    canvas = figure(8.0, 3.2)
+    left, right = canvas.subplots(1, 2)
+    loss(history, left)
+    validation(history, right)
+    save(canvas, path, title)
+
+
+def comparison(table: pd.DataFrame, path: str | Path, *, title: str = "Comparison") -> None:
+    """Draw macro ROC-AUC per variant with its 95 % interval and, if available, the gain over the first variant.
+
+    `table` is as from `bcsed.analysis.compare.compare_variants`; its first line is drawn on top.
+    """
+    has_gain = bool(table["gain"].notna().any())
+    canvas = figure(11.0 if has_gain else 8.0, 2.0 + 0.15 * label_lines(table) + 0.2 * len(table))
+    panels = canvas.subplots(1, 2 if has_gain else 1, squeeze=False, sharey=True)[0]
+    if has_gain:
+        gains(table, panels[1])
+        panels[1].set_ylabel("")
+    # Drawn last, because it sets the labels of the shared axis.
+    variants(table, panels[0])
+    legend(canvas, panels)
+    save(canvas, path, title)
+
+
+def curves(
+    histories: Mapping[str, Sequence[pd.DataFrame]], path: str | Path, *, title: str = "Validation over the epochs"
+) -> None:
+    """Draw the macro ROC-AUC of several trainings over their epochs (`histories` as of `validations`)."""
+    columns = [name for name in MARKS if any(name in history for runs in histories.values() for history in runs)]
+    columns = columns or ["clip_auc"]
+    canvas = figure(5.2 * len(columns) + 2.2, 3.8)
+    panels = canvas.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    for ax, column in zip(panels, columns, strict=True):
+        validations(histories, column, ax)
+    legend(canvas, panels, "outside right center")
+    save(canvas, path, title)
 
 
 def label_lines(table: pd.DataFrame) -> int:

@@ -22,7 +22,7 @@ from ..config.recipe import Fit
 from ..errors import DataError
 from ..files import atomic_write
 from ..models.network import SedNet, modern_names, pool
-from ..plot.figures import learning_curves
+from ..plot.training import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
 from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION

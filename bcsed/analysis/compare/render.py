@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...files import atomic_write
-from ...plot.figures import comparison, curves
+from ...plot.training import comparison, curves
 from .runs import ComparedRun
 from .variants import group_runs
 
@@ -18,18 +18,9 @@ _GAIN = slice(8, 10)
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Return a comparison as text for the terminal.
+    """Return the table of `compare_variants` as text for the terminal, in aligned columns.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As from `compare_variants`.
-
-    Returns
-    -------
-    str
-        A header and one line per variant, in aligned columns, then the data, the differences between variants, and
-        the notes. Without any gain, the columns of the gain are omitted.
+    The data, the differences between variants, and the notes follow it. Without any gain, its columns are omitted.
     """
     rows = _rows(table)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -40,28 +31,10 @@ def format_table(table: pd.DataFrame) -> str:
 def write_table(
     table: pd.DataFrame, out: str | Path, compared: Sequence[ComparedRun] = (), *, by_name: bool = False
 ) -> Path:
-    """Write a comparison as ``compare.csv``, ``compare.md`` and ``compare.png``.
+    """Write the table of `compare_variants` as ``compare.csv``, ``compare.md`` and ``compare.png`` in a folder.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As from `compare_variants`.
-    out : str or Path
-        A folder; these files in it are replaced.
-    compared : sequence of ComparedRun, optional
-        The runs of the table. If given, their validation over the epochs is plotted too, as ``curves.png``.
-    by_name : bool
-        As for `compare_variants`.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be written.
+    If the runs of the table are given as `compared`, with `by_name` as for `compare_variants`, their validation over
+    the epochs is plotted too, as ``curves.png``. Returns the folder; errors as `bcsed.files.atomic_write`.
     """
     out = Path(out)
     with atomic_write(out / "compare.csv") as temporary:

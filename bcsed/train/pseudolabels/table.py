@@ -13,7 +13,7 @@ import pandas as pd
 
 from ...errors import DataError
 from ...files import atomic_write, check_schema, read_json, sha256, write_json
-from ...plot.figures import pseudolabel_counts
+from ...plot.classes import pseudolabel_counts
 from ...scores.checks.ids import RowIds, parse_row_ids
 from ...scores.checks.values import find_broadcast
 from ...scores.table import broadcast_recordings, read_parquet
