@@ -94,7 +94,7 @@ class TestRead:
         evaluation = make_evaluation(0.5)
         run = compare.read_run(make_run(tmp_path / "run", evaluation, fold=2, fit__seed=7))
         assert (run.name, run.experiment, run.fold, run.seed) == ("run", "tiny", 2, 7)
-        assert (run.epochs, run.seconds, run.checkpoint, run.classes) == (3, 6.0, "last", CLASSES)
+        assert (len(run.history), run.seconds, run.checkpoint, run.classes) == (3, 6.0, "last", CLASSES)
         assert run.evaluation is not None
         np.testing.assert_array_equal(run.evaluation.scores, evaluation.scores)
         assert (run.evaluation.ids, run.evaluation.files, run.evaluation.kind) == (

@@ -201,7 +201,7 @@ def test_a_run_of_the_first_schema_is_loaded_and_resumed(run, year, tmp_path):
 def test_a_golden_run_of_the_first_schema_is_compared_and_reported(tmp_path):
     """Written by the first version: an experiment with online pseudolabels, without its weights."""
     compared = compare.read_run(GOLDEN)
-    assert (compared.checkpoint, compared.epochs) == ("best", 2)
+    assert (compared.checkpoint, len(compared.history)) == ("best", 2)
     assert compared.recipe["data"]["pseudo_source"] == "online"
     assert compared.settings["frontend.time_folds"] == 2
     assert compared.origin["sources"] == {"online": {"recordings": 6}}

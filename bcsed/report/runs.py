@@ -89,7 +89,7 @@ def _facts(run: ComparedRun) -> dict[str, str]:
         "window": f"{seconds:g} s, {band}",
         "held-out fold": "none" if run.fold is None else str(run.fold),
         "seed": str(run.seed),
-        "epochs": f"{run.epochs} in {run.seconds:.0f} s",
+        "epochs": f"{len(run.history)} in {run.seconds:.0f} s",
         "checkpoint": run.checkpoint,
         "fingerprint": str(described.get("fingerprint", "")),
     }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,6 @@ from ...files import sha256
 from ...models.bundle.bundle import Bundle, load
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...predict.api import RunOptions, predict
-from ...predict.result import Result
 from ...predict.spec import Windowing
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
@@ -52,12 +52,8 @@ def evaluate_on_soundscapes(
     keep : str or Path, optional
         Folder in which the bundle and the evaluation are stored for the next call: the run's folder by default.
         Nothing is added to a bundle, so without this its evaluation is not stored.
-    windowing : Windowing, optional
-        Rows of 5 s from centred windows by default.
-    jobs : int
-        Decoding threads.
-    progress : callable, optional
-        Called with (recordings done, recordings in all).
+    windowing, jobs, progress
+        As for `bcsed.predict.predict` and its options.
 
     Returns
     -------
@@ -89,7 +85,14 @@ def evaluate_on_soundscapes(
     else:
         bundle = load(compared.path)
     result = predict([bundle], paths, windowing=windowing, options=RunOptions(jobs=jobs), progress=progress)
-    evaluation = _pair(truth, result, truth_csv)
+    missing = truth.index.difference(result.scores.index, sort=False)
+    if len(missing):
+        failed = result.failures
+        reason = f" ({failed['reason'].iloc[0]})" if len(failed) else "; is its recording shorter, or are rows longer?"
+        raise DataError(
+            f"{len(missing)} of {len(truth)} rows of {truth_csv} have no score, {missing[0]!r} first{reason}"
+        )
+    evaluation = make_evaluation(truth, result.scores)
     if file is not None:
         write_evaluation(file, evaluation)
     return evaluation
@@ -98,8 +101,7 @@ def evaluate_on_soundscapes(
 def _recordings_of(truth: pd.DataFrame, recordings: Sequence[str | Path], truth_csv: Path) -> list[Path]:
     """Return the recordings that the truth names; refuse missing ones."""
     stems = parse_row_ids(truth.index).stems
-    wanted = set(stems)
-    paths = [path for path in find_recordings(recordings) if path.stem in wanted]
+    paths = [path for path in find_recordings(recordings) if path.stem in stems]
     available = {path.stem for path in paths}
     missing = [stem for stem in stems if stem not in available]
     if missing:
@@ -134,24 +136,10 @@ def _exported(compared: ComparedRun, checkpoint: Path, folder: Path) -> Bundle:
     """Return the bundle of a checkpoint; export it unless that was done before."""
     digest = sha256(checkpoint)
     if folder.exists():
-        try:
+        with suppress(BundleError):  # if it is damaged, it can be exported again from the run
             bundle = load(folder)
             if bundle.provenance.get("checkpoint_sha256") == digest:
                 return bundle
-        except BundleError:
-            # Damaged: it can be exported again from the run.
-            pass
         shutil.rmtree(folder)
     provenance = {"checkpoint_sha256": digest}
     return export_run(compared.path, folder, compared.checkpoint, with_weights=False, provenance=provenance)
-
-
-def _pair(truth: pd.DataFrame, result: Result, truth_csv: Path) -> Evaluation:
-    missing = truth.index.difference(result.scores.index, sort=False)
-    if len(missing):
-        failed = result.failures
-        reason = f" ({failed['reason'].iloc[0]})" if len(failed) else "; is its recording shorter, or are rows longer?"
-        raise DataError(
-            f"{len(missing)} of {len(truth)} rows of {truth_csv} have no score, {missing[0]!r} first{reason}"
-        )
-    return make_evaluation(truth, result.scores)

@@ -26,38 +26,17 @@ _SEED = "fit.seed"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedRun:
-    """A finished run or a bundle.
+    """A finished run or a bundle."""
 
-    Parameters
-    ----------
-    path : Path
-        Its folder.
-    experiment : str
-        Name of the experiment.
-    recipe : mapping of str to mapping
-        Settings by group.
-    contract : mapping
-        The contract as plain values.
-    origin : mapping
-        Everything else that the training depends on: initial weights, list of clips, further data.
-    fold : int or None
-        The held-out fold.
-    checkpoint : {'best', 'last'}
-    history : DataFrame
-        One line per epoch, as in ``metrics.csv``; empty for a bundle.
-    evaluation : Evaluation, optional
-        On held-out data; None without held-out data and for a bundle.
-    """
-
-    path: Path
+    path: Path  # its folder
     experiment: str
-    recipe: Mapping[str, Mapping[str, Any]]
-    contract: Mapping[str, Any]
-    origin: Mapping[str, Any]
-    fold: int | None
-    checkpoint: str
-    history: pd.DataFrame
-    evaluation: Evaluation | None = None
+    recipe: Mapping[str, Mapping[str, Any]]  # settings by group
+    contract: Mapping[str, Any]  # as plain values
+    origin: Mapping[str, Any]  # everything else that the training depends on: initial weights, clips, further data
+    fold: int | None  # held out
+    checkpoint: str  # 'best' or 'last'
+    history: pd.DataFrame  # one line per epoch, as in ``metrics.csv``; empty for a bundle
+    evaluation: Evaluation | None = None  # None without held-out data and for a bundle
 
     @property
     def name(self) -> str:
@@ -73,11 +52,6 @@ class ComparedRun:
     def classes(self) -> tuple[str, ...]:
         """Names of the network's classes."""
         return tuple(self.contract["classes"])
-
-    @property
-    def epochs(self) -> int:
-        """Trained epochs; 0 for a bundle."""
-        return len(self.history)
 
     @property
     def seconds(self) -> float:
@@ -100,7 +74,6 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     Parameters
     ----------
     run : str or Path
-        The folder.
     checkpoint : {'best', 'last'}, optional
         The checkpoint whose evaluation is read; by default the best, if there is one. Ignored for a bundle.
 
@@ -122,25 +95,21 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
         has_best = (run / BEST).is_file() or evaluation_path(run, "best").is_file()
         checkpoint = "best" if has_best else "last"
     file = evaluation_path(run, checkpoint)
-    compared = ComparedRun(
+    evaluation = read_evaluation(file) if file.is_file() else None
+    different = sorted(set(evaluation.classes) ^ set(description["contract"]["classes"])) if evaluation else []
+    if different:
+        raise DataError(
+            f"{file} does not belong to this run: class {different[0]!r} is in only one of them "
+            f"({len(different)} such classes); train the run again."
+        )
+    return ComparedRun(
         path=run,
-        experiment=description["experiment"],
-        recipe=description["recipe"],
-        contract=description["contract"],
         origin={key: value for key, value in description.items() if key not in _NO_SETTINGS},
-        fold=description["fold"],
         checkpoint=checkpoint,
         history=history,
-        evaluation=read_evaluation(file) if file.is_file() else None,
+        evaluation=evaluation,
+        **{key: description[key] for key in ("experiment", "recipe", "contract", "fold")},
     )
-    if compared.evaluation is not None:
-        different = sorted(set(compared.evaluation.classes) ^ set(compared.classes))
-        if different:
-            raise DataError(
-                f"{file} does not belong to this run: class {different[0]!r} is in only one of them "
-                f"({len(different)} such classes); train the run again."
-            )
-    return compared
 
 
 def _read_settings(run: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,6 @@ from ...scores import metrics
 from ...scores.evaluation import KINDS, Evaluation
 from .runs import ComparedRun
 
-COLUMNS = (
-    *("experiment", "differs", "scored_on", "folds", "seeds", "n_runs", "auc", "auc_sd", "low", "high", "n_classes"),
-    *("gain", "gain_low", "gain_high", "seconds", "note"),
-)
 _NAN = float("nan")
 
 
@@ -33,10 +29,8 @@ def compare_variants(
     ----------
     compared : sequence of ComparedRun
         The others are compared with the variant of the first.
-    n_draws : int
-        Bootstrap samples.
-    seed : int
-        The samples depend on it and on the names of the recordings, not on the order of the runs.
+    n_draws, seed : int
+        Bootstrap samples, which depend on the seed and the names of the recordings, not on the order of the runs.
     by_name : bool
         Treat all runs of an experiment's name as one variant, even with different pseudolabels: for plans of rounds
         that were repeated with several seeds.
@@ -48,9 +42,8 @@ def compare_variants(
 
         * ``experiment``; ``differs``: its settings that differ from the first variant's;
         * ``scored_on``, ``folds``, ``seeds`` (text) and ``n_runs``: the data and the runs;
-        * ``auc``: macro ROC-AUC, the mean over held-out sets of the mean over seeds; ``auc_sd``: standard deviation
-          over runs, NaN for a single run; ``low``, ``high``: its 95 % interval over recordings, NaN for a single
-          recording;
+        * ``auc``: macro ROC-AUC, the mean over held-out sets of the mean over seeds; ``auc_sd``: standard deviation of
+          the runs, NaN for a single one; ``low``, ``high``: 95 % interval over recordings, NaN for a single recording;
         * ``n_classes``: number of classes with an AUC (text, a range where runs differ);
         * ``gain``, ``gain_low``, ``gain_high``: the paired difference to the first variant on common data; NaN for
           the first, and without common data;
@@ -62,11 +55,14 @@ def compare_variants(
     DataError
         If there are no runs, a run is given twice or has no evaluation, or no class of it has an AUC.
     """
-    _check(compared)
+    if not compared:
+        raise DataError("there is nothing to compare; name the folders of finished runs.")
+    for number, run in enumerate(compared):
+        if run.path.resolve() in {earlier.path.resolve() for earlier in compared[:number]}:
+            raise DataError(f"{run.path} is named more than once; name each run once.")
     scores = _bootstrap(compared, n_draws, seed)
-    variants = [_Variant(runs, [scores[id(run)] for run in runs]) for runs in group_runs(compared, by_name=by_name)]
-    lines = [_line(variant, variants[0]) for variant in variants]
-    table: pd.DataFrame = pd.DataFrame(lines, columns=list(COLUMNS))
+    variants = [_Variant(runs, scores) for runs in group_runs(compared, by_name=by_name)]
+    table: pd.DataFrame = pd.DataFrame([_line(variant, variants[0]) for variant in variants])
     return table
 
 
@@ -89,14 +85,11 @@ class _Score:
 class _Variant:
     """The runs of one variant, grouped by the data on which they were evaluated."""
 
-    def __init__(self, runs: Sequence[ComparedRun], scores: Sequence[_Score]) -> None:
-        self.runs, self.scores = runs, scores
+    def __init__(self, runs: Sequence[ComparedRun], scores: Mapping[int, _Score]) -> None:
+        self.runs, self.scores = runs, [scores[id(run)] for run in runs]
         self.by_data: dict[str, list[_Score]] = {}
-        self.evaluations: dict[str, Evaluation] = {}
-        for run, score in zip(runs, scores, strict=True):
-            evaluation = _evaluation(run)
-            self.evaluations[evaluation.fingerprint] = evaluation
-            self.by_data.setdefault(evaluation.fingerprint, []).append(score)
+        for run, score in zip(runs, self.scores, strict=True):
+            self.by_data.setdefault(_evaluation(run).fingerprint, []).append(score)
 
     def auc(self, data: Iterable[str]) -> float:
         """Return the mean over data sets of the mean over seeds, so that unequal numbers of seeds have no weight."""
@@ -110,8 +103,9 @@ class _Variant:
     def scored_on(self) -> str:
         """Describe the data on which the runs were evaluated."""
         parts = []
-        for kind in sorted({evaluation.kind for evaluation in self.evaluations.values()}):
-            of_kind = [evaluation for evaluation in self.evaluations.values() if evaluation.kind == kind]
+        evaluations = [_evaluation(run) for run in self.runs]
+        for kind in sorted({evaluation.kind for evaluation in evaluations}):
+            of_kind = [evaluation for evaluation in evaluations if evaluation.kind == kind]
             n_items = len({name for evaluation in of_kind for name in evaluation.ids})
             n_files = len({name for evaluation in of_kind for name in evaluation.files})
             parts.append(f"{n_items} {KINDS[kind]}" + (f" of {n_files} recordings" if n_files < n_items else ""))
@@ -166,8 +160,7 @@ def _note(variant: _Variant, first: _Variant, shared: Sequence[str], *, has_inte
 def _bootstrap(compared: Sequence[ComparedRun], n_draws: int, seed: int) -> dict[int, _Score]:
     """Score every run on common bootstrap samples of recordings; the key is the run's `id`.
 
-    Runs that share a recording, even through a third run, are resampled together, so that the samples of common
-    recordings are identical; disjoint folds are resampled independently.
+    Runs that share a recording, even through a third run, are resampled together; disjoint folds independently.
     """
     scores: dict[int, _Score] = {}
     for files, runs in _shared_recording_groups(compared):
@@ -194,34 +187,17 @@ def _shared_recording_groups(compared: Sequence[ComparedRun]) -> list[tuple[set[
     """Group runs that share recordings: the names of all their recordings, and the runs."""
     groups: list[tuple[set[str], list[ComparedRun]]] = []
     for run in compared:
-        files, runs, disjoint = set(_evaluation(run).files), [run], []
-        for group in groups:
-            if group[0] & files:
-                files |= group[0]
-                runs = group[1] + runs
-            else:
-                disjoint.append(group)
-        groups = [*disjoint, (files, runs)]
+        files = set(_evaluation(run).files)
+        joined = [group for group in groups if group[0] & files]
+        groups = [group for group in groups if not group[0] & files]
+        groups.append((files.union(*(names for names, _ in joined)), [*(r for _, runs in joined for r in runs), run]))
     return groups
 
 
 def _interval(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
     finite = draws[np.isfinite(draws)]
-    if not len(finite):
-        return _NAN, _NAN
-    low, high = np.quantile(finite, [0.025, 0.975])
+    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (_NAN, _NAN)
     return float(low), float(high)
-
-
-def _check(compared: Sequence[ComparedRun]) -> None:
-    if not compared:
-        raise DataError("there is nothing to compare; name the folders of finished runs.")
-    paths: set[object] = set()
-    for run in compared:
-        if run.path.resolve() in paths:
-            raise DataError(f"{run.path} is named more than once; name each run once.")
-        paths.add(run.path.resolve())
-        _evaluation(run)
 
 
 def _evaluation(run: ComparedRun) -> Evaluation:

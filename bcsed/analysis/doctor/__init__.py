@@ -8,8 +8,7 @@ are compared in a few seconds (``tests/benchmarks/bench_doctor.py``).
 """
 
 from ...scores.checks.finding import Finding
-from .api import Diagnosis, diagnose, examine
+from .api import Diagnosis, diagnose, examine, read_scores
 from .compare import Comparison, compare
-from .read import read_scores
 
 __all__ = ["Comparison", "Diagnosis", "Finding", "compare", "diagnose", "examine", "read_scores"]

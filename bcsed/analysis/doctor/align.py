@@ -6,7 +6,6 @@ these ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...scores.checks.finding import ERROR, WARNING, Finding
+from ...scores.checks.finding import ERROR, WARNING, Finding, make_finding
 from ...scores.checks.ids import RowIds, infer_row_s, parse_row_ids
 from ...scores.checks.values import numeric_values
 
@@ -22,7 +21,6 @@ Floats = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.float32]
 Index = npt.NDArray[np.intp]
 
-SHIFTS = (-3, -2, -1, 0, 1, 2, 3)
 # Larger tables are not searched for exchanged recordings: the matrix grows with the square.
 _MAX_RECORDINGS = 3000
 # A misalignment is reported from this correlation after its correction, and from this gain on.
@@ -46,23 +44,17 @@ class AlignedTables:
 class Misalignment:
     """A possible misalignment of the second table, and its correction."""
 
-    kind: str  # 'none', 'shift', 'columns', 'row order' or 'recordings'
+    kind: str = "none"  # or 'shift', 'columns', 'row order', 'recordings'
     correlation: float  # mean Spearman correlation over the classes after the correction
-    gain: float  # of the correlation of what is moved
-    description: str  # completes "the second table has ..."
+    gain: float = 0.0  # of the correlation of what is moved
+    description: str = ""  # completes "the second table has ..."
     first_rows: Index  # these rows of the first table correspond to
     second_rows: Index  # these rows of the second
     columns: Index  # (K,), the column of the second table with each class
 
 
 def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> AlignedTables:
-    """Select the common rows and columns of two tables, by name.
-
-    Raises
-    ------
-    DataError
-        If they have no row, or no class, in common.
-    """
+    """Select the common rows and columns of two tables, by name; DataError without a common row or class."""
     first, second = (t.loc[~t.index.duplicated(), ~t.columns.duplicated()] for t in (first, second))
     rows, columns = first.index[first.index.isin(second.index)], first.columns[first.columns.isin(second.columns)]
     findings = []
@@ -77,11 +69,8 @@ def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
         for labels, name in ((left, names[0]), (right, names[1])):
             only = labels[~labels.isin(common)]
             if len(only):
-                some = tuple(map(str, only[:3]))
-                text = f"{len(only)} of {len(labels)} {plural} are only in {name}: {', '.join(map(repr, some))}."
-                findings.append(
-                    Finding(name=f"other {plural}", severity=ERROR, sentence=text, count=len(only), examples=some)
-                )
+                text = f"{len(only)} of {len(labels)} {plural} are only in {name}: {{some}}."
+                findings.append(make_finding(f"other {plural}", ERROR, only, text))
     if len(columns) == len(first.columns) == len(second.columns) and list(first.columns) != list(second.columns):
         text = f"the columns of {names[0]} and {names[1]} have different orders; they are compared by name."
         findings.append(Finding(name="column order", severity=WARNING, sentence=text, count=len(columns)))
@@ -113,10 +102,13 @@ def rank_columns(values: Floats) -> Ranks:
     return unit
 
 
-def spearman(first: Ranks, second: Ranks) -> Floats:
-    """Return the rank correlation of each class; NaN for a constant column."""
-    correlations: Floats = np.einsum("rk,rk->k", first, second, dtype=np.float64)
-    return np.where(first.any(0) & second.any(0), correlations, np.nan)
+def correlate(first: Ranks, second: Ranks) -> Floats:
+    """Return Pearson's correlation of each column, of ranks Spearman's; NaN for a constant one."""
+    x, y = first - first.mean(0), second - second.mean(0)
+    length = np.sqrt(np.square(x).sum(0, dtype=np.float64) * np.square(y).sum(0, dtype=np.float64))
+    products = np.einsum("rk,rk->k", x, y, dtype=np.float64)
+    correlations: Floats = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 1e-12)
+    return correlations
 
 
 def finite_mean(values: Floats) -> float:
@@ -132,16 +124,9 @@ def find_misalignments(pair: AlignedTables, first: Ranks, second: Ranks) -> tupl
     none, shifted rows, columns, rows within recordings, recordings in another order.
     """
     rows, columns = np.arange(len(pair.first)), np.arange(len(pair.classes))
-    none = Misalignment(
-        kind="none",
-        correlation=finite_mean(spearman(first, second)),
-        gain=0.0,
-        description="",
-        first_rows=rows,
-        second_rows=rows,
-        columns=columns,
-    )
-    shifted = dict(zip(SHIFTS, _shifts(pair, first, second, none), strict=True))
+    correlation = finite_mean(correlate(first, second))
+    none = Misalignment(correlation=correlation, first_rows=rows, second_rows=rows, columns=columns)
+    shifted = {shift: _shift(pair, first, second, none, shift) for shift in range(-3, 4)}
     candidates = [
         max(shifted.values(), key=lambda candidate: (candidate.correlation, candidate.kind == "none")),
         _columns(pair, first, second, none),
@@ -153,40 +138,30 @@ def find_misalignments(pair: AlignedTables, first: Ranks, second: Ranks) -> tupl
     return [*accepted, none][0], {shift: candidate.correlation for shift, candidate in shifted.items()}
 
 
-def _shifts(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment) -> Iterator[Misalignment]:
+def _shift(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment, shift: int) -> Misalignment:
     """Move the second table's rows within their recordings."""
     span = int(pair.number.max()) + 10
     keys = pair.ids.recording * span + pair.number
-    for shift in SHIFTS:
-        # Row `number` of the first table corresponds to row `number + shift` of the second, in the same recording.
-        moved = pair.number + shift
-        target = pair.ids.recording * span + moved
-        index = np.minimum(np.searchsorted(keys, target), len(keys) - 1)
-        exists = (keys[index] == target) & (moved >= 0)
-        rows, other_rows = np.flatnonzero(exists), index[exists]
-        correlation = finite_mean(_correlation(first[rows], second[other_rows])) if len(rows) > 2 else 0.0
-        n_rows = f"{abs(shift)} row{'s' * (abs(shift) > 1)} ({abs(shift) * pair.row_s} s)"
-        yield replace(
-            none,
-            kind="shift" if shift else "none",
-            correlation=correlation,
-            gain=correlation - none.correlation,
-            description=f"its rows {n_rows} too {'late' if shift > 0 else 'early'}",
-            first_rows=rows,
-            second_rows=other_rows,
-        )
+    # Row `number` of the first table corresponds to row `number + shift` of the second, in the same recording.
+    moved = pair.number + shift
+    target = pair.ids.recording * span + moved
+    index = np.minimum(np.searchsorted(keys, target), len(keys) - 1)
+    exists = (keys[index] == target) & (moved >= 0)
+    rows, other_rows = np.flatnonzero(exists), index[exists]
+    correlation = finite_mean(correlate(first[rows], second[other_rows])) if len(rows) > 2 else 0.0
+    n_rows = f"{abs(shift)} row{'s' * (abs(shift) > 1)} ({abs(shift) * pair.row_s} s)"
+    return replace(
+        none,
+        kind="shift" if shift else "none",
+        correlation=correlation,
+        gain=correlation - none.correlation,
+        description=f"its rows {n_rows} too {'late' if shift > 0 else 'early'}",
+        first_rows=rows,
+        second_rows=other_rows,
+    )
 
 
-def _correlation(first: Ranks, second: Ranks) -> Floats:
-    """Return Pearson's correlation of each column, NaN for a constant one."""
-    x, y = first - first.mean(0), second - second.mean(0)
-    length = np.sqrt(np.square(x).sum(0, dtype=np.float64) * np.square(y).sum(0, dtype=np.float64))
-    products = np.einsum("rk,rk->k", x, y, dtype=np.float64)
-    correlations: Floats = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 1e-12)
-    return correlations
-
-
-def _assign(matrix: npt.NDArray[np.floating]) -> tuple[Index, Index]:
+def assign(matrix: npt.NDArray[np.floating]) -> tuple[Index, Index]:
     """Return the column assigned to each row so that the sum is largest, and the rows off the diagonal.
 
     Of equal assignments the diagonal is preferred.
@@ -205,7 +180,7 @@ def _assign_names(
 
     An exchange is clear if most of the moved names agree with their new partner, and much better than with the old.
     """
-    assigned, moved = _assign(matrix)
+    assigned, moved = assign(matrix)
     gains = matrix[moved, assigned[moved]] - matrix[moved, moved]
     clear = (matrix[moved, assigned[moved]] > _MIN_CORRELATION) & (gains > _MIN_GAIN)
     if not len(moved) or clear.sum() < 0.8 * len(moved):
@@ -231,7 +206,7 @@ def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignm
     if blocks is None:
         return none
     matrix = np.einsum("nik,njk->ij", *blocks, optimize=True)
-    assigned, moved = _assign(matrix / max(float(np.abs(matrix).max()), 1e-30))
+    assigned, moved = assign(matrix / max(float(np.abs(matrix).max()), 1e-30))
     if not len(moved):
         return none
     n = len(assigned)
@@ -242,7 +217,7 @@ def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignm
         order = ", sorted as text"
     if assigned.tolist() == list(range(n))[::-1]:
         order = ", reversed"
-    correlation = finite_mean(_correlation(first, second[rows]))
+    correlation = finite_mean(correlate(first, second[rows]))
     return replace(
         none,
         kind="row order",
@@ -267,7 +242,7 @@ def _recordings(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalign
     assigned, gain, description = result
     n = blocks[0].shape[1]
     rows = (assigned[:, None] * n + np.arange(n)[None]).reshape(-1)
-    correlation = finite_mean(_correlation(first, second[rows]))
+    correlation = finite_mean(correlate(first, second[rows]))
     return replace(
         none, kind="recordings", correlation=correlation, gain=gain, description=description, second_rows=rows
     )

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
+from ...audio.decode import find_recordings, read_audio, read_info
+from ...errors import DataError
+from ...files import read_errors, require_file
 from ...scores.checks.api import check
 from ...scores.checks.finding import ERROR, Finding, pluralize
 from ...scores.checks.ids import parse_row_ids
 from ...scores.checks.values import find_broadcast, numeric_values
+from ...scores.table import read_parquet
 from .compare import TOLERANCE, Comparison, compare
-from .read import read_durations, read_scores, silent_recordings
+
+_TIMES = ("filename", "start", "end")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnosis:
-    """Findings and verdict.
+    """Findings and verdict."""
 
-    Parameters
-    ----------
-    findings : tuple of Finding
-        Of all tables and of their comparison; errors of a table first.
-    comparison : Comparison or None
-        Of two tables.
-    verdict : str
-        One sentence.
-    failed : bool
-        Whether a table has errors, or the two differ.
-    """
-
-    findings: tuple[Finding, ...]
-    comparison: Comparison | None
-    verdict: str
-    failed: bool
+    findings: tuple[Finding, ...]  # of all tables and of their comparison; errors of a table first
+    comparison: Comparison | None  # of two tables
+    verdict: str  # one sentence
+    failed: bool  # whether a table has errors, or the two differ
 
 
 def diagnose(
@@ -89,18 +84,15 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Check a score table as `bcsed.scores.checks.check`, with the durations and silence of the recordings.
 
-    Raises
-    ------
-    DataError
-        If a recording or the template does not exist, or two recordings share a name.
+    DataError if a recording or the template does not exist, or two recordings share a name.
     """
     classes = None if sample_submission is None else list(read_scores(sample_submission).columns)
     if not recordings:
         return check(table, classes=classes)
     ids = parse_row_ids(table.index)
     constant = [ids.stems[index] for index in find_broadcast(ids, numeric_values(table))]
-    silent = silent_recordings(recordings, constant)
-    return check(table, classes=classes, durations_s=read_durations(recordings), silent=silent)
+    durations_s, silent = _read_recordings(recordings, constant)
+    return check(table, classes=classes, durations_s=durations_s, silent=silent)
 
 
 def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -110,3 +102,80 @@ def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
         if len(set(endings)) == len(paths):
             return endings
     return tuple(f"{path} ({number})" for number, path in enumerate(paths, 1))
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read a score table without validation: logits, NaN, text and duplicate columns are preserved.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV or Parquet: ``row_id`` (or a first column of another name that contains text) and a column per class; or
+        ``filename, start, end`` in seconds and a column per class, as in tables of pseudolabels.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``row_id``, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the file does not exist or is not a table.
+    """
+    path = Path(path)
+    require_file(path)
+    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    names = list(map(str, table.columns))
+    if not names:
+        raise DataError(f"{path}: the table has no columns.")
+    if "row_id" not in names and set(_TIMES) <= set(names):
+        stems = table["filename"].astype(str).map(lambda name: Path(name).stem)
+        row_ids = stems + "_" + table["end"].astype(str).str.removesuffix(".0")
+        table = table.drop(columns=list(_TIMES))
+    else:
+        column = names.index("row_id") if "row_id" in names else 0
+        row_ids = table.iloc[:, column].astype(str)
+        table = table.iloc[:, [k for k in range(len(names)) if k != column]]
+    table.index = pd.Index(row_ids.to_numpy(object), dtype=object, name="row_id")
+    table.columns = pd.Index(list(map(str, table.columns)), dtype=object)
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with read_errors(path, "CSV"):
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream), [])
+        if not header:
+            raise DataError(f"{path}: the file is empty.")
+        dtype = {k: str for k, name in enumerate(header) if name in ("row_id", "filename")} or {0: str}
+        try:
+            # header=None, as pandas would rename duplicate columns.
+            table = pd.read_csv(path, header=None, skiprows=1, dtype=dtype, encoding="utf-8-sig", low_memory=False)
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame(columns=range(len(header)))
+    if table.shape[1] != len(header):
+        raise DataError(f"{path}: its header names {len(header)} columns, its lines have {table.shape[1]}.")
+    table.columns = pd.Index(header, dtype=object)
+    return table
+
+
+def _read_recordings(
+    recordings: Sequence[str | Path], candidates: Collection[str]
+) -> tuple[dict[str, Fraction], list[str]]:
+    """Return the exact seconds of each readable recording by stem, and which of the candidates are digital silence.
+
+    DataError if a file or folder does not exist, or two recordings share a stem.
+    """
+    durations, silent = dict[str, Fraction](), []
+    for path in find_recordings(recordings):
+        if path.stem in durations:
+            raise DataError(f"two recordings are called {path.stem!r}; rename one, as their rows have the same ids.")
+        try:
+            info = read_info(path)
+            durations[path.stem] = Fraction(info.n_samples, info.sample_rate)
+            if path.stem in candidates and not read_audio(info, info.sample_rate)[0].any():
+                silent.append(path.stem)
+        except DataError:
+            continue  # prediction has already reported it
+    return durations, silent

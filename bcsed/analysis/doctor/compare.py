@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,18 +12,7 @@ import pandas as pd
 
 from ...scores.checks.finding import ERROR, Finding
 from ...scores.checks.values import find_broadcast
-from .align import (
-    AlignedTables,
-    Floats,
-    Misalignment,
-    Ranks,
-    align,
-    find_misalignments,
-    finite_mean,
-    rank_columns,
-    spearman,
-)
-from .transforms import find_transform
+from .align import AlignedTables, Floats, Misalignment, align, correlate, find_misalignments, finite_mean, rank_columns
 
 # Processors, libraries and text of six digits differ by less.
 TOLERANCE = 1e-4
@@ -30,39 +20,26 @@ TOLERANCE = 1e-4
 _ROUNDING = 0.02
 # The share of recordings with equal rows from which on a table is called broadcast.
 _MIN_BROADCAST = 0.5
+# The largest error of a named function, as a share of the second table's range.
+_MAX_ERROR = 2e-3
+# From this rank correlation on, a class is an increasing function of the same class.
+_SAME_RANKS = 0.9999
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """The difference of two tables.
+    """The difference of two tables."""
 
-    Parameters
-    ----------
-    verdict : str
-        One sentence.
-    cause : str
-        'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see
-        `bcsed.analysis.doctor.transforms`), 'rounding', 'some recordings', 'ends', 'some rows', 'classes',
-        'everywhere' or 'no numbers'.
-    same : bool
-        Whether they agree to the tolerance.
-    findings : tuple of Finding
-        Rows and classes that only one table has.
-    spearman : Series
-        Rank correlation of each class.
-    shifts : mapping of int to float
-        Mean rank correlation with the second table's rows moved back by this number of rows; empty if not computed.
-    largest : Series
-        Largest difference in each recording, after the correction that the verdict names.
-    """
-
-    verdict: str
+    verdict: str  # one sentence
+    # 'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see `_Transform`),
+    # 'rounding', 'some recordings', 'ends', 'some rows', 'classes', 'everywhere' or 'no numbers'
     cause: str
-    same: bool
-    findings: tuple[Finding, ...]
-    spearman: pd.Series[float]
-    shifts: Mapping[int, float]
-    largest: pd.Series[float]
+    same: bool  # whether they agree to the tolerance
+    findings: tuple[Finding, ...]  # rows and classes that only one table has
+    spearman: pd.Series[float]  # rank correlation of each class
+    # mean rank correlation with the second table's rows moved back by this number of rows; empty if not computed
+    shifts: Mapping[int, float] = field(default_factory=dict)
+    largest: pd.Series[float]  # largest difference in each recording, after the correction that the verdict names
 
 
 def compare(
@@ -74,15 +51,8 @@ def compare(
 ) -> Comparison:
     """Compare two score tables of the same recordings, aligned by the names of rows and classes.
 
-    Parameters
-    ----------
-    first, second : DataFrame
-        Indexed by row id. Rows and classes of one table only are reported and left out; rows with values that are
-        not numbers are left out.
-    names : two str
-        Names of the tables in the verdict.
-    tolerance : float
-        Smaller differences are ignored.
+    Rows and classes of one table only are reported and left out, rows with values that are not numbers are left out.
+    Differences up to `tolerance` are ignored. The verdict contains `names`.
 
     Raises
     ------
@@ -91,16 +61,13 @@ def compare(
     """
     pair = align(first, second, names)
     if not pair.first.size:
+        verdict = f"{names[1]} and {names[0]} have no row in which all values are numbers: nothing to compare."
+        empty = pd.Series(dtype=np.float64)
         return Comparison(
-            verdict=f"{names[1]} and {names[0]} have no row in which all values are numbers: nothing to compare.",
-            cause="no numbers",
-            same=False,
-            findings=pair.findings,
-            spearman=pd.Series(dtype=np.float64),
-            shifts={},
-            largest=pd.Series(dtype=np.float64),
+            verdict=verdict, cause="no numbers", same=False, findings=pair.findings, spearman=empty, largest=empty
         )
     x, y = rank_columns(pair.first), rank_columns(pair.second)
+    correlations = correlate(x, y)
     shifts: Mapping[int, float] = {}
     gap = np.abs(pair.first - pair.second)
     ids = pair.ids
@@ -113,7 +80,7 @@ def compare(
         cause, verdict = "broadcast", _describe_broadcast(pair, names, *broadcast)
     else:
         misalignment, shifts = find_misalignments(pair, x, y)
-        cause, verdict, gap = _explain(pair, x, y, misalignment, names, tolerance)
+        cause, verdict, gap = _explain(pair, correlations, misalignment, names, tolerance)
         ids = replace(ids, recording=ids.recording[misalignment.first_rows], end_s=ids.end_s[misalignment.first_rows])
     largest = pd.Series(gap.max(1)).groupby(ids.recording).max()
     largest.index = pd.Index([ids.stems[k] for k in largest.index], name="recording")
@@ -122,20 +89,20 @@ def compare(
         cause=cause,
         same=cause == "same" and all(finding.severity != ERROR for finding in pair.findings),
         findings=pair.findings,
-        spearman=pd.Series(spearman(x, y), index=pd.Index(pair.classes, name="class")),
+        spearman=pd.Series(correlations, index=pd.Index(pair.classes, name="class")),
         shifts=shifts,
         largest=largest.sort_values(ascending=False, kind="stable"),
     )
 
 
 def _explain(
-    pair: AlignedTables, first: Ranks, second: Ranks, change: Misalignment, names: tuple[str, str], tolerance: float
+    pair: AlignedTables, correlations: Floats, change: Misalignment, names: tuple[str, str], tolerance: float
 ) -> tuple[str, str, Floats]:
     """Correct a misalignment, search a function, and describe the rest; return cause, verdict and remaining gap."""
     x, y = pair.first[change.first_rows], pair.second[np.ix_(change.second_rows, change.columns)]
     gap: Floats = np.abs(x - y)
-    ranks = spearman(first, second) if change.kind == "none" else spearman(rank_columns(x), rank_columns(y))
-    function = find_transform(x, y, ranks, tolerance)
+    ranks = correlations if change.kind == "none" else correlate(rank_columns(x), rank_columns(y))
+    function = _find_transform(x, y, ranks, tolerance)
     if function is not None and function.name in ("monotone", "per class") and gap.max() <= _ROUNDING:
         function = None  # rounding that preserved the ranks
     if change.kind == "none" and function is None:
@@ -244,3 +211,82 @@ def _differing_ends(pair: AlignedTables, row_differs: npt.NDArray[np.bool_]) -> 
         return ""
     ends = [name for name, is_end in (("first", first), ("last", last)) if (row_differs & is_end).any()]
     return f"{' and '.join(ends)} row{'s' if len(ends) > 1 else ''}"
+
+
+class _Transform(NamedTuple):
+    """An increasing function that maps one table to another."""
+
+    name: str  # 'sigmoid', 'logit', 'scale', 'affine', 'power', 'temperature', 'monotone' or 'per class'
+    description: str  # with its parameters
+    error: float  # the largest
+
+
+def _find_transform(first: Floats, second: Floats, spearman: Floats, tolerance: float) -> _Transform | None:
+    """Return the increasing function that maps the first table (R, K) to the second, if there is one.
+
+    `spearman` (K,) is the rank correlation of each class. Tables that differ by at most `tolerance` have no function.
+    """
+    if float(np.abs(first - second).max()) <= tolerance:
+        return None
+    correlations = spearman[np.isfinite(spearman)]
+    if not correlations.size or float(correlations.min()) < 0.99:
+        return None
+    x, y = first.reshape(-1), second.reshape(-1)
+    max_error = _MAX_ERROR * float(np.ptp(y))
+    for name, description, fitted, expected in _fits(x, y):
+        error = float(np.abs(fitted - expected).max())
+        if error <= max_error:
+            return _Transform(name, description, error)
+    # Rounding may have made equal values of the first table unequal: among them any order is accepted.
+    sorted_y = y[np.lexsort((y, x))]
+    error = float((np.maximum.accumulate(sorted_y) - sorted_y).max())
+    if error <= max_error and float(correlations.min()) >= 0.999:
+        return _Transform("monotone", "without a simple name", error)
+    if float(correlations.min()) >= _SAME_RANKS:
+        return _Transform("per class", "a different one for each class, such as its ranks", np.inf)
+    return None
+
+
+def _fits(x: Floats, y: Floats) -> Iterator[tuple[str, str, Floats, Floats]]:
+    """Yield candidates: name, description, function of values of the first table, and those of the second."""
+    x_is_probability, y_is_probability = (v.min() >= 0 and v.max() <= 1 for v in (x, y))
+    if y_is_probability:
+        yield "sigmoid", "the sigmoid", _sigmoid(x), y
+    inside = (x > 1e-6) & (x < 1 - 1e-6)
+    if x_is_probability and not y_is_probability and inside.any():
+        yield "logit", "the logit", _logit(x[inside]), y[inside]
+    factor = float((x * y).sum() / max(float(np.square(x).sum()), 1e-300))
+    if factor > 0:
+        yield "scale", f"times {factor:.4g}", factor * x, y
+    if x_is_probability and y_is_probability:
+        yield from _probability_fits(x, y)
+    slope, base = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, 0.0)
+    if slope > 0:
+        yield "affine", f"times {slope:.4g} and {base:+.4g}", slope * x + base, y
+
+
+def _probability_fits(x: Floats, y: Floats) -> Iterator[tuple[str, str, Floats, Floats]]:
+    # Close to 0 and 1, rounding hides the exponent and the temperature.
+    inside = (x > 1e-3) & (x < 1 - 1e-3) & (y > 1e-6) & (y < 1 - 1e-6)
+    if inside.sum() >= 3:
+        log_x, log_y = np.log(x[inside]), np.log(y[inside])
+        exponent = float((log_x * log_y).sum() / np.square(log_x).sum())
+        yield "power", f"to the power {exponent:.4g}", x**exponent, y
+    inside = (x > 1e-4) & (x < 1 - 1e-4) & (y > 1e-4) & (y < 1 - 1e-4)
+    logit_x, logit_y = _logit(x[inside]), _logit(y[inside])
+    if inside.sum() < 3 or np.ptp(logit_x) == 0:
+        return
+    slope, base = map(float, np.polyfit(logit_x, logit_y, 1))
+    if slope > 0:
+        description = f"its logits divided by a temperature of {1 / slope:.4g}"
+        shift = f" and {base:+.3g}" if abs(base) > 1e-2 else ""
+        fitted = _sigmoid(slope * _logit(np.clip(x, 1e-12, 1 - 1e-12)) + base)
+        yield "temperature", description + shift, fitted, y
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500)))
+
+
+def _logit(x: Floats) -> Floats:
+    return np.log(x) - np.log1p(-x)

@@ -34,16 +34,7 @@ def trace(
     first_row: int = 0,
     n_rows: int = N_ROWS,
 ) -> Trace:
-    """Score a recording, or a part of it, and return the arrays of every stage.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    recording : str or Path
-    windowing : Windowing, optional
-        As in `bcsed.predict.predict`.
-    first_row, n_rows : int
-        The rows to trace; fewer at the end of the recording.
+    """Score `n_rows` rows of a recording (fewer at its end), and return the arrays of every stage.
 
     Raises
     ------

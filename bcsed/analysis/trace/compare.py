@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ConfigError, DataError
-from .context import StageContext
+from .context import StageContext, describe_non_finite
 from .explain_audio import explain_db, explain_samples
-from .explain_image import explain_image
-from .explain_outputs import explain_outputs, explain_rows
+from .explain_network import explain_image, explain_outputs, explain_rows
 from .stages import STAGES, Array, Trace
 
 # The float32 differences of decoders, processors and libraries are smaller. Units: samples; dB; share of the image's
@@ -20,44 +19,27 @@ from .stages import STAGES, Array, Trace
 TOLERANCES: Mapping[str, float] = types.MappingProxyType(
     {"samples": 1e-4, "db": 0.05, "windows": 0.05, "image": 1e-3, "logits": 1e-2, "attention": 1e-2, "rows": 1e-3}
 )
-_EXPLAIN: Mapping[str, Callable[[StageContext, Array, Array], str]] = types.MappingProxyType(
-    {
-        "samples": explain_samples,
-        "db": explain_db,
-        "windows": explain_db,
-        "image": explain_image,
-        "logits": explain_outputs,
-        "attention": explain_outputs,
-        "rows": explain_rows,
-    }
-)
+_EXPLAIN: Mapping[str, Callable[[StageContext, Array, Array], str]] = {
+    "samples": explain_samples,
+    "db": explain_db,
+    "windows": explain_db,
+    "image": explain_image,
+    "logits": explain_outputs,
+    "attention": explain_outputs,
+    "rows": explain_rows,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageDifference:
-    """The difference of two traces at one stage.
-
-    Parameters
-    ----------
-    name : str
-    status : {'same', 'differs', 'absent'}
-        'absent' if one of the traces lacks the stage.
-    largest : float
-        The largest difference; NaN if the shapes differ or the stage is absent, infinite if one value is not finite.
-    share : float
-        The share of the array that differs by more than the tolerance.
-    sentence : str
-        Size, position and cause.
-    cause : str
-        Only of the first stage that differs, if the arrays show it.
-    """
+    """The difference of two traces at one stage."""
 
     name: str
-    status: str
-    largest: float
-    share: float
-    sentence: str
-    cause: str = ""
+    status: str  # 'same', 'differs', or 'absent' if one of the traces lacks the stage
+    largest: float = np.nan  # NaN if the shapes differ or the stage is absent, infinite if one value is not finite
+    share: float = np.nan  # of the array that differs by more than the tolerance
+    sentence: str  # size, position and cause
+    cause: str = ""  # only of the first stage that differs, if the arrays show it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +52,14 @@ class TraceDifference:
 
 
 def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None = None) -> TraceDifference:
-    """Find the first stage at which two traces of one recording differ.
+    """Find the first stage at which two traces of one recording differ; only the first has a cause.
 
     Parameters
     ----------
-    ours : Trace
-        A trace of bcsed, which states the time of its samples, frames and rows; or any.
-    theirs : Trace
-        Of bcsed or another pipeline.
+    ours, theirs : Trace
+        Any; a trace of bcsed states the time of its samples, frames and rows.
     tolerances : mapping of str to float, optional
         By stage; the others are `TOLERANCES`.
-
-    Returns
-    -------
-    TraceDifference
-        Only the first difference has a cause: the later ones follow from it.
 
     Raises
     ------
@@ -109,8 +84,7 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
     first = None
     for stage in STAGES:
         if stage not in common:
-            absent = StageDifference(name=stage, status="absent", largest=np.nan, share=np.nan, sentence="not in both")
-            stages.append(absent)
+            stages.append(StageDifference(name=stage, status="absent", sentence="not in both"))
             continue
         context = StageContext(ours=ours, theirs=theirs, stage=stage, tolerance=allowed[stage])
         stages.append(_compare_stage(context, explain=first is None))
@@ -147,6 +121,6 @@ def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
         share = float((gap > tolerance).mean())
         position = context.locate(np.unravel_index(int(gap.argmax()), gap.shape))
         sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
-    cause = _EXPLAIN[stage](context, x, y) if explain else ""
+    cause = (describe_non_finite(y) or _EXPLAIN[stage](context, x, y)) if explain else ""
     sentence += f"; {cause}" if cause else ""
     return StageDifference(name=stage, status="differs", largest=largest, share=share, sentence=sentence, cause=cause)

@@ -26,7 +26,7 @@ class StageContext:
     @property
     def facts(self) -> dict[str, Any]:
         """The facts of the trace that has a front end."""
-        return {**self.theirs.facts, **self.ours.facts} if "frontend" in self.ours.facts else {**self.theirs.facts}
+        return {**self.theirs.facts, **(self.ours.facts if "frontend" in self.ours.facts else {})}
 
     @cached_property
     def frontend(self) -> Frontend | None:
@@ -50,19 +50,13 @@ class StageContext:
 
     def time(self, frame: float) -> str:
         """Return the time of a frame of the recording."""
-        if self.frontend is None:
-            return f"frame {frame:g}"
-        return f"{frame * self.frontend.hop_length / self.frontend.sample_rate:.2f} s"
+        front = self.frontend
+        return f"frame {frame:g}" if front is None else f"{frame * front.hop_length / front.sample_rate:.2f} s"
 
     def window_start(self, window: int) -> int:
         """Return the first frame of a window in the recording, 0 if unknown."""
         starts = self.facts.get("starts", ())
         return int(starts[window]) if window < len(starts) else 0
-
-    def window(self, window: int) -> str:
-        """Return the number and start of a window."""
-        known = window < len(self.facts.get("starts", ()))
-        return f"window {window + 1}" + (f", which starts at {self.time(self.window_start(window))}" if known else "")
 
     def class_name(self, k: int) -> str:
         """Return the name of a class."""
@@ -80,7 +74,9 @@ class StageContext:
         if self.stage == "rows":
             ids = self.facts.get("ids", ())
             return f"row {repr(ids[at[0]]) if at[0] < len(ids) else at[0]}, {self.class_name(at[1])}"
-        start, window = self.window_start(at[0]), self.window(at[0])
+        start, window = self.window_start(at[0]), f"window {at[0] + 1}"
+        if at[0] < len(self.facts.get("starts", ())):
+            window += f", which starts at {self.time(start)}"
         if self.stage == "windows":
             return f"{self.time(start + at[2])}, {self.band(at[1])} ({window})"
         if self.stage == "image":

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from .context import StageContext, describe_non_finite
+from ..doctor.align import Floats
+from .context import StageContext, describe_shapes
 from .stages import Array
-
-Floats = npt.NDArray[np.float64]
 
 # A cause is accepted if its correction leaves a smaller share of the wave as difference.
 _MAX_REST = 0.05
@@ -22,13 +20,8 @@ _RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _MIN_MOVED = 0.3
 
 
-# ---- samples -------------------------------------------------------------------------------------------------
-
-
 def explain_samples(context: StageContext, x: Array, y: Array) -> str:
     """Explain different waves."""
-    if not np.isfinite(y).all():
-        return describe_non_finite(y)
     n, ratio = min(len(x), len(y)), len(y) / len(x)
     if context.frontend is not None and n and abs(ratio - 1) > 0.02:
         rate = context.frontend.sample_rate * ratio
@@ -103,13 +96,8 @@ def _first_lost(loss_db: Floats) -> int:
     return len(lost) - int(np.argmax(~lost[::-1])) if not lost.all() else 0
 
 
-# ---- spectrograms --------------------------------------------------------------------------------------------
-
-
 def explain_db(context: StageContext, x: Array, y: Array) -> str:
     """Explain different dB spectrograms, of a recording (F, T) or of windows (W, F, T)."""
-    if not np.isfinite(y).all():
-        return describe_non_finite(y)
     if x.shape != y.shape:
         return _explain_shape(context, x, y)
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -120,17 +108,11 @@ def explain_db(context: StageContext, x: Array, y: Array) -> str:
 
 
 def _explain_shape(context: StageContext, x: Array, y: Array) -> str:
-    parts = []
-    if x.shape[-2] != y.shape[-2]:
-        parts.append(f"{y.shape[-2]} mel bands instead of {x.shape[-2]}")
-    if x.shape[-1] != y.shape[-1]:
-        parts.append(f"{y.shape[-1]} frames instead of {x.shape[-1]}")
-        if context.frontend is not None and x.ndim == 2:
-            hop = context.frontend.hop_length
-            parts[-1] += f": a hop of about {hop * x.shape[-1] / y.shape[-1]:,.0f} samples instead of {hop}"
-    if x.ndim == 3 and x.shape[0] != y.shape[0]:
-        parts.append(f"{y.shape[0]} windows instead of {x.shape[0]}")
-    return ", ".join(parts)
+    shapes = describe_shapes(("windows", "mel bands", "frames")[-x.ndim :], x.shape, y.shape)
+    if context.frontend is None or x.ndim == 3 or x.shape[1] == y.shape[1]:
+        return shapes
+    hop = context.frontend.hop_length
+    return f"{shapes}: a hop of about {hop * x.shape[1] / y.shape[1]:,.0f} samples instead of {hop}"
 
 
 def _offset(context: StageContext, x: Floats, y: Floats) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +33,7 @@ from ...files import atomic_write, check_schema, read_errors
 Array = npt.NDArray[Any]
 
 # In the order of computation, with the number of axes.
-STAGES: Mapping[str, int] = types.MappingProxyType(
-    {"samples": 1, "db": 2, "windows": 3, "image": 4, "logits": 3, "attention": 3, "rows": 2}
-)
+STAGES: Mapping[str, int] = {"samples": 1, "db": 2, "windows": 3, "image": 4, "logits": 3, "attention": 3, "rows": 2}
 # Files of schema 1 are unnumbered, with other names of stages, and "signal" for "frontend" and "rows" for "windowing".
 SCHEMA = 2
 _FIRST_NAMES = {"picture": "image", "what": "logits", "when": "attention"}
@@ -45,18 +42,10 @@ _FACTS = "facts"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """The arrays of one recording, by stage.
+    """The arrays of one recording, by stage."""
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        In the order of `STAGES`; those of another pipeline may lack some.
-    facts : mapping
-        JSON values: ``name`` of the pipeline; in traces of bcsed also recording, bundle, classes, front end, and the
-        start of windows and rows.
-    """
-
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, Array]  # in the order of `STAGES`; those of another pipeline may lack some
+    # JSON values: the pipeline's name; of bcsed also recording, bundle, classes, front end, start of windows and rows
     facts: Mapping[str, Any]
 
     @property
@@ -87,15 +76,13 @@ class Trace:
 
 
 def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> Trace:
-    """Make a trace from arrays of another program.
+    """Make a trace from arrays of another program, which has this name in messages.
 
     Parameters
     ----------
     stages : mapping of str to array
         Some of the `STAGES`, in the shapes of the table above; additional leading axes of length 1 are removed. The
         earlier names ``picture``, ``what`` and ``when`` are accepted.
-    name : str
-        The name in messages.
 
     Raises
     ------
@@ -115,7 +102,7 @@ def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> 
         problem = f"there is no stage {unknown[0]!r}" if unknown else "no stage is given"
         raise ConfigError(f"{problem}; the stages are {', '.join(STAGES)}.")
     arrays = {stage: _to_array(stage, stages[stage], n_axes) for stage, n_axes in STAGES.items() if stage in stages}
-    return Trace(arrays=types.MappingProxyType(arrays), facts={"name": name})
+    return Trace(arrays=arrays, facts={"name": name})
 
 
 def _to_array(stage: str, values: Any, n_axes: int) -> Array:
@@ -148,11 +135,8 @@ def read(path: str | Path) -> Trace:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez writes one.")
-    with (
-        read_errors(path, "npz without pickles"),
-        path.open("rb") as stream,
-        np.load(stream, allow_pickle=False) as stored,
-    ):
+    form = "npz without pickles"
+    with read_errors(path, form), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files if name != _FACTS}
         facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
     try:
