@@ -21,7 +21,6 @@ _NO_SETTINGS = (
     *("schema", "bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
     *("checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference", "versions"),
 )
-_SEED = "fit.seed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,8 +63,7 @@ class ComparedRun:
         # Head groups follow from net.heads and the classes, and counts (integers) from the sources and the fold.
         rest = {key: value for key, value in self.contract.items() if key not in ("frontend", "net", "groups")}
         origin = {key: value for key, value in flatten(self.origin).items() if not isinstance(value, int)}
-        flat = flatten({**self.recipe, **rest, **origin})
-        return {key: value for key, value in flat.items() if key != _SEED}
+        return {key: value for key, value in flatten({**self.recipe, **rest, **origin}).items() if key != "fit.seed"}
 
 
 def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
@@ -73,7 +71,6 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
 
     Parameters
     ----------
-    run : str or Path
     checkpoint : {'best', 'last'}, optional
         The checkpoint whose evaluation is read; by default the best, if there is one. Ignored for a bundle.
 
@@ -92,8 +89,7 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     description = _read_settings(run)
     history = _read_history(run, description["recipe"]["fit"]["epochs"])
     if checkpoint is None:
-        has_best = (run / BEST).is_file() or evaluation_path(run, "best").is_file()
-        checkpoint = "best" if has_best else "last"
+        checkpoint = "best" if (run / BEST).is_file() or evaluation_path(run, "best").is_file() else "last"
     file = evaluation_path(run, checkpoint)
     evaluation = read_evaluation(file) if file.is_file() else None
     different = sorted(set(evaluation.classes) ^ set(description["contract"]["classes"])) if evaluation else []

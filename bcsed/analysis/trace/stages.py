@@ -37,7 +37,6 @@ STAGES: Mapping[str, int] = {"samples": 1, "db": 2, "windows": 3, "image": 4, "l
 # Files of schema 1 are unnumbered, with other names of stages, and "signal" for "frontend" and "rows" for "windowing".
 SCHEMA = 2
 _FIRST_NAMES = {"picture": "image", "what": "logits", "when": "attention"}
-_FACTS = "facts"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,18 +77,13 @@ class Trace:
 def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> Trace:
     """Make a trace from arrays of another program, which has this name in messages.
 
-    Parameters
-    ----------
-    stages : mapping of str to array
-        Some of the `STAGES`, in the shapes of the table above; additional leading axes of length 1 are removed. The
-        earlier names ``picture``, ``what`` and ``when`` are accepted.
+    `stages` are some of the `STAGES`, in the shapes of the table above; further leading axes of length 1 are removed.
+    The earlier names ``picture``, ``what`` and ``when`` are accepted.
 
     Raises
     ------
-    ConfigError
-        If a stage is unknown, or there are no stages.
-    DataError
-        If an array does not contain numbers, is empty, or has another number of axes.
+    ConfigError, DataError
+        If a stage is unknown, or there are no stages; if an array has no numbers, is empty, or has other axes.
 
     Examples
     --------
@@ -119,8 +113,8 @@ def _to_array(stage: str, values: Any, n_axes: int) -> Array:
 def write(trace: Trace, path: str | Path) -> None:
     """Write a trace as npz without pickles; errors as `bcsed.files.atomic_write`."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        facts = json.dumps({"schema": SCHEMA, **trace.facts})
-        contents: dict[str, Any] = {_FACTS: np.array(facts), **trace.arrays}
+        facts = np.array(json.dumps({"schema": SCHEMA, **trace.facts}))
+        contents: dict[str, Any] = {"facts": facts, **trace.arrays}
         np.savez_compressed(stream, **contents)
 
 
@@ -137,8 +131,8 @@ def read(path: str | Path) -> Trace:
         raise DataError(f"{path}: there is no such trace; `bcsed trace` or numpy.savez writes one.")
     form = "npz without pickles"
     with read_errors(path, form), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files if name != _FACTS}
-        facts = json.loads(str(stored[_FACTS])) if _FACTS in stored.files else {"name": path.name}
+        arrays = {name: stored[name] for name in stored.files if name != "facts"}
+        facts = json.loads(str(stored["facts"])) if "facts" in stored.files else {"name": path.name}
     try:
         facts = _upgrade(facts, path)
         return Trace(arrays=from_arrays(arrays, facts["name"]).arrays, facts=facts)
