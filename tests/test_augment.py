@@ -20,6 +20,7 @@ from bcsed.train.augment import (
     join_embeddings,
     join_labels,
     make_augmentations,
+    set_level,
     unmixed,
 )
 
@@ -78,6 +79,52 @@ def test_same_generator_same_result_and_silence_stays_silence():
     assert torch.equal(waves, torch.zeros(3, 50))
 
 
+@given(
+    gain=st.floats(1e-4, 1e3),
+    silent=st.integers(0, 300),
+    level=st.sampled_from(["peak", "rms", "raw"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_level_does_not_depend_on_gain_or_padding(gain, silent, level, seed):
+    wave = torch.randn(1, 400, generator=generator(seed))
+    padded = torch.nn.functional.pad(wave * gain, (silent, 300 - silent))
+    out = set_level(padded, level)
+    expected = set_level(wave, level) * (gain if level == "raw" else 1.0)
+    torch.testing.assert_close(out[:, silent : silent + 400], expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(out == 0, padded == 0)
+    assert torch.equal(set_level(torch.zeros(2, 9), level), torch.zeros(2, 9))
+    if level != "raw":
+        torch.testing.assert_close(set_level(out, level), out, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", ["peak", "rms"])
+@pytest.mark.parametrize("mix", [Sumix, Mixup, CutMix])
+def test_a_mixture_does_not_depend_on_the_levels_of_its_clips(mix, level):
+    """The same clips at other levels give the same mixture, labels and embeddings."""
+    original = batch()._replace(waves=set_level(batch().waves, level))
+    recorded = 10 ** (2 * torch.rand(8, 1, generator=generator(1)) - 1) * batch().waves
+    again = original._replace(waves=set_level(recorded, level))
+    first, second = (mix(level=level)(clips, generator(7)) for clips in (original, again))
+    torch.testing.assert_close(second.waves, first.waves, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(second[1:], first[1:], strict=True))
+    torch.testing.assert_close(set_level(first.waves, level), first.waves, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["peak", "rms", "raw"])
+def test_gains_of_sumix_are_those_of_clips_of_equal_level(level):
+    """Clips that never overlap in time: the ratio of the two parts of a sum is the ratio of the drawn gains."""
+    B = 40
+    waves = torch.zeros(B, B * 10)
+    for index in range(B):
+        waves[index, index * 10 : index * 10 + 10] = 10.0 ** (index % 4 - 2)
+    clips = WaveBatch(set_level(waves, level), torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    parts = Sumix((1,), (0.3, 0.5), level)(clips, generator(2)).waves[:, ::10]
+    ratios = [float(part[part > 0].min() / part.max()) for part in parts if (part > 0).sum() == 2]
+    assert len(ratios) > B - 5
+    assert (min(ratios) >= 0.3) == (level != "raw")
+
+
 def test_noise_has_its_ratio_and_its_probability():
     waves = torch.randn(64, 4096, generator=generator(2))
     assert torch.equal(Noise(0.0)(waves, generator()), waves)
@@ -87,6 +134,9 @@ def test_noise_has_its_ratio_and_its_probability():
     added = (noisy - waves)[changed]
     ratio = 10 * torch.log10(waves[changed].square().mean(1) / added.square().mean(1))
     torch.testing.assert_close(ratio, torch.full_like(ratio, 10.0), atol=0.01, rtol=0)
+    noisy = Noise(1.0, (3.0, 3.0), "peak")(waves, generator(1))
+    ratio = 20 * torch.log10(waves.abs().amax(1) / (noisy - waves).abs().amax(1))
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 3.0), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize(("colour", "slope_db"), [(0, 0.0), (1, 0.0), (2, -3.01), (3, -6.02)])
@@ -100,7 +150,13 @@ def test_colours_fall_by_their_decibels_per_octave(colour, slope_db):
 
 def test_masks_fill_with_the_floor_and_spare_the_rest():
     db = torch.randn(16, 32, 64, generator=generator(8)) * 10 - 30
-    bands = {"time_masks": 2, "freq_masks": 2, "time_mask_share": 0.2, "freq_mask_share": 0.3, "dropout_area": 0.0}
+    bands = {
+        "time_masks": (2,),
+        "freq_masks": (2,),
+        "time_mask_share": 0.2,
+        "freq_mask_share": 0.3,
+        "dropout_area": 0.0,
+    }
     masks = Masks(Augment(**bands, mask_p=1.0), 80.0)
     out = masks(db, generator(1))
     changed = out != db
@@ -113,13 +169,35 @@ def test_masks_fill_with_the_floor_and_spare_the_rest():
 
 def test_coarse_dropout_drops_its_area():
     db = torch.rand(200, 64, 96) + 1
-    out = Masks(Augment(time_masks=0, freq_masks=0, dropout_area=0.25), 80.0)(db, generator(0))
+    off = {"time_masks": (0,), "freq_masks": (0,)}
+    out = Masks(Augment(**off, dropout_area=0.25), 80.0)(db, generator(0))
     share = (out != db).float().mean()
     assert abs(float(share) - 0.25) < 0.03
+    some = Masks(Augment(**off, dropout_area=0.25, dropout_p=0.4), 80.0)(db, generator(0))
+    assert 0.3 < float((some != db).any(1).any(1).float().mean()) < 0.5
+
+
+def test_the_number_of_masks_is_drawn_for_each_clip():
+    db = torch.rand(400, 64, 256) + 1
+    augment = Augment(time_masks=(0, 1, 3), freq_masks=(0,), mask_p=1.0, time_mask_share=0.02)
+    masked = Masks(augment, 80.0)(db, generator(0)) != db
+    starts = (masked[:, 0, 1:] & ~masked[:, 0, :-1]).sum(1) + masked[:, 0, 0]
+    # Bands may be empty or touch: the most frequent numbers are those that are drawn.
+    assert 0.25 < float((starts == 0).float().mean()) < 0.6
+    assert int(starts.max()) == 3
+    assert not (starts > 3).any()
+
+
+def test_masks_end_after_their_epochs():
+    db = torch.rand(20, 64, 64) + 1
+    augment = Augment(mask_p=1.0, mask_epochs=2)
+    for epoch, changed in ((0, True), (1, True), (2, False), (9, False)):
+        masks = make_augmentations(augment, 80.0, epoch)[2]
+        assert bool((masks(db, generator(epoch)) != db).any()) == changed
 
 
 def test_noise_becomes_rarer_with_the_epochs():
-    chances = [make_augmentations(Augment(), 80.0, epoch)[1].p for epoch in (0, 9, 10, 15, 16, 23)]
+    chances = [make_augmentations(Augment(), 80.0, epoch)[0].p for epoch in (0, 9, 10, 15, 16, 23)]
     assert chances == [0.25, 0.25, 0.15, 0.15, 0.10, 0.10]
 
 
@@ -149,7 +227,7 @@ def constant_batch(B: int = 12, n: int = 240) -> WaveBatch:
 
 
 def test_mixup_is_half_and_half_with_all_labels():
-    original, out = constant_batch(), Mixup(1.0)(constant_batch(), generator(1))
+    original, out = constant_batch(), Mixup(1.0, "raw")(constant_batch(), generator(1))
     for clip in range(12):
         (other,) = {int(k) for k in torch.nonzero(out.targets[clip])[:, 0]} - {clip} or {clip}
         assert torch.equal(out.waves[clip], 0.5 * original.waves[clip] + 0.5 * original.waves[other])
@@ -160,7 +238,7 @@ def test_mixup_is_half_and_half_with_all_labels():
 
 
 def test_cutmix_labels_are_the_shares_of_time():
-    out = CutMix(1.0)(constant_batch(), generator(1))
+    out = CutMix(1.0, "raw")(constant_batch(), generator(1))
     for clip in range(12):
         shares = torch.stack([(out.waves[clip] == k + 1).float().mean() for k in range(12)])
         torch.testing.assert_close(out.targets[clip], shares, atol=1e-6, rtol=0)
@@ -259,7 +337,7 @@ def test_in_situ_labels_join_as_a_union():
 
 
 def test_the_mix_is_the_one_that_is_named():
-    kinds = {mix: make_augmentations(Augment(mix=mix), 80.0, 0)[0] for mix in ("sumix", "mixup", "cutmix", "off")}
+    kinds = {mix: make_augmentations(Augment(mix=mix), 80.0, 0)[1] for mix in ("sumix", "mixup", "cutmix", "off")}
     assert [type(kinds[name]) for name in ("sumix", "mixup", "cutmix")] == [Sumix, Mixup, CutMix]
     assert kinds["off"] is unmixed
-    assert make_augmentations(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[0] == Mixup(0.3)
+    assert make_augmentations(Augment(mix="mixup", mix_p=0.3), 80.0, 0)[1] == Mixup(0.3)

@@ -141,6 +141,32 @@ def test_a_run_of_the_first_version_is_read_in_the_current_names():
     old["recipe"]["data"] |= {"pseudo_source": "in_situ", "sampling": "plain"}
     old["recipe"]["labelled"]["draw"] = "maxima"
     assert upgrade_run(old) == run
+
+
+def test_a_recipe_without_the_later_fields_gets_the_earlier_behaviour():
+    """One form of the focal loss, raw levels, one number of masks, rows of which half is heard."""
+    old = find_experiment("tiny").vary("x", fit__loss="focal").recipe
+    for group, names in {
+        "data": ["excerpt_rows"],
+        "augment": ["level", "noise_measure", "mask_epochs", "dropout_p"],
+        "fit": ["auc_pairs", "distil_epochs", "swa_epochs", "freeze_epochs", "cycle_decay", "logit_dropout"],
+    }.items():
+        for name in names:
+            del old[group][name]
+    old["augment"]["time_masks"], old["pseudo"] = 2, {}
+    new = upgrade(old)
+    assert new["fit"]["loss"] == "focal_torchvision"
+    assert new["augment"]["level"] == "raw"
+    assert new["augment"]["time_masks"] == [2]
+    assert new["data"]["excerpt_rows"] == "half"
+    assert new["fit"]["cycle_decay"] == 0.5
+    assert upgrade(new) == new
+
+
+def test_a_run_of_these_names_is_unchanged():
+    experiment = find_experiment("in-situ").vary("x", private_lb=".8", public_lb=".7")
+    contract = Contract(frontend=experiment.frontend, net=experiment.net, classes=("a", "b"))
+    run = {"experiment": "x", "recipe": experiment.recipe, "contract": to_dict(contract), "fold": 0}
     assert upgrade_run(run) == run
     assert upgrade_run({"contract": None, "fold": 1}) == {"contract": None, "fold": 1}
     values = to_dict(experiment)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -179,7 +181,7 @@ def seconds(wave):
 
 
 def test_an_excerpt_has_the_labels_of_its_rows(land):
-    sampler = make_sampler(land)
+    sampler = make_sampler(land, excerpt_rows="half")
     for seed in range(60):
         clip = sampler.sample(Injection(share=1.0), -1, np.random.default_rng(seed))
         name, covered = seconds(clip.wave)
@@ -195,9 +197,66 @@ def test_an_excerpt_has_the_labels_of_its_rows(land):
         assert (clip.targets[list(labels)] == 1).all()
 
 
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_only_complete_rows_label_an_excerpt(land, pseudo):
+    """A class that is only in a row partly inside has weight 0; one outside is a certain negative."""
+    sampler, doubtful = make_sampler(land, pseudo=pseudo), 0
+    rows = {"a": {0: 0, 1: 1, 5: 2, 11: 0}, "b": {2: 1}}
+    for seed in range(60):
+        clip = sampler.sample(Injection(share=1.0), -1, np.random.default_rng(seed))
+        name, covered = seconds(clip.wave)
+        inside, touched = set(), set()
+        for row, k in rows[name].items():
+            common = covered & set(range(5 * row, 5 * row + 5))
+            inside |= {k} if len(common) == 5 else set()
+            touched |= {k} if common else set()
+        labels = {k for k in range(3) if clip.targets[k] > 0}
+        assert labels <= inside
+        # Seconds at the edges are counted whole, and may be partly outside.
+        for k in range(3):
+            assert clip.weights[k] == (1 if k in labels or k not in touched else 0) or k in inside
+        doubtful += len(touched - inside)
+    assert doubtful > 5
+
+
+def test_a_soft_label_is_doubtful_where_a_row_partly_inside_is_much_higher(land):
+    values = np.full((12, 3), 0.02, np.float16)
+    values[:, 1], values[3, 1], values[3, 0], values[::2, 2] = 0.6, 0.9, 0.9, 0.08
+    clip = make_sampler(land, values, pseudo_soft=True).window_around(2, np.random.default_rng(1))
+    _, covered = seconds(clip.wave)
+    assert {10, 14, 15} <= covered
+    assert 19 not in covered
+    assert clip.weights.tolist() == [0, 1, 1]
+    assert clip.targets[1] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_short_clips_are_joined_with_another_and_repeated(infos):
+    """Both clips at one level, one after the other, with the labels of both; long clips and validation are as ever."""
+    targets = np.eye(2, dtype=np.float32)
+    clips = ClipReader(infos, TINY_128, Data(pad="join"))
+    partners = np.array([0.0, 1.0])  # the short clip
+    inputs = BatchInputs(clips, targets, np.ones((2, 2), np.float32), partners=partners, level="peak")
+    joined = inputs.read(1, "random", np.random.default_rng(0))
+    assert joined.wave.shape == (TINY_128.clip_samples,)
+    assert joined.targets.tolist() == [0, 1]
+    ramp = np.arange(2 * RATE) / (2 * RATE)
+    np.testing.assert_allclose(joined.wave[: 2 * RATE], ramp / ramp.max(), atol=1e-6)
+    np.testing.assert_array_equal(joined.wave[: 2 * RATE], joined.wave[2 * RATE : 4 * RATE])
+    both = dataclasses.replace(inputs, partners=np.array([1.0, 1.0])).read(1, "random", np.random.default_rng(0))
+    assert both.targets.tolist() == [1, 1]
+    part = both.wave[2 * RATE :]
+    assert np.abs(part).max() == pytest.approx(1.0)
+    long = inputs.read(0, "first", np.random.default_rng(0))
+    assert long.targets.tolist() == [1, 0]
+    plain = dataclasses.replace(inputs, partners=None).read(1, "first", np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        plain.wave[: 2 * RATE], window(ClipReader(infos, TINY_128, Data(pad="repeat")), 1, "first")[: 2 * RATE]
+    )
+
+
 def test_label_settings_of_pseudolabels(land):
     def first(**data):
-        return make_sampler(land, **data).window_around(0, np.random.default_rng(0))
+        return make_sampler(land, excerpt_rows="half", **data).window_around(0, np.random.default_rng(0))
 
     assert first().targets[0] == 1
     assert first(pseudo_target=0.7).targets[0] == np.float32(0.7)
@@ -216,7 +275,7 @@ def test_unlabelled_seconds_make_negatives_unknown(land):
     part = make_sampler(land, pseudo=False, only=slice(0, 1)).window_around(0, np.random.default_rng(1))
     assert part.targets[0] > 0
     assert part.weights.tolist() == [1, 0, 0]
-    complete = make_sampler(land, pseudo=False).window_around(0, np.random.default_rng(1))
+    complete = make_sampler(land, pseudo=False, excerpt_rows="half").window_around(0, np.random.default_rng(1))
     assert complete.weights.tolist() == [1, 1, 1]
 
 

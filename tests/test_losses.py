@@ -5,7 +5,16 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from bcsed.config.recipe import Fit
-from bcsed.train.losses import bce, cosine_distance, criterion, cross_entropy, focal, soft_auc
+from bcsed.train.losses import (
+    bce,
+    cosine_distance,
+    criterion,
+    cross_entropy,
+    focal,
+    focal_torchvision,
+    soft_auc,
+    soft_auc_batch,
+)
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
 TARGETS = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).round(decimals=1)
@@ -13,7 +22,30 @@ TARGETS = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).round(dec
 
 def test_focal_equals_torchvision():
     expected = sigmoid_focal_loss(LOGITS, TARGETS, alpha=0.8, gamma=2.0)
-    torch.testing.assert_close(focal(LOGITS.sigmoid(), TARGETS, 2.0, 0.8), expected, atol=1e-5, rtol=1e-4)
+    loss = focal_torchvision(LOGITS.sigmoid(), TARGETS, 2.0, 0.8)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "target", "minimum"),
+    [(focal, 0.8, 0.782), (focal, 0.3, 0.275), (focal_torchvision, 0.8, 0.953), (focal_torchvision, 0.3, 0.122)],
+)
+def test_the_minimum_of_the_focal_loss(form, target, minimum):
+    """The write-up's form has its minimum near the target, so that `label_target` lowers the output."""
+    p = torch.linspace(1e-4, 1 - 1e-4, 100_001)
+    loss = form(p, torch.full_like(p, target), 2.0, 0.8)
+    assert abs(float(p[loss.argmin()]) - minimum) < 1e-3
+
+
+def test_negatives_weigh_1_in_the_focal_loss():
+    """The gradient of a certain label at a logit: -0.8 (1-p)²... for positives, and p³... for negatives, in full."""
+    logits = LOGITS.double().requires_grad_()
+    target = TARGETS.double().round()
+    focal(logits.sigmoid(), target, 2.0, 0.8).sum().backward()
+    p = LOGITS.double().sigmoid()
+    positive = -0.8 * ((1 - p) ** 3 - 2 * p * (1 - p) ** 2 * p.log())
+    negative = p**3 - 2 * (1 - p) * p**2 * (1 - p).log()
+    torch.testing.assert_close(logits.grad, torch.where(target > 0, positive, negative), atol=1e-5, rtol=1e-5)
 
 
 def test_bce_equals_torch():
@@ -60,6 +92,24 @@ def test_certain_answers_stay_finite():
 def test_cross_entropy_equals_torch():
     expected = torch.nn.functional.cross_entropy(LOGITS, TARGETS)
     torch.testing.assert_close(cross_entropy(LOGITS.sigmoid(), TARGETS, torch.ones(6, 5)), expected, rtol=1e-4, atol=0)
+
+
+def test_soft_auc_of_the_batch_equals_its_definition():
+    """Pairs of elements of any class; targets of 0.5 are in no pair."""
+    weight = torch.rand(6, 5, generator=torch.Generator().manual_seed(2))
+    target = TARGETS.clone()
+    target[0, 0] = 0.5
+    p, lost, pairs = LOGITS.sigmoid().flatten(), 0.0, 0.0
+    t, w = target.flatten(), weight.flatten()
+    for i in range(30):
+        for j in range(30):
+            if t[i] > 0.5 > t[j]:
+                share = w[i] * (t[i] - 0.5) * w[j] * (0.5 - t[j])
+                lost += share * torch.nn.functional.softplus(p[j] - p[i])
+                pairs += share
+    torch.testing.assert_close(soft_auc_batch(LOGITS.sigmoid(), target, weight), lost / pairs, rtol=1e-4, atol=0)
+    none = torch.zeros(6, 5)
+    assert soft_auc_batch(LOGITS.sigmoid(), none, torch.ones(6, 5)) == 0
 
 
 def test_soft_auc_equals_its_definition():

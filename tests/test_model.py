@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_384, Frontend, Net
 from bcsed.errors import ConfigError
 from bcsed.models.backbone import _stages, build_backbone, feature_shape
-from bcsed.models.network import SedNet, ToImage, delta, fold, modern_names, pool, unfold
+from bcsed.models.network import Head, SedNet, ToImage, delta, fold, modern_names, pool, unfold
 
 
 @settings(max_examples=30, deadline=None)
@@ -247,3 +247,31 @@ def test_weights_from_a_file(tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(ConfigError, match="could not be loaded"):
         build_backbone("mobilenetv3_small_050", 3, pretrained=tmp_path / "text.safetensors")
+
+
+def test_the_maximum_of_the_time_steps():
+    logits, attention = torch.tensor([[[0.0], [2.0], [5.0]]]), torch.zeros(1, 3, 1)
+    weight = torch.tensor([[1.0, 3.0, 0.0]])
+    assert pool(logits, attention, "max", weight).item() == pytest.approx(torch.tensor(2.0).sigmoid().item())
+    mean, both = (pool(logits, attention, kind, weight).item() for kind in ("prob", "prob_max"))
+    assert both == pytest.approx((mean + torch.tensor(2.0).sigmoid().item()) / 2)
+
+
+def test_attention_starts_as_the_mean_of_the_features():
+    head = Head(12, 4)
+    head.start_as_mean()
+    x = torch.randn(2, 9, 12)
+    attention = head(x)[1]
+    assert torch.equal(attention[..., 0], attention[..., 3])
+    windows = torch.nn.functional.pad(x.mean(2), (1, 1)).unfold(1, 3, 1)
+    torch.testing.assert_close(attention[..., 0], windows.mean(2).tanh())
+    zeros = head(torch.zeros(2, 9, 12))[1]
+    assert not zeros.any()
+
+
+def test_dropout_of_logits_acts_only_in_training():
+    head = Head(12, 40, 0.0, 0.3)
+    x = torch.randn(2, 50, 12)
+    share = float((head(x)[0] == 0).float().mean())
+    assert 0.25 < share < 0.35
+    assert not (head.eval()(x)[0] == 0).any()

@@ -220,6 +220,55 @@ def test_the_average_is_the_formula(loop_of):
     torch.testing.assert_close(loop.validated_network.features[1].weight, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_the_weights_of_the_last_epochs_are_averaged(land25, tmp_path):
+    data, _ = land25
+    experiment = SMALL.vary("x", fit__epochs=3, fit__swa_epochs=2)
+    weights, name = [], "features.1.weight"
+
+    def after(values):
+        weights.append(states(tmp_path / "run")["raw"][f"network.{name}"])
+
+    run = train.train(experiment, data, tmp_path / "run", epoch_done=after)
+    state = states(run)
+    assert state["averaged"] == 2
+    torch.testing.assert_close(state["model"][name], (weights[1] + weights[2]) / 2)
+    assert torch.equal(state["model"]["norm.running_mean"], state["raw"]["network.norm.running_mean"])
+    best = torch.load(run / "best.pt", weights_only=True)
+    assert best["model"].keys() == state["model"].keys()
+
+
+def test_a_frozen_backbone_does_not_change(loop_of):
+    loop = loop_of(TAUGHT.vary("x", fit__freeze_epochs=1, fit__epochs=2))
+    batch, _ = augment_batch(loop)
+    mix = make_augmentations(loop.experiment.augment, 80.0, 0)
+    before = {name: value.clone() for name, value in loop.network.state_dict().items()}
+
+    def changed():
+        state = loop.network.state_dict()
+        return {name.split(".")[0] for name in before if not torch.equal(before[name], state[name])}
+
+    loop._start_epoch()
+    loop._train_step(batch, mix)
+    assert changed() == {"norm", "features", "heads"}
+    loop.epoch = 1
+    loop._start_epoch()
+    loop._train_step(batch, mix)
+    assert "backbone" in changed()
+
+
+def test_distillation_ends_after_its_epochs(land25, tmp_path):
+    data, _ = land25
+    names = pd.read_csv(data / "train.csv", dtype=str)["filename"].to_numpy(str)
+    np.savez(tmp_path / "e.npz", clip=names, start_s=np.zeros(24), vector=np.eye(3)[np.arange(24) % 3])
+    experiment = SMALL.vary(
+        "x", fit__distil_weight=100.0, fit__distil_epochs=1, fit__epochs=2, augment__mix="off", fit__lr_start=1e-5
+    )
+    inputs = train.TrainInputs(teacher=tmp_path / "e.npz")
+    run = train.train(experiment, data, tmp_path / "run", fold=None, inputs=inputs)
+    first, second = pd.read_csv(run / "metrics.csv")["loss"]
+    assert first > 20 > 5 > second
+
+
 def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
     norms = []
     loop = loop_of(TAUGHT.vary("x", fit__clip_norm=0.01))

@@ -226,6 +226,45 @@ def test_the_winners_powers():
     assert (last.fit.loss, last.data.pseudo_soft, last.fit.drop_path) == ("ce", True, (0.15,))
 
 
+def test_the_plan_of_the_post_mortem_has_its_thresholds_and_its_ensemble():
+    plan = rounds.find_plan("write-up")
+    selection = plan.rounds[1].selection()
+    assert (selection.threshold, selection.top_n) == (0.5, 800)
+    assert selection.thresholds == {"compot1": 0.7, "52884": 0.7, "pavpig2": 0.6, "65448": 0.65}
+    assert not rounds.find_plan("teacher-small").rounds[1].thresholds
+    plan = rounds.find_plan("write-up-ensemble")
+    members = [plan.student(number, name).net.backbone for number in (2, 3) for name in plan.rounds[number - 1].names()]
+    assert [name.split(".")[0][-2:] for name in members] == ["b1", "b1", "b3"]
+    assert [each.teacher for each in plan.rounds[1:]] == [("previous",), ("round-1",)]
+
+
+def test_true_labels_take_the_place_of_a_teacher(land25, year, tmp_path, capsys):
+    """A round on true labels has exactly these labels; its plan and its table name the file."""
+    data, _ = land25
+    names = sorted(path.name for path in (data / "train_soundscapes").iterdir())
+    lines = ["filename,start,end,primary_label"]
+    lines += [f"{name},{5 * row},{5 * row + 5},{'cuckoo1' if row == 1 else ''}" for name in names for row in range(4)]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join(lines) + "\n")
+    out = tmp_path / "study"
+    words = ["study", "rounds", "--data", str(data), "--out", str(out), "--oracle", str(truth), "--set", *QUICK]
+    assert main([*words, "fit.epochs=1", "data.soundscapes=validate"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"tiny-round-{number}" in printed for number in (1, 2, 3))
+    table = read_pseudolabels(out / "rounds" / "round-3" / "pseudolabels.parquet")
+    assert table.per_class() == {"1139490": 0, "cuckoo1": len(names), "frog1": 0}
+    assert set(table.start_s[table.columns(table.classes)[:, 1] > 0]) == {5}
+    run = json.loads((out / "rounds" / "round-3" / "tiny-s0" / "run" / "run.json").read_text())
+    assert run["recipe"]["pseudo"]["mode"] == "substitute"
+    assert not run["recipe"]["data"]["pseudo_soft"]
+    assert main(["study", "mix", "--data", str(data), "--out", str(tmp_path / "x"), "--oracle", str(truth)]) == 2
+    assert "--oracle belongs to" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no such CSV file of true labels"):
+        rounds.rounds_study(rounds.find_plan("rounds"), [0], tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="true labels are the only teacher"):
+        Round(experiments=("tiny",), teacher=("previous", "truth.csv"))
+
+
 def test_a_base_replaces_all_experiments():
     """The study of the teacher with a small network: an ensemble of three seeds against a single network."""
     small, many = (
@@ -349,5 +388,5 @@ def test_help_lists_every_question_and_preset(capsys):
         text = " ".join(capsys.readouterr().out.split())
         assert all(name in text for name in names)
     assert set(rounds.QUESTIONS["teacher"]) <= set(rounds.PRESETS)
-    assert {*STUDIES, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher"}
+    assert {*STUDIES, *rounds.QUESTIONS} == {"repeat", "labels", "heads", "mix", "teacher", "rounds"}
     assert train.finished("nowhere") is False

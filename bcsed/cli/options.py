@@ -62,13 +62,18 @@ def add_windowing(parser: ArgumentParser) -> None:
     add("--windows", choices=("centred", "sliding"), default="centred", help="sliding is faster (%(default)s)")
     add("--stride-s", type=float, metavar="S", help="stride of sliding windows (half a window)")
     add_value(add, "--row-s", 5, "S", "length of a row in seconds")
+    pools, text = (
+        ("bundle", "max", "prob_max"),
+        "the time steps of a row as trained, their maximum, or the mean of both",
+    )
+    add("--pool", choices=pools, default="bundle", help=f"pool {text} (%(default)s)")
 
 
 def read_windowing(args: Namespace, **fields: Any) -> Windowing:
     """Return the windowing that was asked for."""
     from ..predict.spec import Windowing
 
-    return Windowing(row_s=args.row_s, windows=args.windows, stride_s=args.stride_s, **fields)
+    return Windowing(row_s=args.row_s, windows=args.windows, stride_s=args.stride_s, pool=args.pool, **fields)
 
 
 def add_soundscapes(add: Add, text: str) -> None:

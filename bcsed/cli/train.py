@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from itertools import chain
 from pathlib import Path
 
 from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
@@ -123,6 +124,8 @@ def study(args: Namespace) -> int:
     known = (*STUDIES, *noisy_student.QUESTIONS)
     if name not in known:
         raise ConfigError(f"there is no question {name!r}; there are {', '.join(known)}.")
+    if args.oracle is not None and name != "rounds":
+        raise ConfigError(f"--oracle belongs to `bcsed study rounds`; {name} does not use soundscapes' true labels.")
     with Progress() as progress:
         runs: list[Path] = []
         if name in STUDIES:
@@ -143,8 +146,11 @@ def study(args: Namespace) -> int:
         for preset in noisy_student.QUESTIONS.get(name, ()):
             out = Path(args.out) / preset
             plan = noisy_student.find_plan(preset, changes, base=args.base, seeds=args.seeds, fold=args.fold)
+            if name == "rounds":
+                plan = noisy_student.rounds_study(plan, args.seeds, args.oracle)
             noisy_student.run(plan, args.data, out, options=machine, log=progress.log, progress=progress.update)
-            runs += noisy_student.student_runs(plan, out)[-1]
+            students = noisy_student.student_runs(plan, out)
+            runs += students[-1] if name != "rounds" else chain(*students)
     return compare(Namespace(**vars(args) | {"runs": runs}))
 
 
@@ -176,7 +182,7 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
 
 
 def _rounds_options(_: ArgumentParser, add: Add) -> None:
-    presets = "write-up, noisy-student, teacher-small, teacher-ensemble, tiny"
+    presets = "write-up, write-up-ensemble, noisy-student, teacher-small, teacher-ensemble, rounds, tiny"
     add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
@@ -188,13 +194,15 @@ def _rounds_options(_: ArgumentParser, add: Add) -> None:
 def _study_options(parser: ArgumentParser, add: Add) -> None:
     questions = (
         "repeat (front ends), labels (hard, soft, weighted pseudolabels), heads (shared, or by group), "
-        "mix (no mixing, SUMIX, mixup, CutMix), teacher (one network, or an ensemble)"
+        "mix (no mixing, SUMIX, mixup, CutMix), teacher (one network, or an ensemble), "
+        "rounds (supervised, pseudolabels, and with --oracle true labels)"
     )
     add("question", metavar="QUESTION", help=questions)
     add("--out", required=True, metavar="DIR", help="folder of the runs and of the comparison")
     add("--base", metavar="EXPERIMENT", help="the experiment that all arms are based on")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="train each arm with each seed (0)")
     add("--by-name", action="store_true", help="one line per name of an experiment")
+    add("--oracle", metavar="FILE", help="for rounds: true labels of the soundscapes, the ceiling of any teacher")
     options.add_soundscapes(add, "labelled soundscapes on which all runs are evaluated")
     options.add_training(parser)
 

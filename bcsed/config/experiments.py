@@ -96,8 +96,23 @@ def _replace_fields(experiment: Experiment, group: str, fields: Mapping[str, Any
 _B0, _B1, _B2, _B3 = (f"tf_efficientnet_b{n}.ns_jft_in1k" for n in range(4))
 # As in the original: 8 of 32 clips receive a pseudolabelled background of two concatenated excerpts, unscaled.
 _BACKGROUNDS = Injection(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
-_BASE = Experiment(name="base", data=Data(label_target=0.8), pseudo=_BACKGROUNDS)
-_REPEAT = Experiment(name="repeat-w384", note="straight repeat: 12 s, hop 500, 384 px")
+_PLAIN = Experiment(
+    name="plain",
+    data=Data(pad="join", n_folds=10),
+    augment=Augment(
+        noise_snr_db=(1.0, 5.0),
+        noise_measure="peak",
+        time_masks=(1, 2, 3),
+        freq_masks=(1, 2, 3),
+        mask_p=0.25,
+        mask_epochs=9,
+        dropout_area=0.0035,  # 8 holes of 8x8 pixels of 384x384
+        dropout_p=0.4,
+    ),
+    fit=Fit(logit_dropout=0.3, attention_init="mean"),
+)
+_BASE = _PLAIN.vary("base", data__label_target=0.8, pseudo=_BACKGROUNDS)
+_REPEAT = _PLAIN.vary("repeat-w384", note="straight repeat: 12 s, hop 500, 384 px")
 _OLDEST = {"data__label_target": 1.0, "pseudo": Injection()}
 _NOTE_167 = "exp-93 with other pseudolabels: at most 800 rows per class; new / old inference code"
 # Name, backbone, front end, private and public leaderboard score, note, other changes.
@@ -117,15 +132,60 @@ _NUMBERED: tuple[tuple[str, str, Frontend, str, str, str, Mapping[str, Any]], ..
     ("exp-175", "resnest14d", WIDE_384, ".852", ".813", "44 min", {}),
     ("exp-177", _B0, WIDE_384, ".846", ".823", "pseudolabels at loss weight .1", {"data__pseudo_loss_weight": 0.1}),
 )
-# Mixup of all clips with soft pseudolabels, soundscapes sampled by confidence, windows of 20 s.
-_NOISY = _BASE.vary(
-    "noisy-2025",
-    frontend=Frontend(n_frames=1280),
-    data=Data(pseudo_soft=True, pad="repeat"),
-    pseudo=Injection(share=1.0, mode="mix", level="rms", draw="confidence"),
-    augment__mix="mixup",
-    fit=Fit(loss="ce", two_way=False, drop_path=(0.15,), epochs=27, warmup_epochs=2, cycle_epochs=5),
+# The student of BirdCLEF 2025, 1st place.
+_NOISY = Experiment(
+    name="noisy-2025",
+    frontend=Frontend(
+        n_fft=4096,
+        hop_length=1252,
+        n_mels=224,
+        fmin_hz=0.0,
+        fmax_hz=16_000.0,
+        n_frames=512,
+        time_folds=1,
+        channels="repeat",
+    ),
+    net=Net(freq_pool="gem"),
+    data=Data(secondary_target=1.0, pseudo_soft=True),
+    augment=Augment(mix="mixup", noise_p=(0.0,), noise_epochs=(), mask_p=0.0),
+    pseudo=Injection(share=1.0, mode="mix", level="peak", draw="confidence"),
+    fit=Fit(
+        loss="ce",
+        two_way=False,
+        drop_path=(0.15,),
+        epochs=25,
+        lr=5e-4,
+        lr_start=5e-4,
+        warmup_epochs=0,
+        cycle_epochs=5,
+        cycle_decay=1.0,
+    ),
     note="the 2025 winner's student: 20 s, soft labels mixed half and half",
+)
+# The student of BirdCLEF 2026, 2nd place.
+_AUC = _NOISY.vary(
+    "auc-2026",
+    frontend=Frontend(
+        n_fft=2048, hop_length=512, n_mels=128, fmax_hz=16_000.0, n_frames=320, time_folds=1, channels="repeat"
+    ),
+    net=Net(backbone="tf_efficientnetv2_s.in21k_ft_in1k", freq_pool="gem"),
+    data=Data(secondary_target=1.0),
+    pseudo=Injection(share=0.5, mode="substitute", same_class=False, level="peak"),
+    fit=Fit(
+        loss="auc",
+        auc_pairs="batch",
+        two_way=False,
+        epochs=30,
+        lr=5e-4,
+        lr_start=5e-4,
+        warmup_epochs=0,
+        cycle_epochs=30,
+        weight_decay=1e-4,
+        clip_norm=1.0,
+        swa_epochs=15,
+        freeze_epochs=2,
+    ),
+    note="the 2026 runner-up's student: 5 s, soft AUC over the batch + .25 BCE, half of the batch replaced",
 )
 
 TABLE: tuple[Experiment, ...] = (
@@ -137,24 +197,12 @@ TABLE: tuple[Experiment, ...] = (
     _REPEAT,
     _REPEAT.vary("repeat-s256", frontend=SHORT_256, note="straight repeat: 8 s, hop 500, 256 px"),
     _NOISY,
-    _NOISY.vary(
-        "auc-2026",
-        pseudo__share=0.5,
-        pseudo__mode="substitute",
-        pseudo__cap=0.75,
-        net__backbone="eca_nfnet_l0",
-        fit__loss="auc",
-        fit__ema=0.999,
-        fit__mixed_precision=False,
-        note="soft AUC + .25 BCE, half of the batch replaced by windows of the same class",
-    ),
-    _NOISY.vary(
+    _AUC,
+    _PLAIN.vary(
         "in-situ",
-        frontend=WIDE_384,
         data__pseudo_source="online",
-        pseudo=Injection(share=0.25, level="rms"),
-        augment__mix="sumix",
-        fit=Fit(),
+        data__in_situ_weight=(0.5, 0.6),
+        pseudo=Injection(share=1.0, level="raw"),
         note="pseudolabels computed during training; failed for the original's author",
     ),
     Experiment(

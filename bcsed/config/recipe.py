@@ -15,7 +15,9 @@ class Data:
     #: Position of the window in a longer recording: random, first, centre, or marked: around one of the clip's
     #: ``centres`` (a column of the label file, seconds separated by semicolons), random if the clip has none.
     crop: str = "random"
-    pad: str = "zeros"  #: a shorter recording is filled with zeros, or repeated (repeat)
+    #: A shorter recording is filled with zeros (zeros), repeated (repeat), or followed by a random clip of a rare
+    #: class and both repeated (join).
+    pad: str = "zeros"
     label_target: float = 1.0  #: target of a clip's primary label, in (0, 1]
     secondary_target: float | None = 0.3  #: target of its secondary labels; None excludes them from the loss
     pseudo_target: float = 1.0  #: target of a pseudolabel, in (0, 1]; with pseudo_soft, factor of its probability
@@ -26,6 +28,9 @@ class Data:
     #: Factor of online pseudolabels at the first and the last epoch, linear between: label t and score s become
     #: t + s * (1 - t).
     in_situ_weight: tuple[float, ...] = (0.0, 1.0)
+    #: Rows of a soundscape that label an excerpt of it: those that are wholly inside (whole; a class that is only in
+    #: rows partly inside has loss weight 0), or those of which at least half is inside (half).
+    excerpt_rows: str = "whole"
     #: Labelled soundscapes: validate, train, or split by site (sites of the held-out fold only validate).
     soundscapes: str = "validate"
     soundscape_repeats: int = 1  #: repetitions of each labelled training row per epoch; 0: injection only
@@ -40,7 +45,8 @@ class Data:
     def __post_init__(self) -> None:
         check_types(self)
         one_of(self, "crop", ("random", "first", "centre", "marked"))
-        one_of(self, "pad", ("zeros", "repeat"))
+        one_of(self, "pad", ("zeros", "repeat", "join"))
+        one_of(self, "excerpt_rows", ("whole", "half"))
         one_of(self, "group_by", ("recording", "author"))
         one_of(self, "pseudo_source", ("table", "online"))
         one_of(self, "soundscapes", ("validate", "split", "train"))
@@ -58,8 +64,12 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Augmentation of a training batch: first waves, then spectrograms."""
+    """Augmentation of a training batch: level, noise, mixing, then masks in the spectrogram."""
 
+    #: Each clip is divided by its peak (peak) or scaled to one root mean square (rms) before noise and mixing, and so
+    #: is the mixture; or left as recorded (raw). Two random clips differ by 12 dB, so that the quieter one is inaudible
+    #: in a mixture of raw clips.
+    level: str = "peak"
     mix: str = "sumix"  #: how clips of a batch are combined: sumix, mixup, cutmix, off
     mix_p: float = 0.5  #: probability that a clip is mixed by mixup (half and half, maximum of the labels) or CutMix
     sumix_draw: tuple[int, ...] = (0, 1, 1, 2)  #: the number of SUMIX passes is sampled from these values
@@ -71,16 +81,21 @@ class Augment:
     )  #: probability of noise from epoch 0 and from each of noise_epochs on
     noise_epochs: tuple[int, ...] = (10, 16)  #: epochs at which the probability changes; one fewer than noise_p
     noise_snr_db: tuple[float, ...] = (3.0, 30.0)  #: range of the signal-to-noise ratio
-    time_masks: int = 1  #: number of SpecAugment masks over time, filled with the floor of the window
-    freq_masks: int = 1  #: number of SpecAugment masks over mel bands
+    noise_measure: str = "rms"  #: the ratio compares root mean squares (rms) or peaks (peak)
+    time_masks: tuple[int, ...] = (1,)  #: the number of SpecAugment masks over time is sampled from these values
+    freq_masks: tuple[int, ...] = (1,)  #: the same for masks over mel bands; masks have the floor of the window
     time_mask_share: float = 0.1  #: maximum mask length, as a share of the frames
     freq_mask_share: float = 0.1  #: maximum mask length, as a share of the mel bands
     mask_p: float = 0.5  #: probability that a clip is masked
+    mask_epochs: int = 0  #: masks only in the first epochs; 0: in all
     dropout_area: float = 0.0  #: expected share of the spectrogram that coarse dropout fills with the floor; 0: off
+    dropout_p: float = 1.0  #: probability that a clip has coarse dropout
 
     def __post_init__(self) -> None:
         check_types(self)
         one_of(self, "mix", ("sumix", "mixup", "cutmix", "off"))
+        one_of(self, "level", ("peak", "rms", "raw"))
+        one_of(self, "noise_measure", ("rms", "peak"))
         if not self.sumix_draw or min(self.sumix_draw) < 0:
             raise ConfigError(f"sumix_draw must contain numbers of passes >= 0, got {self.sumix_draw}; (0,) is off.")
         if len(self.sumix_min_gain) != 2 or not all(0 < gain <= 1 for gain in self.sumix_min_gain):
@@ -95,8 +110,11 @@ class Augment:
             raise ConfigError(f"noise_epochs must increase from 0 on, got {self.noise_epochs}.")
         if len(self.noise_snr_db) != 2 or self.noise_snr_db[0] > self.noise_snr_db[1]:
             raise ConfigError(f"noise_snr_db must be (lowest, highest) in dB, got {self.noise_snr_db}.")
-        at_least(self, 0, "time_masks", "freq_masks")
-        in_range(self, 0, 1, "mix_p", "time_mask_share", "freq_mask_share", "mask_p")
+        for name in ("time_masks", "freq_masks"):
+            if not getattr(self, name) or min(getattr(self, name)) < 0:
+                raise ConfigError(f"{name} must contain numbers of masks >= 0, got {getattr(self, name)}; (0,) is off.")
+        at_least(self, 0, "mask_epochs")
+        in_range(self, 0, 1, "mix_p", "time_mask_share", "freq_mask_share", "mask_p", "dropout_p")
         if not 0 <= self.dropout_area < 1:
             raise ConfigError(f"dropout_area must be in [0, 1), got {self.dropout_area:g}.")
 
@@ -109,11 +127,12 @@ class Injection:
     """
 
     share: float = 0.0  #: share of the batch that receives an excerpt; 0: off
-    #: Add the excerpt at a random gain (background), average both (mix), or replace the sample (substitute). A
-    #: pseudolabelled substitute contains the sample's class; a labelled one is arbitrary.
-    mode: str = "background"
+    mode: str = (
+        "background"  #: add the excerpt at a random gain, average both (mix), or replace the sample (substitute)
+    )
+    same_class: bool = True  #: a pseudolabelled substitute contains the sample's class; a labelled one is arbitrary
     gain: tuple[float, ...] = (0.2, 0.8)  #: range of the gain of a background
-    level: str = "raw"  #: unchanged excerpts, or scaled to the root mean square of the sample (rms)
+    level: str = "raw"  #: excerpts as recorded, or scaled to the sample's root mean square (rms) or peak (peak)
     excerpt: str = "whole"  #: one excerpt as long as the window, or two of half its length, concatenated (pairs)
     #: Sample labelled rows with equal probability (rows); or a soundscape in proportion to the sum of its maximum
     #: probability per class, and any position in it (confidence).
@@ -124,7 +143,7 @@ class Injection:
         check_types(self)
         in_range(self, 0, 1, "share")
         one_of(self, "mode", ("background", "mix", "substitute"))
-        one_of(self, "level", ("raw", "rms"))
+        one_of(self, "level", ("raw", "rms", "peak"))
         one_of(self, "excerpt", ("whole", "pairs"))
         one_of(self, "draw", ("rows", "confidence"))
         if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
@@ -138,15 +157,19 @@ class Fit:
     """The loss, the optimiser and its schedule."""
 
     pretrained: bool = True  #: start from timm's weights of the backbone instead of random weights
-    #: Focal binary cross-entropy, plain BCE (bce), cross-entropy over the classes with multi-hot targets (ce), or soft
-    #: AUC plus auc_bce times BCE (auc).
+    #: Focal BCE of the write-up (focal) or of torchvision (focal_torchvision), plain BCE (bce), cross-entropy over the
+    #: classes with multi-hot targets (ce), or soft AUC plus auc_bce times BCE (auc).
     loss: str = "focal"
     two_way: bool = True  #: average the loss of the clip output and the loss of the time-mean of the frame logits
     focal_gamma: float = 2.0  #: focusing exponent
-    focal_alpha: float = 0.8  #: weight of the positives; negatives have 1 - alpha
+    focal_alpha: float = 0.8  #: weight of the positives; negatives have 1, in focal_torchvision 1 - alpha
     auc_bce: float = 0.25  #: λ of soft AUC + λ·BCE
+    auc_pairs: str = "class"  #: soft AUC over the pairs of each class, or over all pairs of the batch (batch)
     distil_weight: float = 0.0  #: weight of the cosine distance to a teacher's embeddings; 0: off
+    distil_epochs: int = 0  #: distillation only in the first epochs; 0: in all
     ema: float = 0.0  #: decay of the moving average of the weights, which is then validated and saved; 0: off
+    swa_epochs: int = 0  #: average the weights at the ends of the last epochs, instead of ema; 0: off
+    freeze_epochs: int = 0  #: the backbone does not change in the first epochs
     clip_norm: float = 0.0  #: maximum norm of the gradient; 0: no limit
     drop_path: tuple[float, ...] = ()  #: stochastic depth: off, one rate that the blocks ramp up to, or one per stage
     epochs: int = 24
@@ -155,23 +178,38 @@ class Fit:
     lr_start: float = 1e-4  #: learning rate at the start of the warm-up
     weight_decay: float = 0.01  #: decoupled weight decay
     warmup_epochs: int = 2  #: length of the linear warm-up
-    cycle_epochs: int = 8  #: length of a cosine cycle; each peak is half the previous one
+    cycle_epochs: int = 8  #: length of a cosine cycle
+    cycle_decay: float = 0.5  #: ratio of the peaks of consecutive cycles; 1: restarts to the same peak
     dropout: tuple[float, ...] = (0.2, 0.3, 0.2)  #: after the pooled features, before the heads, inside the class head
+    logit_dropout: float = 0.0  #: dropout of the logits per time step
+    #: Initial attention: random weights, or nearly the same score for all time steps (mean), as in the original.
+    attention_init: str = "random"
     mixed_precision: bool = True  #: half precision on a GPU (a CPU always trains in float32)
     seed: int = 0  #: seed of all randomness of a training
 
     def __post_init__(self) -> None:
         check_types(self)
-        one_of(self, "loss", ("focal", "bce", "ce", "auc"))
+        one_of(self, "loss", ("focal", "focal_torchvision", "bce", "ce", "auc"))
+        one_of(self, "auc_pairs", ("class", "batch"))
+        one_of(self, "attention_init", ("random", "mean"))
         at_least(self, 1, "epochs", "cycle_epochs")
         # BatchNorm has no variance over a single clip.
         at_least(self, 2, "batch_size")
-        at_least(
-            self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight", "clip_norm"
-        )
+        at_least(self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight")
+        at_least(self, 0, "clip_norm", "distil_epochs", "swa_epochs", "freeze_epochs")
+        if self.swa_epochs > self.epochs or (self.swa_epochs and self.ema):
+            raise ConfigError(
+                f"swa_epochs must be at most epochs and without ema, got swa_epochs {self.swa_epochs}, epochs "
+                f"{self.epochs} and ema {self.ema:g}."
+            )
         if not 0 < self.lr_start <= self.lr:
             raise ConfigError(f"need 0 < lr_start <= lr, got lr_start {self.lr_start:g} and lr {self.lr:g}.")
         in_range(self, 0, 1, "focal_alpha")
+        if not 0 < self.cycle_decay <= 1 or not 0 <= self.logit_dropout < 1:
+            raise ConfigError(
+                f"cycle_decay must be in (0, 1] and logit_dropout in [0, 1), got {self.cycle_decay:g} and "
+                f"{self.logit_dropout:g}."
+            )
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be in [0, 1), got {self.ema:g}; 0 is off, 0.999 is common.")
         if not all(0 <= rate < 1 for rate in self.drop_path):

@@ -16,7 +16,26 @@ from collections.abc import Mapping
 from typing import Any
 
 # Fields added later, and the value that stands for the earlier behaviour.
-_ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType({("groups",): [], ("net", "heads"): "shared"})
+_ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
+    {
+        ("groups",): [],
+        ("net", "heads"): "shared",
+        ("data", "excerpt_rows"): "half",
+        ("augment", "level"): "raw",
+        ("augment", "noise_measure"): "rms",
+        ("augment", "mask_epochs"): 0,
+        ("augment", "dropout_p"): 1.0,
+        ("pseudo", "same_class"): True,
+        ("labelled", "same_class"): True,
+        ("fit", "auc_pairs"): "class",
+        ("fit", "distil_epochs"): 0,
+        ("fit", "swa_epochs"): 0,
+        ("fit", "freeze_epochs"): 0,
+        ("fit", "cycle_decay"): 0.5,
+        ("fit", "logit_dropout"): 0.0,
+        ("fit", "attention_init"): "random",
+    }
+)
 # Current path of a field or group, and its first name.
 _RENAMED = {
     ("frontend",): "signal",
@@ -54,17 +73,23 @@ def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     Unknown keys stay, so that the reader can name them. Fields that were added later get the value that stands for the
     earlier behaviour; `Contract.groups` only if there are ``classes``.
 
-    >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}, "data": {"sampling": "plain"}})
-    {'net': {'pool': 'prob', 'heads': 'shared'}, 'data': {'sampling': 'uniform'}, 'frontend': {'time_folds': 2}}
+    >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}})
+    {'net': {'pool': 'prob', 'heads': 'shared'}, 'frontend': {'time_folds': 2}}
     """
     values: dict[str, Any] = copy.deepcopy(dict(settings))
     # Outer names first, so that the current paths lead to the inner fields.
     for path in sorted(_RENAMED, key=len):
         _rename(_parent(values, path), _RENAMED[path], path[-1])
     _respell(values, {path: {old: new for new, old in spellings.items()} for path, spellings in _RESPELLED.items()})
+    fit, augment = _parent(values, ("fit", "")), _parent(values, ("augment", ""))
+    if fit.get("loss") == "focal" and "cycle_decay" not in fit:
+        fit["loss"] = "focal_torchvision"  # the only form until cycle_decay was added
+    for name in ("time_masks", "freq_masks"):
+        if isinstance(augment.get(name), int):
+            augment[name] = [augment[name]]
     for path, default in _ADDED.items():
         parent = _parent(values, path)
-        if len(path) > 1 or "classes" in parent:
+        if (parent and len(path) > 1) or "classes" in parent:
             parent.setdefault(path[-1], copy.copy(default))
     return values
 

@@ -80,27 +80,38 @@ class GeM(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits and attention per time step for a group of classes; dropout is between the two layers of `logits`."""
+    """Logits and attention per time step for a group of classes.
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.0) -> None:
+    `dropout` is between the two layers of `logits`, `logit_dropout` after them.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.0, logit_dropout: float = 0.0) -> None:
         super().__init__()
         C = n_features
         self.attention = nn.Conv1d(C, n_classes, kernel_size=3, padding=1)
         self.logits = nn.Sequential(nn.Linear(C, C // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(C // 2, n_classes))
+        self.drop = nn.Dropout(logit_dropout)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, t, C) -> logits and attention scores, (B, t, classes of the group) each."""
         attention = torch.tanh(self.attention(x.transpose(1, 2))).transpose(1, 2)
-        return self.logits(x), attention
+        return self.drop(self.logits(x)), attention
+
+    def start_as_mean(self) -> None:
+        """Let attention start as the mean of the features, the same for all classes, as in the original."""
+        with torch.no_grad():
+            self.attention.weight.fill_(1.0 / self.attention.weight[0].numel())
+            nn.init.zeros_(self.attention.bias)  # type: ignore[arg-type]
 
 
 class SedNet(nn.Module):
     """A CNN over the folded image with logits and attention per time step, from one head or one per group of classes.
 
-    `groups` is the head group of each class, as in `Contract`; empty for one head. The three values of `dropout` are
-    after the pooled features, before the heads, and inside each head. `pretrained` and `drop_path` are those of
-    `build_backbone`. Raises ConfigError if the backbone is unknown or not a CNN, its feature map cannot be unfolded
-    into time steps of equal length, it does not support the drop path, or the groups do not fit the classes.
+    `groups` is the head group of each class, as in `Contract`; empty for one head. The values of `dropout` are after
+    the pooled features, before the heads, inside each head and, if there are four, of the logits. `pretrained` and
+    `drop_path` are those of `build_backbone`. Raises ConfigError if the backbone is unknown or not a CNN, its feature
+    map cannot be unfolded into time steps of equal length, it does not support the drop path, or the groups do not fit
+    the classes.
     """
 
     class_order: torch.Tensor
@@ -134,7 +145,7 @@ class SedNet(nn.Module):
         self.freq_pool = GeM() if net.freq_pool == "gem" else None
         self.features = nn.Sequential(nn.Dropout(dropout[0]), nn.Linear(C, C), nn.ReLU(), nn.Dropout(dropout[1]))
         of_head = [[k for k in range(n_classes) if not groups or groups[k] == g] for g in sorted({0, *groups})]
-        self.heads = nn.ModuleList(Head(C, len(members), dropout[2]) for members in of_head)
+        self.heads = nn.ModuleList(Head(C, len(members), *dropout[2:]) for members in of_head)
         # The column of each class in the concatenated outputs of the heads; it follows from the contract.
         class_order = torch.tensor([k for members in of_head for k in members]).argsort()
         self.register_buffer("class_order", class_order, persistent=False)
@@ -185,14 +196,17 @@ def _modern_name(name: str) -> str:
 def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Pool the outputs (B, t, K) of some time steps into one probability per class (B, K).
 
-    With `kind` 'prob', it is Σ a·σ(logits); with 'logit', σ(Σ a·logits); ``a`` is the softmax of `attention` over the
-    time steps, multiplied by `weight` (B, t) if given, for example the overlap of each step with a row; at least one
-    weight is positive. Loss, validation, pseudolabelling and prediction all use this function.
+    With `kind` 'prob', it is Σ a·σ(logits); with 'logit', σ(Σ a·logits); with 'max' the maximum of σ(logits); with
+    'prob_max' the mean of 'prob' and 'max' (networks are trained with the first two); ``a`` is the softmax of
+    `attention` over the time steps, multiplied by `weight` (B, t) if given, for example the overlap of each step with a
+    row; at least one weight is positive. Loss, validation, pseudolabelling and prediction all use this function.
     """
     share = attention.exp()  # scores lie in (-1, 1): no overflow, no maximum to subtract
     if weight is not None:
         share = share * weight[..., None].to(share.dtype)
     share = share / share.sum(1, keepdim=True)
-    if kind == "prob":
-        return (share * logits.sigmoid()).sum(1)
-    return (share * logits).sum(1).sigmoid()
+    if kind == "logit":
+        return (share * logits).sum(1).sigmoid()
+    p = logits.sigmoid()
+    mean, highest = (share * p).sum(1), (p * (share > 0)).amax(1)
+    return {"prob": mean, "max": highest, "prob_max": 0.5 * mean + 0.5 * highest}[kind]

@@ -132,7 +132,7 @@ def submit_block(spectrograms: BlockSpectrograms, ensemble: Ensemble, views: Seq
 def pool_block(pending: PendingBlock, ensemble: Ensemble, views: Sequence[View]) -> tuple[Array, ...]:
     """Pool a finished block into rows: each view's probabilities, (rows of the block, K of its member)."""
     return tuple(
-        pool_rows(logits, attention, plan, ensemble.members[view.member].contract.net.pool)
+        pool_rows(logits, attention, plan, view.pool(ensemble.members[view.member].contract.net.pool))
         for (logits, attention), plan, view in zip(pending.outputs, pending.spectrograms.plans, views, strict=True)
     )
 
@@ -140,12 +140,12 @@ def pool_block(pending: PendingBlock, ensemble: Ensemble, views: Sequence[View])
 def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> Array:
     """Pool the outputs of a plan's windows, (W, t, K) each, into probabilities of its rows, (R, K) float32.
 
-    `kind` is the contract's ``net.pool``: 'prob' or 'logit'.
+    `kind` is that of `bcsed.models.network.pool`.
     """
     K = logits.shape[-1]
     logits, attention = logits.reshape(-1, K), attention.reshape(-1, K)
     if plan.n_cells < plan.cell.size:
-        if kind == "prob":
+        if kind != "logit":
             mean = np.clip(_average(_sigmoid(logits), plan), 1e-12, 1.0 - 1e-12)
             logits = (np.log(mean) - np.log1p(-mean)).astype(np.float32)
         else:

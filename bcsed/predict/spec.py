@@ -8,6 +8,7 @@ from typing import Any
 
 from ..audio.windows import WindowPlan, plan_windows
 from ..config.contract import Frontend
+from ..config.strict import one_of
 from ..errors import ConfigError
 from ..models.ensemble import Ensemble, EnsembleMean
 
@@ -20,11 +21,14 @@ class Windowing:
     windows: str = "centred"  # or 'sliding'
     stride_s: float | None = None  # of sliding windows
     shifts_s: tuple[float, ...] = (0.0,)  # of centred windows; each member scores once per shift, averaged
+    # Of the time steps of a row: as trained ('bundle'), or 'max' or 'prob_max' of `bcsed.models.network.pool`.
+    pool: str = "bundle"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shifts_s", tuple(dict.fromkeys(map(float, self.shifts_s))))
         if self.row_s < 1:
             raise ConfigError(f"a row must last at least 1 s, got {self.row_s}.")
+        one_of(self, "pool", ("bundle", "max", "prob_max"))
 
     def plan(
         self, n_samples: int, frontend: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
@@ -49,6 +53,10 @@ class View:
         """The view's column in stored scores, such as ``0-centred`` or ``1-centred+1.5``."""
         stride = "" if self.windowing.stride_s is None else f"-{self.windowing.stride_s:g}"
         return f"{self.member}-{self.windowing.windows}{stride}{f'{self.shift_s:+g}' if self.shift_s else ''}"
+
+    def pool(self, trained: str) -> str:
+        """Return the pooling of a member that was trained with a pooling."""
+        return trained if self.windowing.pool == "bundle" else self.windowing.pool
 
 
 def make_views(ensemble: Ensemble, windowing: Windowing) -> tuple[View, ...]:
@@ -85,7 +93,7 @@ class RunSpec:
 def make_spec(ensemble: Ensemble, windowing: Windowing, settings: Mapping[str, Any] | None = None) -> RunSpec:
     """Return the specification of a run of an ensemble."""
     strides_s = [contract.frontend.window_s for contract in ensemble.averaging.contracts]
-    cheap = [Windowing(row_s=windowing.row_s, windows="sliding", stride_s=stride_s) for stride_s in strides_s]
+    cheap = [replace(windowing, windows="sliding", stride_s=stride_s, shifts_s=(0.0,)) for stride_s in strides_s]
     cheapest = tuple(View(member=member, windowing=each) for member, each in enumerate(cheap))
     views = make_views(ensemble, windowing)
     return RunSpec(windowing.row_s, views, cheapest, ensemble.averaging, settings or {})

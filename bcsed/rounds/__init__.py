@@ -13,7 +13,7 @@ Every step is atomic: a plan that was killed continues where it stopped, with bi
 """
 
 from .api import LEDGER, PLAN, describe_round, read_ledger, run, student_runs
-from .plan import PRESETS, QUESTIONS, Plan, Round, find_plan
+from .plan import PRESETS, QUESTIONS, Plan, Round, find_plan, rounds_study
 
 __all__ = [
     "LEDGER",
@@ -25,6 +25,7 @@ __all__ = [
     "describe_round",
     "find_plan",
     "read_ledger",
+    "rounds_study",
     "run",
     "student_runs",
 ]

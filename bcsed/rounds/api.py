@@ -11,7 +11,7 @@ from typing import Any
 from ..analysis.compare.evaluate import evaluate_on_soundscapes
 from ..analysis.compare.runs import read_run
 from ..config.strict import to_dict
-from ..data.competitions import detect_competition
+from ..data.competitions import detect_competition, read_class_list
 from ..errors import ConfigError, DataError
 from ..files import check_schema, is_occupied, read_errors, remove_partial_files, write_json
 from ..models.bundle.bundle import Bundle, load
@@ -20,7 +20,7 @@ from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, export_run, finished
 from ..train.data import TrainInputs, TrainOptions
-from ..train.pseudolabels.api import make_pseudolabels
+from ..train.pseudolabels.api import label_with_truth, make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
 from .plan import SCHEMA, Plan, read_plan_values
 
@@ -146,8 +146,11 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
     if path.is_file() and path.with_suffix(".json").is_file():
         return read_pseudolabels(path)
     path.unlink(missing_ok=True)
-    teachers = _teachers(plan, number, out)
     competition = detect_competition(data)
+    if each.truth is not None:
+        log(f"round {number}: true labels of {each.truth}")
+        return label_with_truth(each.truth, read_class_list(data, competition), path)
+    teachers = _teachers(plan, number, out)
     soundscapes = data / competition.soundscapes_dir
     log(f"round {number}: {len(teachers)} networks label {soundscapes}")
     return make_pseudolabels(

@@ -169,10 +169,13 @@ def _make_network(
         contract.net,
         len(contract.classes),
         groups=contract.groups,
-        dropout=experiment.fit.dropout,
+        dropout=(*experiment.fit.dropout, experiment.fit.logit_dropout),
         pretrained=experiment.fit.pretrained and fresh and inputs.pretrained is None,
         drop_path=experiment.fit.drop_path,
     )
+    if experiment.fit.attention_init == "mean":
+        for head in network.heads:
+            head.start_as_mean()  # type: ignore[operator]
     if inputs.pretrained is None or not fresh:
         return network, None
     return network, load_pretrained(

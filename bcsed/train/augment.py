@@ -1,8 +1,9 @@
 """Augmentations of a training batch: frozen values that are functions.
 
 Each draws random numbers from a ``torch.Generator`` on the device of its tensors and from nothing else, so the
-same generator state gives the same result. The order is: mix clips (`Sumix`, `Mixup`, `CutMix`), inject excerpts
-of soundscapes (`Injector`), add noise (`Noise`), mask the spectrogram (`Masks`).
+same generator state gives the same result. The order is: set the level of each clip (`set_level`), add noise
+(`Noise`), mix clips (`Sumix`, `Mixup`, `CutMix`), inject excerpts of soundscapes (`Injector`), mask the spectrogram
+(`Masks`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ..config.recipe import Augment, Injection
 
 # Coarse dropout divides the window into a grid of this many cells a side.
 _GRID = 8
+# Root mean square of clips with level rms: -20 dB of full scale, as speech and song are usually recorded.
+_RMS = 0.1
 
 
 class WaveBatch(NamedTuple):
@@ -45,15 +48,30 @@ def unmixed(batch: WaveBatch, generator: torch.Generator) -> WaveBatch:  # noqa:
     return batch
 
 
+def set_level(waves: torch.Tensor, level: str) -> torch.Tensor:
+    """Return waves (B, n) divided by their peak ('peak'), scaled to one root mean square ('rms') or unchanged ('raw').
+
+    Silence stays silence. The root mean square is that of the samples that are not exactly 0, so that the padding of a
+    short clip does not make its call louder than that of a long clip.
+    """
+    if level == "peak":
+        return waves / waves.abs().amax(1, keepdim=True).clamp_min(1e-8)
+    if level == "rms":
+        return waves * (_RMS / _rms(waves).clamp_min(1e-8))
+    return waves
+
+
 @dataclass(frozen=True)
 class Sumix:
     """Sum each clip with another clip of its batch, in one or several passes.
 
-    Both gains of a pair are drawn from U(m, 1); the sum is divided by its peak and has the classes of both clips.
+    Both gains of a pair are drawn from U(m, 1); the sum has the classes of both clips, and the level of the clips
+    (its peak is 1 if they are raw).
     """
 
     draw: tuple[int, ...] = (0, 1, 1, 2)  # the number of passes is drawn from these
     min_gain: tuple[float, ...] = (0.3, 0.5)  # m for a single pass, and for each of several
+    level: str = "peak"
 
     def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
@@ -64,8 +82,7 @@ class Sumix:
             other = torch.randperm(B, generator=generator, device=device)
             gains = lowest + (1.0 - lowest) * torch.rand(2, B, 1, generator=generator, device=device)
             mixed = gains[0] * batch.waves + gains[1] * batch.waves[other]
-            # Silence must stay silence.
-            mixed = mixed / mixed.abs().amax(1, keepdim=True).clamp_min(1e-8)
+            mixed = set_level(mixed, "peak" if self.level == "raw" else self.level)
             batch = _join(batch, other, mixed, gains[0], gains[1])
         return batch
 
@@ -78,6 +95,7 @@ class Mixup:
     """
 
     p: float = 0.5
+    level: str = "peak"
 
     def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
@@ -85,8 +103,8 @@ class Mixup:
         other = torch.randperm(B, generator=generator, device=device)
         selected = torch.rand(B, 1, generator=generator, device=device) < self.p
         half = torch.full((B, 1), 0.5, device=device)
-        mixed = _join(batch, other, 0.5 * batch.waves + 0.5 * batch.waves[other], half, half)
-        return _where(selected, mixed, batch)
+        waves = set_level(0.5 * batch.waves + 0.5 * batch.waves[other], self.level)
+        return _where(selected, _join(batch, other, waves, half, half), batch)
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,7 @@ class CutMix:
     """
 
     p: float = 0.5
+    level: str = "peak"
 
     def __call__(self, batch: WaveBatch, generator: torch.Generator) -> WaveBatch:
         """Mix a batch."""
@@ -108,7 +127,8 @@ class CutMix:
         sample = torch.arange(n, device=device)[None]
         replaced = (sample >= start) & (sample < start + length)
         share = length / n
-        mixed = _join(batch, other, torch.where(replaced, batch.waves[other], batch.waves), 1.0 - share, share)
+        waves = set_level(torch.where(replaced, batch.waves[other], batch.waves), self.level)
+        mixed = _join(batch, other, waves, 1.0 - share, share)
         targets = (1.0 - share) * batch.targets + share * batch.targets[other]
         return _where(draw[0] < self.p, mixed._replace(targets=targets), batch)
 
@@ -160,9 +180,10 @@ class Injector:
         if not len(index):
             return batch
         waves, injected = batch.waves[index], excerpts.waves
-        if self.inject.level == "rms":
+        if self.inject.level != "raw":
+            measure = _rms if self.inject.level == "rms" else _peak
             # Silent excerpts must stay silent.
-            injected = injected * (_rms(waves) / _rms(injected).clamp_min(1e-12))
+            injected = injected * (measure(waves) / measure(injected).clamp_min(1e-8))
         if mode == "background":
             low, high = self.inject.gain
             gains = low + (high - low) * torch.rand(len(index), 1, generator=generator, device=waves.device)
@@ -204,6 +225,7 @@ class Noise:
 
     p: float  # per clip
     snr_db: tuple[float, ...] = (3.0, 30.0)  # range of the signal-to-noise ratio
+    measure: str = "rms"  # of signal and noise: 'rms' or 'peak'
 
     def __call__(self, waves: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return waves (B, n) with noise."""
@@ -214,11 +236,12 @@ class Noise:
             return waves
         waves = waves.clone()
         low, high = self.snr_db
+        measure = _rms if self.measure == "rms" else _peak
         for item in selected:
             noise = coloured_noise(n, int(draw[1, item] * 4), generator, waves.device)
-            level = waves[item].square().mean().sqrt() / noise.square().mean().sqrt().clamp_min(1e-12)
+            level = measure(waves[item, None]) / measure(noise[None]).clamp_min(1e-12)
             gain = 10 ** (-(low + (high - low) * draw[2, item]) / 20)
-            waves[item] += gain * level * noise
+            waves[item] += gain * level[0] * noise
         return waves
 
 
@@ -243,6 +266,7 @@ class Masks:
 
     augment: Augment
     top_db: float  # of the front end, for the floor
+    bands: bool = True  # whether the epoch has masks over time and frequency
 
     def __call__(self, db: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return windows (B, F, T) in dB with masks."""
@@ -251,38 +275,47 @@ class Masks:
         high, low = db.amax((1, 2), keepdim=True), db.amin((1, 2), keepdim=True)
         floor = torch.maximum(low, high - self.top_db)
         masked = torch.zeros_like(db, dtype=torch.bool)
-        for _ in range(augment.time_masks):
-            masked |= self._bands(B, T, augment.time_mask_share, generator, device)[:, None, :]
-        for _ in range(augment.freq_masks):
-            masked |= self._bands(B, F, augment.freq_mask_share, generator, device)[:, :, None]
-        masked &= torch.rand(B, 1, 1, generator=generator, device=device) < augment.mask_p
+        if self.bands and augment.mask_p:
+            over_time = self._bands(B, T, augment.time_masks, augment.time_mask_share, generator, device)
+            over_bands = self._bands(B, F, augment.freq_masks, augment.freq_mask_share, generator, device)
+            masked |= over_time[:, None, :] | over_bands[:, :, None]
+            masked &= torch.rand(B, 1, 1, generator=generator, device=device) < augment.mask_p
         if augment.dropout_area:
             cells = torch.rand(B, _GRID, _GRID, generator=generator, device=device) < augment.dropout_area
+            cells &= torch.rand(B, 1, 1, generator=generator, device=device) < augment.dropout_p
             rows = torch.arange(F, device=device) * _GRID // F
             columns = torch.arange(T, device=device) * _GRID // T
             masked |= cells[:, rows][:, :, columns]
         return torch.where(masked, floor, db)
 
     @staticmethod
-    def _bands(B: int, length: int, share: float, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-        """Return one band per window, (B, length), its width uniform from 0 to share * length."""
-        draw = torch.rand(2, B, 1, generator=generator, device=device)
+    def _bands(
+        B: int, length: int, numbers: tuple[int, ...], share: float, generator: torch.Generator, device: torch.device
+    ) -> torch.Tensor:
+        """Return the bands of each window, (B, length), each with a width uniform from 0 to share * length."""
+        draw = torch.rand(2, max(numbers), B, 1, generator=generator, device=device)
+        index = torch.randint(len(numbers), (B,), generator=generator, device=device)
+        number = torch.tensor(numbers, device=device)[index]
         width = draw[0] * share * length
         start = draw[1] * (length - width)
-        position = torch.arange(length, device=device)[None]
-        return (position >= start) & (position < start + width)
+        position = torch.arange(length, device=device)
+        bands = (position >= start) & (position < start + width)
+        bands &= (torch.arange(max(numbers), device=device)[:, None] < number)[..., None]
+        return bands.any(0)
 
 
-def make_augmentations(augment: Augment, top_db: float, epoch: int) -> tuple[Mix, Noise, Masks]:
+def make_augmentations(augment: Augment, top_db: float, epoch: int) -> tuple[Noise, Mix, Masks]:
     """Return the augmentations of an epoch, counted from 0."""
     phase = sum(epoch >= start for start in augment.noise_epochs)
     mixes: dict[str, Mix] = {
-        "sumix": Sumix(augment.sumix_draw, augment.sumix_min_gain),
-        "mixup": Mixup(augment.mix_p),
-        "cutmix": CutMix(augment.mix_p),
+        "sumix": Sumix(augment.sumix_draw, augment.sumix_min_gain, augment.level),
+        "mixup": Mixup(augment.mix_p, augment.level),
+        "cutmix": CutMix(augment.mix_p, augment.level),
         "off": unmixed,
     }
-    return mixes[augment.mix], Noise(augment.noise_p[phase], augment.noise_snr_db), Masks(augment, top_db)
+    noise = Noise(augment.noise_p[phase], augment.noise_snr_db, augment.noise_measure)
+    masks = Masks(augment, top_db, bands=not augment.mask_epochs or epoch < augment.mask_epochs)
+    return noise, mixes[augment.mix], masks
 
 
 def _where(selected: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveBatch:
@@ -291,4 +324,10 @@ def _where(selected: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveB
 
 
 def _rms(waves: torch.Tensor) -> torch.Tensor:
-    return waves.square().mean(1, keepdim=True).sqrt()
+    """Return the root mean square of the samples that are not 0, (B, 1)."""
+    n = (waves != 0).sum(1, keepdim=True).clamp_min(1)
+    return (waves.square().sum(1, keepdim=True) / n).sqrt()
+
+
+def _peak(waves: torch.Tensor) -> torch.Tensor:
+    return waves.abs().amax(1, keepdim=True)

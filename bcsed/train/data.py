@@ -130,6 +130,8 @@ def prepare_data(
             labelled=labelled,
             injectors=injectors,
             teacher=embeddings,
+            partners=_partners(table, rows) if experiment.data.pad == "join" else None,
+            level=experiment.augment.level,
         ),
         names=list(table["filename"]),
         originals=list(table["recording"]),
@@ -142,6 +144,13 @@ def prepare_data(
         skipped=skipped,
         competition=competition,
     )
+
+
+def _partners(table: pd.DataFrame, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the cumulated chances of clips to be joined with a short one: equal for all classes in training."""
+    counts = np.bincount(rows[rows < len(table)], minlength=len(table)).astype(float)
+    per_class = pd.Series(counts).groupby(table["label"].to_numpy()).transform("sum").to_numpy()
+    return np.cumsum(np.divide(counts, per_class, out=np.zeros_like(counts), where=per_class > 0))
 
 
 def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:

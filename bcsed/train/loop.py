@@ -24,7 +24,7 @@ from ..files import atomic_write
 from ..models.network import SedNet, modern_names, pool
 from ..plot.training import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
-from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations
+from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations, set_level
 from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData, TrainOptions
 from .dataset.batches import Batch, batches, epoch_order
@@ -35,7 +35,7 @@ from .validate import measure, validate_clips, validate_rows
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
 EpochDone = Callable[[Mapping[str, float]], None]
-Augmentations = tuple[Mix, Noise, Masks]
+Augmentations = tuple[Noise, Mix, Masks]
 
 # Attributes of the loop that a checkpoint contains in addition to tensors.
 _COUNTERS = ("epoch", "step", "loss_sum", "best", "history")
@@ -45,7 +45,7 @@ def learning_rate(fit: Fit, progress: float) -> float:
     """Return the learning rate after `progress` epochs.
 
     Linear from `lr_start` to `lr` during the warm-up; then cosine cycles of `cycle_epochs` from a peak to zero, each
-    peak half the previous one (SGDR, Loshchilov and Hutter 2017, with a decaying peak).
+    peak `cycle_decay` times the previous one (SGDR, Loshchilov and Hutter 2017; 1 repeats the same peak).
 
     >>> fit = Fit(lr=1e-3, lr_start=1e-4, warmup_epochs=2, cycle_epochs=8)
     >>> [round(learning_rate(fit, epoch), 6) for epoch in (0, 2, 6, 10, 18)]
@@ -54,7 +54,7 @@ def learning_rate(fit: Fit, progress: float) -> float:
     if progress < fit.warmup_epochs:
         return fit.lr_start + (fit.lr - fit.lr_start) * progress / fit.warmup_epochs
     cycle, position = divmod(progress - fit.warmup_epochs, fit.cycle_epochs)
-    peak = fit.lr * math.pow(0.5, cycle)
+    peak = fit.lr * math.pow(fit.cycle_decay, cycle)
     return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))
 
 
@@ -109,6 +109,8 @@ class Loop:
         self.average: AveragedModel | None = None
         if self.fit.ema:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.fit.ema))  # type: ignore[no-untyped-call]
+        elif self.fit.swa_epochs:
+            self.average = AveragedModel(network)  # the mean of the weights at the ends of epochs
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay
         )
@@ -120,8 +122,10 @@ class Loop:
 
     @property
     def validated_network(self) -> SedNet:
-        """The network that is validated and saved: the one in training, or the moving average of its weights."""
-        return self.network if self.average is None else cast(SedNet, self.average.module)
+        """The network that is validated and saved: the one in training, or the average of its weights."""
+        if self.average is None or not self.average.n_averaged:
+            return self.network
+        return cast(SedNet, self.average.module)
 
     def run(self, progress: Progress | None, epoch_done: EpochDone | None) -> None:
         """Train the remaining epochs, or as many steps of them as the time limit allows."""
@@ -129,7 +133,7 @@ class Loop:
         while self.epoch < self.fit.epochs and not self._out_of_time():
             began = time.monotonic()
             augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
-            self.trained.train()
+            self._start_epoch()
             feed = batches(
                 self.data.inputs,
                 self._order(self.epoch),
@@ -161,6 +165,11 @@ class Loop:
             if epoch_done is not None and self.processes.first:
                 epoch_done(self.history[-1])
 
+    def _start_epoch(self) -> None:
+        self.trained.train()
+        if self.epoch < self.fit.freeze_epochs:
+            self.network.backbone.eval()  # its BatchNorm statistics do not change either
+
     def _out_of_time(self) -> bool:
         """Return True if the time is over, in all processes at the same step: none may wait for one that stopped."""
         if self.stop_at == math.inf:
@@ -189,7 +198,9 @@ class Loop:
             logits, attention, embedding = self.trained(db)
         loss = criterion(logits, attention, waves.targets, waves.weights, fit=self.fit, kind=self.contract.net.pool)
         if self.fit.distil_weight:
-            loss = loss + self.fit.distil_weight * cosine_distance(embedding, waves.embeddings)
+            # Zero after the last epoch with distillation: all processes must use the same parameters in every step.
+            used = not self.fit.distil_epochs or self.epoch < self.fit.distil_epochs
+            loss = loss + used * self.fit.distil_weight * cosine_distance(embedding, waves.embeddings)
         value = self.processes.mean(loss)
         if not math.isfinite(value):
             raise DataError(
@@ -197,12 +208,15 @@ class Loop:
                 "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
             )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.epoch < self.fit.freeze_epochs:
+            for weight in self.network.backbone.parameters():
+                weight.grad = None  # the optimiser skips it, weight decay included
         if self.fit.clip_norm:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.fit.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
+        if self.average is not None and self.fit.ema:
             self.average.update_parameters(self.network)
         return value
 
@@ -210,12 +224,15 @@ class Loop:
         self, batch: Batch, augmentations: Augmentations, generator: torch.Generator
     ) -> tuple[WaveBatch, torch.Tensor]:
         """Return the batch with all augmentations, and its dB windows (B, F, T)."""
-        mix, noise, masks = augmentations
-        waves = mix(WaveBatch(*map(self._move, batch.clips)), generator)
+        noise, mix, masks = augmentations
+        level, clips = self.experiment.augment.level, WaveBatch(*map(self._move, batch.clips))
+        # The level is set before noise, and again after it: noise raises the peak.
+        noisy = set_level(noise(set_level(clips.waves, level), generator), level)
+        waves = mix(clips._replace(waves=noisy), generator)
         for injector, excerpts, online in zip(self.injectors, batch.excerpts, self.online, strict=True):
             moved = Excerpts(*map(self._move, excerpts))
             waves = injector(waves, self._pseudolabel(moved) if online else moved, generator)
-        return waves, masks(self.mel(noise(waves.waves, generator)), generator)
+        return waves, masks(self.mel(waves.waves), generator)
 
     def _move(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.device, non_blocking=True)
@@ -240,6 +257,8 @@ class Loop:
     def _finish_epoch(self, seconds: float) -> None:
         """Validate, and write the metrics and checkpoints of an epoch."""
         self.processes.wait()
+        if self.average is not None and self.fit.epochs - self.epoch <= self.fit.swa_epochs:
+            self.average.update_parameters(self.network)
         rate, loss = self.optimizer.param_groups[0]["lr"], self.loss_sum / max(1, self.step)
         values: dict[str, float] = {"epoch": self.epoch + 1, "lr": rate, "loss": loss}
         evaluations: list[Evaluation] = []

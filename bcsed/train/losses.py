@@ -22,10 +22,19 @@ def bce(p: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def focal(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> torch.Tensor:
-    """Focal binary cross-entropy per element (Lin et al. 2017), for probabilities.
+    """Focal binary cross-entropy per element in the form of the write-up, for probabilities.
+
+    ``(t·α·(1-p)^γ + (1-t)·p^γ)·bce``: negatives weigh 1, and a target of 0.8 has its minimum at p = 0.78, so that a
+    softened label still lowers the output.
+    """
+    return (alpha * target * (1.0 - p).pow(gamma) + (1.0 - target) * p.pow(gamma)) * bce(p, target)
+
+
+def focal_torchvision(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> torch.Tensor:
+    """Focal binary cross-entropy per element (Lin et al. 2017) in the form of torchvision, for probabilities.
 
     Equals ``torchvision.ops.sigmoid_focal_loss(logit(p), target, alpha, gamma)`` to 1e-5 where p lies in
-    [1e-6, 1 - 1e-6], targets between 0 and 1 included.
+    [1e-6, 1 - 1e-6]. Negatives weigh 1 - α, and a target of 0.8 has its minimum at p = 0.95.
     """
     correct = p * target + (1.0 - p) * (1.0 - target)
     side = alpha * target + (1.0 - alpha) * (1.0 - target)
@@ -58,6 +67,21 @@ def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tor
     return torch.where(counted, lost, torch.zeros_like(lost)).sum() / counted.sum().clamp_min(1)
 
 
+def soft_auc_batch(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Soft area under one ROC curve over all elements of the batch, inputs (B, K) (BirdCLEF 2026, 2nd place).
+
+    Every element with a target above 0.5 is compared with every one below, of any class; a pair costs
+    ``softplus(p_negative - p_positive)`` with probabilities p and counts ``|t - 0.5|`` of both, times their weights.
+    0 if the batch has no pair.
+    """
+    share = (weight * (target - 0.5).abs()).flatten()
+    flat, positive = p.flatten(), (target > 0.5).flatten() & (share > 0)
+    negative = (target < 0.5).flatten() & (share > 0)
+    margin = torch.nn.functional.softplus(flat[negative][None] - flat[positive][:, None])
+    pairs = share[positive][:, None] * share[negative][None]
+    return (pairs * margin).sum() / pairs.sum().clamp_min(1e-6)
+
+
 def criterion(
     logits: torch.Tensor, attention: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, *, fit: Fit, kind: str
 ) -> torch.Tensor:
@@ -74,13 +98,14 @@ def criterion(
 
 
 def _loss(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, fit: Fit) -> torch.Tensor:
-    if fit.loss == "focal":
-        return (weight * focal(p, target, fit.focal_gamma, fit.focal_alpha)).mean()
+    if fit.loss in ("focal", "focal_torchvision"):
+        form = focal if fit.loss == "focal" else focal_torchvision
+        return (weight * form(p, target, fit.focal_gamma, fit.focal_alpha)).mean()
     if fit.loss == "ce":
         return cross_entropy(p, target, weight)
     plain = (weight * bce(p, target)).mean()
     if fit.loss == "auc":
-        return soft_auc(p, target, weight) + fit.auc_bce * plain
+        return (soft_auc if fit.auc_pairs == "class" else soft_auc_batch)(p, target, weight) + fit.auc_bce * plain
     return plain
 
 

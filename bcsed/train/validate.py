@@ -37,7 +37,7 @@ def validate_clips(
 ) -> Evaluation:
     """Score the first window of each held-out clip."""
     mel, rows = LogMel(contract.frontend).to(device), data.valid_rows
-    inputs = dataclasses.replace(data.inputs, injectors=(), teacher=None)
+    inputs = dataclasses.replace(data.inputs, injectors=(), teacher=None, partners=None)
     options: dict[str, Any] = {"crop": "first", "seed": 0, "epoch": 0, "keep_last": True}
     scores = []
     with torch.inference_mode():

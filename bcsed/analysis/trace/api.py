@@ -70,7 +70,7 @@ def trace(
         "sha256": bundle.sha256,
         "classes": list(bundle.contract.classes),
         "frontend": to_dict(frontend),
-        "pool": bundle.contract.net.pool,
+        "pool": views[0].pool(bundle.contract.net.pool),
         "windowing": to_dict(windowing),
         "ids": row_ids(info.path.stem, spectrograms.n_rows, windowing.row_s, first_row=first_row),
         "steps": bundle.steps,

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from ...config.recipe import Data, Injection
-from ..augment import Excerpts, WaveBatch
+from ..augment import Excerpts, WaveBatch, set_level
 from .clips import Clip, ClipReader, Embeddings
-from .excerpts import NO_EMBEDDING, ExcerptSampler
+from .excerpts import NO_EMBEDDING, ExcerptSampler, join_labels
 
 # Batches that are being decoded at once.
 _AHEAD = 3
@@ -36,6 +36,8 @@ class BatchInputs:
     labelled: ExcerptSampler | None = None  # row N + j of an epoch is a window around its row j
     injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
     teacher: Embeddings | None = None
+    partners: npt.NDArray[np.float64] | None = None  # cumulated chances of clips that short clips are joined with, (N,)
+    level: str = "raw"  # of both clips that are joined
 
     def read(self, row: int, crop: str, rng: np.random.Generator) -> Clip:
         """Return the clip of a row of an epoch."""
@@ -43,9 +45,26 @@ class BatchInputs:
         if row >= len(self.targets):
             assert self.labelled is not None
             return self.labelled.window_around(row - len(self.targets), rng)._replace(embedding=unknown)
+        if self.partners is not None and self.clips.is_short(row):
+            return self._join_short(row, rng)._replace(embedding=unknown)
         first = self.clips.first_frame(row, crop, rng)
         embedding = unknown if self.teacher is None else self.teacher.nearest(row, first)
         return Clip(self.clips.window(row, first), self.targets[row], self.weights[row], embedding)
+
+    def _join_short(self, row: int, rng: np.random.Generator) -> Clip:
+        """Return a short clip followed by another clip, repeated to a window, with the labels of both."""
+        assert self.partners is not None
+        other = int(np.searchsorted(self.partners, rng.random() * self.partners[-1], side="right"))
+        n = room = self.clips.frontend.clip_samples
+        parts = []
+        for index in (row, other):
+            length = self.clips.recordings[index].length(self.clips.frontend.sample_rate)
+            begin = int(rng.integers(0, max(0, length - room), endpoint=True))
+            wave = torch.from_numpy(self.clips.samples(index, begin, begin + min(length, room), pad="zeros"))
+            parts.append(set_level(wave[None], self.level)[0].numpy())
+            room -= len(wave)
+        labels = join_labels(self.targets[row], self.weights[row], self.targets[other], self.weights[other])
+        return Clip(np.resize(np.concatenate(parts), n), *labels, NO_EMBEDDING)
 
     def class_of(self, row: int) -> int:
         """Return the class of a row of an epoch, -1 for labelled soundscapes and without `class_index`."""
@@ -131,7 +150,7 @@ def batches(
             for sample in map(int, order[begin : round(share * len(chunk))]):
                 if low <= sample < high:
                     rng = np.random.default_rng([seed, epoch, 5, step * batch_size + sample])
-                    class_index = inputs.class_of(int(chunk[sample]))
+                    class_index = inputs.class_of(int(chunk[sample])) if inject.same_class else -1
                     futures.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
             excerpts.append(futures)
         return clips, excerpts

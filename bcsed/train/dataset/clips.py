@@ -73,13 +73,18 @@ class ClipReader:
         begin = first * frontend.hop_length - frontend.n_fft // 2
         return self.samples(index, begin, begin + frontend.clip_samples)
 
-    def samples(self, index: int, begin: int, end: int) -> Wave:
-        """Return samples `begin` to `end` of a recording, padded beyond its ends as in `data.pad`.
+    def is_short(self, index: int) -> bool:
+        """Return True if a recording is shorter than a window."""
+        n = self.recordings[index].length(self.frontend.sample_rate)
+        return -(-n // self.frontend.hop_length) < self.frontend.n_frames
+
+    def samples(self, index: int, begin: int, end: int, pad: str | None = None) -> Wave:
+        """Return samples `begin` to `end` of a recording, padded beyond its ends as in `pad`, by default `data.pad`.
 
         A recording is repeated only if it is shorter than a window.
         """
         n = self.recordings[index].length(self.frontend.sample_rate)
-        if self.data.pad == "repeat" and -(-n // self.frontend.hop_length) < self.frontend.n_frames:
+        if (pad or self.data.pad) != "zeros" and self.is_short(index):
             return self._read(index, 0, n).take(np.arange(begin, end), mode="wrap")
         left, right = max(begin, 0), min(end, n)
         # A copy, so that the cached samples cannot be changed through the returned ones.

@@ -65,7 +65,7 @@ class ExcerptSampler:
             begin = self._draw_begin(file, row, length, rng)
             waves.append(self.clips.samples(file, begin, begin + length))
             part = self._labels(file, begin, begin + length)
-            labels = part if labels is None else _join(*labels, *part)
+            labels = part if labels is None else join_labels(*labels, *part)
         assert labels is not None
         return Clip(np.concatenate(waves), *labels, NO_EMBEDDING)
 
@@ -119,16 +119,25 @@ class ExcerptSampler:
         return first * frontend.hop_length - margin
 
     def _labels(self, file: int, begin: int, end: int) -> Labels:
-        """Return targets and weights of an excerpt: the maximum over the rows that overlap it by half or more."""
+        """Return targets and weights of an excerpt: the maximum over the rows inside it, see `data.excerpt_rows`."""
         rows = slice(self._first[file], self._first[file + 1])
         row_begin, row_end = self.begin[rows], self.end[rows]
         overlap = np.minimum(row_end, end) - np.maximum(row_begin, begin)
-        used = 2 * overlap >= row_end - row_begin
+        if self.data.excerpt_rows == "half":
+            used = 2 * overlap >= row_end - row_begin
+        else:
+            # A spectrum's length less is inside: windows of the length of a row begin on the grid of frames.
+            used = overlap >= row_end - row_begin - self.frontend.n_fft
         # An excerpt shorter than a row has the labels of the row with the largest overlap.
         used |= (overlap == overlap.max()) & (overlap > 0)
         K, data = self.values.shape[1], self.data
         value = self.values[rows][used].max(0).astype(np.float32) if used.any() else np.zeros(K, np.float32)
         weight = np.ones(K, np.float32)
+        partly = (overlap > 0) & ~used
+        doubtful = np.zeros(K, bool)
+        if self.data.excerpt_rows == "whole" and partly.any():
+            # A class that is only in rows partly inside may be audible or not; soft labels are never exactly 0.
+            doubtful = self.values[rows][partly].max(0) > np.maximum(2.0 * value, 0.1)
         if self.pseudo:
             weight[value > 0] = data.pseudo_loss_weight
             value = value * data.pseudo_target if data.pseudo_soft else (value > 0) * data.pseudo_target
@@ -139,10 +148,11 @@ class ExcerptSampler:
             if unlabelled > self.frontend.sample_rate:
                 # Negatives are unknown if more than a second of the excerpt is without labels.
                 weight[value == 0] = 0.0
+        weight[doubtful] = 0.0
         return value.astype(np.float32), weight
 
 
-def _join(
+def join_labels(
     targets: npt.NDArray[np.float32],
     weights: npt.NDArray[np.float32],
     others: npt.NDArray[np.float32],

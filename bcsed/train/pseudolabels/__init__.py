@@ -5,13 +5,14 @@ is selected, else 0. On disk it is Parquet: ``filename``, ``start``, ``end`` (se
 JSON file of the same stem contains the provenance and the SHA-256.
 """
 
-from .api import Selection, make_pseudolabels, scores_folder, select
+from .api import Selection, label_with_truth, make_pseudolabels, scores_folder, select
 from .table import Pseudolabels, check_broadcast, read_pseudolabels, write_pseudolabels
 
 __all__ = [
     "Pseudolabels",
     "Selection",
     "check_broadcast",
+    "label_with_truth",
     "make_pseudolabels",
     "read_pseudolabels",
     "scores_folder",

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from ..._version import __version__
 from ...audio.decode import find_recordings
 from ...config.strict import to_dict
+from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
+from ...files import sha256
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
@@ -169,6 +171,45 @@ def make_pseudolabels(
             "n_recordings": result.n_recordings,
             "n_failed": result.n_failed,
             "silent": list(result.silent),
+        },
+    )
+    write_pseudolabels(table, out)
+    return table
+
+
+def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path) -> Pseudolabels:
+    """Write true labels of soundscapes as a table of pseudolabels: the ceiling of any teacher.
+
+    Parameters
+    ----------
+    truth : str or Path
+        See `bcsed.data.label_files.read_soundscape_labels`; rows that are not listed are not in the table.
+    classes : sequence of str
+    out : str or Path
+        The table, ``*.parquet``.
+
+    Raises
+    ------
+    DataError
+        If the labels cannot be read, or `out` exists.
+    """
+    out = Path(out)
+    if out.exists():
+        raise DataError(f"{out} is already there; name another file, or remove it.")
+    rows = read_soundscape_labels(truth, classes)
+    values = np.array([[name in labels for name in classes] for labels in rows["labels"]], np.float16)
+    origin = {"bundle": str(truth), "experiment": "truth", "fingerprint": "truth", "sha256": sha256(Path(truth))}
+    table = Pseudolabels(
+        filename=rows["filename"].to_numpy(object),
+        start_s=rows["start_s"].to_numpy(),
+        end_s=rows["end_s"].to_numpy(),
+        values=values,
+        classes=tuple(classes),
+        provenance={
+            "bcsed": __version__,
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "teachers": [{**origin, "weight": 1.0}],
+            "selection": Selection().describe(),
         },
     )
     write_pseudolabels(table, out)
