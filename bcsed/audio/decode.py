@@ -92,10 +92,7 @@ def read_audio(
         Half-open range of samples *of the result*; None is the end. An excerpt equals this part of the complete
         wave: exactly without resampling, else to 1e-5.
 
-    Raises
-    ------
-    DataError
-        If the file cannot be opened, or the excerpt starts at 0 and no sample of it can be decoded.
+    Raises DataError if the file cannot be opened, or the excerpt starts at 0 and no sample of it can be decoded.
     """
     wave, n_decoded, notes = read_there(info, sample_rate, start, stop)
     if n_decoded < len(wave):

@@ -58,13 +58,8 @@ class Experiment:
 
         Leaderboard scores and the note are not copied.
 
-        Raises
-        ------
-        ConfigError
-            If a group or field does not exist, or a value is invalid.
+        Raises ConfigError if a group or field does not exist, or a value is invalid.
 
-        Examples
-        --------
         >>> Experiment(name="a").vary("b", net__backbone="regnety_008", fit__epochs=3).fit.epochs
         3
         """
@@ -243,13 +238,8 @@ STUDIES = tuple(_ARMS)
 def study_arms(name: str, base: Experiment | None = None) -> tuple[Experiment, ...]:
     """Return the arms of a study: experiments that change one setting of `base`, by default a row of the table.
 
-    Raises
-    ------
-    ConfigError
-        If `name` is not one of `STUDIES`.
+    Raises ConfigError if `name` is not one of `STUDIES`.
 
-    Examples
-    --------
     >>> [arm.augment.mix for arm in study_arms("mix", find_experiment("tiny"))]
     ['off', 'sumix', 'mixup', 'cutmix']
     """
@@ -268,10 +258,7 @@ def experiment_names() -> tuple[str, ...]:
 def find_experiment(name: str) -> Experiment:
     """Return a row of the table, or an arm of a study, by its name.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such row.
+    Raises ConfigError if there is no such row.
     """
     for row in TABLE:
         if row.name == name:
@@ -288,13 +275,8 @@ def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
 
     ``group__field=value`` is accepted too, and a preset as ``frontend=WIDE_256``.
 
-    Raises
-    ------
-    ConfigError
-        If an assignment has another form, or names an unknown preset.
+    Raises ConfigError if an assignment has another form, or names an unknown preset.
 
-    Examples
-    --------
     >>> parse_changes(["fit.epochs=3", "data.crop=first", "net__heads=taxon"])
     {'fit__epochs': 3, 'data__crop': 'first', 'net__heads': 'taxon'}
     """

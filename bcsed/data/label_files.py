@@ -33,10 +33,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
         for ``XC123_0`` and ``XC123-1``), else the stem. Unknown secondary labels, common in BirdCLEF, are dropped
         with a warning.
 
-    Raises
-    ------
-    DataError
-        If a column is missing, the table is empty, a file is repeated, or a label is unknown.
+    Raises DataError if a column is missing, the table is empty, a file is repeated, or a label is unknown.
     """
     folder = Path(folder)
     raw, source = list_clips(folder, competition), folder / competition.train_csv

@@ -58,10 +58,8 @@ def dataset(
     with_weights : bool
         Whether bundles keep the weights that only training needs.
 
-    Raises
-    ------
-    ConfigError, DataError, BundleError
-        If Kaggle does not accept a name, `out` is occupied, a wheel is not available, or a bundle is damaged.
+    Raises ConfigError, DataError or BundleError if Kaggle does not accept a name, `out` is occupied, a wheel is not
+    available, or a bundle is damaged.
     """
     out = Path(out)
     description = metadata(owner, slug or (BUNDLES_SLUG if bundles else WHEELS_SLUG), bundles=bool(bundles))

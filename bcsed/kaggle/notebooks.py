@@ -167,11 +167,8 @@ def kernel(
     kernels : sequence of str, optional
         Notebooks whose output is attached; by default the owner's training notebook, if its bundles are needed.
 
-    Raises
-    ------
-    ConfigError, DataError
-        If the kind or a setting is unknown, a value has another type, Kaggle does not accept a name, or the folder
-        contains other files.
+    Raises ConfigError or DataError if the kind or a setting is unknown, a value has another type, Kaggle does not
+    accept a name, or the folder contains other files.
     """
     if kind not in NOTEBOOKS:
         raise ConfigError(f"there is no notebook {kind!r}; there are {', '.join(NOTEBOOKS)}.")

@@ -51,10 +51,8 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
     Path or None
         The bundle, ``working/bundle-<experiment>-<fold>``; None if epochs are left for another session.
 
-    Raises
-    ------
-    ConfigError, DataError
-        If an input is not attached or ambiguous, or the run to continue was another training.
+    Raises ConfigError or DataError if an input is not attached or ambiguous, or the run to continue was another
+    training.
     """
     import torch
 

@@ -56,8 +56,6 @@ def axes_legend(ax: Any) -> None:
 def colours(taxa: Iterable[str]) -> dict[str, str]:
     """Return the colour of each taxon that occurs, in the order of the legend.
 
-    Examples
-    --------
     >>> colours(["Aves", "", "Arachnida", "Aves"])
     {'Aves': 'C0', 'Arachnida': 'C5', '': 'C7'}
     """
@@ -97,8 +95,6 @@ def count_title(counts: npt.NDArray[Any], singular: str, plural: str, item: str 
 def display_text(name: str) -> str:
     r"""Shorten a name, and escape $, which matplotlib would read as the start of a formula.
 
-    Examples
-    --------
     >>> display_text("cost$1$"), display_text("x" * 50)
     ('cost\\$1\\$', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…')
     """

@@ -82,10 +82,8 @@ def predict(
     progress, log : callable, optional
         Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
-    Raises
-    ------
-    ConfigError, BundleError, DataError
-        If arguments contradict each other, bundles do not fit together, or `out` contains another run.
+    Raises ConfigError, BundleError or DataError if arguments contradict each other, bundles do not fit together, or
+    `out` contains another run.
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()

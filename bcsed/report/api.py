@@ -68,12 +68,9 @@ def report(
     jobs, progress : int, callable
         Threads that decode; called with the path or recording in work.
 
-    Raises
-    ------
-    ConfigError
-        If there are no paths, or `n_examples`, `limit_mb` or the name of the page is invalid.
-    BundleError, DataError
-        If a path cannot be reported, is damaged or not finished, the truth does not fit, or the page is too large.
+    Raises ConfigError if there are no paths, or `n_examples`, `limit_mb` or the name of the page is invalid;
+    BundleError or DataError if a path cannot be reported, is damaged or not finished, the truth does not fit, or the
+    page is too large.
     """
     out = Path(out)
     if not paths or n_examples < 0 or limit_mb <= 0:

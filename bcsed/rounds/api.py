@@ -59,10 +59,8 @@ def run(
     list of dict
         The ledger: for each round its teachers, counts of its pseudolabels, and fingerprint and scores of each student.
 
-    Raises
-    ------
-    ConfigError, BundleError, DataError
-        If the folder contains another plan, or a finished round was changed; and as labelling and training.
+    Raises ConfigError, BundleError or DataError if the folder contains another plan, or a finished round was changed;
+    and as labelling and training.
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")

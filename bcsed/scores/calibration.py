@@ -98,8 +98,6 @@ def find_threshold(
     The keys are ``threshold, precision, recall, n_detected`` and ``reason``: empty, or why there is no threshold. Then
     ``precision`` is the highest that any threshold with at least `min_positives` positive rows has.
 
-    Examples
-    --------
     >>> truth, scores = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.4, 0.8, 0.9])
     >>> best = find_threshold(truth, scores, precision=1, min_positives=2)
     >>> best["threshold"], round(best["recall"], 2), best["n_detected"]

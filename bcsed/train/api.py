@@ -57,10 +57,8 @@ def train(
     epoch_done : callable, optional
         Called with the metrics of each epoch.
 
-    Raises
-    ------
-    ConfigError, DataError
-        Before the first step if an argument or a file is invalid; later if the loss is not finite.
+    Raises ConfigError or DataError before the first step if an argument or a file is invalid; later if the loss is not
+    finite.
     """
     out, inputs, options = Path(out), inputs or TrainInputs(), options or TrainOptions()
     stop_at = math.inf if options.stop_after_min is None else time.monotonic() + 60.0 * options.stop_after_min

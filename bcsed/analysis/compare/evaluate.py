@@ -61,10 +61,8 @@ def evaluate_on_soundscapes(
         Of kind ``rows``, one per row of the truth; stored as ``evaluation-<truth file>-<digits>.npz``, where the digits
         depend on truth, network, recordings and rows.
 
-    Raises
-    ------
-    ConfigError, BundleError, DataError
-        If the truth is invalid or has other classes, a row of it cannot be scored, or a file cannot be written.
+    Raises ConfigError, BundleError or DataError if the truth is invalid or has other classes, a row of it cannot be
+    scored, or a file cannot be written.
     """
     windowing, truth_csv = windowing or Windowing(), Path(truth_csv)
     truth = read_truth(truth_csv, compared.classes)

@@ -50,10 +50,7 @@ def compare_variants(
         * ``seconds``: training time per run; NaN for bundles;
         * ``note``: a warning about the line, else ''.
 
-    Raises
-    ------
-    DataError
-        If there are no runs, a run is given twice or has no evaluation, or no class of it has an AUC.
+    Raises DataError if there are no runs, a run is given twice or has no evaluation, or no class of it has an AUC.
     """
     if not compared:
         raise DataError("there is nothing to compare; name the folders of finished runs.")

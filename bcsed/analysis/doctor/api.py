@@ -54,10 +54,7 @@ def diagnose(
     tolerance : float
         Smaller differences are ignored; processors, libraries and text of six digits differ by about 1e-6.
 
-    Raises
-    ------
-    DataError
-        If a file is not a table, or the two have no row or class in common.
+    Raises DataError if a file is not a table, or the two have no row or class in common.
     """
     paths = [Path(path) for path in (scores, other) if path is not None]
     tables = [read_scores(path) for path in paths]
@@ -118,10 +115,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     DataFrame
         Indexed by ``row_id``, in the order of the file.
 
-    Raises
-    ------
-    DataError
-        If the file does not exist or is not a table.
+    Raises DataError if the file does not exist or is not a table.
     """
     path = Path(path)
     require_file(path)

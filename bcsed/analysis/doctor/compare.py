@@ -54,10 +54,7 @@ def compare(
     Rows and classes of one table only are reported and left out, rows with values that are not numbers are left out.
     Differences up to `tolerance` are ignored. The verdict contains `names`.
 
-    Raises
-    ------
-    DataError
-        If they have no row or class in common.
+    Raises DataError if they have no row or class in common.
     """
     pair = align(first, second, names)
     if not pair.first.size:

@@ -36,12 +36,7 @@ def trace(
 ) -> Trace:
     """Score `n_rows` rows of a recording (fewer at its end), and return the arrays of every stage.
 
-    Raises
-    ------
-    ConfigError
-        If the recording has no such row.
-    DataError
-        If it cannot be read.
+    Raises ConfigError if the recording has no such row; DataError if it cannot be read.
     """
     info, windowing, frontend = read_info(recording), windowing or Windowing(), bundle.contract.frontend
     rate = frontend.sample_rate

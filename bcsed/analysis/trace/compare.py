@@ -61,12 +61,8 @@ def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None =
     tolerances : mapping of str to float, optional
         By stage; the others are `TOLERANCES`.
 
-    Raises
-    ------
-    ConfigError
-        If a tolerance is negative, or its stage is unknown.
-    DataError
-        If the two have no stage in common, or are of different recordings.
+    Raises ConfigError if a tolerance is negative, or its stage is unknown; DataError if the two have no stage in
+    common, or are of different recordings.
     """
     allowed = {**TOLERANCES, **(tolerances or {})}
     for stage, value in allowed.items():

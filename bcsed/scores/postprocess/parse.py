@@ -40,8 +40,6 @@ def check_stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
 def describe(stages: Iterable[Stage]) -> list[str]:
     """Return stages as text, for a manifest; `parse_stages` parses it.
 
-    Examples
-    --------
     >>> describe([Smooth((0.1, 0.8, 0.1), {"Amphibia": (1, 1, 1)}), TopRows(3), Power(1.5)])
     ['smooth=0.1,0.8,0.1', 'smooth.Amphibia=1.0,1.0,1.0', 'top=3', 'power=1.5']
     """
@@ -54,8 +52,6 @@ def parse_stages(texts: Iterable[str]) -> tuple[Stage, ...]:
     The forms are ``smooth=W,W,W`` (a kernel), ``smooth.TAXON=W,W,W`` (the kernel of a taxon, in the same stage),
     ``top=K`` or ``top=K,AMOUNT``, ``power=E``. Raises ConfigError for another text, or a repeated stage.
 
-    Examples
-    --------
     >>> parse_stages(["top=3,0.5", "smooth=.1,.8,.1"])
     (TopRows(k=3, amount=0.5), Smooth(kernel=(0.1, 0.8, 0.1), by_taxon=()))
     """

@@ -119,10 +119,8 @@ def make_pseudolabels(
     windowing, jobs, progress
         See `bcsed.predict.predict`.
 
-    Raises
-    ------
-    ConfigError, BundleError, DataError
-        As `predict`; or if `out` exists, no recording can be read, or all rows of a recording are identical.
+    Raises ConfigError, BundleError or DataError as `predict`; or if `out` exists, no recording can be read, or all rows
+    of a recording are identical.
     """
     selection, out, windowing = selection or Selection(), Path(out), windowing or Windowing()
     if out.suffix != ".parquet":
@@ -188,10 +186,7 @@ def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path)
     out : str or Path
         The table, ``*.parquet``.
 
-    Raises
-    ------
-    DataError
-        If the labels cannot be read, or `out` exists.
+    Raises DataError if the labels cannot be read, or `out` exists.
     """
     out = Path(out)
     if out.exists():
