@@ -84,15 +84,10 @@ def read_audio(
 ) -> tuple[Wave, tuple[str, ...]]:
     """Decode a recording, or an excerpt of it, to mono; return the wave and the defects.
 
-    Parameters
-    ----------
-    sample_rate : int
-        Hz of the result; resampled with soxr HQ if the file has another rate.
-    start, stop : int
-        Half-open range of samples *of the result*; None is the end. An excerpt equals this part of the complete
-        wave: exactly without resampling, else to 1e-5.
-
-    Raises DataError if the file cannot be opened, or the excerpt starts at 0 and no sample of it can be decoded.
+    The wave has `sample_rate` Hz; it is resampled with soxr HQ if the file has another rate. `start` and `stop` are a
+    half-open range of samples *of the result*; None is the end. An excerpt equals this part of the complete wave:
+    exactly without resampling, else to 1e-5. Raises DataError if the file cannot be opened, or the excerpt starts at 0
+    and no sample of it can be decoded.
     """
     wave, n_decoded, notes = read_there(info, sample_rate, start, stop)
     if n_decoded < len(wave):
@@ -183,10 +178,7 @@ def _name(path: Path, depth: int, *, with_suffix: bool) -> str:
 
 
 class AudioReader:
-    """A recording that stays open, so that an mp3 of a day is not searched from its start for each excerpt.
-
-    Each thread has its own decoder.
-    """
+    """An open recording, with a decoder per thread, so that an mp3 of a day is not searched anew for each excerpt."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

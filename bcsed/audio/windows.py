@@ -60,20 +60,13 @@ def plan_windows(
 ) -> WindowPlan:
     """Plan the windows of a range of rows, and their pooling.
 
-    Parameters
-    ----------
-    n_samples, row_s : int
-        Length of the recording at the sample rate of the front end, and seconds per row.
-    steps : int
-        Time steps per window; a divisor of ``frontend.n_frames``.
-    kind : {'centred', 'sliding'}
-        One window per row, centred on the row and moved inside the recording at its ends; or one window per stride,
-        averaged on the time axis of the recording.
-    stride_s, shift_s : float
-        Stride of sliding windows, rounded to time steps, by default half a window; shift of centred windows to later
-        times, rounded to frames. ConfigError if a stride is not in (0, window], or a window would not contain its row.
-    first_row, last_row : int
-        Half-open range of rows; all rows by default.
+    `n_samples` is the length of the recording at the sample rate of the front end; `steps`, the time steps per window,
+    divide ``frontend.n_frames``. The rows from `first_row` to before `last_row` are planned, all by default.
+
+    Windows of the kind 'centred' are one per row, centred on it and moved inside the recording at its ends; `shift_s`
+    moves them to later times, rounded to frames. 'sliding' windows are one per `stride_s`, rounded to time steps and by
+    default half a window, averaged on the time axis of the recording. ConfigError if a stride is not in (0, window], or
+    a window would not contain its row.
     """
     if kind not in WINDOW_KINDS:
         raise ConfigError(f"windows must be one of {', '.join(WINDOW_KINDS)}; got {kind!r}.")

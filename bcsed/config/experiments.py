@@ -256,10 +256,7 @@ def experiment_names() -> tuple[str, ...]:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return a row of the table, or an arm of a study, by its name.
-
-    Raises ConfigError if there is no such row.
-    """
+    """Return a row of the table, or an arm of a study, by its name; ConfigError if there is no such row."""
     for row in TABLE:
         if row.name == name:
             return row

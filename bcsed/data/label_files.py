@@ -21,19 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def read_train(folder: str | Path, competition: Competition, classes: Sequence[str]) -> pd.DataFrame:
-    """Read the labelled clips.
+    """Read the labelled clips, one row per clip in the file's order.
 
-    Returns
-    -------
-    DataFrame
-        One row per clip, in the file's order: ``path`` (str, joined to `folder`), ``filename``, ``label``,
-        ``secondary`` (tuple of str, without the label), ``recording``, ``author`` ('' if unknown) and ``centres``
-        (tuple of float, seconds of marked calls; from an optional column, separated by semicolons).
-        ``recording`` is the column of that name, else the part of the stem that matches `recording_pattern` (XC123
-        for ``XC123_0`` and ``XC123-1``), else the stem. Unknown secondary labels, common in BirdCLEF, are dropped
-        with a warning.
-
-    Raises DataError if a column is missing, the table is empty, a file is repeated, or a label is unknown.
+    The columns are ``path`` (str, joined to `folder`), ``filename``, ``label``, ``secondary`` (tuple of str, without
+    the label), ``recording``, ``author`` ('' if unknown) and ``centres`` (tuple of float, seconds of marked calls; from
+    an optional column, separated by semicolons). ``recording`` is the column of that name, else the part of the stem
+    that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``), else the stem. Unknown secondary labels,
+    common in BirdCLEF, are dropped with a warning. Raises DataError if a column is missing, the table is empty, a file
+    is repeated, or a label is unknown.
     """
     folder = Path(folder)
     raw, source = list_clips(folder, competition), folder / competition.train_csv
@@ -92,11 +87,8 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, and labels separated by
     semicolons; the cell is empty for an interval without calls. DataError if it is invalid or a label is unknown.
 
-    Returns
-    -------
-    DataFrame
-        ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per interval in
-        order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
+    The result has ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per
+    interval in order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
     """
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])

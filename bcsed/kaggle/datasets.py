@@ -41,23 +41,11 @@ def dataset(
     with_weights: bool = False,
     log: Log,
 ) -> Path:
-    """Write a new folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` those bundles.
+    """Write a new folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` these, each as a zip.
 
-    It also contains ``SHA256SUMS`` and ``dataset-metadata.json``.
-
-    Parameters
-    ----------
-    python : sequence of str
-        Python versions of the wheels.
-    wheels : str or Path, optional
-        A folder of wheels to copy, instead of building and downloading them.
-    bundles : sequence of str or Path
-        Bundles to pack, each in one zip.
-    slug : str
-        Name of the data set; ``bcsed-wheels`` or ``bcsed-bundles`` by default.
-    with_weights : bool
-        Whether bundles keep the weights that only training needs.
-
+    It also contains ``SHA256SUMS`` and ``dataset-metadata.json``. Wheels are for the versions in `python`, and copied
+    from the folder `wheels` if there is one, instead of building and downloading them. `slug`, the name of the data
+    set, is ``bcsed-wheels`` or ``bcsed-bundles`` by default; `with_weights` keeps the weights that only training needs.
     Raises ConfigError, DataError or BundleError if Kaggle does not accept a name, `out` is occupied, a wheel is not
     available, or a bundle is damaged.
     """

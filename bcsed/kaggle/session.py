@@ -39,20 +39,10 @@ class _OutOfTimeError(Exception):
 def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Path | None:
     """Train a network, stop before the session ends, and export a bundle when all epochs are trained.
 
-    Parameters
-    ----------
-    root : str or Path, optional
-        The folder of ``input`` and ``working``, see `kaggle_root`.
-    log : callable
-        Called with sentences about the inputs and the progress.
-
-    Returns
-    -------
-    Path or None
-        The bundle, ``working/bundle-<experiment>-<fold>``; None if epochs are left for another session.
-
-    Raises ConfigError or DataError if an input is not attached or ambiguous, or the run to continue was another
-    training.
+    `root` is the folder of ``input`` and ``working``, see `kaggle_root`; `log` is called with sentences about the
+    inputs and the progress. Returns the bundle, ``working/bundle-<experiment>-<fold>``; None if epochs are left for
+    another session. Raises ConfigError or DataError if an input is not attached or ambiguous, or the run to continue
+    was another training.
     """
     import torch
 

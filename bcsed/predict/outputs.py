@@ -172,10 +172,7 @@ def write_members(assembler: ScoreAssembler, folder: Path, labels: Sequence[str]
 
 
 def read_members(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Read the members' scores of a prediction folder: name of a member -> its score table.
-
-    DataError if the folder has none, or they are damaged.
-    """
+    """Read the members' scores of a prediction folder, by name of the member; DataError if none, or damaged."""
     folder = as_path(folder)
     files = sorted((folder / MEMBERS).glob("*.parquet"), key=lambda path: int(path.name.split("-")[0]))
     if not files:

@@ -201,10 +201,7 @@ def _template() -> Any:
 
 
 def svg(ax: Any) -> tuple[str, int]:
-    """Return the figure of some axes as SVG, and its natural width in pixels.
-
-    Images in it are recoded as WebP, at a fifth of their size.
-    """
+    """Return the figure of axes as SVG, images as WebP (a fifth of their size), and its natural width in pixels."""
     import matplotlib
 
     figure, buffer = ax.figure, io.StringIO()

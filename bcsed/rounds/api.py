@@ -42,25 +42,14 @@ def run(
     progress: Progress = lambda *_: None,
     options: TrainOptions | None = None,
 ) -> list[dict[str, Any]]:
-    """Run a plan, or the rest of it.
+    """Run a plan, or the rest of it, and return the ledger.
 
-    Parameters
-    ----------
-    data, out : str or Path
-        The folder of a competition, whose soundscapes are labelled; and that of the rounds.
-    recordings, truth : optional
-        Labelled soundscapes on which every student is evaluated. They must not be among the soundscapes of `data`;
-        this is not checked.
-    log, progress : callable, optional
-        Called with a sentence for each step; and with (label, recordings done, all recordings) during labelling.
-
-    Returns
-    -------
-    list of dict
-        The ledger: for each round its teachers, counts of its pseudolabels, and fingerprint and scores of each student.
-
-    Raises ConfigError, BundleError or DataError if the folder contains another plan, or a finished round was changed;
-    and as labelling and training.
+    The ledger has for each round its teachers, counts of its pseudolabels, and fingerprint and scores of each student.
+    `data` is the folder of a competition, whose soundscapes are labelled; `out` that of the rounds. `recordings` and
+    `truth` are labelled soundscapes on which every student is evaluated; they must not be among the soundscapes of
+    `data`, which is not checked. `log` is called with a sentence for each step; `progress` with (label, recordings
+    done, all recordings) during labelling. Raises ConfigError, BundleError or DataError if the folder contains another
+    plan, or a finished round was changed; and as labelling and training.
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")

@@ -207,18 +207,10 @@ def find_plan(
 ) -> Plan:
     """Return a preset by name, or the plan in a JSON file.
 
-    Parameters
-    ----------
-    name : str
-        A preset, or a path.
-    changes : sequence of str
-        For every student, as ``group.field=value``; they take precedence over those of the plan.
-    base : str, optional
-        An experiment that replaces all others; several experiments of a round become as many seeds of it.
-    seeds, fold : optional
-        Seeds of the students of the last round; the fold that the students of a preset hold out.
-
-    ConfigError if there is no such preset or file, or a field is unknown, of the wrong type or invalid.
+    `changes` are for every student, as ``group.field=value``; they take precedence over those of the plan. `base` is an
+    experiment that replaces all others; several experiments of a round become as many seeds of it. `seeds` are those of
+    the students of the last round, `fold` is the one that the students of a preset hold out. ConfigError if there is no
+    such preset or file, or a field is unknown, of the wrong type or invalid.
     """
     plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _read_plan(Path(name))
     rounds = []

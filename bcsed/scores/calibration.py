@@ -50,18 +50,10 @@ def calibrate(
 ) -> Calibration:
     """Find the lowest threshold of each class that reaches a precision.
 
-    Parameters
-    ----------
-    truth : DataFrame
-        0 and 1, a row per ``row_id``, a column per class.
-    scores : DataFrame
-        Probabilities of at least these rows and classes; aligned by name.
-    precision : float in (0, 1]
-    min_positives : int
-        Number of positive rows that must be at or above a threshold.
-
-    Raises ConfigError if a parameter is out of range; DataError if rows or classes are missing, truth is not 0 or 1, or
-    a score is not a probability.
+    `truth` is 0 and 1, a row per ``row_id`` and a column per class; `scores` are probabilities of at least these rows
+    and classes, aligned by name. At least `min_positives` positive rows must be at or above a threshold. Raises
+    ConfigError if a parameter is out of range; DataError if rows or classes are missing, truth is not 0 or 1, or a
+    score is not a probability.
     """
     if not 0 < precision <= 1:
         raise ConfigError(f"precision must be in (0, 1], got {precision:g}.")

@@ -134,10 +134,7 @@ def padded_cmap(truth: Table, scores: Table, padding: int = 5) -> float:
 
 
 def lrap(truth: Table, scores: Table) -> float:
-    """Return scikit-learn's label-ranking average precision over the rows that have a label.
-
-    Errors as `class_auc`; DataError if no row has a label.
-    """
+    """Return label-ranking average precision (scikit-learn) of labelled rows; DataError if none, or as `class_auc`."""
     positive, values = _to_arrays(truth, scores)
     labelled = positive.any(axis=1)
     if not labelled.any():
@@ -205,10 +202,7 @@ def bootstrap_auc(
 
 
 def bootstrap_weights(n_files: int, n: int = 1000, *, rng: np.random.Generator) -> Floats:
-    """Resample recordings with replacement; return how often each occurs in each resample, (n, n_files).
-
-    Raises DataError if there are fewer than two recordings.
-    """
+    """Resample recordings (at least 2) with replacement; return the count of each per resample, (n, n_files)."""
     if n_files < 2:
         raise DataError(f"an interval needs at least two recordings, got {n_files}.")
     return rng.multinomial(n_files, np.full(n_files, 1 / n_files), size=n).astype(np.float64)
@@ -220,13 +214,8 @@ def bootstrap_macro_auc(truth: Table, scores: Table, file_of: Ints, counts: Floa
     The mean is over the classes with a positive and a negative row in the resample; NaN without such a class. Score
     tables evaluated with the same `counts` are paired: the difference of their results varies less than the results do.
 
-    Parameters
-    ----------
-    truth, scores : DataFrame or ndarray, shape (N, K)
-    file_of : ndarray of int, shape (N,)
-        The column of `counts` of each row's recording.
-    counts : ndarray of float64, shape (n, files)
-        From `bootstrap_weights`; it may have columns of recordings without rows.
+    `truth` and `scores` are (N, K); `file_of` (N,) is the column of each row's recording in `counts`, (n, files) from
+    `bootstrap_weights`, which may have columns of recordings without rows.
     """
     positive, values = _to_arrays(truth, scores)
     if len(file_of) != len(positive):

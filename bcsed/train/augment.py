@@ -89,10 +89,7 @@ class Sumix:
 
 @dataclass(frozen=True)
 class Mixup:
-    """Mix half of a clip with half of another, with probability `p` per clip; labels by maximum.
-
-    Mixup (Zhang et al. 2018) with a constant share of 0.5.
-    """
+    """Mix half of a clip with half of another, with probability `p` per clip; labels by maximum (Zhang et al. 2018)."""
 
     p: float = 0.5
     level: str = "peak"

@@ -40,29 +40,15 @@ def evaluate_on_soundscapes(
 ) -> Evaluation:
     """Evaluate a run or a bundle on labelled soundscapes, with the code of a submission.
 
-    Parameters
-    ----------
-    compared : ComparedRun
-        The checkpoint of a run is exported to ``compare-bundle`` once.
-    recordings : sequence of str or Path
-        Files and folders; only recordings with truth are scored. The caller ensures that no training used them, not
-        even as pseudolabels.
-    truth_csv : str or Path
-        As for `bcsed.scores.evaluation.read_truth`.
-    keep : str or Path, optional
-        Folder in which the bundle and the evaluation are stored for the next call: the run's folder by default.
-        Nothing is added to a bundle, so without this its evaluation is not stored.
-    windowing, jobs, progress
-        As for `bcsed.predict.predict` and its options.
+    The checkpoint of a run is exported to ``compare-bundle`` once. Of the `recordings` (files and folders) only those
+    with truth are scored; the caller ensures that no training used them, not even as pseudolabels. For `truth_csv` see
+    `bcsed.scores.evaluation.read_truth`, for `windowing`, `jobs` and `progress` `bcsed.predict.predict`. The bundle and
+    the evaluation are stored for the next call in `keep`, by default the run's folder; nothing is added to a bundle, so
+    without `keep` its evaluation is not stored.
 
-    Returns
-    -------
-    Evaluation
-        Of kind ``rows``, one per row of the truth; stored as ``evaluation-<truth file>-<digits>.npz``, where the digits
-        depend on truth, network, recordings and rows.
-
-    Raises ConfigError, BundleError or DataError if the truth is invalid or has other classes, a row of it cannot be
-    scored, or a file cannot be written.
+    The evaluation is of kind ``rows``, one per row of the truth; stored as ``evaluation-<truth file>-<digits>.npz``,
+    where the digits depend on truth, network, recordings and rows. Raises ConfigError, BundleError or DataError if the
+    truth is invalid or has other classes, a row of it cannot be scored, or a file cannot be written.
     """
     windowing, truth_csv = windowing or Windowing(), Path(truth_csv)
     truth = read_truth(truth_csv, compared.classes)

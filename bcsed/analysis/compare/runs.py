@@ -74,8 +74,10 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     checkpoint : {'best', 'last'}, optional
         The checkpoint whose evaluation is read; by default the best, if there is one. Ignored for a bundle.
 
-    Raises ConfigError, DataError or BundleError if there is no such run or bundle, it is not finished, or one of its
-    files is damaged or of another run.
+    Raises
+    ------
+    ConfigError, DataError, BundleError
+        If there is no such run or bundle, it is not finished, or one of its files is damaged or of another run.
     """
     run = Path(run)
     if checkpoint not in (None, "best", "last"):

@@ -162,10 +162,7 @@ def _shift(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment,
 
 
 def assign(matrix: npt.NDArray[np.floating]) -> tuple[Index, Index]:
-    """Return the column assigned to each row so that the sum is largest, and the rows off the diagonal.
-
-    Of equal assignments the diagonal is preferred.
-    """
+    """Return each row's column for the largest sum (of equal ones the diagonal), and the rows off the diagonal."""
     from scipy.optimize import linear_sum_assignment
 
     biased = np.nan_to_num(matrix.astype(np.float64)) + 1e-5 * np.eye(len(matrix))

@@ -43,18 +43,10 @@ def diagnose(
 ) -> Diagnosis:
     """Check a score table, or two of the same recordings and their difference.
 
-    Parameters
-    ----------
-    scores, other : str or Path
-        Tables of the same rows, see `read_scores`.
-    recordings : sequence of str or Path
-        Files and folders with the recordings of the rows.
-    sample_submission : str or Path, optional
-        The competition's template with the required columns, in order.
-    tolerance : float
-        Smaller differences are ignored; processors, libraries and text of six digits differ by about 1e-6.
-
-    Raises DataError if a file is not a table, or the two have no row or class in common.
+    For the tables see `read_scores`. `recordings` are files and folders with the recordings of the rows;
+    `sample_submission` is the competition's template with the required columns, in order. Differences below `tolerance`
+    are ignored: processors, libraries and text of six digits differ by about 1e-6. Raises DataError if a file is not a
+    table, or the two have no row or class in common.
     """
     paths = [Path(path) for path in (scores, other) if path is not None]
     tables = [read_scores(path) for path in paths]
@@ -104,18 +96,9 @@ def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
 def read_scores(path: str | Path) -> pd.DataFrame:
     """Read a score table without validation: logits, NaN, text and duplicate columns are preserved.
 
-    Parameters
-    ----------
-    path : str or Path
-        CSV or Parquet: ``row_id`` (or a first column of another name that contains text) and a column per class; or
-        ``filename, start, end`` in seconds and a column per class, as in tables of pseudolabels.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``row_id``, in the order of the file.
-
-    Raises DataError if the file does not exist or is not a table.
+    It is CSV or Parquet: ``row_id`` (or a first column of another name that contains text) and a column per class; or
+    ``filename, start, end`` in seconds and a column per class, as in tables of pseudolabels. The result is indexed by
+    ``row_id``, in the order of the file. Raises DataError if the file does not exist or is not a table.
     """
     path = Path(path)
     require_file(path)

@@ -54,15 +54,9 @@ class TraceDifference:
 def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None = None) -> TraceDifference:
     """Find the first stage at which two traces of one recording differ; only the first has a cause.
 
-    Parameters
-    ----------
-    ours, theirs : Trace
-        Any; a trace of bcsed states the time of its samples, frames and rows.
-    tolerances : mapping of str to float, optional
-        By stage; the others are `TOLERANCES`.
-
-    Raises ConfigError if a tolerance is negative, or its stage is unknown; DataError if the two have no stage in
-    common, or are of different recordings.
+    A trace of bcsed states the time of its samples, frames and rows. Stages that `tolerances` lacks have those of
+    `TOLERANCES`. Raises ConfigError if a tolerance is negative, or its stage is unknown; DataError if the two have no
+    stage in common, or are of different recordings.
     """
     allowed = {**TOLERANCES, **(tolerances or {})}
     for stage, value in allowed.items():

@@ -85,6 +85,8 @@ def from_arrays(stages: Mapping[str, Any], name: str = "the other pipeline") -> 
     ConfigError, DataError
         If a stage is unknown, or there are no stages; if an array has no numbers, is empty, or has other axes.
 
+    Examples
+    --------
     >>> from_arrays({"samples": [[0.0, 0.5, 0.0]]}, "my notebook").arrays["samples"].shape
     (3,)
     """
@@ -119,7 +121,10 @@ def write(trace: Trace, path: str | Path) -> None:
 def read(path: str | Path) -> Trace:
     """Read a trace of `write`, or any npz of arrays with the names of stages.
 
-    Raises DataError if the file does not exist, is damaged, or contains pickles or an unknown stage.
+    Raises
+    ------
+    DataError
+        If the file does not exist, is damaged, or contains pickles or an unknown stage.
     """
     path = Path(path)
     if not path.is_file():

@@ -58,16 +58,9 @@ def seal(
 ) -> Bundle:
     """Write a bundle atomically to a new or empty folder, and load it.
 
-    Parameters
-    ----------
-    graph : openvino.Model
-        Input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each.
-    outputs : (ndarray, ndarray)
-        Its logits and attention for the probe.
-    weights : mapping of str to Tensor, optional
-        The network's state.
-
-    The others are those of `Bundle`. Raises BundleError if `out` is not empty or cannot be written.
+    `graph` is an ``openvino.Model``: input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each. `outputs`
+    are its logits and attention for the probe, `weights` the network's state; the others are those of `Bundle`. Raises
+    BundleError if `out` is not empty or cannot be written.
     """
     import openvino
 

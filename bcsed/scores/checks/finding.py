@@ -31,10 +31,7 @@ def pluralize(n: int, noun: str) -> str:
 
 
 def make_finding(name: str, severity: str, items: Sequence[object], template: str) -> Finding:
-    """Return a finding about named items.
-
-    In `template`, ``{some}`` is replaced by the first items and ``{n row}`` by their number with the noun.
-    """
+    """Return a finding; in `template`, ``{some}`` becomes the first items, ``{n row}`` their number and noun."""
     examples = tuple(map(str, items[:MAX_EXAMPLES]))
     some = ", ".join(map(repr, examples)) + (", ..." if len(items) > MAX_EXAMPLES else "")
     counted = re.sub(r"\{n (\w+)\}", lambda match: pluralize(len(items), match[1]), template)

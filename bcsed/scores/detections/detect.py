@@ -83,13 +83,9 @@ def detect(
     The table has all rows of one or more recordings, in any order; the result does not depend on how recordings are
     grouped. `recordings` are all of the table; others have no detections.
 
-    Returns
-    -------
-    DataFrame
-        One line per detection, ordered by recording, start and class: ``recording`` (path), ``name``,
-        ``begin_time`` (ISO date and time of the start, from the recording's name, else ''), ``start_s``, ``end_s``
-        (seconds from the start of the recording, at most its duration), ``label`` and ``score`` (of merged rows,
-        the maximum).
+    There is one line per detection, ordered by recording, start and class: ``recording`` (path), ``name``,
+    ``begin_time`` (ISO date and time of the start, from the recording's name, else ''), ``start_s``, ``end_s`` (seconds
+    from the start of the recording, at most its duration), ``label`` and ``score`` (of merged rows, the maximum).
 
     Raises ConfigError for a threshold of an unknown class; DataError if the table is not a valid score table, has rows
     of another recording or beyond the end of one, or its rows are not `row_s` seconds apart.

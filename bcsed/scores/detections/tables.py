@@ -112,10 +112,7 @@ def write(
 
 
 def read_detections(path: str | Path) -> pd.DataFrame:
-    """Read a table of `write_csv` or `write_parquet`, with the columns of `detect` and, if written, names.
-
-    Raises DataError if the file is missing or is not such a table.
-    """
+    """Read a table of `write_csv` or `write_parquet`, as of `detect`, with names if written; DataError if none."""
     path = Path(path)
     require_file(path)
     texts = [name for name, dtype in COLUMNS.items() if dtype is object] + list(_NAMES)

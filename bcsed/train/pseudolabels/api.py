@@ -67,10 +67,7 @@ class Selection:
 
 
 def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: Selection) -> Half:
-    """Return the values of a table, (R, K): probabilities to the power where they are selected, else 0.
-
-    ConfigError if a threshold names an unknown class.
-    """
+    """Return values, (R, K): probabilities to the power if selected, else 0; ConfigError for an unknown class."""
     unknown = sorted(set(selection.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
@@ -178,15 +175,8 @@ def make_pseudolabels(
 def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path) -> Pseudolabels:
     """Write true labels of soundscapes as a table of pseudolabels: the ceiling of any teacher.
 
-    Parameters
-    ----------
-    truth : str or Path
-        See `bcsed.data.label_files.read_soundscape_labels`; rows that are not listed are not in the table.
-    classes : sequence of str
-    out : str or Path
-        The table, ``*.parquet``.
-
-    Raises DataError if the labels cannot be read, or `out` exists.
+    `truth` is a file for `bcsed.data.label_files.read_soundscape_labels`; rows that are not listed are not in the
+    table. `out` is named ``*.parquet``. Raises DataError if the labels cannot be read, or `out` exists.
     """
     out = Path(out)
     if out.exists():
