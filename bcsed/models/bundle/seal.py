@@ -118,14 +118,13 @@ def _model_card(
         f"probability of each class in windows of {frontend.window_s:g} s, with {steps} time steps per window. "
         "`bundle.json` states all settings exactly."
     )
-    training = {group: fields for group, fields in recipe.items() if group not in ("frontend", "net")}
     rest = {key: value for key, value in provenance.items() if key not in (*_DATA, "metrics")}
     sections = {
         "Classes": ", ".join(f"`{label}`" for label in contract.classes),
         "Front end": _items(to_dict(frontend)),
         "Network": _items({**to_dict(contract.net), "input_image": image, "steps": steps}),
         "Training data": _items({key: provenance[key] for key in _DATA if key in provenance}),
-        "Recipe": _items(training),
+        "Recipe": _items({group: fields for group, fields in recipe.items() if group not in ("frontend", "net")}),
         "Validation": _items(metrics),
         "Provenance": _items({"fingerprint": contract.fingerprint, **rest}),
         "Licence": _LICENCE,

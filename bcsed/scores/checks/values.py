@@ -12,12 +12,9 @@ import pandas as pd
 from .finding import ERROR, MAX_EXAMPLES, WARNING, Finding, make_finding
 from .ids import RowIds
 
-# From this share on, values that are exactly 0 or 1 are ties that lower the area under the curve.
-_SATURATED = 0.05
-# The sigmoid of a value in [0, 1] is between these.
-_TWICE = (0.5, 0.7310586)
-# A table with this many values, of which fewer than one in twenty are distinct, was rounded or quantised.
-_COARSE_FROM, _COARSE = 10_000, 20
+_SATURATED = 0.05  # from this share on, values of exactly 0 or 1 are ties that lower the area under the curve
+_TWICE = (0.5, 0.7310586)  # the sigmoid of a value in [0, 1] is between these
+_COARSE_FROM, _COARSE = 10_000, 20  # with this many values, of which fewer than 1 in 20 differ, a table was rounded
 
 Values = npt.NDArray[np.float64]
 
@@ -143,8 +140,7 @@ def check_repeats(ids: RowIds, values: Values, silent: Collection[str]) -> list[
 def _check_copies(ids: RowIds, values: Values, skipped: Collection[int]) -> list[Finding]:
     first_with: dict[bytes, str] = {}
     copies = []
-    order = np.argsort(ids.recording, kind="stable")
-    blocks = np.split(order, np.cumsum(ids.n_rows)[:-1])
+    blocks = np.split(np.argsort(ids.recording, kind="stable"), np.cumsum(ids.n_rows)[:-1])
     for k, (stem, rows) in enumerate(zip(ids.stems, blocks, strict=True)):
         if k not in skipped and not np.isnan(values[rows]).any():
             original = first_with.setdefault(values[rows].tobytes(), stem)
