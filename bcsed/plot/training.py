@@ -110,10 +110,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, *, title: str = "")
 
 
 def comparison(table: pd.DataFrame, path: str | Path, *, title: str = "Comparison") -> None:
-    """Draw macro ROC-AUC per variant with its 95 % interval and, if available, the gain over the first variant.
-
-    `table` is as from `bcsed.analysis.compare.compare_variants`; its first line is drawn on top.
-    """
+    """Draw macro ROC-AUC per variant and, if available, the gain over the first, with intervals (see `variants`)."""
     has_gain = bool(table["gain"].notna().any())
     canvas = figure(11.0 if has_gain else 8.0, 2.0 + 0.15 * label_lines(table) + 0.2 * len(table))
     panels = canvas.subplots(1, 2 if has_gain else 1, squeeze=False, sharey=True)[0]

@@ -39,29 +39,17 @@ def ablate(
 ) -> pd.DataFrame:
     """Evaluate a table with stages on and off, and an ensemble with and without each member.
 
-    Parameters
-    ----------
-    truth : DataFrame
-        0 and 1, for some rows and classes of `table`.
-    table : DataFrame
-        The scores before post-processing: *all* rows of each recording, as stages use neighbouring, unlabelled rows.
-    stages, taxa
-        See `bcsed.scores.postprocess.apply`.
-    members : mapping of str to DataFrame, optional
-        The scores of each ensemble member before post-processing: the rows of `table`, the classes of the member.
-    weights, kind
-        One weight per member, and the mean of all members but one: see `bcsed.scores.postprocess.combine`.
-    n : int
-        Number of resamples of recordings.
+    `truth` is 0 and 1, for some rows and classes of `table`: the scores before post-processing, *all* rows of each
+    recording, as stages use neighbouring, unlabelled rows. For `stages` and `taxa` see
+    `bcsed.scores.postprocess.apply`. `members` are the scores of each ensemble member before post-processing: the rows
+    of `table`, the classes of the member; `weights`, one per member, and `kind`, the mean of all members but one, are
+    those of `combine`. `n` is the number of resamples of recordings.
 
-    Returns
-    -------
-    DataFrame
-        A line for each of: the table as it is; each stage alone; all stages; all but each (of at least 3 stages);
-        each member alone; all but each; the three means. ``part`` (``table``, ``stage``, ``stages``,
-        ``without stage``, ``member``, ``without member``, ``mean``), ``line`` (description), ``auc`` (macro ROC-AUC)
-        over ``n_classes`` classes; ``gain`` over the first line on the classes of both, with its 95 % interval over
-        recordings, ``gain_low`` and ``gain_high`` (NaN for a single recording); ``n_rows`` and ``n_recordings``.
+    The result has a line for each of: the table as it is; each stage alone; all stages; all but each (of at least 3
+    stages); each member alone; all but each; the three means. ``part`` (``table``, ``stage``, ``stages``, ``without
+    stage``, ``member``, ``without member``, ``mean``), ``line`` (description), ``auc`` (macro ROC-AUC) over
+    ``n_classes`` classes; ``gain`` over the first line on the classes of both, with its 95 % interval over recordings,
+    ``gain_low`` and ``gain_high`` (NaN for a single recording); ``n_rows`` and ``n_recordings``.
 
     Errors as the stages and `combine`; DataError if the table lacks rows or classes of the truth, or has no ROC-AUC.
     """

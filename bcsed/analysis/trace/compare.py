@@ -54,7 +54,7 @@ class TraceDifference:
 def compare(ours: Trace, theirs: Trace, tolerances: Mapping[str, float] | None = None) -> TraceDifference:
     """Find the first stage at which two traces of one recording differ; only the first has a cause.
 
-    A trace of bcsed states the time of its samples, frames and rows. Stages that `tolerances` lacks have those of
+    A trace of bcsed states the time of its samples, frames and rows. By default the tolerances are those of
     `TOLERANCES`. Raises ConfigError if a tolerance is negative, or its stage is unknown; DataError if the two have no
     stage in common, or are of different recordings.
     """
