@@ -114,7 +114,7 @@ MISTAKES = {
     "a template of other classes": (
         f"{PREDICT} --sample-submission data/sample_submission.csv",
         nothing,
-        "which is not among the 3 requested classes",
+        "requested classes; its classes are",
     ),
     "soundscapes of one name to label": (
         "pseudolabel bundle --recordings data/test_soundscapes copy --out pl.parquet",

@@ -100,7 +100,7 @@ def test_every_field_of_the_contract_changes_the_fingerprint():
     assert set(changes) == {field.name for field in dataclasses.fields(Frontend)}
     for name, value in changes.items():
         fingerprints.add(dataclasses.replace(base, frontend=dataclasses.replace(WIDE_384, **{name: value})).fingerprint)
-    nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem"}
+    nets = {"backbone": "resnest14d", "pool": "logit", "freq_pool": "gem", "last_conv": False}
     assert {*nets, "heads"} == {field.name for field in dataclasses.fields(Net)}
     for name, value in nets.items():
         fingerprints.add(dataclasses.replace(base, net=dataclasses.replace(base.net, **{name: value})).fingerprint)

@@ -64,11 +64,20 @@ def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other,
     template.write_text("row_id,a,b,c,d\nx_5,.3,.3,.3,.3\n")
     with pytest.raises(BundleError, match=r"no bundle has class 'd' \(1 of 4 classes"):
         predict.predict([tiny, other], [recordings], output=OutputOptions(sample_submission=template))
-    template.write_text("row_id,a,c\nx_5,.3,.3\n")
-    with pytest.raises(BundleError, match="bundle 2 has class 'b', which is not among the 2 requested"):
+    template.write_text("row_id,x,y\nx_5,.3,.3\n")
+    with pytest.raises(BundleError, match=r"bundle 1 has none of the 2 requested classes; its classes are"):
         predict.predict([other, tiny], [recordings], output=OutputOptions(sample_submission=template))
     with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'median'"):
         from_bundles([tiny], mean="median")
+
+
+@pytest.mark.parametrize("mean", ["prob", "rank"])
+def test_classes_that_are_not_requested_are_not_used(tiny, other, recordings, mean):
+    """A specialist with more classes is a member: its scores of the requested classes equal those of the full run."""
+    full = predict.predict(from_bundles([other, tiny], mean=mean), [recordings]).scores
+    some = predict.predict(from_bundles([other, tiny], mean=mean, classes=("c", "a")), [recordings]).scores
+    assert list(some.columns) == ["c", "a"]
+    np.testing.assert_allclose(some, full[["c", "a"]], atol=1e-7)
 
 
 def test_a_class_that_only_a_late_member_answers_holds_its_prior(tiny, other):

@@ -106,7 +106,8 @@ def add_training(parser: ArgumentParser) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
-    add("--key-map", metavar="JSON", help='prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', or a file')
+    text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
+    add("--key-map", metavar="JSON", help=text)
     add("--allow-mismatch", action="store_true", help="start although tensors are missing or unused")
     add_train_options(add)
 
@@ -134,8 +135,10 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
     )
 
 
-def _read_key_map(text: str | None) -> dict[str, str] | None:
-    """Read a map of tensor names: a JSON object, or the path of a file that contains one."""
+def _read_key_map(text: str | None) -> dict[str, str] | str | None:
+    """Read a map of tensor names: a JSON object, the path of a file that contains one, or 'order'."""
+    if text == "order":
+        return text
     if text is None or not text.lstrip().startswith("{"):
         return None if text is None else read_json(Path(text))
     with read_errors(f"the key map {text!r}", "JSON"):

@@ -97,6 +97,7 @@ class Net:
     backbone: str = "tf_efficientnet_b0.ns_jft_in1k"  #: name of a timm CNN
     pool: str = "prob"  #: clip probability from logits x and attention a: Σ a·σ(x) (prob), or σ(Σ a·x) (logit)
     freq_pool: str = "mean"  #: pooling over the frequency axis: mean, or gem with a learned exponent
+    last_conv: bool = True  #: keep the backbone's last 1x1 convolution (EfficientNet, NFNet)
     #: One pair of heads for all classes (shared), or one pair per group of `Contract.groups`: taxa (taxon), or bands of
     #: the number of clips per class (frequency).
     heads: str = "shared"

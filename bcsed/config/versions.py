@@ -20,6 +20,7 @@ _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
     {
         ("groups",): [],
         ("net", "heads"): "shared",
+        ("net", "last_conv"): True,
         ("data", "excerpt_rows"): "half",
         ("augment", "level"): "raw",
         ("augment", "noise_measure"): "rms",

@@ -54,6 +54,16 @@ def build_backbone(
     return model
 
 
+def drop_last_conv(backbone: torch.nn.Module, name: str) -> None:
+    """Replace the last 1x1 convolution of a timm network, which networks of features only do not have."""
+    modules = {layer: getattr(backbone, layer, None) for layer in ("conv_head", "final_conv", "bn2")}
+    layers = [layer for layer, module in modules.items() if not isinstance(module, (torch.nn.Identity, type(None)))]
+    if not {"conv_head", "final_conv"} & {*layers}:
+        raise ConfigError(f"timm's {name} has no last 1x1 convolution; leave net.last_conv at true.")
+    for layer in layers:
+        setattr(backbone, layer, torch.nn.Identity())
+
+
 def feature_shape(backbone: torch.nn.Module, in_channels: int, image_shape: tuple[int, int]) -> tuple[int, int, int]:
     """Return (C, f, t) of a backbone's feature map for an image of zeros; ConfigError if it is not such a map."""
     was_training = backbone.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from ..errors import BundleError, ConfigError
 from ..scores.postprocess.combine import check_kind, check_weights, weighted_mean
 from .backends import Array, Backend, OpenVinoBackend
 from .bundle.bundle import Bundle
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,17 @@ class EnsembleMean:
 
     @cached_property
     def columns(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """For each member, the column of the ensemble for each of its classes."""
+        """For each member, the column of the ensemble for each of its requested classes."""
         column_of = {name: k for k, name in enumerate(self.classes)}
-        return tuple(np.array([column_of[name] for name in each.classes], np.int64) for each in self.contracts)
+        return tuple(
+            np.array([column_of[name] for name in each.classes if name in column_of], np.int64)
+            for each in self.contracts
+        )
+
+    @cached_property
+    def requested(self) -> tuple[npt.NDArray[np.bool_], ...]:
+        """For each member, which of its classes are requested."""
+        return tuple(np.isin(each.classes, self.classes) for each in self.contracts)
 
     def combine(self, scores: Sequence[tuple[int, Array]]) -> Array:
         """Return the weighted mean (R, K) of some members' scores of the same rows; NaN where no member has the class.
@@ -49,7 +60,10 @@ class EnsembleMean:
         weight. With ``mean='rank'`` all rows of the run must be given at once.
         """
         views = np.bincount([member for member, _ in scores], minlength=len(self.contracts))
-        parts = [(values, self.columns[member], self.weights[member] / views[member]) for member, values in scores]
+        parts = [
+            (values[:, self.requested[member]], self.columns[member], self.weights[member] / views[member])
+            for member, values in scores
+        ]
         return weighted_mean(parts, len(self.classes), self.mean).astype(np.float32)
 
 
@@ -97,7 +111,8 @@ def from_bundles(
 def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the classes of an ensemble: the given ones, or those of the member that has all.
 
-    Raises BundleError if no member has all and no classes are given, or members and given classes differ.
+    Other classes of a member are not used. Raises BundleError if no classes are given and no member has all, or a
+    member has none of the given classes, or a given class is in no member.
     """
     if not contracts:
         raise ConfigError("an ensemble needs at least one bundle.")
@@ -110,11 +125,13 @@ def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = 
                 f"bundles {1 + contracts.index(widest)} and {number} do not have the same classes: {other[0]!r} is in "
                 "only one of them; give all classes as a sample submission."
             )
-        if other:
+        if len(other) == len(contract.classes):
             raise BundleError(
-                f"bundle {number} has class {other[0]!r}, which is not among the {len(all_classes)} requested classes "
-                f"({len(other)} such classes); it was trained for others."
+                f"bundle {number} has none of the {len(all_classes)} requested classes; its classes are "
+                f"{', '.join(contract.classes[:3])}, ..."
             )
+        if other:
+            _log.info("bundle %d: %d classes that are not requested are not used", number, len(other))
     known = {name for contract in contracts for name in contract.classes}
     missing = [name for name in all_classes if name not in known]
     if missing:

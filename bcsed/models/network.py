@@ -15,7 +15,7 @@ from torch import nn
 
 from ..config.contract import Frontend, Net, check_groups
 from ..errors import ConfigError
-from .backbone import build_backbone, feature_shape
+from .backbone import build_backbone, drop_last_conv, feature_shape
 
 
 def fold(x: torch.Tensor, folds: int) -> torch.Tensor:
@@ -134,6 +134,8 @@ class SedNet(nn.Module):
         # Learns the statistics of the images; those of ImageNet describe photographs.
         self.norm = nn.BatchNorm2d(frontend.n_channels)
         self.backbone = build_backbone(net.backbone, frontend.n_channels, pretrained=pretrained, drop_path=drop_path)
+        if not net.last_conv:
+            drop_last_conv(self.backbone, net.backbone)
         C, height, width = feature_shape(self.backbone, frontend.n_channels, frontend.image_shape)
         # t, time steps per window, and C, channels of the encoded features.
         self.steps, self.n_features = width * self.folds, C

@@ -1,9 +1,9 @@
 """Load earlier weights into a network, with a report of what was loaded and what was not.
 
-The body (norm, backbone, freq_pool, features) is loaded from any source that fits. The heads are loaded only if the
-source records the same classes in the same order and groups; otherwise they keep their initial values, and the report
-gives the reason. Anything else that is missing, unused or of another shape is an error: a partly random network trains
-without any error and is only slightly worse.
+The body (norm, backbone, freq_pool, features) is loaded from any source that fits. The heads are loaded if the source
+records its classes: of other classes, by name, where both networks have one head; else they keep their initial values,
+and the report gives the reason. Anything else that is missing, unused or of another shape is an error: a partly random
+network trains without any error and is only slightly worse.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_pretrained(
     path: str | Path,
     *,
     contract: Contract,
-    key_map: Mapping[str, str] | None = None,
+    key_map: Mapping[str, str] | str | None = None,
     allow_mismatch: bool = False,
 ) -> LoadReport:
     """Load earlier weights into a network, which is unchanged if there is an error.
@@ -81,21 +81,30 @@ def load_pretrained(
     The path is as for `read_source`; a file may contain the state of a `SedNet` or of its timm backbone, whose first
     convolution is adapted to the channels of the image. `key_map` is prefixes of names in the source -> prefixes in
     the network, in complete parts between dots: the longest matching prefix applies, '' matches every name, and names
-    that are mapped to '' are dropped. Without a map, the names of a bare backbone are recognised.
+    that are mapped to '' are dropped. With ``'order'``, tensors belong together that have the same place and shape in
+    source and backbone, whatever their names. Without a map, the names of a bare backbone are recognised, also those
+    of ``timm.create_model(..., features_only=True)``.
 
-    Errors as `read_source`; ConfigError if the weights do not fit (unless `allow_mismatch`: load what fits) or contain
-    nothing for the backbone, or an entry of `key_map` matches no name.
+    Errors as `read_source`; ConfigError if the weights do not fit (unless `allow_mismatch`: load what fits), less than
+    half of the backbone would be loaded, or an entry of `key_map` matches no name.
     """
     source = read_source(path)
-    mapped, dropped = _apply_key_map(source, key_map) if key_map else ({name: name for name in source.state}, [])
-    names: Mapping[str, str] = modern_names(mapped)
-    if source.contract is None and not key_map:
-        names = _under_backbone(names, network)
+    dropped: list[str] = []
+    if isinstance(key_map, str):
+        names, dropped = _by_order(source, network, key_map)
+    else:
+        mapped, dropped = _apply_key_map(source, key_map) if key_map else ({name: name for name in source.state}, [])
+        names = modern_names(mapped)
+        if source.contract is None and not key_map:
+            names = _under_backbone(names, network)
     matched, report = _match(network, source, names, contract, dropped)
-    if not any(name.startswith("backbone.") and matched[name].is_floating_point() for name in matched):
+    sizes = {name: tensor.numel() for name, tensor in network.state_dict().items() if name.startswith("backbone.")}
+    share = sum(size for name, size in sizes.items() if name in matched) / sum(sizes.values())
+    if share < 0.5:
         raise ConfigError(
-            f"{path}: no tensor fits the backbone {contract.net.backbone}{_describe_differences(source, contract)}; "
-            f"the names begin with {_shorten(_first_parts(source.state))}: use weights of this backbone, or a key map."
+            f"{path}: {'no tensor fits' if not share else f'only {share:.0%} of the weights fit'} the backbone "
+            f"{contract.net.backbone}{_describe_differences(source, contract)}; the names begin with "
+            f"{_shorten(_first_parts(source.state))}: use weights of this backbone, or a key map."
         )
     if not report.fits and not allow_mismatch:
         raise ConfigError(
@@ -106,6 +115,29 @@ def load_pretrained(
     network.load_state_dict(matched, strict=False)
     _log.info("%s", report)
     return report
+
+
+def _by_order(source: WeightSource, network: SedNet, key_map: str) -> tuple[Mapping[str, str], list[str]]:
+    """Return the source's names by those of the backbone's tensors at the same place; the classifier is dropped."""
+    if key_map != "order":
+        raise ConfigError(f"a key map is an object of prefixes, or order; got {key_map!r}.")
+    counter, state = "num_batches_tracked", network.state_dict()
+    ours = [name for name in state if name.startswith("backbone.") and not name.endswith(counter)]
+    theirs = [name for name in source.state if not name.endswith(counter)]
+    for index, (mine, name) in enumerate(zip(ours, theirs, strict=False)):
+        left, right = tuple(state[mine].shape), tuple(source.state[name].shape)
+        first_convolution = index == 0 and len(left) == len(right) == 4 and left[::2] == right[::2]
+        if left != right and not (first_convolution and left[3] == right[3]):
+            raise ConfigError(
+                f"{source.name} has other shapes in order: tensor {index + 1} is {name} {right}, in the backbone "
+                f"{mine} {left}."
+            )
+    rest = theirs[len(ours) :]
+    if len(theirs) < len(ours) or any(source.state[name].ndim > 2 for name in rest):
+        raise ConfigError(
+            f"{source.name} has {len(theirs)} tensors and the backbone {len(ours)}: not the same network."
+        )
+    return dict(zip(ours, theirs, strict=False)), rest
 
 
 def _match(
@@ -125,8 +157,11 @@ def _match(
             name for name in set(offered) - set(state) if name.removeprefix("backbone.").startswith(_CLASSIFIERS)
         }
     else:
-        reason = _why_fresh_heads(source, offered, contract)
+        offered, common_classes = _heads_by_name(source, offered, state, contract)
+        reason = "" if common_classes else _why_fresh_heads(source, offered, contract)
         fresh_parts, notes = ({"heads"}, [f"fresh heads: {reason}"]) if reason else (set(), [])
+        if common_classes:
+            notes = [f"heads of {common_classes} of {len(contract.classes)} classes by name, the others are fresh"]
         skipped = {name for name in offered if name.split(".")[0] in fresh_parts}
     if source.contract is not None and (different := _differences(source.contract, contract)):
         notes.append(f"differs: {'; '.join(different)}")
@@ -185,26 +220,52 @@ def _under_backbone(names: Mapping[str, str], network: SedNet) -> Mapping[str, s
     """Add the prefix ``backbone.`` to the names of a bare timm model."""
     state = network.state_dict().keys()
     prefixed = {f"backbone.{ours}": theirs for ours, theirs in names.items()}
+    # Networks of features only have "stages_0" for "stages.0", and "stem_conv1" for "stem.conv1".
+    dotted = {ours: ours if ours in state else f"backbone.{ours[9:].replace('_', '.', 1)}" for ours in prefixed}
+    prefixed = {new if new in state else ours: prefixed[ours] for ours, new in dotted.items()}
     return prefixed if len(prefixed.keys() & state) > len(names.keys() & state) else names
 
 
 def _adapt_channels(
     network: SedNet, offered: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
 ) -> tuple[Mapping[str, torch.Tensor], list[str]]:
-    """Adapt the first convolution's 3 channels to those of the image, as in timm."""
+    """Adapt the first convolution's 3 channels to those of the image, as in timm, or its single one to several."""
     from timm.models import adapt_input_conv
 
     first_conv = getattr(network.backbone, "pretrained_cfg", {}).get("first_conv") or ()
     notes = []
     for conv in [first_conv] if isinstance(first_conv, str) else first_conv:
         name = f"backbone.{conv}.weight"
-        if name not in offered or name not in state or offered[name].ndim != 4 or offered[name].shape[1] != 3:
+        if name not in offered or name not in state or offered[name].ndim != 4:
             continue
-        channels = state[name].shape[1]
-        if channels != 3:
-            offered = {**offered, name: adapt_input_conv(channels, offered[name])}
-            notes.append(f"{name} adapted from 3 channels to {channels}")
+        channels, before = state[name].shape[1], offered[name].shape[1]
+        if channels == before or before not in (1, 3):
+            continue
+        # Equal channels give the same sum as one.
+        wide = offered[name].repeat(1, channels, 1, 1) / channels if before == 1 else None
+        offered = {**offered, name: adapt_input_conv(channels, offered[name]) if wide is None else wide}
+        notes.append(f"{name} adapted from {before} channels to {channels}")
     return offered, notes
+
+
+def _heads_by_name(
+    source: WeightSource, offered: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], contract: Contract
+) -> tuple[Mapping[str, torch.Tensor], int]:
+    """Return the tensors with the rows of common classes in this network's head, and the number of these classes.
+
+    0 if a network has several heads, no class is common, or the classes are the same in the same order.
+    """
+    theirs = source.contract
+    if theirs is None or theirs.groups or contract.groups or theirs.classes == contract.classes:
+        return offered, 0
+    pairs = [(k, theirs.classes.index(name)) for k, name in enumerate(contract.classes) if name in theirs.classes]
+    mixed = dict(offered)
+    for layer in ("attention", "logits.3") if pairs else ():
+        for name in (f"heads.0.{layer}.weight", f"heads.0.{layer}.bias"):
+            if name in offered and offered[name].shape[1:] == state[name].shape[1:]:
+                mixed[name] = state[name].clone()
+                mixed[name][[ours for ours, _ in pairs]] = offered[name][[other for _, other in pairs]]
+    return mixed, len(pairs)
 
 
 def _why_fresh_heads(source: WeightSource, offered: Mapping[str, torch.Tensor], contract: Contract) -> str:
@@ -216,8 +277,7 @@ def _why_fresh_heads(source: WeightSource, offered: Mapping[str, torch.Tensor], 
     if len(theirs.classes) != len(contract.classes):
         return f"the source has {len(theirs.classes)} classes, the network {len(contract.classes)}"
     if theirs.classes != contract.classes:
-        same = set(theirs.classes) == set(contract.classes)
-        return "the source has the classes in another order" if same else "the source has other classes"
+        return "the source has other classes"
     return "" if theirs.groups == contract.groups else "the source has the classes in other groups"
 
 

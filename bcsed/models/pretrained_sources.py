@@ -22,9 +22,9 @@ from .bundle.bundle import load, read_weights
 from .bundle.manifest import MANIFEST, WEIGHTS
 
 RUN, BEST, LAST = "run.json", "best.pt", "last.pt"
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-# Keys under which training frameworks store the network in a checkpoint.
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+# Keys under which training frameworks store the network in a checkpoint; averaged weights are preferred.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def read_source(path: str | Path) -> WeightSource:
     """Read weights without executing any code.
 
     The path is a run's folder (its best checkpoint, else its last) or one of its checkpoints; a bundle's folder; or a
-    ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file of tensors. Raises ConfigError or BundleError if there are no
-    such weights, or the file is damaged or contains more than tensors and plain values.
+    ``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file of tensors. Raises ConfigError or BundleError if
+    there are no such weights, or the file is damaged or contains more than tensors and plain values.
     """
     path = Path(path)
     if path.is_dir():

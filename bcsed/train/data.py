@@ -36,7 +36,7 @@ class TrainInputs:
     teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
-    key_map: Mapping[str, str] | None = None  #: prefixes of tensor names in that file to prefixes in the network
+    key_map: Mapping[str, str] | str | None = None  #: prefixes of tensor names in that file to those here, or 'order'
     allow_mismatch: bool = False  #: start even if tensors do not match; they are listed in ``start.txt``
 
 
