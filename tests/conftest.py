@@ -25,8 +25,8 @@ from bcsed.models.export import convert, export
 from bcsed.models.network import SedNet
 
 RATE = 32_000
-# Five seconds on a quiet core; a busy machine, where two workers share it, needs several times that.
-LIMIT_S = 20.0
+# The aim is five seconds on a quiet core; a machine that others share needs up to ten times that.
+LIMIT_S = 60.0
 
 
 @pytest.hookimpl(wrapper=True)

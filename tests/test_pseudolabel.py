@@ -99,7 +99,7 @@ def test_provenance_has_teachers_selection_and_counts(labelled, oracle):
     assert provenance["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
     assert provenance["teachers"][0]["sha256"] == oracle.sha256
     assert provenance["selection"] == {"kind": "soft", "power": 1.0}
-    assert provenance["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None, "shifts_s": [0.0]}
+    assert provenance["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None, "shifts_s": [0.0], "pool": "bundle"}
     assert provenance["rows_per_class"] == {"loud": 20, "quiet": 20}
     assert provenance["rows_per_file"]["long.wav"] == 12
     assert provenance["date"].endswith("+00:00")

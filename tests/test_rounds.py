@@ -238,6 +238,7 @@ def test_the_plan_of_the_post_mortem_has_its_thresholds_and_its_ensemble():
     assert [each.teacher for each in plan.rounds[1:]] == [("previous",), ("round-1",)]
 
 
+@pytest.mark.slow
 def test_true_labels_take_the_place_of_a_teacher(land25, year, tmp_path, capsys):
     """A round on true labels has exactly these labels; its plan and its table name the file."""
     data, _ = land25
