@@ -94,12 +94,40 @@ def test_a_table_has_the_teachers_scores_by_name(labelled, oracle, recordings):
     assert raw["loud"].dtype == np.float16
 
 
+def test_labels_of_time_steps(tiny, recordings, tmp_path):
+    """Their maximum over the time steps of a row is the row's score with max pooling."""
+    out = tmp_path / "steps.parquet"
+    table = pseudolabel.make_pseudolabels([tiny], [recordings], out, selection=Selection(kind="soft"), frames=True)
+    step_s = tiny.contract.frontend.window_s / tiny.steps
+    np.testing.assert_allclose(table.end_s - table.start_s, step_s)
+    again = pseudolabel.read_pseudolabels(out)
+    np.testing.assert_array_equal(again.start_s, table.start_s)
+    windowing = predict.Windowing(windows="sliding", pool="max")
+    rows = predict.predict([tiny], [recordings], windowing=windowing).scores
+    name = "long.wav"
+    of_file = table.filename == name
+    for number in (1, 2):
+        inside = of_file & (table.end_s > 5 * (number - 1)) & (table.start_s < 5 * number)
+        expected = rows.loc[f"{name.rpartition('.')[0]}_{5 * number}"].to_numpy()
+        np.testing.assert_allclose(table.values[inside].max(0), expected, atol=1e-3)
+    with pytest.raises(ConfigError, match="only with sliding windows"):
+        pseudolabel.make_pseudolabels(
+            [tiny], [recordings], tmp_path / "x.parquet", frames=True, windowing=predict.Windowing()
+        )
+
+
 def test_provenance_has_teachers_selection_and_counts(labelled, oracle):
     provenance = json.loads(labelled[1].with_suffix(".json").read_text())
     assert provenance["teachers"][0]["fingerprint"] == oracle.contract.fingerprint
     assert provenance["teachers"][0]["sha256"] == oracle.sha256
     assert provenance["selection"] == {"kind": "soft", "power": 1.0}
-    assert provenance["windowing"] == {"row_s": 5, "windows": "centred", "stride_s": None, "shifts_s": [0.0], "pool": "bundle"}
+    assert provenance["windowing"] == {
+        "row_s": 5,
+        "windows": "centred",
+        "stride_s": None,
+        "shifts_s": [0.0],
+        "pool": "bundle",
+    }
     assert provenance["rows_per_class"] == {"loud": 20, "quiet": 20}
     assert provenance["rows_per_file"]["long.wav"] == 12
     assert provenance["date"].endswith("+00:00")

@@ -75,6 +75,7 @@ def pseudolabel(args: Namespace) -> int:
             selection=selection,
             weights=args.weights,
             windowing=options.read_windowing(args),
+            frames=args.frames,
             jobs=args.jobs,
             progress=progress.counter("recordings"),
         )
@@ -178,6 +179,7 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
     options.add_value(add, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
     add("--soft", action="store_true", help="keep all probabilities")
     options.add_value(add, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
+    add("--frames", action="store_true", help="label time steps instead of rows; with --windows sliding")
     options.add_windowing(parser)
 
 

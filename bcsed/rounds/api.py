@@ -147,6 +147,7 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
         selection=each.selection(),
         weights=[weight for _, weight in teachers],
         windowing=Windowing(row_s=competition.row_s, windows=each.windows, stride_s=each.stride_s),
+        frames=each.frames,
         progress=lambda done, total: progress(f"label {number}", done, total),
     )
 

@@ -44,6 +44,7 @@ class Round:
     power: float = 1.0
     windows: str = "centred"
     stride_s: float | None = None
+    frames: bool = False  # pseudolabels of time steps instead of rows; with sliding windows
     injection: str | None = None  # ``pseudo.mode`` of every student; None: unchanged, also below
     share: float | None = None  # ``pseudo.share``
     cap: float | None = None  # ``pseudo.cap``

@@ -25,8 +25,8 @@ class ExcerptSampler:
         self,
         recordings: Sequence[AudioInfo],
         file: npt.NDArray[np.int64],  # the recording of each row, (R,)
-        start_s: npt.NDArray[np.int64],
-        end_s: npt.NDArray[np.int64],
+        start_s: npt.NDArray[np.integer | np.floating],
+        end_s: npt.NDArray[np.integer | np.floating],
         values: npt.NDArray[np.floating],  # human labels 0 or 1, pseudolabels in [0, 1], 0 if not selected, (R, K)
         *,
         frontend: Frontend,
@@ -40,7 +40,9 @@ class ExcerptSampler:
         self.frontend, self.data, self.pseudo = frontend, data, pseudo
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
-        self.begin, self.end = (np.asarray(x)[order] * frontend.sample_rate for x in (start_s, end_s))
+        self.begin, self.end = (
+            np.rint(np.asarray(x)[order] * frontend.sample_rate).astype(np.int64) for x in (start_s, end_s)
+        )
         # The rows of recording k are self._first[k] to self._first[k + 1].
         self._first = np.searchsorted(self.file, np.arange(len(recordings) + 1))
         self._cumulated: dict[object, npt.NDArray[np.float64]] = {}

@@ -6,11 +6,12 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ..._version import __version__
 from ...audio.decode import find_recordings
@@ -21,7 +22,7 @@ from ...files import sha256
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
-from ...predict.outputs import OutputOptions
+from ...predict.outputs import FRAMES, OutputOptions
 from ...predict.spec import Windowing
 from ...scores.checks.ids import parse_row_ids
 from .table import Half, Pseudolabels, check_broadcast, write_pseudolabels
@@ -95,6 +96,7 @@ def make_pseudolabels(
     selection: Selection | None = None,
     weights: Sequence[float] | None = None,
     windowing: Windowing | None = None,
+    frames: bool = False,
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pseudolabels:
@@ -115,11 +117,15 @@ def make_pseudolabels(
         A threshold of 0.5 by default.
     windowing, jobs, progress
         See `bcsed.predict.predict`.
+    frames : bool
+        Label each time step of the network instead of each row, so that the label of an excerpt is the maximum of
+        exactly the steps inside it. Needs sliding windows, which are the default then, and the memory of all steps.
 
     Raises ConfigError, BundleError or DataError as `predict`; or if `out` exists, no recording can be read, or all rows
     of a recording are identical.
     """
-    selection, out, windowing = selection or Selection(), Path(out), windowing or Windowing()
+    windowing = windowing or Windowing(windows="sliding" if frames else "centred")
+    selection, out = selection or Selection(), Path(out)
     if out.suffix != ".parquet":
         raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
     if out.exists():
@@ -131,22 +137,28 @@ def make_pseudolabels(
         recordings,
         out=scores_folder(out),
         windowing=windowing,
-        output=OutputOptions(formats=()),
+        output=OutputOptions(formats=("frames",) if frames else ()),
         options=RunOptions(jobs=jobs),
         progress=progress,
     )
     if not len(result.scores):
         raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {scores_folder(out)}.")
     check_broadcast(result.scores, allowed=result.silent)
-    ids = parse_row_ids(result.scores.index)
-    used = np.array([stem not in result.silent for stem in ids.stems])[ids.recording]
+    ids, classes = parse_row_ids(result.scores.index), tuple(map(str, result.scores.columns))
     names = {path.stem: path.name for path in paths}
-    classes = tuple(map(str, result.scores.columns))
+    filename = np.array([names[stem] for stem in ids.stems], object)[ids.recording]
+    start_s, end_s, scores = ids.end_s - windowing.row_s, ids.end_s, result.scores.to_numpy(np.float32)
+    if frames:
+        steps = pd.read_parquet(scores_folder(out) / FRAMES)
+        filename = steps["recording"].map(lambda path: PurePath(path).name).to_numpy(object)
+        start_s, end_s = (steps[name].to_numpy() for name in ("start_s", "end_s"))
+        scores = steps[list(classes)].to_numpy(np.float32)
+    used = ~np.isin(filename.astype(str), [names[stem] for stem in result.silent])
     table = Pseudolabels(
-        filename=np.array([names[stem] for stem in ids.stems], object)[ids.recording][used],
-        start_s=ids.end_s[used] - windowing.row_s,
-        end_s=ids.end_s[used],
-        values=select(result.scores.to_numpy(np.float32)[used], classes, selection),
+        filename=filename[used],
+        start_s=start_s[used],
+        end_s=end_s[used],
+        values=select(scores[used], classes, selection),
         classes=classes,
         provenance={
             "bcsed": __version__,

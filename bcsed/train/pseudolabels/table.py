@@ -30,8 +30,8 @@ class Pseudolabels:
     """A table of pseudolabels."""
 
     filename: npt.NDArray[np.object_]  #: (R,)
-    start_s: npt.NDArray[np.int64]  #: (R,)
-    end_s: npt.NDArray[np.int64]  #: (R,)
+    start_s: npt.NDArray[np.integer | np.floating]  #: (R,), whole seconds, or the edges of time steps
+    end_s: npt.NDArray[np.integer | np.floating]  #: (R,)
     values: Half  #: (R, K)
     classes: tuple[str, ...]
     provenance: Mapping[str, Any]  #: teachers, selection, windowing, counts, date
@@ -128,14 +128,14 @@ def read_pseudolabels(path: str | Path) -> Pseudolabels:
         raise DataError(f"{path} holds values that are not probabilities.")
     result = Pseudolabels(
         filename=table["filename"].to_numpy(object),
-        start_s=table["start"].to_numpy(np.int64),
-        end_s=table["end"].to_numpy(np.int64),
+        start_s=table["start"].to_numpy(),
+        end_s=table["end"].to_numpy(),
         values=values,
         classes=tuple(classes),
         provenance=provenance,
     )
     recording, names = pd.factorize(result.filename)
-    same = find_broadcast(RowIds(recording, tuple(names), result.end_s), values)
+    same = find_broadcast(RowIds(recording, tuple(names), np.arange(len(values))), values)
     # Values of 0 and 1 only may be identical.
     first = values[np.unique(recording, return_index=True)[1]]
     same = same[((first > 0) & (first < 1)).any(1)[same]]
