@@ -13,7 +13,12 @@ from bcsed.models import bundle
 from bcsed.train.checkpoints import export_run
 
 ARMS = tuple(arm.name for name in STUDIES for arm in study_arms(name))
-NAMES = tuple(dict.fromkeys((*experiment_names(), *ARMS)))
+# Of experiments with the same network, front end, loss, mixing and source of labels, the first.
+KINDS: dict[object, str] = {}
+for name in (*experiment_names(), *ARMS):
+    each = find_experiment(name)
+    KINDS.setdefault((each.net, each.frontend, each.fit.loss, each.augment.mix, each.data.pseudo_source), name)
+NAMES = tuple(KINDS.values())
 # A single batch of two clips of two classes.
 ONE_STEP = {
     "fit__pretrained": False,

@@ -197,11 +197,8 @@ class Fit:
         at_least(self, 2, "batch_size")
         at_least(self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight")
         at_least(self, 0, "clip_norm", "distil_epochs", "swa_epochs", "freeze_epochs")
-        if self.swa_epochs > self.epochs or (self.swa_epochs and self.ema):
-            raise ConfigError(
-                f"swa_epochs must be at most epochs and without ema, got swa_epochs {self.swa_epochs}, epochs "
-                f"{self.epochs} and ema {self.ema:g}."
-            )
+        if self.swa_epochs and self.ema:
+            raise ConfigError(f"weights are averaged by swa_epochs or by ema, got {self.swa_epochs} and {self.ema:g}.")
         if not 0 < self.lr_start <= self.lr:
             raise ConfigError(f"need 0 < lr_start <= lr, got lr_start {self.lr_start:g} and lr {self.lr:g}.")
         in_range(self, 0, 1, "focal_alpha")
