@@ -73,6 +73,37 @@ class TestDetect:
         write(data, "train_soundscapes_labels.csv", "filename,start,end,primary_label")
         assert detect_competition(str(data)) is BIRDCLEF_2026
 
+    @pytest.mark.parametrize(
+        ("year", "extra", "filename", "path"),
+        [
+            (2021, "train_short_audio/a/XC1.ogg", "XC1.ogg", "train_short_audio/a/XC1.ogg"),
+            (2022, "scored_birds.json", "a/XC1.ogg", "train_audio/a/XC1.ogg"),
+            (2023, "eBird_Taxonomy_v2021.csv", "a/XC1.ogg", "train_audio/a/XC1.ogg"),
+            (2024, "unlabeled_soundscapes/1.ogg", "a/XC1.ogg", "train_audio/a/XC1.ogg"),
+        ],
+    )
+    def test_earlier_years(self, tmp_path: Path, year: int, extra: str, filename: str, path: str) -> None:
+        """Each is detected by its own files; the submissions of 2021 and 2022 have no classes."""
+        write(tmp_path, extra, "")
+        write(
+            tmp_path,
+            "train_metadata.csv",
+            "primary_label,secondary_labels,filename",
+            f"a,\"['b']\",{filename}",
+            "b,[],b/XC2.ogg",
+        )
+        header = {2021: "row_id,birds", 2022: "row_id,target"}.get(year, "row_id,b,a")
+        write(tmp_path, "sample_submission.csv", header, "x,0,0")
+        competition = detect_competition(tmp_path)
+        assert competition.name == f"birdclef-{year}"
+        classes = read_class_list(tmp_path, competition)
+        assert classes == (("a", "b") if year < 2023 else ("b", "a"))
+        assert read_taxa(tmp_path, competition) == {"a": "", "b": ""}
+        table = read_train(tmp_path, competition, classes)
+        assert table["path"][0] == str(tmp_path / path)
+        assert list(table["recording"]) == ["XC1", "XC2"]
+        assert table["secondary"][0] == ("b",)
+
     def test_other_recordings(self, tmp_path: Path) -> None:
         assert detect_competition(write_clips(tmp_path, "owl/a.wav")) is FOLDERS
 

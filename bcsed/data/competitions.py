@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +25,7 @@ class Competition:
     row_s: int = 5
     recording_s: int = 60  # of a test recording
     audio_dir: str = "train_audio"  # labelled clips
+    class_folders: bool = False  # the label file names clips without the folder of their class
     soundscapes_dir: str = "train_soundscapes"  # recordings to pseudolabel
     test_dir: str = "test_soundscapes"  # recordings to score
     train_csv: str = "train.csv"  # labels of the clips
@@ -50,6 +51,37 @@ BIRDCLEF_2025 = Competition(
     marks=("train.csv", "taxonomy.csv", "sample_submission.csv"),
     name_pattern=r"(?P<site>[^_]+)_\d{8}_\d{6}",
 )
+# The four years before name their label file differently. The sample submissions of 2021 and 2022 have no classes.
+BIRDCLEF_2023 = Competition(
+    name="birdclef-2023",
+    marks=("train_metadata.csv",),
+    train_csv="train_metadata.csv",
+    taxonomy_csv="",
+    recording_s=600,
+)
+BIRDCLEF_2024 = replace(
+    BIRDCLEF_2023,
+    name="birdclef-2024",
+    marks=("unlabeled_soundscapes",),
+    soundscapes_dir="unlabeled_soundscapes",
+    recording_s=240,
+)
+BIRDCLEF_2022 = replace(
+    BIRDCLEF_2023,
+    name="birdclef-2022",
+    marks=("scored_birds.json",),
+    sample_submission_csv="",
+    classes_from_clips=True,
+    recording_s=60,
+)
+BIRDCLEF_2021 = replace(
+    BIRDCLEF_2022,
+    name="birdclef-2021",
+    marks=("train_short_audio",),
+    audio_dir="train_short_audio",
+    class_folders=True,
+    recording_s=600,
+)
 # Other recordings: audio/<class>/..., or audio/ and a labels.csv of filename,label[,secondary_labels][,author]
 # [,recording]; classes.txt or classes.csv if the class list should not be taken from these.
 FOLDERS = Competition(
@@ -65,7 +97,9 @@ FOLDERS = Competition(
     taxonomy_csv="classes.csv",
     classes_from_clips=True,
 )
-COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (BIRDCLEF_2026, BIRDCLEF_2025, FOLDERS)}
+# In this order they are looked for: the special marks first.
+_YEARS = (BIRDCLEF_2026, BIRDCLEF_2021, BIRDCLEF_2022, BIRDCLEF_2024, BIRDCLEF_2023, BIRDCLEF_2025)
+COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (*_YEARS, FOLDERS)}
 
 
 def detect_competition(folder: str | Path) -> Competition:
@@ -132,7 +166,7 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         lists[str(path)] = [line.strip() for line in lines if line.strip()]
     path = folder / competition.taxonomy_csv
-    if path.is_file():
+    if competition.taxonomy_csv and path.is_file():
         lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
     if not lists and competition.classes_from_clips:
         lists[str(folder)] = sorted(set(list_clips(folder, competition)[competition.label_column]))
@@ -143,7 +177,7 @@ def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     """Return the taxonomic class (Aves, Amphibia, ...) of each class, '' where unknown."""
     known: dict[str, str] = {}
     path = Path(folder) / competition.taxonomy_csv
-    if path.is_file():
+    if competition.taxonomy_csv and path.is_file():
         table = read_csv(path, [competition.label_column])
         taxa = table.get("class_name", [""] * len(table))
         known = dict(zip(table[competition.label_column], taxa, strict=True))

@@ -39,11 +39,12 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     _check_known(label, classes, source)
     empty = pd.Series([""] * len(raw), index=raw.index, dtype=object)
     stems = [PurePosixPath(name).stem for name in raw["filename"]]
+    audio, prefixes = folder / competition.audio_dir, label if competition.class_folders else [""] * len(raw)
     matches = [re.match(competition.recording_pattern, stem) for stem in stems]
     ids = [match.group() if match else stem for match, stem in zip(matches, stems, strict=True)]
     table: pd.DataFrame = pd.DataFrame(
         {
-            "path": [str(folder / competition.audio_dir / name) for name in raw["filename"]],
+            "path": [str(audio / prefix / name) for prefix, name in zip(prefixes, raw["filename"], strict=True)],
             "filename": raw["filename"],
             "label": label,
             "secondary": _known_secondary(raw.get("secondary_labels", empty), label, classes, source),
