@@ -91,6 +91,10 @@ def _replace_fields(experiment: Experiment, group: str, fields: Mapping[str, Any
 _B0, _B1, _B2, _B3 = (f"tf_efficientnet_b{n}.ns_jft_in1k" for n in range(4))
 # As in the original: 8 of 32 clips receive a pseudolabelled background of two concatenated excerpts, unscaled.
 _BACKGROUNDS = Injection(share=0.25, mode="background", gain=(0.2, 0.8), level="raw", excerpt="pairs")
+# Deliberate differences to the original's code: secondary labels count 0.3 (an 8-bit cast made them 0); crops are
+# random (always the first 12 s); folds are grouped by recording; slopes are taken before the fold; loss and inference
+# share one pooling; the learning rate changes with every step; rows of 5 s are scored with the audio around them
+# (each was repeated to fill a window); the first layer of a head has torch's initial weights (Xavier).
 _PLAIN = Experiment(
     name="plain",
     data=Data(pad="join", n_folds=10),
@@ -310,7 +314,8 @@ def describe() -> list[dict[str, str]]:
             "experiment": row.name,
             "backbone": row.net.backbone,
             "front end": frontend_name(row.frontend),
-            "initial weights": "timm" if row.fit.pretrained else "random",
+            # The original of the numbered rows was pretrained on BirdCLEF 2021 to 2023; its weights are not published.
+            "initial weights": ("timm, not own" if row.private_lb else "timm") if row.fit.pretrained else "random",
             "private LB": row.private_lb,
             "public LB": row.public_lb,
             "note": row.note,

@@ -155,7 +155,10 @@ def _write_up(name: str, *experiments: str, thresholds: tuple[str, ...] = ()) ->
 
 
 def _noisy_student() -> Plan:
-    """Follow the winner of 2025: no threshold, a power per round, half clip and half soundscape."""
+    """Follow the winner of 2025: no threshold, a power per round, half clip and half soundscape.
+
+    The winner's teachers were ensembles of growing backbones; here each round has a single network: add `experiments`.
+    """
     first = Round(experiments=("noisy-2025",), epochs=15, set=("fit.drop_path=[]",))
     later = [
         Round(experiments=("noisy-2025",), teacher=("previous",), power=power) for power in (1.0, 1.54, 1.82, 1.67)
