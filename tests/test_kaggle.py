@@ -22,9 +22,11 @@ from bcsed._version import __version__
 from bcsed.config.contract import Net
 from bcsed.config.experiments import find_experiment, parse_changes
 from bcsed.errors import ConfigError, DataError
-from bcsed.kaggle import datasets, inputs, session, submission, wheels
+from bcsed.kaggle import datasets, inputs, noisy_student, session, submission, wheels
 from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
+from bcsed.rounds import read_ledger
+from bcsed.rounds.api import _replace_names
 from bcsed.scores.table import make_table, read_table, row_ids
 from bcsed.train.checkpoints import load_state
 
@@ -262,6 +264,20 @@ def test_the_submission_is_what_predict_answers(tree, layout, sealed, messages):
     )
 
 
+def test_shifts_pooling_and_precision_are_those_of_the_prediction(tree, layout, sealed, messages):
+    attach(tree, layout, sealed)
+    submit(tree, messages, tta_shifts_s=[0, 1.5], pool="max")
+    from bcsed import predict
+
+    data = place(tree, layout, "competition", "birdclef-2025")
+    paths = sorted((data / "train_soundscapes").iterdir())[:2]
+    windowing = predict.Windowing(shifts_s=(0.0, 1.5), pool="max")
+    scores = predict.predict([bundle.load(sealed)], paths, windowing=windowing).scores[list(CLASSES)]
+    np.testing.assert_allclose(read_table(submission_csv(tree)).to_numpy(), scores.to_numpy(), atol=1e-6)
+    with pytest.raises(ConfigError, match="precision must be one of f32, bf16"):
+        submit(tree, messages, precision="int8")
+
+
 def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, messages, monkeypatch):
     attach(tree, layout, sealed)
     submission_csv(tree).write_text("left from before")
@@ -414,6 +430,7 @@ CHANGES = (
 
 def learn(root: Path, messages: list[str], **settings) -> Path | None:
     values = {"experiment": "tiny", "changes": CHANGES, "competition": "birdclef-2025", "jobs": 1, "cache_gb": 0.1}
+    values["pretrained"] = "none"
     return kaggle.train(kaggle.TrainSettings(**values | settings), root=root, log=messages.append)
 
 
@@ -426,7 +443,7 @@ one_layout = pytest.mark.parametrize("layout", ["new"], indirect=True)
 def test_a_session_that_ends_is_continued_from_its_output(tree, layout, messages, tmp_path, monkeypatch):
     assert learn(tree, messages) is not None
     whole = load_state(tree / "working" / "run" / "last.pt")
-    assert any("no run to resume among the inputs, so a new run starts" in line for line in messages)
+    assert any("no run to resume among the inputs, so the training starts" in line for line in messages)
     shutil.rmtree(tree / "working")
     # Asked before an epoch and between its steps: the time is over in the middle of the second epoch.
     asked = []
@@ -474,7 +491,7 @@ def test_another_training_is_not_continued(tree, layout, messages):
         learn(tree, messages, fold=1)
     shutil.rmtree(tree / "working" / "run")
     assert learn(tree, messages, fold=1, resume="fresh") is not None
-    assert "a new run starts, as resume='fresh' demands" in messages
+    assert "resume='fresh': everything is trained from the beginning" in messages
 
 
 @one_layout
@@ -483,10 +500,26 @@ def test_which_run_is_meant_has_to_be_clear(tree, layout, messages):
         folder = place(tree, layout, "notebook", slug) / "run"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(f'{{"slug": "{slug}"}}')
-    with pytest.raises(DataError, match="two runs that could be resumed; name one of them, or 'fresh'"):
+    with pytest.raises(DataError, match="could both be the run to resume; name one of them as resume, or 'fresh'"):
         learn(tree, messages)
     with pytest.raises(DataError, match="no run to resume: there is no 'three' below"):
         learn(tree, messages, resume="three")
+
+
+@one_layout
+def test_the_run_of_the_initial_weights_is_not_continued(tree, layout, messages):
+    for slug in ("bcsed-train", "bcsed-student"):
+        folder = place(tree, layout, "notebook", slug) / "run"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(f'{{"slug": "{slug}"}}')
+    weights = session.find_weights("bcsed-train", tree, messages.append)
+    out = tree / "working" / "run"
+    assert session.copy_earlier(inputs.RUN, out, "auto", tree, messages.append, start=weights)
+    assert json.loads((out / "run.json").read_text()) == {"slug": "bcsed-student"}
+    shutil.rmtree(out)
+    shutil.rmtree(folder)
+    assert not session.copy_earlier(inputs.RUN, out, "auto", tree, messages.append, start=weights)
+    assert not out.exists()
 
 
 @one_layout
@@ -512,10 +545,162 @@ def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, 
     assert f"table of pseudolabels: {folder / 'pl.parquet'}" in messages
 
 
+WEIGHTS = "tf_efficientnet_b0_aa-827b6e33.pth"
+
+
+def attach_model(root: Path, layout: str) -> Path:
+    """Attach a Kaggle model with a file of weights."""
+    model = "tf-efficientnet/pytorch/tf-efficientnet-b0/1"
+    file = root / "input" / (f"models/timm/{model}" if layout == "new" else model) / WEIGHTS
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"tensors")
+    return file
+
+
+def test_without_a_start_the_attached_weights_are_listed(tree, layout, messages):
+    with pytest.raises(ConfigError, match=r"'none' for a random start; .*input has no file of weights: attach a model"):
+        learn(tree, messages, pretrained="")
+    file = attach_model(tree, layout)
+    with pytest.raises(ConfigError) as caught:
+        learn(tree, messages, pretrained="")
+    assert f"input has {file.relative_to(tree / 'input')}." in str(caught.value)
+    assert not (tree / "working" / "run").exists()
+    for name in (WEIGHTS, "tf-efficientnet", "timm/tf-efficientnet", str(file)):
+        assert session.find_weights(name, tree, messages.append) == file
+    assert session.find_weights("none", tree, messages.append) is None
+    with pytest.raises(DataError, match=r"no initial weights: there is no 'b1\.pth' below"):
+        learn(tree, messages, pretrained="b1.pth")
+
+
+@one_layout
+def test_arguments_about_the_start_reach_the_training(tree, layout, messages, monkeypatch):
+    calls = []
+    monkeypatch.setattr(train.api, "train", lambda *args, **kwargs: calls.append((args, kwargs)))
+    folder = attach_model(tree, layout).parent
+    (folder / "names.json").write_text('{"net.": "backbone."}')
+    (folder / "perch.npz").write_bytes(b"")
+    settings = {"pretrained": WEIGHTS, "teacher": "perch.npz", "allow_mismatch": True, "on_error": "skip"}
+    for key_map, expected in (
+        ("order", "order"),
+        ('{"": "backbone."}', {"": "backbone."}),
+        ("names.json", {"net.": "backbone."}),
+        ("", None),
+    ):
+        assert learn(tree, messages, key_map=key_map, **settings) is None
+        (experiment, *_), given = calls.pop()
+        wanted = {"pretrained": folder / WEIGHTS, "teacher": folder / "perch.npz", "allow_mismatch": True}
+        assert vars(given["inputs"]) == {**wanted, "key_map": expected, "pseudolabels": None}
+        assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="would not use the key map or --allow-mismatch: give weights as --pretrain"):
+        learn(tree, messages, key_map="order")
+
+
+# ---- rounds ------------------------------------------------------------------------------------------------
+
+PLAN = {
+    "name": "two",
+    "set": [*CHANGES[1:], "net.backbone=mobilenetv3_small_050", "fit.epochs=1"],
+    "rounds": [
+        {"experiments": ["tiny"]},
+        {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.5},
+    ],
+}
+
+
+def iterate(root: Path, messages: list[str], plan: dict | str, **settings) -> Path | None:
+    """Attach a plan and run the rounds notebook's function."""
+    if isinstance(plan, dict):
+        folder = place(root, "new", "dataset", "my-plan")
+        folder.mkdir(exist_ok=True)
+        (folder / "plan.json").write_text(json.dumps(plan))
+        plan = "my-plan"
+    values = {"competition": "birdclef-2025", "plan": plan, "pretrained": "none", "jobs": 1, "cache_gb": 0.1}
+    return kaggle.rounds(kaggle.RoundsSettings(**values | settings), root=root, log=messages.append)
+
+
+@one_layout
+def test_rounds_continue_from_the_output_of_the_session_before(tree, layout, messages, monkeypatch):
+    earlier = place(tree, layout, "notebook", "bcsed-rounds")
+
+    def begin_session() -> None:
+        shutil.rmtree(earlier, ignore_errors=True)
+        shutil.move(tree / "working", earlier)
+        for path in earlier.rglob("*"):
+            path.chmod(path.stat().st_mode & ~0o222 if path.is_file() else 0o755)
+        (tree / "working").mkdir()
+
+    # The minutes that are left for labelling, and for each training: the first session ends in the labelling of round
+    # 2, the second one before its training.
+    for minutes in ([0.0, 60.0], [60.0, 0.0]):
+        labels_all = minutes[0] > 0
+        monkeypatch.setattr(noisy_student, "minutes_left", lambda _, left=minutes: left.pop(0))
+        assert iterate(tree, messages, PLAN) is None
+        assert "attach this notebook's output as an input and run it again to continue" in messages[-1]
+        first = read_ledger(tree / "working" / "rounds")
+        assert len(first) == 1
+        scores = tree / "working" / "rounds" / "round-2" / "pseudolabels.scores"
+        assert scores.is_dir() != labels_all
+        begin_session()
+    monkeypatch.undo()
+    out = iterate(tree, messages, PLAN)
+    assert out == tree / "working" / "rounds"
+    assert f"rounds to resume: {earlier / 'rounds'}" in messages
+    ledger = read_ledger(out)
+    assert ledger[:1] == first and [entry["round"] for entry in ledger] == [1, 2]
+    assert messages.count("round 1: training tiny-s0, 1 epochs") == 1
+    # A random start, as the settings demand.
+    description = json.loads((out / "round-1" / "tiny-s0" / "run" / "run.json").read_text())
+    assert description["start"] == "random weights" and not description["recipe"]["fit"]["pretrained"]
+    assert kaggle.find_bundles(["round-2"], root=attach_rounds(tree, out), scratch=tree, log=messages.append) == [
+        tree / "again" / "input" / "notebooks" / "me" / "bcsed-rounds" / "rounds" / "round-2" / "tiny-s0" / "bundle"
+    ]
+
+
+def attach_rounds(root: Path, out: Path) -> Path:
+    """Attach the output of the rounds to another notebook, and return its root."""
+    shutil.copytree(out, root / "again" / "input" / "notebooks" / "me" / "bcsed-rounds" / "rounds")
+    return root / "again"
+
+
+@one_layout
+def test_a_plan_on_kaggle_names_inputs(tree, layout, sealed, messages, monkeypatch):
+    file, teacher = attach_model(tree, layout), attach(tree, layout, sealed)
+    calls = []
+    monkeypatch.setattr("bcsed.rounds.run", lambda plan, *_, **kwargs: calls.append((plan, kwargs)))
+    second = {"experiments": ["tiny"], "teacher": ["previous", "student"], "share": 0.5, "pretrained": str(file)}
+    iterate(tree, messages, {**PLAN, "rounds": [PLAN["rounds"][0], second]}, pretrained=WEIGHTS)
+    ((plan, given),) = calls
+    assert [each.pretrained for each in plan.rounds] == [WEIGHTS, str(file)]
+    assert given["paths"] == {WEIGHTS: file, str(file): file, "student": teacher}
+    # The stored plan keeps the names; the rounds use the paths.
+    located = _replace_names(plan, given["paths"])
+    assert [each.pretrained for each in located.rounds] == [str(file), str(file)]
+    assert located.rounds[1].teacher == ("previous", str(teacher))
+
+
+@one_layout
+def test_rounds_that_cannot_begin(tree, layout, messages):
+    with pytest.raises(ConfigError, match="set pretrained to the initial weights, or 'none' for a random start"):
+        iterate(tree, messages, "tiny", pretrained="")
+    with pytest.raises(DataError, match=r"no plan of rounds: there is no 'tyni' below .*name a preset of"):
+        iterate(tree, messages, "tyni")
+    named = {**PLAN, "rounds": [{"experiments": ["tiny"], "pretrained": WEIGHTS}]}
+    with pytest.raises(ConfigError, match=r"every round of .* names its initial weights, so 'x' would not be used"):
+        iterate(tree, messages, named, pretrained="x")
+    with pytest.raises(DataError, match="no initial weights: there is no 'tf_efficientnet_b0_aa"):
+        iterate(tree, messages, named)
+    with pytest.raises(ConfigError, match="recordings and truth go together"):
+        iterate(tree, messages, "tiny", recordings=["train_soundscapes"])
+    assert not (tree / "working" / "rounds").exists()
+
+
 @one_layout
 def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later(tree, layout, sealed, messages):
     attach(tree, layout, sealed)
-    settings = kaggle.PseudolabelSettings(competition="birdclef-2025", jobs=0, limit=4, threshold=0.01)
+    settings = kaggle.PseudolabelSettings(
+        competition="birdclef-2025", jobs=0, limit=4, threshold=0.01, class_thresholds=("frog1=0.02",), pool="max"
+    )
     options = {"root": tree, "log": messages.append}
     assert kaggle.pseudolabel(dataclasses.replace(settings, hours=1e-6), **options) is None
     assert any("attach this notebook's output" in line for line in messages)
@@ -527,7 +712,10 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
     assert any(line.startswith("scores to continue: ") for line in messages)
     from bcsed.train import pseudolabels as pseudolabel
 
-    assert len(pseudolabel.read_pseudolabels(out).values) == 16
+    table = pseudolabel.read_pseudolabels(out)
+    assert len(table.values) == 16
+    assert table.provenance["selection"]["thresholds"] == {"frog1": 0.02}
+    assert table.provenance["windowing"]["pool"] == "max"
     assert not pseudolabel.scores_folder(out).exists()
 
 
@@ -540,13 +728,14 @@ def test_two_processes_share_a_training_and_stop_together(tree, layout, messages
     with pytest.raises(DataError, match="2 processes cannot share a batch of 3 equally"):
         learn(tree, messages, processes=2, hours=24.0, resume="fresh", changes=[*changes, "fit.batch_size=3"])
     # The time is over when they have come together: neither waits for the other.
-    shutil.rmtree(tree / "working" / "run", ignore_errors=True)
-    job = {"experiment": "tiny", "changes": changes, "resume": False, "options": {"jobs": 1, "stop_after_min": 0.0}}
+    out = tree / "working" / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    row = find_experiment("tiny").vary("tiny", **parse_changes(changes))
     data = place(tree, layout, "competition", "birdclef-2025")
-    session.train_distributed(
-        {**job, "data": str(data), "out": str(tree / "working" / "run")}, tree / "working", 2, messages.append
-    )
-    assert not train.finished(tree / "working" / "run")
+    files, options = train.TrainInputs(), train.TrainOptions(jobs=1, stop_after_min=0.0)
+    rest = {"inputs": files, "options": options, "processes": 2, "log": messages.append}
+    session.run_training(row, data, out, fold=0, resume=False, **rest)
+    assert not train.finished(out)
 
 
 def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
@@ -560,11 +749,12 @@ def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
 # ---- data sets ---------------------------------------------------------------------------------------------
 
 
-def fake_wheels(folder: Path, *, version: str = __version__, tag: str = "cp312-cp312-manylinux_2_31_x86_64") -> Path:
+def fake_wheels(folder: Path, *, version: str = __version__, platform: str = "manylinux_2_31_x86_64") -> Path:
     folder.mkdir(parents=True)
     for name in (
         f"bcsed-{version}-py3-none-any",
-        f"openvino-2026.4.1-1-{tag}",
+        f"openvino-2026.4.1-1-cp312-cp312-{platform}",
+        f"openvino-2026.4.1-1-cp313-cp313-{platform}",
         "openvino_telemetry-2025.2.0-py3-none-any",
     ):
         (folder / f"{name}.whl").write_bytes(name.encode())
@@ -580,24 +770,25 @@ def test_wheels_are_gathered_into_a_flat_folder_with_sums_and_sizes(tmp_path, me
         "bcsed",
         "dataset",
         "openvino",
+        "openvino",
         "openvino_telemetry",
     ]
     assert all(path.is_file() for path in out.iterdir())
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=out, check=True, capture_output=True)
     assert json.loads((out / "dataset-metadata.json").read_text())["id"] == "me/bcsed-wheels"
-    assert messages[-1].endswith("in 3 files")
+    assert messages[-1].endswith("in 4 files")
 
 
 def test_wheels_that_could_not_be_installed_are_refused(tmp_path, messages):
-    def refuse(sentence, *, error=DataError, python=("3.12",), **fake):
+    def refuse(sentence, *, error=DataError, python=datasets.PYTHONS, **fake):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         with pytest.raises(error, match=sentence):
             kaggle.dataset(
                 folder / "out", "me", wheels=fake_wheels(folder / "in", **fake), python=python, log=messages.append
             )
 
-    refuse("no wheel of openvino for Python 3.13 on Linux x86_64; there is openvino-", python=("3.12", "3.13"))
-    refuse("no wheel of openvino for Python 3.12", tag="cp312-cp312-macosx_11_0_arm64")
+    refuse("no wheel of openvino for Python 3.14 on Linux x86_64; there is openvino-", python=("3.12", "3.14"))
+    refuse("no wheel of openvino for Python 3.12", platform="macosx_11_0_arm64")
     refuse("bcsed-9.0.0-py3-none-any.whl has another version than the running bcsed", version="9.0.0")
     refuse("a Python version is written 3.12, got '312'", python=("312",), error=ConfigError)
     with pytest.raises(DataError, match=r"no wheel of bcsed for Python 3\.12 on Linux x86_64; there is none"):

@@ -58,7 +58,7 @@ def _kaggle_options(parser: ArgumentParser, _: Add) -> None:
 def _dataset_options(_: ArgumentParser, add: Add) -> None:
     add("out", metavar="OUT", help="a new folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
-    add("--python", nargs="+", default=["3.12"], metavar="X.Y", help="Python versions of the wheels (3.12)")
+    add("--python", nargs="+", default=["3.12", "3.13"], metavar="X.Y", help="Python versions (3.12 3.13)")
     add("--wheels", metavar="DIR", help="copy the wheels from this folder; build and download nothing")
     add("--bundles", nargs="+", default=[], metavar="BUNDLE", help="pack these bundles, not wheels")
     add("--slug", default="", metavar="NAME", help="name of the data set (bcsed-wheels, bcsed-bundles)")
@@ -66,7 +66,7 @@ def _dataset_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _kernel_options(_: ArgumentParser, add: Add) -> None:
-    add("kind", choices=("train", "pseudolabel", "submit"), help="the notebook")
+    add("kind", choices=("train", "pseudolabel", "rounds", "submit"), help="the notebook")
     add("out", metavar="OUT", help="the folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
     add("--title", default="", metavar="TEXT", help="title, which also gives its address (bcsed KIND)")

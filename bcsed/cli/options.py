@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
-from ..errors import ConfigError
-from ..files import read_errors, read_json
 
 if TYPE_CHECKING:
     from ..predict import Windowing
@@ -124,46 +120,22 @@ def read_changes(args: Namespace) -> list[str]:
 
 def read_train_inputs(args: Namespace) -> TrainInputs:
     """Return the files that a training reads besides the competition's data."""
+    from ..models.pretrained import read_key_map
     from ..train.data import TrainInputs
 
     return TrainInputs(
         pseudolabels=args.pseudolabels,
         teacher=args.teacher,
         pretrained=None if args.pretrained == "none" else args.pretrained,
-        key_map=_read_key_map(args.key_map),
+        key_map=None if args.key_map is None else read_key_map(args.key_map),
         allow_mismatch=args.allow_mismatch,
     )
-
-
-def _read_key_map(text: str | None) -> dict[str, str] | str | None:
-    """Read a map of tensor names: a JSON object, the path of a file that contains one, or 'order'."""
-    if text == "order":
-        return text
-    if text is None or not text.lstrip().startswith("{"):
-        return None if text is None else read_json(Path(text))
-    with read_errors(f"the key map {text!r}", "JSON"):
-        values: dict[str, str] = json.loads(text)
-    return values
 
 
 def add_thresholds(add: Add, text: str) -> None:
     """Add ``--threshold`` and ``--class-threshold``."""
     add("--threshold", type=float, metavar="P", help=f"{text} (0.5)")
     add_list(add, "--class-threshold", "CLASS=P", "thresholds of single classes")
-
-
-def read_values(texts: Sequence[str], option: str, form: str) -> dict[str, float]:
-    """Read pairs such as ``cuckoo1=0.8``."""
-    values = {}
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            name = ""
-        if not name:
-            raise ConfigError(f"{option} takes {form}, got {text!r}.")
-    return values
 
 
 def _read_fold(text: str) -> int | None:

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from ..config.strict import read_values
 from ..errors import BundleError, ConfigError
 from . import options
 from .options import Add
@@ -61,7 +62,7 @@ def _read_output_options(args: Namespace) -> OutputOptions:
     if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):
         raise ConfigError(f"thresholds and merging apply to detections; add --format {' or '.join(FORMATS)}.")
     names = None if args.taxonomy is None else read_taxonomy(args.taxonomy)
-    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
     if args.thresholds is not None:
         thresholds = {**read_thresholds(args.thresholds), **thresholds}
     return OutputOptions(
@@ -158,7 +159,7 @@ def trace(args: Namespace) -> int:
     from ..models.bundle import load
 
     against = None if args.against is None else tracing.read(args.against)
-    tolerances = options.read_values(args.tolerance, "--tolerance", "stage=value, such as db=0.1")
+    tolerances = read_values(args.tolerance, "--tolerance", "stage=value, such as db=0.1")
     result = tracing.trace(
         load(args.bundle),
         args.recording,

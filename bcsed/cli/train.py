@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
+from ..config.strict import read_values
 from ..errors import ConfigError
 from . import options
 from .evaluate import compare
@@ -55,7 +56,7 @@ def pseudolabel(args: Namespace) -> int:
     from ..models.bundle import load
     from ..train.pseudolabels import Selection, make_pseudolabels
 
-    thresholds = options.read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
     by_threshold = args.threshold is not None or bool(thresholds)
     if args.soft and (args.top_n or by_threshold):
         raise ConfigError("--soft keeps all probabilities: leave out --threshold, --class-threshold and --top-n.")

@@ -66,6 +66,20 @@ def read_value(text: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def read_values(texts: Sequence[str], option: str, form: str) -> dict[str, float]:
+    """Read pairs such as ``cuckoo1=0.8``."""
+    values = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"{option} takes {form}, got {text!r}.")
+    return values
+
+
 def check_types(settings: Any) -> None:
     """Refuse fields whose value is not of the annotated type; an int is accepted as a float."""
     hints = typing.get_type_hints(type(settings))

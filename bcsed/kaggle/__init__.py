@@ -1,6 +1,6 @@
 """Kaggle: attached inputs, sessions with a time limit, submissions, and folders that the official client uploads.
 
-Each notebook of ``kaggle_notebooks`` calls one function (`train`, `pseudolabel`, `submit`) with its settings;
+Each notebook of ``kaggle_notebooks`` calls one function (`train`, `pseudolabel`, `rounds`, `submit`) with its settings;
 `dataset` and `kernel` write the folders to upload. Importing this package imports neither torch nor the code of
 training, so that a scoring notebook does not need the packages of a training.
 """
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from .datasets import dataset
 from .inputs import find_bundles, find_input, find_inputs, kaggle_root
-from .notebooks import PseudolabelSettings, SubmitSettings, TrainSettings, kernel
+from .noisy_student import rounds
+from .notebooks import PseudolabelSettings, RoundsSettings, SubmitSettings, TrainSettings, kernel
 from .session import pseudolabel, train
 from .submission import Submission, submit, validate
 
 __all__ = [
     "PseudolabelSettings",
+    "RoundsSettings",
     "Submission",
     "SubmitSettings",
     "TrainSettings",
@@ -25,6 +27,7 @@ __all__ = [
     "kaggle_root",
     "kernel",
     "pseudolabel",
+    "rounds",
     "submit",
     "train",
     "validate",

@@ -22,8 +22,8 @@ from .wheels import collect_wheels
 
 METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
 WHEELS_SLUG, BUNDLES_SLUG = "bcsed-wheels", "bcsed-bundles"
-# Kaggle's image since 2025-12-12.
-PYTHONS = ("3.12",)
+# Of Kaggle's image since 2025-12-12, and the next.
+PYTHONS = ("3.12", "3.13")
 _SUBTITLES = {
     WHEELS_SLUG: "Wheels of bcsed and of what Kaggle's image lacks, for offline notebooks",
     BUNDLES_SLUG: "Networks exported by bcsed, to score soundscapes with, offline",

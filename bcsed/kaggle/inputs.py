@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..audio.decode import AUDIO_SUFFIXES
 from ..errors import ConfigError, DataError
 from ..files import sha256, shorten_list
 
@@ -40,14 +41,21 @@ class InputKind(NamedTuple):
 
 _TRAINING = "attach the output of the training notebook, or a data set of `bcsed kaggle dataset --bundles`"
 _DATA = "attach the competition's data (competition_sources of kernel-metadata.json)"
-_FILES = ("*.safetensors", "*.pt", "*.pth", "*.bin")
+_FILES = ("*.safetensors", "*.pt", "*.pth", "*.bin", "*.ckpt")
+_ANY = "attach a model or a data set that contains it"
 COMPETITION = InputKind("competition", ("sample_submission.csv", "train.csv"), _DATA)
 BUNDLE = InputKind("bundle", ("bundle.json",), _TRAINING)
-RUN = InputKind("run to resume", ("run.json",), "attach the output of the session to continue", also_compare="last.pt")
+RUN = InputKind("run to resume", ("run.json",), "attach the output of its last session", also_compare="last.pt")
 PSEUDOLABELS = InputKind(
     "table of pseudolabels", ("*.parquet",), "attach the output of the pseudolabel notebook", True, sidecar=".json"
 )
-WEIGHTS = InputKind("file of weights", _FILES, "attach a model or a data set that contains it", True)
+WEIGHTS = InputKind("file of weights", _FILES, _ANY, True)
+TEACHER = InputKind("table of embeddings", ("*.parquet", "*.npz"), _ANY, True)
+KEY_MAP = InputKind("key map", ("*.json",), _ANY, True)
+ROUNDS = InputKind("rounds to resume", ("rounds/plan.json",), RUN.attach, also_compare="ledger.json")
+PLAN = InputKind("plan of rounds", ("*.json",), "name a preset of `bcsed rounds`, or attach a plan", True)
+RECORDINGS = InputKind("folder of recordings", tuple(f"*{suffix}" for suffix in AUDIO_SUFFIXES), _ANY)
+LABELS = InputKind("file of labels", ("*.csv",), _ANY, True)
 
 
 def kaggle_root(root: str | Path | None = None) -> Path:
@@ -63,8 +71,8 @@ def kaggle_root(root: str | Path | None = None) -> Path:
 def find_inputs(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> list[Path]:
     """Return the attached inputs of a kind, folders or files; those whose markers are equal byte by byte count once.
 
-    `wanted` is a path (absolute, or below ``input``), a slug with or without its owner, or '' for all that are
-    attached. If it is not attached, DataError lists what is.
+    `wanted` is a path (absolute, or below ``input``), a slug with or without its owner, the name of a file or folder
+    inside an input, or '' for all that are attached. If it is not attached, DataError lists what is.
     """
     source = root / "input"
     folders = _candidates(source, wanted) if wanted else [source]
@@ -140,8 +148,9 @@ def _candidates(source: Path, wanted: str) -> list[Path]:
     patterns = [layout.format(slug=slug).replace("*", owner or "*") for layout in _LAYOUTS]
     paths = dict.fromkeys(path for pattern in patterns for path in sorted(source.glob(pattern)))
     if not paths and not owner:
-        # A folder inside an input, such as one bundle in a data set of several.
-        paths = dict.fromkeys(path for path in _folders(source) if path.name == slug)
+        # A folder or file inside an input, such as one bundle in a data set of several.
+        inside = (path for folder in _folders(source) for path in (folder, folder / slug))
+        paths = dict.fromkeys(path for path in inside if path.name == slug and path.exists())
     return list(paths)
 
 
@@ -154,7 +163,7 @@ def _unique_inputs(paths: Sequence[Path], kind: InputKind) -> list[Path]:
             files = [path] if path.is_file() else [f for name in kind.markers for f in sorted(folder.glob(name))]
             markers = [file for file in files if _is_marker(file, kind)]
             for marker in markers if kind.is_file else markers[:1]:
-                inputs.setdefault(_identity(marker, kind), marker if kind.is_file else folder)
+                inputs.setdefault(_identity(marker, kind), marker if kind.is_file else marker.parent)
     return list(inputs.values())
 
 

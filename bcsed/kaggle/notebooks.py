@@ -1,4 +1,4 @@
-"""The three notebooks, their settings and metadata: a folder for ``kaggle kernels push``.
+"""The four notebooks, their settings and metadata: a folder for ``kaggle kernels push``.
 
 A notebook installs bcsed, lists its settings, and calls one function of `bcsed.kaggle`. The folders in
 ``kaggle_notebooks`` are those that `kernel` writes for the owner ``bcsed``.
@@ -46,19 +46,38 @@ class _Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(_Settings):
+class _TrainingSettings(_Settings):
+    resume: str = _setting("auto", '"fresh", or the slug or path of what is continued')
+    hours: float = _setting(8.3, "the work stops after these hours and can be continued")
+    processes: int | None = _setting(None, "processes that share every batch; None for one per GPU")
+    jobs: int = _setting(4, "decoding threads of each process")
+    cache_gb: float = _setting(4.0, "memory for decoded recordings of each process")
+    on_error: str = _setting("stop", "at an unreadable training recording, or skip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(_TrainingSettings):
     """Settings of `bcsed.kaggle.train`; ``changes`` are those of ``bcsed train --set``."""
 
     experiment: str = _setting("exp-39", "a name listed by `bcsed experiments`")
     changes: Sequence[str] = _setting((), 'fields to change, such as ["fit.epochs=15"]')
     fold: int | None = _setting(0, "the held-out fold, or None")
-    pretrained: str = _setting("none", 'slug or path of initial weights; "none" for a random start')
+    pretrained: str = _setting("", 'required: file, slug or path of initial weights; "none" for a random start')
+    key_map: str = _setting("", 'tensor names of these weights: JSON of prefixes, its file, or "order"')
+    allow_mismatch: bool = _setting(False, "start although tensors are missing or unused")
     pseudolabels: str = _setting("", "slug or path of a table, if several are attached")
-    resume: str = _setting("auto", '"fresh", or the slug or path of the run to continue')
-    hours: float = _setting(8.3, "the training stops after these hours and can be continued")
-    processes: int | None = _setting(None, "processes that share every batch; None for one per GPU")
-    jobs: int = _setting(4, "decoding threads of each process")
-    cache_gb: float = _setting(4.0, "memory for decoded recordings of each process")
+    teacher: str = _setting("", "file, slug or path of a teacher's embeddings, for distillation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsSettings(_TrainingSettings):
+    """Settings of `bcsed.kaggle.rounds`; ``changes`` are those of ``bcsed rounds --set``."""
+
+    plan: str = _setting("noisy-student", "a preset of `bcsed rounds`, or file, slug or path of a plan")
+    changes: Sequence[str] = _setting((), 'fields of every student to change, such as ["fit.epochs=15"]')
+    pretrained: str = _setting("", "required, as for train, for rounds of the plan that name none")
+    recordings: Sequence[str] = _setting((), "slugs or paths of labelled soundscapes to evaluate on")
+    truth: str = _setting("", "file, slug or path of their labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +86,7 @@ class _ScoringSettings(_Settings):
     weights: Sequence[float] | None = _setting(None, "one weight per bundle, or None for equal weights")
     windows: str = _setting("centred", "or sliding, which is faster")
     stride_s: float | None = _setting(None, "stride of sliding windows in seconds; None for half a window")
+    pool: str = _setting("bundle", "of a row's time steps: as trained, max or prob_max")
     jobs: int = _setting(2, "decoding threads")
 
 
@@ -76,6 +96,7 @@ class PseudolabelSettings(_ScoringSettings):
 
     select: str = _setting("threshold", "or top, or soft: which probabilities are kept")
     threshold: float = _setting(0.5, "with threshold: the lowest probability")
+    class_thresholds: Sequence[str] = _setting((), 'its exceptions, such as ["compot1=0.7"]')
     top_n: int = _setting(0, "with top: rows of each class, the highest")
     min_score: float = _setting(0.1, "with top: the lowest probability")
     power: float = _setting(1.0, "exponent of the probabilities; above 1 sharpens")
@@ -88,6 +109,8 @@ class SubmitSettings(_ScoringSettings):
     """Settings of `bcsed.kaggle.submit`; see `bcsed.predict.predict`."""
 
     ensemble_mean: str = _setting("prob", "mean of the bundles: prob, logit or rank")
+    tta_shifts_s: Sequence[float] = _setting((0.0,), "average windows shifted by these seconds, such as [0, 1.5, -1.5]")
+    precision: str = _setting("f32", "of the networks; bf16 fails on a CPU without it")
     postprocess: Sequence[str] = _setting((), 'stages, such as ["smooth=0.2,0.6,0.2", "top=3"]')
     budget_min: float = _setting(80.0, "minutes from the start within which all rows are written")
     rehearse: int = _setting(20, "number of soundscapes in a rehearsal")
@@ -107,8 +130,8 @@ NOTEBOOKS: Mapping[str, Notebook] = {
         """# Train a network with bcsed
 
 Attach the data of the competition and the data set of wheels (`bcsed kaggle dataset`). If the experiment injects
-pseudolabelled soundscapes, also attach the output of the pseudolabel notebook; for pretrained weights, attach a model
-or a data set that contains them, because the notebook has no network.
+pseudolabelled soundscapes, also attach the output of the pseudolabel notebook. Attach the model or data set of the
+initial weights and name them in PRETRAINED; without a name the notebook lists the attached files and stops.
 
 The notebook stops before Kaggle ends the session. To continue, attach its output as an input and run it again. Its
 output is `run/` and, when all epochs are trained, `bundle-*/`, which the other notebooks use.""",
@@ -125,6 +148,18 @@ The output is `pseudolabels.parquet` with its provenance and a figure of the cou
 notebook stops before Kaggle ends the session. To continue, attach its output as an input and run it again.""",
         PseudolabelSettings,
         uses_training=True,
+    ),
+    "rounds": Notebook(
+        """# Train in rounds with bcsed
+
+Attach the data of the competition, the data set of wheels (`bcsed kaggle dataset`), and the model or data set of the
+initial weights, named in PRETRAINED. In each round of the plan, networks are trained and exported; then they label the
+training soundscapes for the next round.
+
+The notebook stops before Kaggle ends the session. To continue, attach its output as an input and run it again. Its
+output is `rounds/` with a ledger and, of each student, a run and a bundle.""",
+        RoundsSettings,
+        gpu=True,
     ),
     "submit": Notebook(
         """# Score soundscapes with bcsed
@@ -155,7 +190,7 @@ def kernel(
 
     Parameters
     ----------
-    kind : {'train', 'pseudolabel', 'submit'}
+    kind : {'train', 'pseudolabel', 'rounds', 'submit'}
     out : str or Path
         The folder; files of an earlier call are replaced.
     settings : sequence of str
@@ -219,7 +254,9 @@ def kernel(
 def make_notebook(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a notebook as Jupyter's JSON, without outputs."""
     notebook = NOTEBOOKS[kind]
-    fields = dataclasses.fields(notebook.settings)
+    # Those of the session come last.
+    session = _TrainingSettings.__annotations__
+    fields = sorted(dataclasses.fields(notebook.settings), key=lambda field: field.name in session)
     lines = [f"{field.name.upper()} = {_format(values[field.name])}  # {field.metadata['comment']}" for field in fields]
     names = [f"{field.name}={field.name.upper()}" for field in fields]
     arguments = "".join(f"    {', '.join(names[start : start + 5])},\n" for start in range(0, len(names), 5))
@@ -274,7 +311,8 @@ def _read_value(field: dataclasses.Field[Any], text: str) -> Any:
             raise ConfigError(f'{field.name} is a list of names, such as ["a", "b"]; got {text!r}.')
         return value
     base, _, optional = str(field.type).partition(" | ")
-    is_list, types = isinstance(value, (list, tuple)), (int,) if base == "int" else (int, float)
+    is_list = isinstance(value, (list, tuple))
+    types = {"int": (int,), "bool": (bool,)}.get(base, (int, float))
     numbers = value if is_list else [value]
     valid = is_list == (base == "Sequence[float]") and all(type(number) in types for number in numbers)
     if not valid and not (optional and value is None):

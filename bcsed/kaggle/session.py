@@ -6,25 +6,31 @@ attached to the next session, is mounted read-only; it is copied and continued i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..audio.decode import find_recordings
 from ..config.experiments import Experiment, find_experiment, parse_changes
+from ..config.strict import from_dict, read_values, to_dict
 from ..data.competitions import detect_competition
 from ..errors import BcsedError, ConfigError, DataError
-from ..files import write_json
+from ..files import shorten_list
 from . import inputs
 from .inputs import Log, find_input, kaggle_root
 from .notebooks import PseudolabelSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from ..train.data import TrainInputs, TrainOptions
 
 # Prefixes of lines for the user, among all that torchrun prints.
 _LINE, _ERROR = "bcsed> ", "bcsed! "
@@ -32,8 +38,8 @@ _LINE, _ERROR = "bcsed> ", "bcsed! "
 _log = logging.getLogger(__name__)
 
 
-class _OutOfTimeError(Exception):
-    """The hours of the session are over; finished recordings are kept."""
+class OutOfTimeError(Exception):
+    """The hours of the session are over; finished work is kept."""
 
 
 def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Path | None:
@@ -41,47 +47,49 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 
     `root` is the folder of ``input`` and ``working``, see `kaggle_root`; `log` is called with sentences about the
     inputs and the progress. Returns the bundle, ``working/bundle-<experiment>-<fold>``; None if epochs are left for
-    another session. Raises ConfigError or DataError if an input is not attached or ambiguous, or the run to continue
-    was another training.
+    another session. Raises ConfigError or DataError if the initial weights are not named, an input is not attached or
+    ambiguous, or the run to continue was another training.
     """
-    import torch
-
-    from ..predict.budget import process_age_s
+    from ..models.pretrained import read_key_map
     from ..train.checkpoints import export_run, finished
+    from ..train.data import TrainInputs, TrainOptions
 
     home = kaggle_root(root)
-    changes = [*settings.changes, *(["fit.pretrained=false"] if settings.pretrained == "none" else [])]
+    weights = find_weights(settings.pretrained, home, log)
+    changes = [*settings.changes, *random_start(settings.pretrained)]
     experiment = find_experiment(settings.experiment).vary(settings.experiment, **parse_changes(changes))
+    data = find_input(inputs.COMPETITION, settings.competition, root=home, log=log)
+    key_map = settings.key_map
+    if key_map not in ("", "order") and not key_map.lstrip().startswith("{"):
+        key_map = str(find_input(inputs.KEY_MAP, key_map, root=home, log=log))
     out = home / "working" / "run"
-    job: dict[str, Any] = {
-        "experiment": experiment.name,
-        "changes": changes,
-        "data": str(find_input(inputs.COMPETITION, settings.competition, root=home, log=log)),
-        "out": str(out),
-        "fold": settings.fold,
-        "inputs": {
-            "pseudolabels": _find_table(experiment, settings.pseudolabels, home, log),
-            "pretrained": _find_weights(settings.pretrained, home, log),
-        },
-        "resume": _prepare_run(out, settings.resume, home, log),
-    }
-    left_min = 60.0 * settings.hours - process_age_s() / 60.0
+    files = TrainInputs(
+        pseudolabels=_find_table(experiment, settings.pseudolabels, home, log),
+        teacher=find_input(inputs.TEACHER, settings.teacher, root=home, log=log) if settings.teacher else None,
+        pretrained=weights,
+        key_map=read_key_map(key_map) if key_map else None,
+        allow_mismatch=settings.allow_mismatch,
+    )
+    resume = copy_earlier(inputs.RUN, out, settings.resume, home, log, start=weights)
+    left_min = minutes_left(settings.hours)
     if left_min <= 0:
         raise ConfigError(f"hours={settings.hours:g} are over before the training starts; set more hours.")
-    job["options"] = {"jobs": settings.jobs, "cache_gb": settings.cache_gb, "stop_after_min": left_min}
-    n_processes = settings.processes or max(1, torch.cuda.device_count())
     # A finished run is not trained further, but is still compared with the settings.
-    if n_processes > 1:
-        log(f"{n_processes} processes share every batch")
-        train_distributed(job, home / "working", n_processes, log)
-    else:
-        _train_job(job, log)
+    run_training(
+        experiment,
+        data,
+        out,
+        fold=settings.fold,
+        resume=resume,
+        inputs=files,
+        options=TrainOptions(
+            jobs=settings.jobs, cache_gb=settings.cache_gb, stop_after_min=left_min, on_error=settings.on_error
+        ),
+        processes=settings.processes,
+        log=log,
+    )
     if not finished(out):
-        log(
-            f"stopped after {process_age_s() / 3600:.1f} h of {settings.hours:g}, before all "
-            f"{experiment.fit.epochs} epochs were trained; attach this notebook's output as an input and run it again "
-            "to continue"
-        )
+        log_stop(settings.hours, log)
         return None
     fold = "all" if settings.fold is None else settings.fold
     bundle = home / "working" / f"bundle-{experiment.name}-{fold}"
@@ -98,7 +106,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
     output of this one is attached. Arguments as for `train`; errors also as of `bcsed.train.pseudolabels`.
     """
     from ..models.bundle import load
-    from ..predict import Windowing, process_age_s
+    from ..predict import Windowing
     from ..train.pseudolabels import Selection, make_pseudolabels, scores_folder
 
     home = kaggle_root(root)
@@ -118,20 +126,20 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
             selection=Selection(
                 kind=settings.select,
                 threshold=settings.threshold,
+                thresholds=read_values(settings.class_thresholds, "class_thresholds", "class=threshold"),
                 floor=settings.min_score,
                 top_n=settings.top_n,
                 power=settings.power,
             ),
             weights=settings.weights,
-            windowing=Windowing(row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s),
+            windowing=Windowing(
+                row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s, pool=settings.pool
+            ),
             jobs=settings.jobs,
-            progress=_stop_after(3600.0 * settings.hours - process_age_s(), log),
+            progress=stop_after(minutes_left(settings.hours), log),
         )
-    except _OutOfTimeError:
-        log(
-            f"stopped after {process_age_s() / 3600:.1f} h of {settings.hours:g}; attach this notebook's output as an "
-            "input and run it again to continue"
-        )
+    except OutOfTimeError:
+        log_stop(settings.hours, log)
         return None
     # The table contains all scores; the folder of thousands of parts would be mounted with it.
     shutil.rmtree(scores)
@@ -140,52 +148,84 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
     return out
 
 
-def train_distributed(job: Mapping[str, Any], folder: Path, n_processes: int, log: Log) -> None:
-    """Run a training, whose arguments are in `job`, in several processes that share every batch."""
-    path = folder / ".job.json"
-    write_json(path, job)
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
-    command = [sys.executable, *launch, "-m", "bcsed.kaggle.session", str(path)]
+def run_training(
+    experiment: Experiment,
+    data: str | Path,
+    out: Path,
+    *,
+    fold: int | None,
+    resume: bool,
+    inputs: TrainInputs,
+    options: TrainOptions,
+    processes: int | None,
+    log: Log,
+) -> None:
+    """Train as `bcsed.train.train`, in several processes that share every batch; by default one for each GPU."""
+    import torch
+
+    from ..train import api
+
+    n_processes = processes or max(1, torch.cuda.device_count())
+    if n_processes > 1:
+        log(f"{n_processes} processes share every batch")
+        job = {"data": data, "out": out, "fold": fold, "resume": resume, "inputs": vars(inputs)}
+        job |= {"experiment": to_dict(experiment), "options": vars(options)}
+        _launch(json.dumps(job, default=str), n_processes, log)
+        return
+    api.train(
+        experiment,
+        data,
+        out,
+        fold=fold,
+        resume=resume,
+        inputs=inputs,
+        options=options,
+        epoch_done=lambda values: log(format_epoch(values, experiment.fit.epochs)),
+    )
+
+
+def _launch(job: str, n_processes: int, log: Log) -> None:
+    """Run `main` in several processes, whose rank and number torchrun sets."""
     error, last = "", ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout or ():
-            if line.startswith(_LINE):
-                log(line.removeprefix(_LINE).rstrip())
-            elif line.startswith(_ERROR):
-                error = line.removeprefix(_ERROR).rstrip()
-            else:
-                last = line.strip() or last
-    path.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        file.write(job)
+        file.flush()
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
+        command = [sys.executable, *launch, "-m", "bcsed.kaggle.session", file.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            for line in process.stdout or ():
+                if line.startswith(_LINE):
+                    log(line.removeprefix(_LINE).rstrip())
+                elif line.startswith(_ERROR):
+                    error = line.removeprefix(_ERROR).rstrip()
+                else:
+                    last = line.strip() or last
     if process.returncode:
         raise DataError(error or f"one of {n_processes} processes failed with status {process.returncode} ({last}).")
 
 
 def main(path: str) -> int:
     """Train as one of several processes, and return the exit status."""
+    from ..train.data import TrainInputs, TrainOptions
+
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
     try:
-        _train_job(json.loads(Path(path).read_text(encoding="utf-8")), lambda line: print(_LINE + line, flush=True))
+        run_training(
+            from_dict(Experiment, job["experiment"]),
+            job["data"],
+            Path(job["out"]),
+            fold=job["fold"],
+            resume=job["resume"],
+            inputs=TrainInputs(**job["inputs"]),
+            options=TrainOptions(**job["options"]),
+            processes=1,
+            log=lambda line: print(_LINE + line, flush=True),
+        )
     except BcsedError as error:
         if os.environ.get("RANK", "0") == "0":
             print(_ERROR + str(error), flush=True)
         return 2
     return 0
-
-
-def _train_job(job: Mapping[str, Any], log: Log) -> None:
-    from ..train.api import train as run_training
-    from ..train.data import TrainInputs, TrainOptions
-
-    experiment = find_experiment(job["experiment"]).vary(job["experiment"], **parse_changes(job["changes"]))
-    run_training(
-        experiment,
-        job["data"],
-        job["out"],
-        fold=job.get("fold", 0),
-        resume=job["resume"],
-        inputs=TrainInputs(**job.get("inputs", {})),
-        options=TrainOptions(**job.get("options", {})),
-        epoch_done=lambda values: log(format_epoch(values, experiment.fit.epochs)),
-    )
 
 
 def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
@@ -197,10 +237,10 @@ def format_epoch(values: Mapping[str, Any], n_epochs: int) -> str:
     return ", ".join([*parts, f"{values['seconds']:.0f} s", *(["best"] if values["best"] else [])])
 
 
-def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> str | None:
+def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> Path | None:
     """Return the table of pseudolabels, if the experiment uses one."""
     if experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table":
-        return str(find_input(inputs.PSEUDOLABELS, wanted, root=home, log=log))
+        return find_input(inputs.PSEUDOLABELS, wanted, root=home, log=log)
     if wanted:
         raise ConfigError(
             f"{experiment.name} injects no pseudolabelled soundscapes, so {wanted!r} would not be used; set "
@@ -209,39 +249,65 @@ def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> st
     return None
 
 
-def _find_weights(wanted: str, home: Path, log: Log) -> str | None:
-    """Return the initial weights: a run, a bundle, or a file."""
-    if wanted in ("", "none"):
+def find_weights(wanted: str, home: Path, log: Log) -> Path | None:
+    """Return the initial weights: a run, a bundle, or a file; None for a random start, 'none'.
+
+    Without a name, ConfigError lists the attached files: no start is the default, because a training from random
+    weights succeeds too, and is only worse.
+    """
+    if wanted == "none":
         return None
+    if not wanted:
+        source, kind = home / "input", inputs.WEIGHTS
+        files = [path.relative_to(source) for path in inputs.find_inputs(kind, root=home, log=lambda _: None)]
+        attached = f"has {shorten_list(map(str, files), 12)}" if files else f"has no {kind.name}: {kind.attach}"
+        raise ConfigError(f"set pretrained to the initial weights, or 'none' for a random start; {source} {attached}.")
     for kind in (inputs.RUN, inputs.BUNDLE):
-        try:
-            return str(find_input(kind, wanted, root=home, log=log))
-        except DataError:
-            continue
-    return str(find_input(inputs.WEIGHTS, wanted, root=home, log=log))
+        with contextlib.suppress(DataError):
+            return find_input(kind._replace(name="initial weights"), wanted, root=home, log=log)
+    return find_input(inputs.WEIGHTS._replace(name="initial weights"), wanted, root=home, log=log)
 
 
-def _prepare_run(out: Path, resume: str, home: Path, log: Log) -> bool:
-    """Copy the run to continue into ``working``; return False if a new run starts."""
+def random_start(wanted: str) -> list[str]:
+    """Return the change of an experiment that a random start needs."""
+    return ["fit.pretrained=false"] if wanted == "none" else []
+
+
+def copy_earlier(
+    kind: inputs.InputKind, out: Path, resume: str, home: Path, log: Log, start: Path | None = None
+) -> bool:
+    """Copy the work of an earlier session to `out` in ``working``; return False if there is none to continue.
+
+    The run that the initial weights `start` are from is not continued.
+    """
     if resume == "fresh":
         shutil.rmtree(out, ignore_errors=True)
-        log("a new run starts, as resume='fresh' demands")
+        log("resume='fresh': everything is trained from the beginning")
         return False
-    if (out / "run.json").is_file():
-        log(f"{inputs.RUN.name}: {out}, started in this session")
+    if (out / Path(kind.markers[0]).name).is_file():
+        log(f"{kind.name}: {out}, started in this session")
         return True
-    runs = inputs.find_inputs(inputs.RUN, "" if resume == "auto" else resume, root=home, log=log)
-    if not runs:
-        log(f"no run to resume among the inputs, so a new run starts at epoch 1; to continue one, {inputs.RUN.attach}")
+    wanted = "" if resume == "auto" else resume
+    folders = inputs.find_inputs(kind, wanted, root=home, log=lambda _: None)
+    if start is not None:
+        folders = [path for path in folders if path not in (start, start.parent)]
+    if not folders:
+        log(f"no {kind.name} among the inputs, so the training starts from the beginning; to continue, {kind.attach}")
         return False
-    if len(runs) > 1:
+    if len(folders) > 1:
         raise DataError(
-            f"{runs[0]} and {runs[1]} are two runs that could be resumed; name one of them, or 'fresh' for a new run."
+            f"{folders[0]} and {folders[1]} could both be the {kind.name}; name one of them as resume, or 'fresh' to "
+            "start from the beginning."
         )
-    log("the run is continued in a copy; resume='fresh' would start a new run")
+    log(f"{kind.name}: {folders[0]}")
+    log("it is continued in a copy; resume='fresh' would start from the beginning")
     shutil.rmtree(out, ignore_errors=True)
-    _copy_files(runs[0], out, [path for path in runs[0].iterdir() if not path.name.startswith(".")])
+    _copy_files(folders[0], out, [path for path in folders[0].rglob("*") if not _is_hidden(path, folders[0])])
     return True
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _copy_scores(scores: Path, home: Path, log: Log) -> None:
@@ -265,19 +331,34 @@ def _copy_files(source: Path, target: Path, paths: list[Path]) -> None:
         shutil.copyfile(path, copy)
 
 
-def _stop_after(seconds: float, log: Log) -> Callable[[int, int], None]:
-    """Return a progress callback that raises `_OutOfTimeError` after some seconds."""
-    end, tenth = time.monotonic() + seconds, 0
+def stop_after(minutes: float, log: Log) -> Callable[[int, int], None]:
+    """Return a progress callback that raises `OutOfTimeError` after some minutes."""
+    end, tenth = time.monotonic() + 60.0 * minutes, 0
 
     def step(done: int, total: int) -> None:
         nonlocal tenth
-        if 10 * done // max(1, total) > tenth:
-            tenth = 10 * done // total
+        if 10 * done // max(1, total) != tenth:
+            tenth = 10 * done // max(1, total)
             log(f"{done} of {total} recordings")
         if time.monotonic() > end and done < total:
-            raise _OutOfTimeError
+            raise OutOfTimeError
 
     return step
+
+
+def minutes_left(hours: float) -> float:
+    """Return the minutes until this process is some hours old."""
+    from ..predict.budget import process_age_s
+
+    return 60.0 * hours - process_age_s() / 60.0
+
+
+def log_stop(hours: float, log: Log) -> None:
+    """Log that work is left for another session."""
+    log(
+        f"stopped after {hours - minutes_left(hours) / 60:.1f} h of {hours:g}; attach this notebook's output as an "
+        "input and run it again to continue"
+    )
 
 
 if __name__ == "__main__":

@@ -88,10 +88,18 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     columns = output.template_columns() or []
     _check_classes(bundles, columns, template, log, named=bool(settings.bundles))
     result = predict(
-        from_bundles(bundles, settings.weights, mean=settings.ensemble_mean, classes=columns),
+        from_bundles(
+            bundles, settings.weights, mean=settings.ensemble_mean, classes=columns, precision=settings.precision
+        ),
         recordings,
         out=working / "scores",
-        windowing=Windowing(row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s),
+        windowing=Windowing(
+            row_s=competition.row_s,
+            windows=settings.windows,
+            stride_s=settings.stride_s,
+            shifts_s=tuple(settings.tta_shifts_s),
+            pool=settings.pool,
+        ),
         stages=parse_stages(settings.postprocess),
         output=output,
         options=RunOptions(jobs=settings.jobs),

@@ -8,6 +8,7 @@ network trains without any error and is only slightly worse.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from ..config.contract import Contract
 from ..config.strict import to_dict
 from ..errors import ConfigError
+from ..files import read_errors, read_json
 from ..scores.checks.finding import pluralize
 from .network import SedNet, modern_names
 from .pretrained_sources import WeightSource, read_source
@@ -66,6 +68,17 @@ class LoadReport:
         skipped = [f"{n_skipped} skipped ({_shorten(self.skipped)})"] if self.skipped else []
         loaded = f"loaded from {self.source}: {n_matched}"
         return "\n  ".join([loaded, *self.notes, *skipped, *self.problems()])
+
+
+def read_key_map(text: str) -> dict[str, str] | str:
+    """Read the key map of `load_pretrained`: a JSON object, the path of a file that contains one, or 'order'."""
+    if text == "order":
+        return text
+    if not text.lstrip().startswith("{"):
+        return read_json(Path(text))
+    with read_errors(f"the key map {text!r}", "JSON"):
+        values: dict[str, str] = json.loads(text)
+    return values
 
 
 def load_pretrained(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ def run(
     log: Log = lambda _: None,
     progress: Progress = lambda *_: None,
     options: TrainOptions | None = None,
+    paths: Mapping[str, str | Path] | None = None,
+    trainer: Callable[..., Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run a plan, or the rest of it, and return the ledger.
 
@@ -48,13 +52,15 @@ def run(
     `data` is the folder of a competition, whose soundscapes are labelled; `out` that of the rounds. `recordings` and
     `truth` are labelled soundscapes on which every student is evaluated; they must not be among the soundscapes of
     `data`, which is not checked. `log` is called with a sentence for each step; `progress` with (label, recordings
-    done, all recordings) during labelling. Raises ConfigError, BundleError or DataError if the folder contains another
-    plan, or a finished round was changed; and as labelling and training.
+    done, all recordings) during labelling. `paths` has the paths of weights, bundles and labels by their names in the
+    plan, where these are not paths; `trainer` is called instead of `bcsed.train.train`. Raises ConfigError, BundleError
+    or DataError if the folder contains another plan, or a finished round was changed; and as labelling and training.
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
     out, data = Path(out), Path(data)
     _require_same_plan(plan, out)
+    plan, start = _replace_names(plan, paths or {}), partial(trainer or train, options=options)
     remove_partial_files(out)
     ledger = read_ledger(out) if (out / LEDGER).is_file() else []
     for number, each in enumerate(plan.rounds, 1):
@@ -65,7 +71,7 @@ def run(
         pseudolabels = _label(plan, number, data, out, log, progress)
         students = []
         for name in each.names():
-            bundle = _train_student(plan, number, name, data, folder, log, options)
+            bundle = _train_student(plan, number, name, data, folder, log, start)
             students.append(_describe_student(bundle, name, folder / name, recordings, truth))
         ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
         write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
@@ -113,6 +119,16 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
         raise DataError(f"{out} contains other files; name a new folder for the rounds.")
     else:
         write_json(file, {"schema": SCHEMA, **values})
+
+
+def _replace_names(plan: Plan, paths: Mapping[str, str | Path]) -> Plan:
+    """Return the plan with paths in the place of names; the stored plan keeps the names."""
+    rounds = []
+    for each in plan.rounds:
+        weights = None if each.pretrained is None else str(paths.get(each.pretrained, each.pretrained))
+        teacher = tuple(str(paths.get(member, member)) for member in each.teacher)
+        rounds.append(replace(each, teacher=teacher, pretrained=weights))
+    return replace(plan, rounds=tuple(rounds))
 
 
 def _verify(out: Path, entry: Mapping[str, Any]) -> None:
@@ -168,7 +184,7 @@ def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
 
 
 def _train_student(
-    plan: Plan, number: int, name: str, data: Path, folder: Path, log: Log, options: TrainOptions | None
+    plan: Plan, number: int, name: str, data: Path, folder: Path, log: Log, start: Callable[..., Any]
 ) -> Bundle:
     """Train and export a student, or the rest of that."""
     run_folder, sealed = folder / name / "run", folder / name / "bundle"
@@ -179,7 +195,7 @@ def _train_student(
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
         inputs = TrainInputs(pseudolabels=folder / TABLE if each.teacher else None, pretrained=each.pretrained)
-        train(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs, options=options)
+        start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs)
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.
         shutil.rmtree(remainder, ignore_errors=True)

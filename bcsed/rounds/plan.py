@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
-from ..config.strict import at_least, check_types, from_dict
+from ..config.strict import at_least, check_types, from_dict, read_values
 from ..config.versions import upgrade
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import check_schema, read_json
@@ -69,10 +69,7 @@ class Round:
 
     def selection(self) -> Selection:
         """Return the selection of pseudolabels."""
-        try:
-            thresholds = {name: float(value) for name, _, value in (text.rpartition("=") for text in self.thresholds)}
-        except ValueError as error:
-            raise ConfigError(f"thresholds are written class=threshold, got {self.thresholds}.") from error
+        thresholds = read_values(self.thresholds, "thresholds", "class=threshold")
         limits: dict[str, Any] = {name: getattr(self, name) for name in ("threshold", "floor", "top_n", "power")}
         return Selection(kind=self.select, thresholds=thresholds, **limits)
 

@@ -166,6 +166,10 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
         raise ConfigError(
             f"{name} would not read {table}: --set pseudo.share=0.25 data.pseudo_source=table injects it into batches."
         )
+    if inputs.pretrained is None and (inputs.key_map is not None or inputs.allow_mismatch):
+        raise ConfigError(
+            f"{name} would not use the key map or --allow-mismatch: give initial weights as --pretrained."
+        )
     if experiment.fit.distil_weight > 0 and teacher is None:
         raise ConfigError(f"{name} needs a teacher's embeddings: give them as --teacher FILE.")
     if teacher is not None and not experiment.fit.distil_weight > 0:
