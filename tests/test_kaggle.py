@@ -592,7 +592,7 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
         assert vars(given["inputs"]) == {**wanted, "key_map": expected, "pseudolabels": None}
         assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="would not use the key map or --allow-mismatch: give weights as --pretrain"):
+    with pytest.raises(ConfigError, match="would not use the key map or --allow-mismatch: give initial weights as"):
         learn(tree, messages, key_map="order")
 
 
@@ -619,6 +619,7 @@ def iterate(root: Path, messages: list[str], plan: dict | str, **settings) -> Pa
     return kaggle.rounds(kaggle.RoundsSettings(**values | settings), root=root, log=messages.append)
 
 
+@pytest.mark.slow
 @one_layout
 def test_rounds_continue_from_the_output_of_the_session_before(tree, layout, messages, monkeypatch):
     earlier = place(tree, layout, "notebook", "bcsed-rounds")
@@ -673,6 +674,10 @@ def test_a_plan_on_kaggle_names_inputs(tree, layout, sealed, messages, monkeypat
     ((plan, given),) = calls
     assert [each.pretrained for each in plan.rounds] == [WEIGHTS, str(file)]
     assert given["paths"] == {WEIGHTS: file, str(file): file, "student": teacher}
+    # Without time, a student is not begun, and the notebook ends without an error.
+    monkeypatch.setattr("bcsed.rounds.run", lambda *_, trainer, options, **__: trainer(None, "", file, options=options))
+    assert iterate(tree, messages, PLAN, hours=1e-6) is None
+    assert messages[-1].startswith("stopped after ")
     # The stored plan keeps the names; the rounds use the paths.
     located = _replace_names(plan, given["paths"])
     assert [each.pretrained for each in located.rounds] == [str(file), str(file)]
