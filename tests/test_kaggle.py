@@ -22,11 +22,10 @@ from bcsed._version import __version__
 from bcsed.config.contract import Net
 from bcsed.config.experiments import find_experiment, parse_changes
 from bcsed.errors import ConfigError, DataError
-from bcsed.kaggle import datasets, inputs, noisy_student, session, submission, wheels
+from bcsed.kaggle import datasets, inputs, session, submission, wheels
 from bcsed.models import bundle
 from bcsed.predict.budget import process_age_s
 from bcsed.rounds import read_ledger
-from bcsed.rounds.api import _replace_names
 from bcsed.scores.table import make_table, read_table, row_ids
 from bcsed.train.checkpoints import load_state
 
@@ -635,7 +634,7 @@ def test_rounds_continue_from_the_output_of_the_session_before(tree, layout, mes
     # 2, the second one before its training.
     for minutes in ([0.0, 60.0], [60.0, 0.0]):
         labels_all = minutes[0] > 0
-        monkeypatch.setattr(noisy_student, "minutes_left", lambda _, left=minutes: left.pop(0))
+        monkeypatch.setattr(session, "minutes_left", lambda _, left=minutes: left.pop(0) if left else 0.0)
         assert iterate(tree, messages, PLAN) is None
         assert "attach this notebook's output as an input and run it again to continue" in messages[-1]
         first = read_ledger(tree / "working" / "rounds")
@@ -672,16 +671,15 @@ def test_a_plan_on_kaggle_names_inputs(tree, layout, sealed, messages, monkeypat
     second = {"experiments": ["tiny"], "teacher": ["previous", "student"], "share": 0.5, "pretrained": str(file)}
     iterate(tree, messages, {**PLAN, "rounds": [PLAN["rounds"][0], second]}, pretrained=WEIGHTS)
     ((plan, given),) = calls
-    assert [each.pretrained for each in plan.rounds] == [WEIGHTS, str(file)]
-    assert given["paths"] == {WEIGHTS: file, str(file): file, "student": teacher}
+    # The recorded plan keeps the names; the rounds use the paths.
+    assert [each.pretrained for each in given["recorded"].rounds] == [WEIGHTS, str(file)]
+    assert [each.pretrained for each in plan.rounds] == [str(file), str(file)]
+    assert given["recorded"].rounds[1].teacher == ("previous", "student")
+    assert plan.rounds[1].teacher == ("previous", str(teacher))
     # Without time, a student is not begun, and the notebook ends without an error.
     monkeypatch.setattr("bcsed.rounds.run", lambda *_, trainer, options, **__: trainer(None, "", file, options=options))
     assert iterate(tree, messages, PLAN, hours=1e-6) is None
     assert messages[-1].startswith("stopped after ")
-    # The stored plan keeps the names; the rounds use the paths.
-    located = _replace_names(plan, given["paths"])
-    assert [each.pretrained for each in located.rounds] == [str(file), str(file)]
-    assert located.rounds[1].teacher == ("previous", str(teacher))
 
 
 @one_layout

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..audio.decode import find_recordings
 from ..config.experiments import Experiment, find_experiment, parse_changes
@@ -28,9 +28,6 @@ from ..files import shorten_list
 from . import inputs
 from .inputs import Log, find_input, kaggle_root
 from .notebooks import PseudolabelSettings, TrainSettings
-
-if TYPE_CHECKING:
-    from ..train.data import TrainInputs, TrainOptions
 
 # Prefixes of lines for the user, among all that torchrun prints.
 _LINE, _ERROR = "bcsed> ", "bcsed! "
@@ -56,7 +53,7 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
 
     home = kaggle_root(root)
     weights = find_weights(settings.pretrained, home, log)
-    changes = [*settings.changes, *random_start(settings.pretrained)]
+    changes = [*settings.changes, *(["fit.pretrained=false"] if weights is None else [])]
     experiment = find_experiment(settings.experiment).vary(settings.experiment, **parse_changes(changes))
     data = find_input(inputs.COMPETITION, settings.competition, root=home, log=log)
     key_map = settings.key_map
@@ -149,16 +146,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
 
 
 def run_training(
-    experiment: Experiment,
-    data: str | Path,
-    out: Path,
-    *,
-    fold: int | None,
-    resume: bool,
-    inputs: TrainInputs,
-    options: TrainOptions,
-    processes: int | None,
-    log: Log,
+    experiment: Experiment, data: str | Path, out: str | Path, *, processes: int | None, log: Log, **arguments: Any
 ) -> None:
     """Train as `bcsed.train.train`, in several processes that share every batch; by default one for each GPU."""
     import torch
@@ -166,22 +154,14 @@ def run_training(
     from ..train import api
 
     n_processes = processes or max(1, torch.cuda.device_count())
-    if n_processes > 1:
-        log(f"{n_processes} processes share every batch")
-        job = {"data": data, "out": out, "fold": fold, "resume": resume, "inputs": vars(inputs)}
-        job |= {"experiment": to_dict(experiment), "options": vars(options)}
-        _launch(json.dumps(job, default=str), n_processes, log)
+    if n_processes == 1:
+        arguments["epoch_done"] = lambda values: log(format_epoch(values, experiment.fit.epochs))
+        api.train(experiment, data, out, **arguments)
         return
-    api.train(
-        experiment,
-        data,
-        out,
-        fold=fold,
-        resume=resume,
-        inputs=inputs,
-        options=options,
-        epoch_done=lambda values: log(format_epoch(values, experiment.fit.epochs)),
-    )
+    log(f"{n_processes} processes share every batch")
+    arguments |= {name: vars(arguments[name]) for name in ("inputs", "options")}
+    job = {"experiment": to_dict(experiment), "data": data, "out": out, **arguments}
+    _launch(json.dumps(job, default=str), n_processes, log)
 
 
 def _launch(job: str, n_processes: int, log: Log) -> None:
@@ -209,18 +189,10 @@ def main(path: str) -> int:
     from ..train.data import TrainInputs, TrainOptions
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
+    job["experiment"] = from_dict(Experiment, job["experiment"])
+    job |= {"inputs": TrainInputs(**job["inputs"]), "options": TrainOptions(**job["options"])}
     try:
-        run_training(
-            from_dict(Experiment, job["experiment"]),
-            job["data"],
-            Path(job["out"]),
-            fold=job["fold"],
-            resume=job["resume"],
-            inputs=TrainInputs(**job["inputs"]),
-            options=TrainOptions(**job["options"]),
-            processes=1,
-            log=lambda line: print(_LINE + line, flush=True),
-        )
+        run_training(**job, processes=1, log=lambda line: print(_LINE + line, flush=True))
     except BcsedError as error:
         if os.environ.get("RANK", "0") == "0":
             print(_ERROR + str(error), flush=True)
@@ -250,11 +222,7 @@ def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> Pa
 
 
 def find_weights(wanted: str, home: Path, log: Log) -> Path | None:
-    """Return the initial weights: a run, a bundle, or a file; None for a random start, 'none'.
-
-    Without a name, ConfigError lists the attached files: no start is the default, because a training from random
-    weights succeeds too, and is only worse.
-    """
+    """Return the initial weights (a run, a bundle or a file), None for 'none'; ConfigError without a name."""
     if wanted == "none":
         return None
     if not wanted:
@@ -268,18 +236,10 @@ def find_weights(wanted: str, home: Path, log: Log) -> Path | None:
     return find_input(inputs.WEIGHTS._replace(name="initial weights"), wanted, root=home, log=log)
 
 
-def random_start(wanted: str) -> list[str]:
-    """Return the change of an experiment that a random start needs."""
-    return ["fit.pretrained=false"] if wanted == "none" else []
-
-
 def copy_earlier(
     kind: inputs.InputKind, out: Path, resume: str, home: Path, log: Log, start: Path | None = None
 ) -> bool:
-    """Copy the work of an earlier session to `out` in ``working``; return False if there is none to continue.
-
-    The run that the initial weights `start` are from is not continued.
-    """
+    """Copy earlier work to `out`, unless the weights `start` are from there; return False if there is none."""
     if resume == "fresh":
         shutil.rmtree(out, ignore_errors=True)
         log("resume='fresh': everything is trained from the beginning")
@@ -302,12 +262,8 @@ def copy_earlier(
     log(f"{kind.name}: {folders[0]}")
     log("it is continued in a copy; resume='fresh' would start from the beginning")
     shutil.rmtree(out, ignore_errors=True)
-    _copy_files(folders[0], out, [path for path in folders[0].rglob("*") if not _is_hidden(path, folders[0])])
+    _copy_files(folders[0], out)
     return True
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _copy_scores(scores: Path, home: Path, log: Log) -> None:
@@ -320,15 +276,16 @@ def _copy_scores(scores: Path, home: Path, log: Log) -> None:
         raise DataError(f"{folders[0]} and {folders[1]} are scores of two sessions; attach the one to continue.")
     for path in folders:
         log(f"{kind.name}: {path}")
-        _copy_files(path, scores, list(path.rglob("*")))
+        _copy_files(path, scores)
 
 
-def _copy_files(source: Path, target: Path, paths: list[Path]) -> None:
+def _copy_files(source: Path, target: Path) -> None:
     # Not copytree, which copies the permissions of the mount, under which nothing can be written.
-    for path in sorted(path for path in paths if path.is_file()):
+    for path in source.rglob("*"):
         copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def stop_after(minutes: float, log: Log) -> Callable[[int, int], None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def run(
     log: Log = lambda _: None,
     progress: Progress = lambda *_: None,
     options: TrainOptions | None = None,
-    paths: Mapping[str, str | Path] | None = None,
+    recorded: Plan | None = None,
     trainer: Callable[..., Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run a plan, or the rest of it, and return the ledger.
@@ -52,15 +51,14 @@ def run(
     `data` is the folder of a competition, whose soundscapes are labelled; `out` that of the rounds. `recordings` and
     `truth` are labelled soundscapes on which every student is evaluated; they must not be among the soundscapes of
     `data`, which is not checked. `log` is called with a sentence for each step; `progress` with (label, recordings
-    done, all recordings) during labelling. `paths` has the paths of weights, bundles and labels by their names in the
-    plan, where these are not paths; `trainer` is called instead of `bcsed.train.train`. Raises ConfigError, BundleError
-    or DataError if the folder contains another plan, or a finished round was changed; and as labelling and training.
+    done, all recordings) during labelling. `recorded` is the plan that is written and compared, with names where `plan`
+    has paths; `trainer` is called instead of `bcsed.train.train`. Raises ConfigError, BundleError or DataError if the
+    folder contains another plan, or a finished round was changed; and as labelling and training.
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
     out, data = Path(out), Path(data)
-    _require_same_plan(plan, out)
-    plan, start = _replace_names(plan, paths or {}), partial(trainer or train, options=options)
+    _require_same_plan(recorded or plan, out)
     remove_partial_files(out)
     ledger = read_ledger(out) if (out / LEDGER).is_file() else []
     for number, each in enumerate(plan.rounds, 1):
@@ -71,7 +69,7 @@ def run(
         pseudolabels = _label(plan, number, data, out, log, progress)
         students = []
         for name in each.names():
-            bundle = _train_student(plan, number, name, data, folder, log, start)
+            bundle = _train_student(plan, number, name, data, folder, log, partial(trainer or train, options=options))
             students.append(_describe_student(bundle, name, folder / name, recordings, truth))
         ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
         write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
@@ -119,16 +117,6 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
         raise DataError(f"{out} contains other files; name a new folder for the rounds.")
     else:
         write_json(file, {"schema": SCHEMA, **values})
-
-
-def _replace_names(plan: Plan, paths: Mapping[str, str | Path]) -> Plan:
-    """Return the plan with paths in the place of names; the stored plan keeps the names."""
-    rounds = []
-    for each in plan.rounds:
-        weights = None if each.pretrained is None else str(paths.get(each.pretrained, each.pretrained))
-        teacher = tuple(str(paths.get(member, member)) for member in each.teacher)
-        rounds.append(replace(each, teacher=teacher, pretrained=weights))
-    return replace(plan, rounds=tuple(rounds))
 
 
 def _verify(out: Path, entry: Mapping[str, Any]) -> None:
