@@ -794,6 +794,10 @@ def test_wheels_that_could_not_be_installed_are_refused(tmp_path, messages):
     refuse("no wheel of openvino for Python 3.12", platform="macosx_11_0_arm64")
     refuse("bcsed-9.0.0-py3-none-any.whl has another version than the running bcsed", version="9.0.0")
     refuse("a Python version is written 3.12, got '312'", python=("312",), error=ConfigError)
+    (newest,) = fake_wheels(tmp_path / "wheels").glob("*cp313*")
+    newest.unlink()
+    with pytest.raises(DataError, match=r"no wheel of openvino for Python 3\.13 on Linux"):
+        kaggle.dataset(tmp_path / "y", "me", wheels=tmp_path / "wheels", log=messages.append)
     with pytest.raises(DataError, match=r"no wheel of bcsed for Python 3\.12 on Linux x86_64; there is none"):
         kaggle.dataset(tmp_path / "x", "me", wheels=tmp_path, log=messages.append)
 

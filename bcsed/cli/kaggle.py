@@ -20,7 +20,7 @@ def dataset(args: Namespace) -> int:
     out = datasets.dataset(
         args.out,
         args.owner,
-        python=args.python,
+        python=args.python or datasets.PYTHONS,
         wheels=args.wheels,
         bundles=args.bundles,
         slug=args.slug,
@@ -58,7 +58,7 @@ def _kaggle_options(parser: ArgumentParser, _: Add) -> None:
 def _dataset_options(_: ArgumentParser, add: Add) -> None:
     add("out", metavar="OUT", help="a new folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
-    add("--python", nargs="+", default=["3.12", "3.13"], metavar="X.Y", help="Python versions (3.12 3.13)")
+    add("--python", nargs="+", metavar="X.Y", help="Python versions (3.12 3.13)")
     add("--wheels", metavar="DIR", help="copy the wheels from this folder; build and download nothing")
     add("--bundles", nargs="+", default=[], metavar="BUNDLE", help="pack these bundles, not wheels")
     add("--slug", default="", metavar="NAME", help="name of the data set (bcsed-wheels, bcsed-bundles)")
