@@ -115,7 +115,9 @@ class TestRefusals:
     def test_no_fold(self, teachers, year, tmp_path):
         shutil.copytree(teachers[0].path, tmp_path / "bundle")
         edit_json(tmp_path / "bundle" / "bundle.json", lambda values: values["provenance"].update(fold=None))
-        with pytest.raises(ConfigError, match="held out no fold, so it saw all clips; train teachers with --fold 0"):
+        with pytest.raises(
+            ConfigError, match="held out no fold, so it trained on all clips; train teachers with --fold 0"
+        ):
             make_clip_pseudolabels([load(tmp_path / "bundle")], year, tmp_path / "t.parquet")
 
     def test_other_classes(self, teachers, year, tmp_path):

@@ -82,12 +82,9 @@ def test_copies_match_at_their_offset(original, tmp_path, how):
 
 
 def test_a_match_whose_waves_differ_is_not_confirmed(original, tmp_path):
-    infos = [original, write(tmp_path, "other.wav", song(1)), write(tmp_path, "silence.wav", np.zeros(RATE, "float32"))]
-    matches = [
-        Match(0, 1, 0.0, 0.9, exact=False),
-        Match(0, 2, 0.0, 0.9, exact=False),
-        Match(0, 0, 0.0, 0.9, exact=False),
-    ]
+    silence = write(tmp_path, "silence.wav", np.zeros(RATE, "float32"))
+    infos = [original, write(tmp_path, "other.wav", song(1)), silence]
+    matches = [Match(0, second, 0.0, 0.9, exact=False) for second in (1, 2, 0)]
     assert [match.second for match in confirm(matches, infos)] == [0]
 
 
@@ -151,7 +148,7 @@ def test_groups_and_the_clip_to_keep(original, tmp_path):
     assert listed["keep"].tolist() == [False, True, False]
     assert listed["copy_of"].tolist()[::2] == ["original.wav"] * 2
     assert listed["offset_s"].tolist()[::2] == [3.0, 0.0]
-    assert "3 of 4 clips are in 1 groups of duplicates, 0 clips with identical" in describe_duplicates(listed, 4)
+    assert "3 of 4 clips are in 1 group of duplicates, 0 clips with identical" in describe_duplicates(listed, 4)
     table = table_of(infos, ["b", "c", "a", ""])
     assert apply_duplicates(table, listed, drop=False)["copies"].nunique() == 2
     kept = apply_duplicates(table, listed, drop=True)
@@ -168,7 +165,7 @@ def test_clips_of_a_validation_soundscape_are_not_kept(original, tmp_path):
         ["half.wav", "soundscape.wav", False],
     ]
     assert listed["offset_s"].tolist() == [10.0, 10.0]
-    assert "1 groups are in soundscapes that validate" in describe_duplicates(listed, 3)
+    assert "the audio of 1 group is in soundscapes that validate" in describe_duplicates(listed, 3)
 
 
 def test_many_copies_are_one_group(original):
@@ -213,8 +210,8 @@ def test_training_reports_and_drops(copied, tmp_path, caplog):
         keep = prepare_data(SMALL, copied)
         drop = prepare_data(SMALL.vary("x", data__duplicates="drop"), copied)
         off = prepare_data(SMALL.vary("x", data__duplicates="off"), copied)
-    assert "2 of 25 clips are in 1 groups of duplicates" in caplog.text
-    assert "the labels of 1 groups differ" in caplog.text and "data.duplicates=drop drops them" in caplog.text
+    assert "2 of 25 clips are in 1 group of duplicates" in caplog.text
+    assert "the labels of 1 group differ" in caplog.text and "data.duplicates=drop drops them" in caplog.text
     assert (len(keep.names), len(drop.names), len(off.names)) == (25, 24, 25)
     rows = [keep.names.index(name) for name in ("cuckoo1/XC9.ogg", "frog1/XC2007.ogg")]
     assert len({row in keep.valid_rows for row in rows}) == 1
@@ -250,7 +247,7 @@ def test_all_clips_in_soundscapes(original, tmp_path):
 class TestDoctor:
     def test_copies(self, copied, tmp_path, capsys):
         assert main(["doctor", "--data", str(copied), "--out", str(tmp_path / "copies.csv")]) == 1
-        assert "FAILED: 2 of 25 clips are in 1 groups" in capsys.readouterr().out
+        assert "FAILED: 2 of 25 clips are in 1 group" in capsys.readouterr().out
         assert len(pd.read_csv(tmp_path / "copies.csv")) == 2
 
     def test_no_copies(self, year, capsys):

@@ -125,7 +125,7 @@ def confirm(matches: Sequence[Match], recordings: Sequence[AudioInfo]) -> list[M
 
 
 def _correlate(first: AudioInfo, second: AudioInfo, offset_s: float) -> float:
-    """Return the largest correlation of two waves from 500 Hz to 10 kHz, at an offset and up to 1/8 s beside it."""
+    """Return the largest correlation of two waves from 500 Hz to 10 kHz, at most 1/8 s from an offset."""
     rate = min(first.sample_rate, second.sample_rate)
     starts = (round(max(0.0, offset_s) * rate), round(max(0.0, -offset_s) * rate))
     n = min(info.length(rate) - start for info, start in zip((first, second), starts, strict=True))

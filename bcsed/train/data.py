@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..audio.decode import AudioInfo
+from ..config.contract import Frontend
 from ..config.experiments import Experiment
 from ..config.recipe import Data
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
@@ -23,7 +24,7 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targe
 from ..errors import ConfigError, DataError
 from ..files import sha256
 from .dataset.batches import BatchInputs
-from .dataset.clips import ClipReader, read_embeddings, read_headers
+from .dataset.clips import ClipReader, Embeddings, read_embeddings, read_headers
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
@@ -124,10 +125,7 @@ def prepare_data(
         targets += experiment.data.pseudo_target * values
     embeddings = None
     if inputs.teacher is not None:
-        embeddings = read_embeddings(inputs.teacher, list(table["filename"]), experiment.frontend)
-        level = logging.INFO if embeddings.n_known == n else logging.WARNING
-        _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, n)
-        sources["teacher"] = {"sha256": sha256(Path(inputs.teacher)), "clips": embeddings.n_known}
+        embeddings, sources["teacher"] = _teacher_embeddings(inputs.teacher, table, experiment.frontend)
     # Without soundscapes, the clips have their half of the memory too.
     clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
@@ -161,6 +159,14 @@ def prepare_data(
         skipped=skipped,
         competition=competition,
     )
+
+
+def _teacher_embeddings(path: str | Path, table: pd.DataFrame, frontend: Frontend) -> tuple[Embeddings, dict[str, Any]]:
+    """Return a teacher's embeddings of the clips, and their description."""
+    embeddings = read_embeddings(path, list(table["filename"]), frontend)
+    level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
+    _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
+    return embeddings, {"sha256": sha256(Path(path)), "clips": embeddings.n_known}
 
 
 def _clip_pseudolabels(

@@ -18,6 +18,7 @@ from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
 from ..errors import DataError
 from ..files import read_csv, read_errors, shorten_list
+from ..scores.checks.finding import pluralize
 from .checkpoints import DUPLICATES
 from .dataset.clips import read_headers
 from .soundscapes import split_soundscapes
@@ -94,15 +95,15 @@ def describe_duplicates(duplicates: pd.DataFrame, n_clips: int) -> str:
         return f"no duplicates among {n_clips} clips"
     groups = duplicates.groupby("group")
     text = (
-        f"{len(duplicates)} of {n_clips} clips are in {groups.ngroups} groups of duplicates, "
+        f"{len(duplicates)} of {n_clips} clips are in {pluralize(groups.ngroups, 'group')} of duplicates, "
         f"{duplicates['exact'].sum()} clips with identical samples; {(~duplicates['keep']).sum()} can be dropped"
     )
     different = int((groups["label"].nunique() > 1).sum())
     if different:
-        text += f"; the labels of {different} groups differ"
+        text += f"; the labels of {pluralize(different, 'group')} differ"
     validated = groups["keep"].any()
     if not validated.all():
-        text += f"; {int((~validated).sum())} groups are in soundscapes that validate"
+        text += f"; the audio of {pluralize(int((~validated).sum()), 'group')} is in soundscapes that validate"
     return f"{text}: {shorten_list(duplicates['filename'], 3)}"
 
 
@@ -116,7 +117,7 @@ def separate_duplicates(
     if setting == "off":
         return table, infos, pd.DataFrame()
     duplicates = find_duplicates(table, infos, soundscapes, jobs=jobs)
-    remedy = "they are dropped" if setting == "drop" else "they share a fold, and data.duplicates=drop drops them"
+    remedy = "these are dropped" if setting == "drop" else "they share a fold, and data.duplicates=drop drops them"
     text = describe_duplicates(duplicates, len(table))
     _log.log(logging.WARNING if len(duplicates) else logging.INFO, "%s%s", text, f"; {remedy}" * bool(len(duplicates)))
     used = apply_duplicates(table, duplicates, drop=setting == "drop")

@@ -91,7 +91,9 @@ def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, Au
     """Return the clips that a network did not train on, by their name in the label file."""
     fold = bundle.provenance.get("fold")
     if fold is None or not bundle.recipe:
-        raise ConfigError(f"{bundle.path} held out no fold, so it saw all clips; train teachers with --fold 0, 1, ...")
+        raise ConfigError(
+            f"{bundle.path} held out no fold, so it trained on all clips; train teachers with --fold 0, 1, ..."
+        )
     experiment = from_dict(
         Experiment, {"name": "teacher", **bundle.recipe, "private_lb": "", "public_lb": "", "note": ""}
     ).vary("teacher", pseudo__share=0.0, labelled__share=0.0, fit__distil_weight=0.0)
