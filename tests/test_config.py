@@ -147,7 +147,7 @@ def test_a_recipe_without_the_later_fields_gets_the_earlier_behaviour():
     """One form of the focal loss, raw levels, one number of masks, rows of which half is heard."""
     old = find_experiment("tiny").vary("x", fit__loss="focal").recipe
     for group, names in {
-        "data": ["excerpt_rows"],
+        "data": ["excerpt_rows", "duplicates"],
         "augment": ["level", "noise_measure", "mask_epochs", "dropout_p"],
         "fit": ["auc_pairs", "distil_epochs", "swa_epochs", "freeze_epochs", "cycle_decay", "logit_dropout"],
     }.items():
@@ -158,7 +158,7 @@ def test_a_recipe_without_the_later_fields_gets_the_earlier_behaviour():
     assert new["fit"]["loss"] == "focal_torchvision"
     assert new["augment"]["level"] == "raw"
     assert new["augment"]["time_masks"] == [2]
-    assert new["data"]["excerpt_rows"] == "half"
+    assert new["data"]["excerpt_rows"] == "half" and new["data"]["duplicates"] == "off"
     assert new["fit"]["cycle_decay"] == 0.5
     assert upgrade(new) == new
 

@@ -342,7 +342,8 @@ class TestInputs:
         page = parse(result.path)
         assert result.parts == ("Training run",)
         assert result.n_bytes == result.path.stat().st_size < 3e6
-        assert page.texts["h3"] == ["Learning", "Data", "Classes", "Scores, precision and recall", "Recordings"]
+        scored = ["Classes", "Scores, precision and recall", "Recordings"]
+        assert page.texts["h3"] == ["Learning", "Data", "Clips that contradict their label", *scored]
         assert len(page.all("audio")) == 2
         assert "24 clips, 3 classes" in result.path.read_text()
         texts = " ".join(page.texts["text"])

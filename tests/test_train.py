@@ -57,6 +57,7 @@ def run(year, tmp_path_factory):
 def test_a_run_leaves_its_files(run):
     assert sorted(path.name for path in run.iterdir()) == [
         "best.pt",
+        "contradictions.csv",
         "last.pt",
         "metrics.csv",
         "metrics.png",

@@ -45,10 +45,11 @@ def add_jobs(add: Add, default: int = 2) -> None:
     add_value(add, "--jobs", default, "N", "decoding threads")
 
 
-def add_bundles(add: Add, text: str) -> None:
-    """Add bundles, their weights and the recordings to score."""
+def add_bundles(add: Add, text: str, *, recordings: bool = True) -> None:
+    """Add bundles, their weights and the `recordings` to score, which are required or optional."""
     add("bundles", nargs="+", metavar="BUNDLE", help=text)
-    add("--recordings", nargs="+", required=True, metavar="PATH", help="files and folders, also s3://... and the like")
+    form = "files and folders, also s3://... and the like"
+    add("--recordings", nargs="+", required=recordings, metavar="PATH", help=form)
     add("--weights", nargs="+", type=float, metavar="W", help="one weight per bundle (equal)")
 
 
@@ -100,6 +101,8 @@ def add_training(parser: ArgumentParser) -> None:
     add("--fold", type=_read_fold, default=0, metavar="K", help="the held-out fold, or none (%(default)s)")
     add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of the experiment, e.g. fit.epochs=3 net.heads=taxon")
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
+    text = "table of pseudolabels of the clips, written by pseudolabel --clips"
+    add("--clip-pseudolabels", metavar="FILE", help=text)
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
@@ -125,6 +128,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
 
     return TrainInputs(
         pseudolabels=args.pseudolabels,
+        clip_pseudolabels=args.clip_pseudolabels,
         teacher=args.teacher,
         pretrained=None if args.pretrained == "none" else args.pretrained,
         key_map=None if args.key_map is None else read_key_map(args.key_map),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.strict import read_values
 from ..errors import BundleError, ConfigError
+from ..files import atomic_write
 from . import options
 from .options import Add
 from .progress import Progress
@@ -124,9 +125,15 @@ def check(args: Namespace) -> int:
 
 
 def doctor(args: Namespace) -> int:
-    """Find faults in a score table, or the differences of two tables; exit 1 if there are any."""
+    """Find faults in a score table, differences of two tables, or duplicates in data; exit 1 if there are any."""
     from ..analysis.doctor.api import diagnose
 
+    if (args.scores is None) == (args.data is None):
+        raise ConfigError("name a score table to examine, or a competition's folder as --data DIR.")
+    if args.data is not None:
+        return _examine_data(args)
+    if args.out is not None:
+        raise ConfigError("--out is the table of duplicates of --data DIR; leave it out.")
     with Progress() as progress, progress.elapsed("reading"):
         diagnosis = diagnose(
             args.scores,
@@ -147,6 +154,24 @@ def doctor(args: Namespace) -> int:
         print(f"largest differences:      {_list_values(comparison.largest)}")
     print(f"{'FAILED' if diagnosis.failed else 'OK'}: {diagnosis.verdict}")
     return 1 if diagnosis.failed else 0
+
+
+def _examine_data(args: Namespace) -> int:
+    """Print the duplicates among the clips of a competition's folder."""
+    from ..train.duplicates import describe_duplicates, examine_clips
+
+    with Progress() as progress, progress.elapsed("comparing clips"):
+        duplicates, n_clips, failures = examine_clips(args.data)
+    for reason in failures.values():
+        print(f"{'error':7} {'unreadable:':20} {reason}")
+    if len(duplicates):
+        print(duplicates.to_string(index=False, float_format="%.3g"))
+        if args.out is not None:
+            with atomic_write(args.out) as temporary:
+                duplicates.to_csv(temporary, index=False, float_format="%.4g")
+    failed = bool(len(duplicates) or failures)
+    print(f"{'FAILED' if failed else 'OK'}: {describe_duplicates(duplicates, n_clips)}.")
+    return 1 if failed else 0
 
 
 def _list_values(values: Any) -> str:
@@ -221,11 +246,13 @@ def _check_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _doctor_options(_: ArgumentParser, add: Add) -> None:
-    add("scores", metavar="SCORES", help="a score table: CSV like submission.csv, or Parquet")
+    add("scores", nargs="?", metavar="SCORES", help="a score table: CSV like submission.csv, or Parquet")
     add("other", nargs="?", metavar="OTHER", help="scores of the same rows by another pipeline")
     add("--recordings", nargs="+", metavar="PATH", help="the recordings of the rows")
     add("--sample-submission", metavar="FILE", help="template of the competition")
     options.add_value(add, "--tolerance", 1e-4, "P", "ignore smaller differences")
+    add("--data", metavar="DIR", help="instead of scores, search the clips of a competition's folder for duplicates")
+    add("--out", metavar="FILE", help="with --data: write the duplicates, *.csv")
 
 
 def _trace_options(parser: ArgumentParser, add: Add) -> None:

@@ -52,9 +52,19 @@ def export(args: Namespace) -> int:
 
 
 def pseudolabel(args: Namespace) -> int:
-    """Label soundscapes with the probabilities of bundles, the teachers."""
+    """Label soundscapes, or training clips out of fold, with the probabilities of bundles, the teachers."""
     from ..models.bundle import load
     from ..train.pseudolabels import Selection, make_pseudolabels
+    from ..train.pseudolabels.clips import make_clip_pseudolabels
+
+    if (args.recordings is None) == (args.clips is None):
+        raise ConfigError(
+            "name the soundscapes to label as --recordings PATH, or a competition's folder as --clips DIR."
+        )
+    if args.clips is not None and args.weights is not None:
+        raise ConfigError("--weights is not used with --clips: each clip is labelled by the teachers that held it out.")
+    if args.clips is not None and args.frames:
+        raise ConfigError("--frames labels the time steps of soundscapes; clips have one row each.")
 
     thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
     by_threshold = args.threshold is not None or bool(thresholds)
@@ -68,18 +78,14 @@ def pseudolabel(args: Namespace) -> int:
         top_n=args.top_n,
         power=args.power,
     )
+    teachers, shared = [load(path) for path in args.bundles], {"selection": selection, "jobs": args.jobs}
     with Progress() as progress:
-        table = make_pseudolabels(
-            [load(path) for path in args.bundles],
-            args.recordings,
-            args.out,
-            selection=selection,
-            weights=args.weights,
-            windowing=options.read_windowing(args),
-            frames=args.frames,
-            jobs=args.jobs,
-            progress=progress.counter("recordings"),
-        )
+        shared |= {"windowing": options.read_windowing(args), "progress": progress.counter("recordings")}
+        if args.clips is not None:
+            table = make_clip_pseudolabels(teachers, args.clips, args.out, **shared)
+        else:
+            shared |= {"weights": args.weights, "frames": args.frames}
+            table = make_pseudolabels(teachers, args.recordings, args.out, **shared)
     counts = sorted(table.per_class().values())
     files = list(table.per_file().values())
     n_failed = table.provenance["n_failed"]
@@ -171,7 +177,9 @@ def _export_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
-    options.add_bundles(add, "the teachers")
+    options.add_bundles(add, "the teachers", recordings=False)
+    text = "instead of recordings, label the clips of a competition's folder: each by the teachers that held it out"
+    add("--clips", metavar="DIR", help=text)
     add("--out", required=True, metavar="FILE", help="the table to write, *.parquet")
     options.add_jobs(add)
     add = parser.add_argument_group("selection of labels").add_argument

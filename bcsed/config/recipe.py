@@ -40,6 +40,9 @@ class Data:
     max_per_class: int = 0  #: maximum number of clips per class, sampled in each epoch; 0: no limit
     n_folds: int = 5  #: folds, stratified by class and grouped by group_by
     group_by: str = "recording"  #: clips of one recording (or author) are in the same fold
+    #: Clips with the same audio at any level, offset or encoding: reported and kept in one fold (keep); of each group
+    #: the longest clip remains, or none if the audio is in a soundscape that validates (drop); not searched (off).
+    duplicates: str = "keep"
     min_class_count: int = 20  #: classes with fewer clips are not validated, and are repeated up to this count
 
     def __post_init__(self) -> None:
@@ -48,6 +51,7 @@ class Data:
         one_of(self, "pad", ("zeros", "repeat", "join"))
         one_of(self, "excerpt_rows", ("whole", "half"))
         one_of(self, "group_by", ("recording", "author"))
+        one_of(self, "duplicates", ("keep", "drop", "off"))
         one_of(self, "pseudo_source", ("table", "online"))
         one_of(self, "soundscapes", ("validate", "split", "train"))
         one_of(self, "sampling", ("uniform", "sqrt", "balanced"))

@@ -22,6 +22,7 @@ _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
         ("net", "heads"): "shared",
         ("net", "last_conv"): True,
         ("data", "excerpt_rows"): "half",
+        ("data", "duplicates"): "off",
         ("augment", "level"): "raw",
         ("augment", "noise_measure"): "rms",
         ("augment", "mask_epochs"): 0,

@@ -13,6 +13,8 @@ import pandas as pd
 from ..errors import DataError
 from ..files import read_csv, shorten_list
 
+# Labels of a clip without any of the classes, unless they are in the class list.
+NEGATIVE_LABELS = ("", "nocall")
 AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
 
 
@@ -169,7 +171,8 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
     if competition.taxonomy_csv and path.is_file():
         lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
     if not lists and competition.classes_from_clips:
-        lists[str(folder)] = sorted(set(list_clips(folder, competition)[competition.label_column]))
+        labels = set(list_clips(folder, competition)[competition.label_column])
+        lists[str(folder)] = sorted(labels.difference(NEGATIVE_LABELS))
     return lists
 
 

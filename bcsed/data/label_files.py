@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import read_csv, shorten_list
-from .competitions import Competition, list_clips
+from .competitions import NEGATIVE_LABELS, Competition, list_clips
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,10 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     The columns are ``path`` (str, joined to `folder`), ``filename``, ``label``, ``secondary`` (tuple of str, without
     the label), ``recording``, ``author`` ('' if unknown) and ``centres`` (tuple of float, seconds of marked calls; from
     an optional column, separated by semicolons). ``recording`` is the column of that name, else the part of the stem
-    that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``), else the stem. Unknown secondary labels,
-    common in BirdCLEF, are dropped with a warning. Raises DataError if a column is missing, the table is empty, a file
-    is repeated, or a label is unknown.
+    that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``), else the stem. The label of a negative
+    clip, without any of the classes, is '': in the file an empty cell or ``nocall``, for `FOLDERS` also a folder
+    ``nocall``. Unknown secondary labels, common in BirdCLEF, are dropped with a warning. Raises DataError if a column
+    is missing, the table is empty or has only negatives, a file is repeated, or a label is unknown.
     """
     folder = Path(folder)
     raw, source = list_clips(folder, competition), folder / competition.train_csv
@@ -36,7 +37,10 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     if len(duplicates):
         raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
-    _check_known(label, classes, source)
+    label = label.mask(label.str.strip().isin(set(NEGATIVE_LABELS).difference(classes)), "")
+    _check_known(label[label != ""], classes, source)
+    if not label.any():
+        raise DataError(f"{source}: none of the {len(label)} clips has a label; training needs some that have.")
     empty = pd.Series([""] * len(raw), index=raw.index, dtype=object)
     stems = [PurePosixPath(name).stem for name in raw["filename"]]
     audio, prefixes = folder / competition.audio_dir, label if competition.class_folders else [""] * len(raw)

@@ -1,7 +1,7 @@
 """Training targets, folds and repetitions of clips.
 
-A table is the result of `bcsed.data.read_train`, with N clips. There are K classes. Folds are numbered from 0;
-`NEVER_HELD_OUT` marks a clip that is always in training.
+A table is the result of `bcsed.data.read_train`, with N clips. There are K classes. The label of negative clips is ''.
+Folds are numbered from 0; `NEVER_HELD_OUT` marks a clip that is always in training.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ def make_targets(
     targets = secondary * np.float32(data.secondary_target or 0)
     weights = 1 - secondary if data.secondary_target is None else np.ones_like(secondary)
     # Last, because the label takes precedence if it is also listed as a secondary label.
-    primary = (np.arange(len(table)), [index[name] for name in table["label"]])
+    labelled = np.flatnonzero(table["label"] != "")
+    primary = (labelled, [index[name] for name in table["label"].iloc[labelled]])
     targets[primary], weights[primary] = data.label_target, 1
     return targets, weights
 
 
 def class_counts(table: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the number of clips labelled with each class, shape (K,), without secondary labels."""
+    """Return the number of clips labelled with each class, shape (K,), without secondary labels and negatives."""
     index = _class_index(table, classes)
-    return np.bincount([index[name] for name in table["label"]], minlength=len(classes)).astype(np.int64)
+    labels = [index[name] for name in table["label"] if name]
+    return np.bincount(labels, minlength=len(classes)).astype(np.int64)
 
 
 def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -61,18 +63,21 @@ def class_priors(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.int64]:
     """Assign clips to folds, stratified by label, with each group in one fold.
 
-    A group is a recording, or all recordings of an author (of unknown author, a recording). Groups with a clip of a
+    A group is a recording, or all recordings of an author (of unknown author, a recording); clips with one value in
+    the optional column ``copies`` are in one group. Groups with a clip of a
     class that has fewer than `data.min_class_count` clips, or only one group (without which training would lack the
-    class), always stay in training (`NEVER_HELD_OUT`). The result (N,) is independent of the order of the clips.
+    class), always stay in training (`NEVER_HELD_OUT`), and so do groups of negatives only; other negatives are in the
+    fold of their group. The result (N,) is independent of the order of the clips.
     DataError if fewer groups than folds can be held out, or no class has a clip for each fold.
     """
     # Sorted by name, because the assignment depends on the position.
     order = np.argsort(table["filename"].to_numpy(dtype=object), kind="stable")
     table = table.iloc[order]
     clips = pd.DataFrame({"label": table["label"].to_numpy(dtype=object), "group": _groups(table, data)})
-    classes = clips.groupby("label")["group"].agg(["size", "nunique"])
+    labelled = (clips["label"] != "").to_numpy(bool)
+    classes = clips[labelled].groupby("label")["group"].agg(["size", "nunique"])
     rare = classes.index[(classes["size"] < data.min_class_count) | (classes["nunique"] < 2)]
-    free = ~clips["group"].isin(clips["group"][clips["label"].isin(rare)]).to_numpy(bool)
+    free = labelled & ~clips["group"].isin(clips["group"][clips["label"].isin(rare)]).to_numpy(bool)
     n_groups, most = clips["group"][free].nunique(), clips["label"][free].value_counts().max()
     if n_groups < data.n_folds or most < data.n_folds:
         few = f"{n_groups} groups by {data.group_by} and at most {most if n_groups else 0} clips of one class"
@@ -80,8 +85,9 @@ def assign_folds(table: pd.DataFrame, data: Data, seed: int) -> npt.NDArray[np.i
             f"{few} can be held out, too few for {data.n_folds} folds: {len(rare)} of {len(classes)} classes have "
             f"fewer than {data.min_class_count} clips or only one group; lower min_class_count or n_folds."
         )
+    fold_of = dict(zip(clips["group"][free], _split(clips[free], data.n_folds, seed), strict=True))
     folds = np.full(len(table), NEVER_HELD_OUT, np.int64)
-    folds[order[free]] = _split(clips[free], data.n_folds, seed)
+    folds[order] = [fold_of.get(group, NEVER_HELD_OUT) for group in clips["group"]]
     return folds
 
 
@@ -114,7 +120,7 @@ def training_rows(
     rows = np.setdiff1d(np.arange(len(table)), held_out)
     label = table["label"].to_numpy(dtype=object)
     repeats = []
-    for name, count in table["label"].value_counts(sort=False).items():
+    for name, count in table["label"][label != ""].value_counts(sort=False).items():
         cycles = -(-data.min_class_count // count) - 1
         repeats.append(np.tile(rows[label[rows] == name], max(cycles, 0)))
     return np.concatenate([rows, *repeats]).astype(np.int64)
@@ -131,7 +137,7 @@ def validation_rows(fold_of: npt.NDArray[np.int64], fold: int) -> npt.NDArray[np
 
 def _class_index(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
     index = {name: k for k, name in enumerate(classes)}
-    unknown = sorted({*table["label"], *(name for names in table["secondary"] for name in names)} - set(index))
+    unknown = sorted({*table["label"], *(name for names in table["secondary"] for name in names)} - {"", *index})
     if unknown:
         raise DataError(f"the label {unknown[0]!r} is not among the {len(classes)} classes.")
     return index
@@ -144,6 +150,8 @@ def _groups(table: pd.DataFrame, data: Data) -> npt.NDArray[np.int64]:
         # With a prefix, because an author and a recording may have the same name.
         known = ("author " + author).where(author != "", "recording " + recording)
         keys.append(pd.factorize(known)[0])
+    if "copies" in table:
+        keys.append(pd.factorize(table["copies"])[0])
     group = np.arange(len(table))
     # A recording may have clips of two authors, or clips with and without author: all clips that share either key
     # are one group.

@@ -21,6 +21,7 @@ from ..data.competitions import Competition, detect_competition
 from ..data.label_files import read_train
 from ..data.labels import assign_folds, class_counts
 from ..errors import BcsedError, DataError
+from ..files import read_csv
 from ..models.backends import Backend, TorchBackend
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST
@@ -30,11 +31,14 @@ from ..predict.spec import Windowing
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation
-from ..train.checkpoints import load_run, read_description
+from ..train.checkpoints import CONTRADICTIONS, load_run, read_description
 from ..train.dataset.clips import read_headers
+from ..train.duplicates import apply_duplicates, read_duplicates
 from .evaluation import evaluation_sections, full_name, taxa_of
 from .page import Item, Section, Table, make_figure
 from .recordings import Recording, ReportContext, Viewer, group_recordings, row_length
+
+_N_CONTRADICTIONS = 50
 
 
 def class_names(runs: Sequence[Path]) -> dict[str, ClassName]:
@@ -59,6 +63,8 @@ def run_section(run: ComparedRun, context: ReportContext, evaluation: Evaluation
     else:
         remark = "The run has no held-out data, so there are no scores; add some with --recordings and --truth."
     section.items.append(remark)
+    if (run.path / CONTRADICTIONS).is_file():
+        section.sections.insert(2, _contradictions(run, context))
     return section
 
 
@@ -84,7 +90,7 @@ def _facts(run: ComparedRun) -> dict[str, str]:
         "backbone": str(run.contract["net"]["backbone"]),
         "start": str(described.get("start", "")),
         "data": str(described.get("data", "")),
-        "clips": str(described.get("n_clips", "")),
+        "clips": f"{described.get('n_clips', '')}, {described.get('n_negatives', 0)} of them without a label",
         "classes": str(len(run.classes)),
         "window": f"{seconds:g} s, {band}",
         "held-out fold": "none" if run.fold is None else str(run.fold),
@@ -118,14 +124,18 @@ def _data_section(run: ComparedRun, context: ReportContext) -> Section:
         data, competition = _data(run.path)
         table = read_train(data, competition, run.classes)
         infos, failures = read_headers([str(path) for path in table["path"]], jobs=context.jobs)
+        settings, duplicates = from_dict(Data, run.recipe["data"]), read_duplicates(run.path)
         table = table[[info is not None for info in infos]].reset_index(drop=True)
-        fold_of = None if run.fold is None else assign_folds(table, from_dict(Data, run.recipe["data"]), run.seed)
+        infos = [info for info in infos if info is not None]
+        if duplicates is not None:
+            table = apply_duplicates(table, duplicates, drop=settings.duplicates == "drop")
+        fold_of = None if run.fold is None else assign_folds(table, settings, run.seed)
     except (BcsedError, OSError) as error:
         return Section("Data", [f"The training data cannot be read: {error}"])
-    seconds = np.array([info.duration_s for info in infos if info is not None])
+    seconds = np.array([infos[row].duration_s for row in table.index])
     taxa = taxa_of(context.names)
     counts = dict(zip(run.classes, map(int, class_counts(table, run.classes)), strict=True))
-    minutes = pd.Series(seconds / 60).groupby(table["label"]).sum()
+    minutes = pd.Series(seconds / 60).groupby(table["label"].to_numpy()).sum()
     rows = [
         (full_name(name, context.names), taxa.get(name, ""), counts[name], float(minutes.get(name, 0.0)))
         for name in sorted(run.classes, key=lambda name: -counts[name])
@@ -149,9 +159,43 @@ def _data_section(run: ComparedRun, context: ReportContext) -> Section:
         caption = f"Clips of each fold; fold {run.fold} was held out. Rare classes are never held out."
         ax = plot.folds(fold_of, taxa=taxon_of_clip, held_out=run.fold)
         items.append(make_figure(ax, alt=alt, caption=caption))
+    if duplicates is not None:
+        items += _duplicates(duplicates, settings.duplicates)
     if failures:
         items.append(f"{len(failures)} recordings cannot be read; the first: {next(iter(failures.values()))}")
     return Section("Data", items)
+
+
+def _contradictions(run: ComparedRun, context: ReportContext) -> Section:
+    """Return the section about the held-out clips whose scores contradict their label."""
+    columns = ("filename", "label", "score", "other", "other_score", "margin")
+    try:
+        table = read_csv(run.path / CONTRADICTIONS, columns)
+        for name in ("score", "other_score", "margin"):
+            table[name] = pd.to_numeric(table[name])
+    except (DataError, ValueError) as error:
+        return Section("Clips that contradict their label", [f"The list of the clips cannot be read: {error}"])
+    n_above = int(((table["margin"] > 0) & (table["label"] != "")).sum())
+    text = (
+        f"Another class than the label has the highest score in {n_above} of {len(table)} held-out clips. The network "
+        f"did not train on them: the label may be wrong, or incomplete. {CONTRADICTIONS} in the run's folder lists all."
+    )
+    for name in ("label", "other"):
+        table[name] = [full_name(label, context.names) if label else "none" for label in table[name]]
+    rows = list(table[list(columns)].head(_N_CONTRADICTIONS).itertuples(index=False, name=None))
+    headings = ("clip", "label", "its score", "other class", "its score ", "difference")
+    caption = f"The {len(rows)} clips that contradict their label most"
+    return Section("Clips that contradict their label", [text, Table(caption=caption, columns=headings, rows=rows)])
+
+
+def _duplicates(duplicates: pd.DataFrame, setting: str) -> list[Item]:
+    used = "Only those to keep were used." if setting == "drop" else "All of them were used."
+    columns = ("group", "clip", "label", "seconds", "copy of", "at (s)", "similarity", "identical", "keep")
+    text = duplicates.astype({"exact": str, "keep": str})
+    return [
+        f"{len(duplicates)} clips are copies of others, or their audio is in a soundscape that validates. {used}",
+        Table(caption="Duplicates", columns=columns, rows=list(text.itertuples(index=False, name=None))),
+    ]
 
 
 def _data(run: Path) -> tuple[Path, Competition]:

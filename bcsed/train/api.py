@@ -20,7 +20,17 @@ from ..errors import ConfigError, DataError
 from ..files import atomic_write, remove_partial_files, write_json
 from ..models.network import SedNet
 from ..models.pretrained import LoadReport, load_pretrained
-from .checkpoints import RUN, SCHEMA, SKIPPED, START, finished, read_description, require_new_run, state_to_resume
+from .checkpoints import (
+    DUPLICATES,
+    RUN,
+    SCHEMA,
+    SKIPPED,
+    START,
+    finished,
+    read_description,
+    require_new_run,
+    state_to_resume,
+)
 from .data import TrainingData, TrainInputs, TrainOptions, prepare_data
 from .distributed import join_processes
 from .loop import EpochDone, Loop, Progress
@@ -85,6 +95,7 @@ def train(
             "data": str(data),
             "clips_sha256": ready.clips_sha256,
             "n_clips": len(ready.names),
+            "n_negatives": sum(ready.inputs.class_of(row) < 0 for row in range(len(ready.names))),
             "sources": ready.sources,
             "priors": [round(float(value), 8) for value in class_priors(ready.inputs.targets)],
         }
@@ -190,7 +201,8 @@ def _write_start(
     if report is not None:
         with atomic_write(out / START) as temporary:
             temporary.write_text(f"{report}\n", encoding="utf-8")
-    if ready.skipped:
-        listed = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
-        with atomic_write(out / SKIPPED) as temporary:
-            listed.to_csv(temporary, index=False)
+    skipped = pd.DataFrame({"recording": list(ready.skipped), "reason": list(ready.skipped.values())})
+    for name, table in ((SKIPPED, skipped), (DUPLICATES, ready.duplicates)):
+        if len(table):
+            with atomic_write(out / name) as temporary:
+                table.to_csv(temporary, index=False, float_format="%.4g")

@@ -2,7 +2,9 @@
 
 ``run.json`` describes the training, ``last.pt`` contains everything that is needed to resume, ``best.pt`` the weights
 of the best epoch, ``metrics.csv`` and ``metrics.png`` the metrics of all epochs, ``validation-*.npz`` the scores on
-held-out data of the last and the best epoch, and ``start.txt`` which weights were taken over from elsewhere.
+held-out data of the last and the best epoch, ``start.txt`` which weights were taken over from elsewhere, and
+``duplicates.csv`` the clips whose audio occurs more than once. ``contradictions.csv`` lists the held-out clips with the
+scores of the best epoch, those first that contradict their label most.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from ..models.export import export
 from ..models.network import SedNet
 
 RUN, LAST, BEST, METRICS = "run.json", "last.pt", "best.pt", "metrics.csv"
-PLOT, SKIPPED, START = "metrics.png", "skipped.csv", "start.txt"
-VALIDATION = "validation-{}.npz"
+PLOT, SKIPPED, START, DUPLICATES = "metrics.png", "skipped.csv", "start.txt", "duplicates.csv"
+VALIDATION, CONTRADICTIONS = "validation-{}.npz", "contradictions.csv"
 SCHEMA = 2
 
 

@@ -14,7 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..audio.decode import AudioInfo
+from ..config.contract import Frontend
 from ..config.experiments import Experiment
+from ..config.recipe import Data
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
 from ..data.head_groups import group_by_frequency, group_by_taxon
 from ..data.label_files import read_train
@@ -22,7 +24,9 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targe
 from ..errors import ConfigError, DataError
 from ..files import sha256
 from .dataset.batches import BatchInputs
-from .dataset.clips import ClipReader, read_embeddings, read_headers
+from .dataset.clips import ClipReader, Embeddings, read_embeddings, read_headers
+from .duplicates import separate_duplicates
+from .pseudolabels.table import read_pseudolabels
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
 
 _log = logging.getLogger(__name__)
@@ -33,6 +37,8 @@ class TrainInputs:
     """Files that a training reads in addition to the competition's data."""
 
     pseudolabels: str | Path | None = None  #: table of `bcsed.pseudolabels`, for an experiment that injects soundscapes
+    #: Table of `bcsed.train.pseudolabels.clips`: targets of classes that the label file does not list for a clip.
+    clip_pseudolabels: str | Path | None = None
     teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
@@ -67,12 +73,14 @@ class TrainingData:
     inputs: BatchInputs
     names: list[str]  # of each clip, as in the label file
     originals: list[str]  # the recording that each clip was cut from
+    listed: npt.NDArray[np.bool_]  # classes that the label file lists for each clip, (N, K)
     train_rows: npt.NDArray[np.int64]  # rare classes repeated; from N on rows of labelled soundscapes
     valid_rows: npt.NDArray[np.int64]
     soundscapes: list[AudioInfo]  # to validate on
     row_truth: pd.DataFrame  # their labels, by row id
     clips_sha256: str  # of the list of clips and labels
     sources: dict[str, Any]  # other training data: SHA-256 and counts
+    duplicates: pd.DataFrame  # see `find_duplicates`; empty if there are none, or they were not searched
     skipped: dict[str, str]  # unreadable recordings and why, with on_error='skip'
     competition: Competition
 
@@ -100,19 +108,24 @@ def prepare_data(
     competition = detect_competition(data)
     classes = read_class_list(data, competition)
     table, infos, skipped = _read_clips(data, competition, classes, options)
+    split = split_soundscapes(data, competition, classes, experiment.data, fold)
+    setting = experiment.data.duplicates
+    table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
     n = len(table)
+    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n)
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
-    split = split_soundscapes(data, competition, classes, experiment.data, fold)
     labelled = make_labelled_sampler(split, experiment, cache_gb)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb)
+    listed = make_targets(table, classes, Data())[0] > 0
+    if inputs.clip_pseudolabels is not None:
+        values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
+        weights[values > 0] = experiment.data.pseudo_loss_weight
+        targets += experiment.data.pseudo_target * values
     embeddings = None
     if inputs.teacher is not None:
-        embeddings = read_embeddings(inputs.teacher, list(table["filename"]), experiment.frontend)
-        level = logging.INFO if embeddings.n_known == n else logging.WARNING
-        _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, n)
-        sources["teacher"] = {"sha256": sha256(Path(inputs.teacher)), "clips": embeddings.n_known}
+        embeddings, sources["teacher"] = _teacher_embeddings(inputs.teacher, table, experiment.frontend)
     # Without soundscapes, the clips have their half of the memory too.
     clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
@@ -135,15 +148,45 @@ def prepare_data(
         ),
         names=list(table["filename"]),
         originals=list(table["recording"]),
+        listed=listed,
         train_rows=rows,
         valid_rows=validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
         soundscapes=split.valid,
         row_truth=split.truth,
         clips_sha256=_digest(table),
         sources=sources,
+        duplicates=duplicates,
         skipped=skipped,
         competition=competition,
     )
+
+
+def _teacher_embeddings(path: str | Path, table: pd.DataFrame, frontend: Frontend) -> tuple[Embeddings, dict[str, Any]]:
+    """Return a teacher's embeddings of the clips, and their description."""
+    embeddings = read_embeddings(path, list(table["filename"]), frontend)
+    level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
+    _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
+    return embeddings, {"sha256": sha256(Path(path)), "clips": embeddings.n_known}
+
+
+def _clip_pseudolabels(
+    path: str | Path, table: pd.DataFrame, classes: Sequence[str], listed: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    """Return the pseudolabels of the clips, 0 where people have labelled and for negatives, and their description."""
+    labels = read_pseudolabels(path)
+    if labels.provenance.get("of") != "clips":
+        raise DataError(f"{path} labels soundscapes; give it as --pseudolabels, or label clips with --clips DIR.")
+    index = pd.Index(labels.filename).get_indexer(pd.Index(table["filename"]))
+    if (index < 0).all():
+        raise DataError(
+            f"{path}: none of the {len(table)} clips is in the table, such as {table['filename'].iloc[0]!r}."
+        )
+    silent = (index < 0) | (table["label"] == "").to_numpy()
+    values = labels.columns(classes)[index].astype(np.float32)
+    values[silent[:, None] | listed] = 0
+    counts = {"clips": int((index >= 0).sum()), "targets": int((values > 0).sum())}
+    _log.info("%(clips)d clips have pseudolabels, which add %(targets)d targets", counts)
+    return values, {"sha256": labels.provenance["sha256"], "selection": labels.provenance["selection"], **counts}
 
 
 def _partners(table: pd.DataFrame, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -25,12 +25,12 @@ from ..models.network import SedNet, modern_names, pool
 from ..plot.training import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations, set_level
-from .checkpoints import BEST, LAST, METRICS, PLOT, VALIDATION
+from .checkpoints import BEST, CONTRADICTIONS, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData, TrainOptions
 from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion
-from .validate import measure, validate_clips, validate_rows
+from .validate import measure, rank_contradictions, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
 Progress = Callable[[int, int, int, float], None]
@@ -281,6 +281,10 @@ class Loop:
             write_evaluation(self.out / VALIDATION.format("last"), evaluations[-1])
         if improved:
             write_evaluation(self.out / VALIDATION.format("best"), evaluations[-1])
+            if evaluations[0].kind == "clips":
+                ranked = rank_contradictions(evaluations[0], self.data)
+                with atomic_write(self.out / CONTRADICTIONS) as temporary:
+                    ranked.to_csv(temporary, index=False, float_format="%.4f")
             self._save(BEST)
         if self.processes.first:
             table = pd.DataFrame(self.history)

@@ -39,7 +39,7 @@ def validate_clips(
     mel, rows = LogMel(contract.frontend).to(device), data.valid_rows
     inputs = dataclasses.replace(data.inputs, injectors=(), teacher=None, partners=None)
     options: dict[str, Any] = {"crop": "first", "seed": 0, "epoch": 0, "keep_last": True}
-    scores = []
+    scores, class_of = [], np.array([data.inputs.class_of(row) for row in rows])
     with torch.inference_mode():
         for batch in batches(inputs, rows, batch_size=batch_size, jobs=jobs, **options):
             logits, attention = network(mel(batch.clips.waves.to(device)))
@@ -49,9 +49,36 @@ def validate_clips(
         ids=tuple(data.names[row] for row in rows),
         files=tuple(data.originals[row] for row in rows),
         classes=contract.classes,
-        truth=np.eye(len(contract.classes), dtype=np.uint8)[[data.inputs.class_of(row) for row in rows]],
+        truth=(np.arange(len(contract.classes)) == class_of[:, None]).astype(np.uint8),
         scores=np.concatenate(scores),
     )
+
+
+def rank_contradictions(evaluation: Evaluation, data: TrainingData) -> pd.DataFrame:
+    """Return the held-out clips, those first whose scores contradict their label most.
+
+    ``score`` is that of the clip's label, ``other`` the class with the highest score of those that the label file does
+    not list for the clip, and ``margin`` the difference; of a negative clip, ``other_score`` is the margin.
+    """
+    names, row_of = np.array([*evaluation.classes, ""]), dict(zip(data.names, range(len(data.names)), strict=True))
+    rows = [row_of[name] for name in evaluation.ids]
+    label = np.array([data.inputs.class_of(row) for row in rows])
+    others = np.where(data.listed[rows], -1.0, evaluation.scores.astype(np.float64))
+    score = np.where(label >= 0, np.take_along_axis(evaluation.scores, label[:, None], 1)[:, 0], np.nan)
+    other, other_score = others.argmax(1), others.max(1)
+    other[other_score < 0], other_score[other_score < 0] = -1, np.nan  # all classes are listed
+    table = pd.DataFrame(
+        {
+            "filename": evaluation.ids,
+            "label": names[label],
+            "score": score,
+            "other": names[other],
+            "other_score": other_score,
+            "margin": other_score - np.nan_to_num(score),
+        }
+    )
+    ranked: pd.DataFrame = table.sort_values("margin", ascending=False, kind="stable")
+    return ranked
 
 
 def validate_rows(network: SedNet, contract: Contract, data: TrainingData, *, device: torch.device) -> Evaluation:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 import torch
 
@@ -99,12 +100,14 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         ),
         names=list(map(str, range(n))),
         originals=list(map(str, range(n))),
+        listed=targets > 0,
         train_rows=np.arange(n).repeat(options.batch * (options.steps + 5) // n + 1),
         valid_rows=np.empty(0, np.int64),
         soundscapes=[],
         row_truth=None,
         clips_sha256="",
         sources={},
+        duplicates=pd.DataFrame(),
         skipped={},
         competition=BIRDCLEF_2025,
     )

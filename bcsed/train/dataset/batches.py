@@ -32,7 +32,8 @@ class BatchInputs:
     clips: ClipReader
     targets: npt.NDArray[np.float32]  # (N, K)
     weights: npt.NDArray[np.float32]  # (N, K)
-    class_index: npt.NDArray[np.int64] | None = None  # of each clip, for substitutes of the same class, (N,)
+    # Of each clip, for substitutes of the same class, -1 for negatives, (N,).
+    class_index: npt.NDArray[np.int64] | None = None
     labelled: ExcerptSampler | None = None  # row N + j of an epoch is a window around its row j
     injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
     teacher: Embeddings | None = None
@@ -67,7 +68,7 @@ class BatchInputs:
         return Clip(np.resize(np.concatenate(parts), n), *labels, NO_EMBEDDING)
 
     def class_of(self, row: int) -> int:
-        """Return the class of a row of an epoch, -1 for labelled soundscapes and without `class_index`."""
+        """Return the class of a row of an epoch, -1 for negatives, labelled soundscapes and without `class_index`."""
         return int(self.class_index[row]) if self.class_index is not None and row < len(self.class_index) else -1
 
 
@@ -88,7 +89,8 @@ def epoch_order(
 ) -> npt.NDArray[np.int64]:
     """Return the training rows of an epoch in random order; every epoch has the same length.
 
-    `class_index` (N,) is the class of each clip, for `data.sampling` and `data.max_per_class`. Rows from N on are
+    `class_index` (N,) is the class of each clip, for `data.sampling` and `data.max_per_class`; negatives (-1) count as
+    a class. Rows from N on are
     labelled soundscapes; every epoch has all of them.
     """
     rng = np.random.default_rng([seed, epoch, 1])

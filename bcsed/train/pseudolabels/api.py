@@ -126,10 +126,7 @@ def make_pseudolabels(
     """
     windowing = windowing or Windowing(windows="sliding" if frames else "centred")
     selection, out = selection or Selection(), Path(out)
-    if out.suffix != ".parquet":
-        raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
-    if out.exists():
-        raise DataError(f"{out} is already there; name another file, or remove it.")
+    require_new_table(out)
     paths = find_recordings(recordings)
     _check_stems(paths)
     result = predict(
@@ -161,19 +158,7 @@ def make_pseudolabels(
         values=select(scores[used], classes, selection),
         classes=classes,
         provenance={
-            "bcsed": __version__,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "teachers": [
-                {
-                    "bundle": str(bundle.path),
-                    "experiment": bundle.provenance.get("experiment", ""),
-                    "fingerprint": bundle.contract.fingerprint,
-                    "sha256": bundle.sha256,
-                    "weight": weight,
-                }
-                for bundle, weight in zip(bundles, [1.0] * len(bundles) if weights is None else weights, strict=True)
-            ],
-            "selection": selection.describe(),
+            **describe_origin(bundles, selection, weights),
             "windowing": to_dict(windowing),
             "n_recordings": result.n_recordings,
             "n_failed": result.n_failed,
@@ -182,6 +167,35 @@ def make_pseudolabels(
     )
     write_pseudolabels(table, out)
     return table
+
+
+def require_new_table(out: Path) -> None:
+    """Refuse a file that is not Parquet (ConfigError) or exists (DataError)."""
+    if out.suffix != ".parquet":
+        raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
+    if out.exists():
+        raise DataError(f"{out} is already there; name another file, or remove it.")
+
+
+def describe_origin(
+    bundles: Sequence[Bundle], selection: Selection, weights: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Return the version, the date, the teachers and the selection of a table, for its provenance."""
+    return {
+        "bcsed": __version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "teachers": [
+            {
+                "bundle": str(bundle.path),
+                "experiment": bundle.provenance.get("experiment", ""),
+                "fingerprint": bundle.contract.fingerprint,
+                "sha256": bundle.sha256,
+                "weight": weight,
+            }
+            for bundle, weight in zip(bundles, [1.0] * len(bundles) if weights is None else weights, strict=True)
+        ],
+        "selection": selection.describe(),
+    }
 
 
 def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path) -> Pseudolabels:

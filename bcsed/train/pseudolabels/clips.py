@@ -1,0 +1,106 @@
+"""Label training clips out of fold: each by the teachers that did not train on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...audio.decode import AudioInfo, recording_names
+from ...config.experiments import Experiment
+from ...config.strict import from_dict, to_dict
+from ...data.competitions import detect_competition
+from ...errors import ConfigError, DataError
+from ...models.bundle.bundle import Bundle
+from ...predict.api import RunOptions, predict
+from ...predict.spec import Windowing
+from ...scores.checks.ids import parse_row_ids
+from ..data import TrainOptions, prepare_data
+from .api import Selection, describe_origin, require_new_table, select
+from .table import Pseudolabels, write_pseudolabels
+
+_Scores = npt.NDArray[np.float32]
+
+
+def make_clip_pseudolabels(
+    bundles: Sequence[Bundle],
+    data: str | Path,
+    out: str | Path,
+    *,
+    selection: Selection | None = None,
+    windowing: Windowing | None = None,
+    jobs: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pseudolabels:
+    """Label the clips of a competition's folder that teachers held out; write the table and return it.
+
+    The table has a row per clip: the mean over the teachers that held the clip out of their maximum over its rows.
+    `bundles` were trained on the clips of `data` with a held-out fold each. Clips that no teacher held out, silent and
+    unreadable ones are not in it. `out`, `selection` and other parameters are those of `make_pseudolabels`. ConfigError
+    or DataError if a teacher held out no fold, was trained on other clips or has other classes, or `out` exists.
+    """
+    selection, out = selection or Selection(), Path(out)
+    require_new_table(out)
+    windowing = windowing or Windowing(row_s=detect_competition(data).row_s)
+    classes = bundles[0].contract.classes
+    scores: dict[str, list[_Scores]] = {}
+    seconds: dict[str, float] = {}
+    failed, silent = set[str](), set[str]()
+    for bundle in bundles:
+        if set(bundle.contract.classes) != set(classes):
+            raise ConfigError(
+                f"{bundle.path} and {bundles[0].path} have other classes; use teachers of the same classes."
+            )
+        held_out = _held_out_clips(bundle, data, jobs)
+        seconds |= {name: info.duration_s for name, info in held_out.items()}
+        paths = [info.path for info in held_out.values()]
+        names = dict(zip(recording_names(paths), held_out, strict=True))
+        result = predict([bundle], paths, windowing=windowing, options=RunOptions(jobs=jobs), progress=progress)
+        recordings = parse_row_ids(result.scores.index)
+        values = result.scores[list(classes)].to_numpy(np.float32)
+        silent |= {names[stem] for stem in result.silent}
+        for index, stem in enumerate(recordings.stems):
+            if stem not in result.silent:
+                scores.setdefault(names[stem], []).append(values[recordings.recording == index].max(0))
+        failed |= set(held_out) - set(scores) - silent
+    if not scores:
+        raise DataError(f"none of {len(seconds)} held-out clips of {data} could be labelled.")
+    table = Pseudolabels(
+        filename=np.array(list(scores), object),
+        start_s=np.zeros(len(scores), np.int64),
+        end_s=np.array([math.ceil(seconds[name]) for name in scores]),
+        values=select(np.stack([np.mean(parts, axis=0) for parts in scores.values()]), classes, selection),
+        classes=classes,
+        provenance={
+            **describe_origin(bundles, selection),
+            "of": "clips",
+            "windowing": to_dict(windowing),
+            "n_recordings": len(seconds),
+            "n_failed": len(failed),
+            "silent": sorted(silent),
+        },
+    )
+    write_pseudolabels(table, out)
+    return table
+
+
+def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, AudioInfo]:
+    """Return the clips that a network did not train on, by their name in the label file."""
+    fold = bundle.provenance.get("fold")
+    if fold is None or not bundle.recipe:
+        raise ConfigError(
+            f"{bundle.path} held out no fold, so it trained on all clips; train teachers with --fold 0, 1, ..."
+        )
+    experiment = from_dict(
+        Experiment, {"name": "teacher", **bundle.recipe, "private_lb": "", "public_lb": "", "note": ""}
+    ).vary("teacher", pseudo__share=0.0, labelled__share=0.0, fit__distil_weight=0.0)
+    ready = prepare_data(experiment, data, fold=fold, options=TrainOptions(jobs=jobs, on_error="skip"))
+    if ready.clips_sha256 != bundle.provenance.get("clips_sha256"):
+        raise DataError(
+            f"{bundle.path} was trained on other clips than those of {data}, so its fold {fold} is not known; use "
+            "teachers that were trained on this data."
+        )
+    return {ready.names[row]: ready.inputs.clips.recordings[row] for row in ready.valid_rows}
