@@ -124,7 +124,11 @@ def test_every_block_is_executed(clone, document):
             run(clone, "python -m pip install --quiet .", limit_s=600)
         output = run(clone, text, limit_s=900)
         if mark == "demo":
-            assert "macro ROC-AUC" in output
+            auc = re.search(r"macro ROC-AUC ([\d.]+) over 14 of 14 classes, 96 rows", output)
+            assert auc is not None
+            assert float(auc[1]) >= 0.85
+            # A second demo in the same folder is refused, and nothing is lost.
+            run(clone, "bcsed demo && exit 1 || [ $? = 2 ]", limit_s=60)
             where = run(clone, 'cd / && python -c "import bcsed; print(bcsed.__file__)"', limit_s=60)
             assert str(clone / ".venv") in where, "the clone must use its own, installed copy"
         n_executed += 1

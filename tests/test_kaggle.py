@@ -588,7 +588,8 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
         assert learn(tree, messages, key_map=key_map, **settings) is None
         (experiment, *_), given = calls.pop()
         wanted = {"pretrained": folder / WEIGHTS, "teacher": folder / "perch.npz", "allow_mismatch": True}
-        assert vars(given["inputs"]) == {**wanted, "key_map": expected, "pseudolabels": None}
+        no_tables = {"pseudolabels": None, "clip_pseudolabels": None}
+        assert vars(given["inputs"]) == {**wanted, **no_tables, "key_map": expected}
         assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="would not use the key map or --allow-mismatch: give initial weights as"):

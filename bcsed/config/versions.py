@@ -76,7 +76,7 @@ def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     earlier behaviour; `Contract.groups` only if there are ``classes``.
 
     >>> upgrade({"signal": {"folds": 2}, "net": {"pool": "prob"}})
-    {'net': {'pool': 'prob', 'heads': 'shared'}, 'frontend': {'time_folds': 2}}
+    {'net': {'pool': 'prob', 'heads': 'shared', 'last_conv': True}, 'frontend': {'time_folds': 2}}
     """
     values: dict[str, Any] = copy.deepcopy(dict(settings))
     # Outer names first, so that the current paths lead to the inner fields.
