@@ -23,6 +23,9 @@ from bcsed.train.pseudolabels.clips import make_clip_pseudolabels
 SOFT = Selection(kind="soft")
 QUICK = SMALL.vary("quick", fit__epochs=1)
 
+# A competition is trained on in two folds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def teachers(year, tmp_path_factory):

@@ -565,6 +565,7 @@ class TestOnSoundscapes:
         assert bundle.load(run / "compare-bundle").provenance["exported"] == before
         assert len(list(run.glob("evaluation-truth-*.npz"))) == 2
 
+    @pytest.mark.slow
     def test_another_checkpoint_is_exported_again(self, scored, trained, year):
         run, truth = scored
         first = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
@@ -573,6 +574,7 @@ class TestOnSoundscapes:
         second = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert np.abs(first.scores - second.scores).max() > 1e-4
 
+    @pytest.mark.slow
     def test_a_damaged_bundle_is_exported_again(self, scored, year):
         run, truth = scored
         stored = next(iter(run.glob("evaluation-truth-*.npz")))

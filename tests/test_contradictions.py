@@ -47,6 +47,7 @@ def test_the_largest_margin_is_first():
     assert table.loc["all", "other"] == "" and np.isnan(table.loc["all", "margin"])
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_first_in_run_and_report(year, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(year, data)

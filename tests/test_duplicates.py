@@ -168,6 +168,7 @@ def test_clips_of_a_validation_soundscape_are_not_kept(original, tmp_path):
     assert "the audio of 1 group is in soundscapes that validate" in describe_duplicates(listed, 3)
 
 
+@pytest.mark.slow
 def test_many_copies_are_one_group(original):
     infos = [original] * 50
     assert (
@@ -222,6 +223,7 @@ def test_training_reports_and_drops(copied, tmp_path, caplog):
     assert drop.clips_sha256 != keep.clips_sha256
 
 
+@pytest.mark.slow
 def test_the_run_lists_them_and_so_does_its_report(copied, tmp_path):
     run = train.train(SMALL.vary("x", fit__epochs=1, data__duplicates="drop"), copied, tmp_path / "run")
     listed = read_duplicates(run)

@@ -114,6 +114,7 @@ def test_public_names_load_when_used():
         _ = bcsed.nonsense
 
 
+@pytest.mark.slow
 def test_a_command_of_its_own_process_looks_for_rubbish_less_often():
     """Importing torch makes objects that all stay; the command pays for them once, and a program that calls us not."""
     code = """

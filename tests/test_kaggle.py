@@ -528,6 +528,7 @@ def test_hours_that_are_over(tree, layout, messages):
 
 
 @one_layout
+@pytest.mark.slow
 def test_a_table_of_pseudolabels_is_needed_only_where_it_is_heard(tree, layout, messages, land25):
     injects = (*CHANGES, "pseudo.share=0.25")
     with pytest.raises(DataError, match=r"no table of pseudolabels below .*; attach the output of the pseudolabel not"):
@@ -742,6 +743,7 @@ def test_two_processes_share_a_training_and_stop_together(tree, layout, messages
     assert not train.finished(out)
 
 
+@pytest.mark.slow
 def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
     row = find_experiment("tiny").vary("t", **parse_changes(list(CHANGES)))
     train.train(row, year, tmp_path / "run", options=train.TrainOptions(stop_after_min=0.0))

@@ -95,6 +95,7 @@ def negatives(year, tmp_path_factory):
     return data
 
 
+@pytest.mark.slow
 def test_training_and_report(negatives, tmp_path):
     ready = prepare_data(SMALL, negatives)
     fold = next(k for k in range(3) if "none/XC1000_1.ogg" in held_out(negatives, k))

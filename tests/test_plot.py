@@ -129,6 +129,7 @@ class TestCurves:
 
 class TestPseudolabelCounts:
     @pytest.mark.parametrize("n", [1, 6, 40, 41, 234])
+    @pytest.mark.slow
     def test_classes_are_sorted_and_named_up_to_40(self, saved, tmp_path, n):
         rng = np.random.default_rng(n)
         selected = {f"class{k}": int(rng.integers(1, 20)) for k in range(n)}

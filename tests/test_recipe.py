@@ -169,6 +169,7 @@ def stop_at(step):
     return progress
 
 
+@pytest.mark.slow
 def test_a_resumed_training_of_everything_is_bit_for_bit_the_same(land25, tmp_path):
     experiment, data, inputs = everything(land25, tmp_path)
     complete = train.train(experiment, data, tmp_path / "whole", inputs=inputs)
@@ -284,6 +285,7 @@ def test_a_clipped_gradient_has_the_norm_at_most(loop_of, monkeypatch):
     assert float(norms[0]) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_distillation_reduces_the_distance_to_the_teacher(land25, tmp_path):
     """Each class has an embedding of its own; the distance falls, and falls only where it counts."""
     data, _ = land25

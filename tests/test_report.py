@@ -369,6 +369,7 @@ class TestInputs:
             in page.texts["p"]
         )
 
+    @pytest.mark.slow
     def test_several_runs_are_compared(self, tmp_path):
         runs = [
             make_run(tmp_path / "one", evaluation_of()),
@@ -426,6 +427,7 @@ class TestInputs:
         with_bundle = parse(report([table], tmp_path / "with_bundle.html", bundle=tiny.path, **options).path)
         assert "attention score" in " ".join(with_bundle.texts["text"])
 
+    @pytest.mark.slow
     def test_a_run_on_other_soundscapes(self, run, year, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(run, folder)
@@ -439,6 +441,7 @@ class TestInputs:
         assert "It is evaluated on 12 soundscape rows of other recordings." in page.texts["p"]
         assert all("soundscape_" in title for title in page.texts["h4"])
 
+    @pytest.mark.slow
     def test_a_bundle_on_soundscapes(self, run, year, tmp_path):
         from bcsed.models.export import export
 
@@ -582,6 +585,7 @@ def test_hostile_names_come_through_as_text(tmp_path, recordings):
     assert "<script>alert" not in raw and "<img" not in raw and "<svg onload" not in raw
 
 
+@pytest.mark.slow
 def test_the_page_keeps_to_its_budget(scores, truth, tmp_path):
     full = report([scores], tmp_path / "full.html", truth=truth)
     assert full.left_out == ""

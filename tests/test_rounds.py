@@ -47,6 +47,7 @@ def done(land25, tmp_path_factory):
     return out, rounds.run(plan_of(LATER, fold=0), data, out)
 
 
+@pytest.mark.slow
 def test_a_plan_writes_rounds_and_a_ledger(done):
     out, ledger = done
     assert json.loads((out / "ledger.json").read_text()) == {"schema": 2, "rounds": ledger}
@@ -75,6 +76,7 @@ def test_a_plan_writes_rounds_and_a_ledger(done):
     assert (counts["recordings"], counts["rows"], counts["rows_with_label"]) == (6, 24, 24)
 
 
+@pytest.mark.slow
 def test_students_are_trained_with_the_settings_of_the_round(done):
     out, _ = done
     description = json.loads((out / "round-2" / "tiny-s1" / "run" / "run.json").read_text())
@@ -89,6 +91,7 @@ def test_students_are_trained_with_the_settings_of_the_round(done):
     assert first["recipe"]["fit"]["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
     out, ledger = done
 
@@ -101,6 +104,7 @@ def test_a_finished_plan_does_nothing_again(done, land25, monkeypatch):
     assert rounds.run(plan_of(LATER, fold=0), land25[0], out) == ledger
 
 
+@pytest.mark.slow
 def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
     out, _ = done
     with pytest.raises(DataError, match=r"contains another plan \(fold differs\)"):
@@ -194,6 +198,7 @@ def test_plans_in_the_words_of_schema_1_are_read(tmp_path):
         rounds.find_plan(str(file))
 
 
+@pytest.mark.slow
 def test_folders_of_schema_1_are_continued(done, land25, tmp_path):
     out, ledger = done
     old = tmp_path / "old"
@@ -278,6 +283,7 @@ def test_a_base_replaces_all_experiments():
         assert not plan.student(2, "tiny-s1").data.pseudo_soft
 
 
+@pytest.mark.slow
 def test_members_and_their_weights(done):
     out, _ = done
     third = Round(experiments=("tiny",), teacher=("previous", "round-1/tiny-s0"), weights=(3.0, 1.0), share=0.5)
@@ -289,6 +295,7 @@ def test_members_and_their_weights(done):
     assert _teachers(elsewhere, 2, out)[0][0].path == Path(path)
 
 
+@pytest.mark.slow
 def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
     data, _ = land25
     truth = tmp_path / "truth.csv"

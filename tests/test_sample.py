@@ -48,6 +48,7 @@ def table(path):
 # ---- reproducibility -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_for_any_number_of_threads(folders, tmp_path):
     again = sample.write(tmp_path / "again", year=2026, scale=SCALE, jobs=1)
     assert digests(again) == digests(folders[2026])

@@ -241,6 +241,7 @@ def test_an_unreadable_clip_stops_or_is_skipped(year, tmp_path):
     assert pd.read_csv(tmp_path / "run" / "skipped.csv")["recording"].str.endswith("XC2003.ogg").tolist() == [True]
 
 
+@pytest.mark.slow
 def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(year, data)

@@ -191,6 +191,7 @@ def test_heads_of_other_classes_stay_fresh(run, network, contract, why):
     assert f"fresh heads: {why}" in str(report)
 
 
+@pytest.mark.slow
 def test_heads_of_the_same_groups_are_loaded(tmp_path):
     donor = fresh(HEADED)
     priors = np.full(3, 0.2, "float32")
