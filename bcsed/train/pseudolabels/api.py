@@ -202,11 +202,11 @@ def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path)
     """Write true labels of soundscapes as a table of pseudolabels: the ceiling of any teacher.
 
     `truth` is a file for `bcsed.data.label_files.read_soundscape_labels`; rows that are not listed are not in the
-    table. `out` is named ``*.parquet``. Raises DataError if the labels cannot be read, or `out` exists.
+    table. Raises ConfigError if `out` is not named ``*.parquet``, DataError if it exists or
+    the labels cannot be read.
     """
     out = Path(out)
-    if out.exists():
-        raise DataError(f"{out} is already there; name another file, or remove it.")
+    require_new_table(out)
     rows = read_soundscape_labels(truth, classes)
     values = np.array([[name in labels for name in classes] for labels in rows["labels"]], np.float16)
     origin = {"bundle": str(truth), "experiment": "truth", "fingerprint": "truth", "sha256": sha256(Path(truth))}
@@ -216,12 +216,7 @@ def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path)
         end_s=rows["end_s"].to_numpy(),
         values=values,
         classes=tuple(classes),
-        provenance={
-            "bcsed": __version__,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "teachers": [{**origin, "weight": 1.0}],
-            "selection": Selection().describe(),
-        },
+        provenance={**describe_origin([], Selection()), "teachers": [{**origin, "weight": 1.0}]},
     )
     write_pseudolabels(table, out)
     return table
