@@ -21,7 +21,7 @@ from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
 from bcsed.train.augment import make_augmentations
 from bcsed.train.dataset.batches import batches
-from bcsed.train.distributed import Distributed
+from bcsed.train.distributed import Distributed, join_processes
 from bcsed.train.loop import Loop
 from bcsed.train.losses import criterion
 from bcsed.train.soundscapes import split_soundscapes
@@ -491,3 +491,17 @@ with join_processes("cpu") as processes:
     single, double = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     torch.testing.assert_close(single["weight"], double["weight"], rtol=1e-5, atol=1e-7)
     assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)
+
+
+def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"finds no GPU here: train with --device cpu"), join_processes("cuda"):
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    # All processes of a machine refuse, also the one that has a GPU: it would wait for the others.
+    for rank in ("0", "1"):
+        for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=r"2 processes .* with 1 GPU, .* start 1,"), join_processes("cuda"):
+            pass

@@ -228,14 +228,16 @@ class Noise:
         """Return waves (B, n) with noise."""
         B, n = waves.shape
         draw = torch.rand(3, B, generator=generator, device=waves.device)
-        selected = torch.nonzero(draw[0] < self.p)[:, 0].tolist()
+        # Read once: each read of a value waits for the GPU.
+        chance, kind = draw[:2].tolist()
+        selected = [item for item in range(B) if chance[item] < self.p]
         if not selected:
             return waves
         waves = waves.clone()
         low, high = self.snr_db
         measure = _rms if self.measure == "rms" else _peak
         for item in selected:
-            noise = coloured_noise(n, int(draw[1, item] * 4), generator, waves.device)
+            noise = coloured_noise(n, int(kind[item] * 4), generator, waves.device)
             level = measure(waves[item, None]) / measure(noise[None]).clamp_min(1e-12)
             gain = 10 ** (-(low + (high - low) * draw[2, item]) / 20)
             waves[item] += gain * level[0] * noise

@@ -56,6 +56,8 @@ class Distributed:
 def join_processes(device: str | None) -> Iterator[Distributed]:
     """Join the processes that torchrun started, each with a GPU of its own; without torchrun, there is only one."""
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("this installation of torch finds no GPU here: train with --device cpu.")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Distributed(0, 1, torch.device(kind))
@@ -63,6 +65,12 @@ def join_processes(device: str | None) -> Iterator[Distributed]:
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     process_device = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
+        n_local, n_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", size)), torch.cuda.device_count()
+        if n_local > n_gpus:
+            raise ConfigError(
+                f"{n_local} processes were started on a machine with {n_gpus} {'GPU' if n_gpus == 1 else 'GPUs'}, and "
+                f"each needs a GPU of its own: start {n_gpus}, or train with --device cpu."
+            )
         torch.cuda.set_device(process_device)
     # The other processes wait while the first validates, which may take long.
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=datetime.timedelta(hours=4))

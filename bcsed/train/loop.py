@@ -144,6 +144,7 @@ class Loop:
                 first_step=self.step,
                 jobs=self.options.jobs,
                 part=(self.processes.rank, self.processes.size),
+                pin=self.device.type == "cuda",
             )
             for batch in feed:
                 self.loss_sum += self._train_step(batch, augmentations)
@@ -201,12 +202,6 @@ class Loop:
             # Zero after the last epoch with distillation: all processes must use the same parameters in every step.
             used = not self.fit.distil_epochs or self.epoch < self.fit.distil_epochs
             loss = loss + used * self.fit.distil_weight * cosine_distance(embedding, waves.embeddings)
-        value = self.processes.mean(loss)
-        if not math.isfinite(value):
-            raise DataError(
-                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try a lower fit.lr, "
-                "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
-            )
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.epoch < self.fit.freeze_epochs:
             for weight in self.network.backbone.parameters():
@@ -218,6 +213,13 @@ class Loop:
         self.scaler.update()
         if self.average is not None and self.fit.ema:
             self.average.update_parameters(self.network)
+        # Last, because a GPU has no other work while its results are read.
+        value = self.processes.mean(loss)
+        if not math.isfinite(value):
+            raise DataError(
+                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try a lower fit.lr, "
+                "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
+            )
         return value
 
     def _augment(

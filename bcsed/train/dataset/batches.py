@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -20,9 +20,8 @@ from .excerpts import NO_EMBEDDING, ExcerptSampler, join_labels
 
 # Batches that are being decoded at once.
 _AHEAD = 3
-# A batch that is being decoded: clips, and samples with their excerpts for each injector.
+# A sample and its excerpt that is being decoded.
 _Excerpt = tuple[int, Future[Clip | None]]
-_Pending = tuple[list[Future[Clip]], list[list[_Excerpt]]]
 
 
 @dataclass(frozen=True)
@@ -125,17 +124,21 @@ def batches(
     keep_last: bool = False,
     jobs: int = 2,
     part: tuple[int, int] = (0, 1),
+    pin: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch's `rows` in order, from `first_step` on.
 
     `part` (k, n) is the k-th of n equal parts of every batch, for the k-th of n processes; `batch_size` is over all
-    parts. `keep_last` yields a last batch of fewer clips, which BatchNorm cannot use in training.
+    parts. `keep_last` yields a last batch of fewer clips, which BatchNorm cannot use in training. `pin` puts batches in
+    memory from which a GPU copies them while it computes.
     """
     n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
-    pending: deque[_Pending] = deque()
+    pending: deque[Future[Batch]] = deque()
     executor = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="bcsed-clip")
+    # Of its own thread, because it waits for the others.
+    collector = ThreadPoolExecutor(1, thread_name_prefix="bcsed-batch")
 
-    def start(step: int) -> _Pending:
+    def start(step: int) -> Future[Batch]:
         """Start to decode this process's part; random numbers are derived from seed, epoch, step and sample."""
         chunk = rows[step * batch_size : (step + 1) * batch_size]
         low, high = (k * len(chunk) // part[1] for k in (part[0], part[0] + 1))
@@ -155,7 +158,7 @@ def batches(
                     class_index = inputs.class_of(int(chunk[sample])) if inject.same_class else -1
                     futures.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
             excerpts.append(futures)
-        return clips, excerpts
+        return collector.submit(_collect, clips, excerpts, pin)
 
     try:
         for step in chain(range(first_step, n_steps), (None,) * _AHEAD):
@@ -165,21 +168,26 @@ def batches(
                     continue
             if not pending:
                 return
-            yield _collect(*pending.popleft())
+            yield pending.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        collector.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch:
+def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]], pin: bool) -> Batch:
     """Return a batch as soon as it is decoded."""
-    parts = zip(*(future.result() for future in clips), strict=True)
-    batch = WaveBatch(*(torch.from_numpy(np.stack(part)) for part in parts))
+
+    def stack(arrays: Sequence[npt.NDArray[np.float32]]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.stack(arrays))
+        return tensor.pin_memory() if pin else tensor
+
+    batch = WaveBatch(*map(stack, zip(*(future.result() for future in clips), strict=True)))
     excerpts = []
     for futures in injected:
         decoded = [(sample, clip) for sample, future in futures if (clip := future.result()) is not None]
         index = torch.tensor([sample for sample, _ in decoded], dtype=torch.int64)
         labelled = [part[:0] for part in batch[:3]]
         if decoded:
-            labelled = [torch.from_numpy(np.stack([clip[k] for _, clip in decoded])) for k in range(3)]
+            labelled = [stack([clip[k] for _, clip in decoded]) for k in range(3)]
         excerpts.append(Excerpts(index, *labelled))
     return Batch(batch, tuple(excerpts))
