@@ -8,7 +8,7 @@ same generator state gives the same result. The order is: set the level of each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -233,30 +233,30 @@ class Noise:
         selected = [item for item in range(B) if chance[item] < self.p]
         if not selected:
             return waves
-        waves = waves.clone()
         low, high = self.snr_db
         measure = _rms if self.measure == "rms" else _peak
-        for item in selected:
-            noise = coloured_noise(n, int(kind[item] * 4), generator, waves.device)
-            level = measure(waves[item, None]) / measure(noise[None]).clamp_min(1e-12)
-            gain = 10 ** (-(low + (high - low) * draw[2, item]) / 20)
-            waves[item] += gain * level[0] * noise
-        return waves
+        noise = coloured_noise(n, [int(kind[item] * 4) for item in selected], generator, waves.device)
+        index = torch.tensor(selected, device=waves.device)
+        level = measure(waves[index]) / measure(noise).clamp_min(1e-12)
+        gain = 10 ** (-(low + (high - low) * draw[2, index, None]) / 20)
+        return waves.index_add(0, index, gain * level * noise)
 
 
-def coloured_noise(n: int, colour: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Return n samples of noise: 0 uniform white, 1 Gaussian white, 2 pink (1/f power), 3 brown (1/f²)."""
-    if colour == 0:
-        return 2.0 * torch.rand(n, generator=generator, device=device) - 1.0
-    white = torch.randn(n, generator=generator, device=device)
-    if colour == 1:
-        return white
-    # A power of two: transforms of odd lengths take many times longer.
-    size = 1 << (n - 1).bit_length()
-    spectrum = torch.fft.rfft(white, n=size)
-    bins = torch.arange(len(spectrum), device=device).clamp_min(1)
-    shaped: torch.Tensor = torch.fft.irfft(spectrum * bins ** (-0.5 * (colour - 1)), n=size)[:n]
-    return shaped
+def coloured_noise(n: int, colours: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Return noise, (items, n), of colours 0: white, uniform, 1: Gaussian, 2: pink (1/f power), 3: brown (1/f²)."""
+    draws = {"generator": generator, "device": device}
+    noise = torch.stack(
+        [torch.randn(n, **draws) if colour else 2.0 * torch.rand(n, **draws) - 1.0 for colour in colours]
+    )
+    shaped = [item for item, colour in enumerate(colours) if colour > 1]
+    if shaped:
+        # A power of two: transforms of odd lengths take many times longer.
+        size = 1 << (n - 1).bit_length()
+        spectrum = torch.fft.rfft(noise[shaped], n=size)
+        bins = torch.arange(spectrum.shape[1], device=device).clamp_min(1)
+        slopes = torch.tensor([[-0.5 * (colours[item] - 1)] for item in shaped], device=device)
+        noise[shaped] = torch.fft.irfft(spectrum * bins**slopes, n=size)[:, :n]
+    return noise
 
 
 @dataclass(frozen=True)
