@@ -15,6 +15,7 @@ from bcsed.data.competitions import (
     BIRDCLEF_2026,
     COMPETITIONS,
     FOLDERS,
+    SEVERAL,
     Competition,
     detect_competition,
     read_class_list,
@@ -103,6 +104,34 @@ class TestDetect:
         assert table["path"][0] == str(tmp_path / path)
         assert list(table["recording"]) == ["XC1", "XC2"]
         assert table["secondary"][0] == ("b",)
+
+    def test_several_years_have_one_class_list(self, tmp_path: Path) -> None:
+        old, new = tmp_path / "birdclef-2021", tmp_path / "birdclef-2025"
+        write(old, "train_short_audio/a/XC1.ogg", "")
+        write(
+            old, "train_metadata.csv", "primary_label,secondary_labels,filename", "a,\"['c']\",XC1.ogg", "b,[],XC2.ogg"
+        )
+        with pytest.raises(DataError, match="Its folder 'birdclef-2021' is of a competition: name that"):
+            detect_competition(tmp_path)
+        write(new, "train.csv", "primary_label,secondary_labels,filename", "c,[],c/XC1.ogg", "a,\"['b']\",a/XC4.ogg")
+        write(new, "taxonomy.csv", "primary_label,class_name", "c,Aves", "a,Amphibia")
+        write(new, "sample_submission.csv", "row_id,c,a", "x,0,0")
+        competition = detect_competition(tmp_path)
+        assert competition is SEVERAL
+        classes = read_class_list(tmp_path, competition)
+        assert classes == ("a", "b", "c")
+        assert read_taxa(tmp_path, competition) == {"a": "Amphibia", "b": "", "c": "Aves"}
+        table = read_train(tmp_path, competition, classes)
+        assert list(table["filename"]) == [
+            "birdclef-2021/train_short_audio/a/XC1.ogg",
+            "birdclef-2021/train_short_audio/b/XC2.ogg",
+            "birdclef-2025/train_audio/c/XC1.ogg",
+            "birdclef-2025/train_audio/a/XC4.ogg",
+        ]
+        assert list(table["path"]) == [str(tmp_path / name) for name in table["filename"]]
+        # What one year does not know as a class, another does; a recording of two years stays in one fold.
+        assert list(table["secondary"]) == [("c",), (), (), ("b",)]
+        assert list(table["recording"]) == ["XC1", "XC2", "XC1", "XC4"]
 
     def test_other_recordings(self, tmp_path: Path) -> None:
         assert detect_competition(write_clips(tmp_path, "owl/a.wav")) is FOLDERS

@@ -80,6 +80,12 @@ def test_pool_ignores_steps_of_no_weight(kind):
     torch.testing.assert_close(pool(logits, attention, kind, weight), pool(logits[:, :3], attention[:, :3], kind))
 
 
+def test_pool_of_certain_steps_is_not_above_1():
+    attention = torch.randn(64, 7, 9, generator=torch.Generator().manual_seed(1))
+    for kind in ("prob", "logit", "max", "prob_max"):
+        assert pool(torch.full((64, 7, 9), 40.0), attention, kind).max() <= 1.0, kind
+
+
 def test_pool_weighs_a_step_by_its_overlap():
     logits, attention = torch.randn(1, 2, 3), torch.zeros(1, 2, 3)
     expected = (3 * logits[:, 0].sigmoid() + logits[:, 1].sigmoid()) / 4

@@ -99,22 +99,51 @@ FOLDERS = Competition(
     taxonomy_csv="classes.csv",
     classes_from_clips=True,
 )
+# Folders of several competitions beside each other, to pretrain on: the clips of all, with one class list.
+SEVERAL = Competition(
+    name="several",
+    marks=(),
+    audio_dir="",
+    soundscapes_dir="",
+    test_dir="",
+    train_csv="",
+    sample_submission_csv="",
+    taxonomy_csv="",
+)
 # In this order they are looked for: the special marks first.
 _YEARS = (BIRDCLEF_2026, BIRDCLEF_2021, BIRDCLEF_2022, BIRDCLEF_2024, BIRDCLEF_2023, BIRDCLEF_2025)
 COMPETITIONS: Mapping[str, Competition] = {value.name: value for value in (*_YEARS, FOLDERS)}
 
 
 def detect_competition(folder: str | Path) -> Competition:
-    """Return the first of `COMPETITIONS` whose files are in a folder; DataError if there is none."""
+    """Return the first of `COMPETITIONS` whose files are in a folder, `SEVERAL` if at least two are in its folders.
+
+    DataError if there is none.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
-    for competition in COMPETITIONS.values():
-        if any((folder / mark).exists() for mark in competition.marks):
-            return competition
+    competition = _match(folder)
+    if competition is not None:
+        return competition
+    inner = [path.name for path, _ in competitions_in(folder)]
+    if len(inner) > 1:
+        return SEVERAL
     present = shorten_list(sorted(path.name for path in folder.iterdir()))
     needed = "; ".join(f"{' or '.join(c.marks)} for {c.name}" for c in COMPETITIONS.values())
-    raise DataError(f"{folder}: no competition matches its files ({present}); needed: {needed}.")
+    advice = f" Its folder {inner[0]!r} is of a competition: name that." if inner else ""
+    raise DataError(f"{folder}: no competition matches its files ({present}); needed: {needed}.{advice}")
+
+
+def competitions_in(folder: str | Path) -> list[tuple[Path, Competition]]:
+    """Return the folders of competitions in a folder, sorted by name."""
+    inner = ((path, _match(path)) for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir())
+    return [(path, competition) for path, competition in inner if competition is not None]
+
+
+def _match(folder: Path) -> Competition | None:
+    matching = (c for c in COMPETITIONS.values() if any((folder / mark).exists() for mark in c.marks))
+    return next(matching, None)
 
 
 def site_of(name: str | Path, competition: Competition) -> str:
@@ -132,9 +161,11 @@ def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, 
     """Return the classes, in the order of the submission's columns.
 
     The order is that of the sample submission (or `classes_txt`), else of the taxonomy. `FOLDERS` falls back on the
-    sorted labels of its label file, else of the folders. DataError if there is no class list, one is empty or repeats
-    a class, or two differ.
+    sorted labels of its label file, else of the folders; `SEVERAL` has the sorted classes of all its competitions.
+    DataError if there is no class list, one is empty or repeats a class, or two differ.
     """
+    if competition is SEVERAL:
+        return tuple(sorted({name for inner in competitions_in(folder) for name in read_class_list(*inner)}))
     lists = _class_lists(Path(folder), competition)
     if not lists:
         files = (competition.sample_submission_csv, competition.classes_txt, competition.taxonomy_csv)
@@ -179,6 +210,8 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
 def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     """Return the taxonomic class (Aves, Amphibia, ...) of each class, '' where unknown."""
     known: dict[str, str] = {}
+    for inner in competitions_in(folder) if competition is SEVERAL else ():
+        known |= {name: taxon for name, taxon in read_taxa(*inner).items() if taxon}
     path = Path(folder) / competition.taxonomy_csv
     if competition.taxonomy_csv and path.is_file():
         table = read_csv(path, [competition.label_column])

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import read_csv, shorten_list
-from .competitions import NEGATIVE_LABELS, Competition, list_clips
+from .competitions import NEGATIVE_LABELS, SEVERAL, Competition, competitions_in, list_clips
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,15 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``), else the stem. The label of a negative
     clip, without any of the classes, is '': in the file an empty cell or ``nocall``, for `FOLDERS` also a folder
     ``nocall``. Unknown secondary labels, common in BirdCLEF, are dropped with a warning. Raises DataError if a column
-    is missing, the table is empty or has only negatives, a file is repeated, or a label is unknown.
+    is missing, the table is empty or has only negatives, a file is repeated, or a label is unknown. The clips of
+    `SEVERAL` follow each other; their ``filename`` is the path below `folder`.
     """
     folder = Path(folder)
+    if competition is SEVERAL:
+        tables = [read_train(*inner, classes) for inner in competitions_in(folder)]
+        joined: pd.DataFrame = pd.concat(tables, ignore_index=True)
+        joined["filename"] = [Path(path).relative_to(folder).as_posix() for path in joined["path"]]
+        return joined
     raw, source = list_clips(folder, competition), folder / competition.train_csv
     duplicates = raw["filename"][raw["filename"].duplicated()]
     if len(duplicates):

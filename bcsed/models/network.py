@@ -210,5 +210,6 @@ def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch
     if kind == "logit":
         return (share * logits).sum(1).sigmoid()
     p = logits.sigmoid()
-    mean, highest = (share * p).sum(1), (p * (share > 0)).amax(1)
+    # Rounding can bring a mean of ones above 1.
+    mean, highest = (share * p).sum(1).clamp(max=1.0), (p * (share > 0)).amax(1)
     return {"prob": mean, "max": highest, "prob_max": 0.5 * mean + 0.5 * highest}[kind]

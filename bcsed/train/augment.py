@@ -244,10 +244,12 @@ class Noise:
 
 def coloured_noise(n: int, colours: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
     """Return noise, (items, n), of colours 0: white, uniform, 1: Gaussian, 2: pink (1/f power), 3: brown (1/f²)."""
-    draws = {"generator": generator, "device": device}
-    noise = torch.stack(
-        [torch.randn(n, **draws) if colour else 2.0 * torch.rand(n, **draws) - 1.0 for colour in colours]
-    )
+    noise = torch.empty(len(colours), n, device=device)
+    for row, colour in zip(noise, colours, strict=True):
+        if colour:
+            row.normal_(generator=generator)
+        else:
+            row.uniform_(-1.0, 1.0, generator=generator)
     shaped = [item for item, colour in enumerate(colours) if colour > 1]
     if shaped:
         # A power of two: transforms of odd lengths take many times longer.
