@@ -158,6 +158,7 @@ MISTAKES = {
         "class",
     ),
     "a taken sample": ("sample taken", nothing, "taken"),
+    "a sample of nothing": ("sample new --scale 0", nothing, "scale 0.0 is outside 0 to 100"),
     "an unknown row of the table": ("experiments --diff exp-93 exp-1", nothing, "no experiment 'exp-1'"),
 }
 

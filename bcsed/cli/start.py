@@ -49,7 +49,7 @@ def sample(args: Namespace) -> int:
 
     start = time.monotonic()
     with Progress() as progress, progress.elapsed("writing recordings"):
-        folder = synthetic.write(args.folder, year=args.year, seed=args.seed)
+        folder = synthetic.write(args.folder, year=args.year, seed=args.seed, scale=args.scale)
     print(f"wrote {folder} in {time.monotonic() - start:.0f} s: a synthetic competition of {args.year}")
     return 0
 
@@ -91,6 +91,7 @@ def _sample_options(_: ArgumentParser, add: Add) -> None:
     add("folder", metavar="DIR", help="a new folder")
     add("--year", type=int, choices=(2025, 2026), default=2025, help="layout (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="seed of all sounds (%(default)s)")
+    add("--scale", type=float, default=1.0, metavar="X", help="number of recordings, 1 for the usual ones (%(default)s)")
 
 
 def _experiments_options(_: ArgumentParser, add: Add) -> None:
