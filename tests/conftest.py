@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,7 @@ import torch
 
 from bcsed.config.contract import TINY_128, Contract, Frontend, Net
 from bcsed.files import sha256
-from bcsed.models import export as export_module
-from bcsed.models.export import convert, export
+from bcsed.models.export import export
 from bcsed.models.network import SedNet
 
 RATE = 32_000
@@ -38,30 +36,6 @@ def pytest_runtest_call(item):
     if took > LIMIT_S and not item.get_closest_marker("slow") and not os.environ.get("BCSED_NO_LIMIT"):
         pytest.fail(f"takes {took:.1f} s of processor time: mark it slow, or make it smaller")
     return result
-
-
-def convert_quickly(network: torch.nn.Module, example: torch.Tensor):
-    """Convert by TorchScript, in a fourth of the time; test_bundle.py shows that the graphs compute the same bits."""
-    import openvino
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(network, example, check_trace=False)
-        return openvino.convert_model(traced, example_input=example)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def quick_conversion():
-    """Let tests convert networks quickly."""
-    export_module.convert = convert_quickly
-    yield
-    export_module.convert = convert
-
-
-@pytest.fixture
-def real_conversion(monkeypatch):
-    """Let a test convert networks as users do."""
-    monkeypatch.setattr(export_module, "convert", convert)
 
 
 class Loudness(torch.nn.Module):

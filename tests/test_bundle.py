@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import convert_quickly
 
 from bcsed import predict
 from bcsed.analysis import compare
@@ -295,13 +294,17 @@ def test_occupied_folders_and_graphs_with_other_outputs(network, tiny, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet10t"])
-def test_the_conversion_of_the_tests_computes_the_same_bits(backbone):
+def test_the_conversion_by_torch_export_computes_the_same_bits(backbone):
+    import openvino
+
     torch.manual_seed(0)
     network = SedNet(TINY_128, Net(backbone=backbone), 3).eval()
     example = torch.randn(2, TINY_128.n_mels, TINY_128.n_frames)
     db = np.random.default_rng(0).normal(-30, 15, (1, TINY_128.n_mels, TINY_128.n_frames)).astype("float32")
     outputs = []
-    for graph in (convert(network, example), convert_quickly(network, example)):
+    batch = torch.export.Dim("B", min=1)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
+    for graph in (convert(network, example), openvino.convert_model(program)):
         graph.reshape({0: [-1, TINY_128.n_mels, TINY_128.n_frames]})
         outputs.append(compile_graph(graph, TINY_128)(db))
     for index in (0, 1):

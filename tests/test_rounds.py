@@ -16,7 +16,6 @@ from conftest import edit_json
 from bcsed import rounds, train
 from bcsed.cli.app import main
 from bcsed.config.experiments import STUDIES
-from bcsed.data import synthetic
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.rounds.api import _teachers
@@ -348,8 +347,8 @@ def results_of(out):
 
 
 @pytest.mark.slow
-def test_a_plan_killed_ten_times_gives_identical_results(tmp_path):
-    data = synthetic.write(tmp_path / "sample", scale=0.15)
+def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path):
+    data, _ = land25
     plan = tmp_path / "plan.json"
     quick = [*QUICK, "augment.sumix_draw=[0,1,1,2]", "pseudo.level=rms"]
     values = {
