@@ -105,6 +105,7 @@ def test_with_time_enough_everything_is_had_and_the_answer_is_the_same(trio, min
     np.testing.assert_array_equal(result.scores, whole.scores)
 
 
+@pytest.mark.slow
 def test_a_member_that_did_not_answer_every_recording_does_not_count(trio, minutes):
     """Rows stay comparable; a closer look by a member that counts is used where it was had."""
     members = from_bundles(trio)
@@ -167,6 +168,7 @@ def test_with_no_time_at_all_nothing_is_written_as_if_it_were_scored(tiny, minut
     assert "timeout" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_a_budget_repeats_nothing(trio, minutes, tmp_path, monkeypatch):
     whole = predict.predict(trio, [minutes], windowing=SLIDING, out=tmp_path / "out")
     slow = Slow(monkeypatch, 0.0)

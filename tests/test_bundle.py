@@ -100,6 +100,7 @@ def test_class_order_permuted_with_a_forged_fingerprint(copy, reseal):
         bundle.load(copy)
 
 
+@pytest.mark.slow
 def test_the_graph_of_another_front_end(copy, network, tmp_path, reseal):
     frontend = dataclasses.replace(TINY_128, fmax_hz=15_000.0)
     other = Contract(frontend=frontend, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
@@ -243,6 +244,7 @@ def test_weights_with_earlier_names_are_renamed(copy, network, reseal):
     assert set(read) == set(network.state_dict())
 
 
+@pytest.mark.slow
 def test_a_network_with_several_heads_is_sealed_with_its_groups(tmp_path, reseal):
     torch.manual_seed(4)
     net, groups = Net(backbone="mobilenetv3_small_050", heads="taxon"), (2, 0, 1, 0)

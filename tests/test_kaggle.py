@@ -832,6 +832,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
 
 
+@pytest.mark.slow
 def test_an_installed_copy_is_packed_into_the_same_wheel(installed, tmp_path):
     wheel, site = installed
     result = pack(site, tmp_path)

@@ -203,6 +203,7 @@ def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, 
         OutputOptions(formats=("kml",))
 
 
+@pytest.mark.slow
 def test_two_signals_hear_one_decoding(oracle, recordings, tmp_path, monkeypatch):
 
     frontend = Frontend(sample_rate=32_000, n_fft=2048, hop_length=500, n_mels=64, n_frames=512, time_folds=2)

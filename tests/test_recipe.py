@@ -221,6 +221,7 @@ def test_the_average_is_the_formula(loop_of):
     torch.testing.assert_close(loop.validated_network.features[1].weight, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_last_epochs_are_averaged(land25, tmp_path):
     data, _ = land25
     experiment = SMALL.vary("x", fit__epochs=3, fit__swa_epochs=2)
@@ -257,6 +258,7 @@ def test_a_frozen_backbone_does_not_change(loop_of):
     assert "backbone" in changed()
 
 
+@pytest.mark.slow
 def test_distillation_ends_after_its_epochs(land25, tmp_path):
     data, _ = land25
     names = pd.read_csv(data / "train.csv", dtype=str)["filename"].to_numpy(str)
@@ -416,6 +418,7 @@ def test_labels_of_missing_recordings(land26, tmp_path, caplog):
     assert "1 of 3 labelled soundscapes are not on disk" in caplog.text
 
 
+@pytest.mark.slow
 def test_starting_from_an_earlier_run(year, tmp_path):
     first = train.train(SMALL.vary("x", fit__epochs=1), year, tmp_path / "first")
     still = SMALL.vary("x", fit__epochs=1, fit__lr=1e-6, fit__lr_start=1e-6)

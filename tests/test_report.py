@@ -401,6 +401,7 @@ class TestInputs:
         assert "Classes, the highest scores first" in page.texts["caption"]
         assert any("With --truth, each member" in text for text in page.texts["p"])
 
+    @pytest.mark.slow
     def test_truth_of_some_classes_in_another_order(self, scores, truth, tmp_path):
         table = pd.read_csv(truth, index_col="row_id")
         table[["c", "a"]].head(9).to_csv(tmp_path / "some.csv")
@@ -416,6 +417,7 @@ class TestInputs:
         assert "ROC-AUC is not defined on 20 soundscape rows: " in texts
         assert "The contributions of members and stages cannot be computed" in texts
 
+    @pytest.mark.slow
     def test_a_table_alone_and_recordings_and_bundle_named(self, scores, recordings, tiny, tmp_path):
         table = scores / "submission.csv"
         alone = parse(report([table], tmp_path / "alone.html").path)
@@ -474,6 +476,7 @@ class TestInputs:
         assert "Rows per class" in texts and "Rows per recording" in texts and "24 labels" in texts
         assert page.texts["caption"] == ["Classes", "Recordings"]
 
+    @pytest.mark.slow
     def test_a_bundle_and_a_folder_of_all(self, run, tiny, scores, tmp_path):
         shutil.copytree(tiny.path, tmp_path / "demo" / "bundle")
         shutil.copytree(scores, tmp_path / "demo" / "scores")

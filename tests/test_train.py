@@ -72,6 +72,7 @@ def test_a_run_leaves_its_files(run):
     assert (run / "metrics.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_from_run_to_scores(run, year, tmp_path):
     trained = train.load_run(run)
     assert trained.provenance["checkpoint"] == "best"

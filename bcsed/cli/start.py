@@ -28,7 +28,7 @@ def demo(args: Namespace) -> int:
     data, run, bundle, scores = (shlex.quote(str(out / name)) for name in ("sample", "run", "bundle", "scores"))
     for command in (
         f"sample {data} --year 2025",
-        f"train tiny --data {data} --out {run}",
+        f"train tiny --data {data} --out {run} --fold none",
         f"export {run} --out {bundle}",
         f"check {bundle}",
         f"predict {bundle} --recordings {data}/test_soundscapes --out {scores} "
