@@ -144,7 +144,6 @@ class Loop:
                 first_step=self.step,
                 jobs=self.options.jobs,
                 part=(self.processes.rank, self.processes.size),
-                pin=self.device.type == "cuda",
             )
             for batch in feed:
                 self.loss_sum += self._train_step(batch, augmentations)

@@ -156,7 +156,6 @@ def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
         seed=0,
         epoch=epoch,
         jobs=options.jobs,
-        pin=loop.device.type == "cuda",
     )
 
 

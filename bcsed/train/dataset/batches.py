@@ -124,13 +124,11 @@ def batches(
     keep_last: bool = False,
     jobs: int = 2,
     part: tuple[int, int] = (0, 1),
-    pin: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch's `rows` in order, from `first_step` on.
 
     `part` (k, n) is the k-th of n equal parts of every batch, for the k-th of n processes; `batch_size` is over all
-    parts. `keep_last` yields a last batch of fewer clips, which BatchNorm cannot use in training. `pin` puts batches in
-    memory from which a GPU copies them while it computes.
+    parts. `keep_last` yields a last batch of fewer clips, which BatchNorm cannot use in training.
     """
     n_steps = -(-len(rows) // batch_size) if keep_last else max(1, len(rows) // batch_size)
     pending: deque[Future[Batch]] = deque()
@@ -158,7 +156,7 @@ def batches(
                     class_index = inputs.class_of(int(chunk[sample])) if inject.same_class else -1
                     futures.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
             excerpts.append(futures)
-        return collector.submit(_collect, clips, excerpts, pin)
+        return collector.submit(_collect, clips, excerpts)
 
     try:
         for step in chain(range(first_step, n_steps), (None,) * _AHEAD):
@@ -174,12 +172,13 @@ def batches(
         collector.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]], pin: bool) -> Batch:
+def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch:
     """Return a batch as soon as it is decoded."""
 
     def stack(arrays: Sequence[npt.NDArray[np.float32]]) -> torch.Tensor:
         tensor = torch.from_numpy(np.stack(arrays))
-        return tensor.pin_memory() if pin else tensor
+        # A GPU, if this process uses one, copies from pinned memory while it computes.
+        return tensor.pin_memory() if torch.cuda.is_initialized() else tensor
 
     batch = WaveBatch(*map(stack, zip(*(future.result() for future in clips), strict=True)))
     excerpts = []
