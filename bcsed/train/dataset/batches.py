@@ -178,7 +178,7 @@ def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch
     def stack(arrays: Sequence[npt.NDArray[np.float32]]) -> torch.Tensor:
         tensor = torch.from_numpy(np.stack(arrays))
         # A GPU, if this process uses one, copies from pinned memory while it computes.
-        return tensor.pin_memory() if torch.cuda.is_initialized() else tensor
+        return tensor.pin_memory() if torch.cuda.is_initialized() else tensor  # type: ignore[no-untyped-call]
 
     batch = WaveBatch(*map(stack, zip(*(future.result() for future in clips), strict=True)))
     excerpts = []
