@@ -20,6 +20,9 @@ from .errors import BcsedError, ConfigError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+# Levels of a JSON file; those of bcsed have about five.
+MAX_DEPTH = 50
+
 
 def as_path(path: str | Path) -> Path:
     """Return a string as a local path or, if it contains a protocol, as a remote path."""
@@ -58,6 +61,26 @@ def file_signature(path: Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
+def os_reason(error: OSError, path: object) -> str:
+    """Return one sentence about an error of the operating system: the path that it names, or `path`, and the reason."""
+    where = error.filename2 or error.filename or path
+    where = where.decode(errors="backslashreplace") if isinstance(where, bytes) else where
+    return f"{where}: {_describe(error).lower()}."
+
+
+def _describe(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+@contextmanager
+def os_errors(path: object, refused: type[BcsedError] = DataError) -> Iterator[None]:
+    """Convert errors of the operating system, such as of missing rights, to one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(os_reason(error, path)) from error
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path, which replaces `path` if the block succeeds and is removed if it fails.
@@ -76,14 +99,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            part.touch()
+            mode = part.stat().st_mode
             yield part
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
+            # That of the umask, whatever a library set.
+            part.chmod(mode)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
+        raise DataError(f"{path}: could not be written ({_describe(error)}).") from error
 
 
 def _upload(local: Path, part: Any, path: Any) -> None:
@@ -103,6 +130,10 @@ def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataErr
         yield
     except BcsedError:
         raise
+    except OSError as error:
+        if error.errno is None:
+            raise refused(f"{path}: not readable as {form} ({error}).") from error
+        raise refused(os_reason(error, path)) from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise refused(f"{path}: not readable as {form} ({reason}).") from error
@@ -142,8 +173,10 @@ def _has_writer(part: Path) -> bool:
 
 def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
     """Raise `refused` if a path is not a file."""
-    if not path.is_file():
-        raise refused(f"{path}: there is no such file.")
+    with os_errors(path, refused):
+        if not path.is_file():
+            is_folder = path.is_dir()
+            raise refused(f"{path}: is a folder, not a file." if is_folder else f"{path}: there is no such file.")
 
 
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
@@ -151,11 +184,9 @@ def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     import pandas as pd  # imported here, so that the command line starts without it
 
     require_file(path)
-    try:
+    with read_errors(path, "CSV"):
         # Without dtype, pandas would read the label 024 as 24, and the label NA as missing.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
     missing = [name for name in required if name not in table]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; its columns are {shorten_list(table.columns, 20)}.")
@@ -178,9 +209,20 @@ def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, An
     require_file(path, refused)
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))
+        _check_depth(values)
     if not isinstance(values, dict):
         raise refused(f"{path}: must contain a JSON object with named fields.")
     return values
+
+
+def _check_depth(values: Any) -> None:
+    level, depth = [values], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} levels of lists and objects")
+        nested = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [item for items in nested for item in items]
 
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -320,8 +321,11 @@ class Loop:
                 "scaler": self.scaler.state_dict(),
                 **{name: getattr(self, name) for name in _COUNTERS},
             }
+        # In memory first: torch reports a full disk as "unexpected pos".
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with atomic_write(self.out / name) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Restore the state of a checkpoint, if there is one; it may have tensor names of an earlier version."""
