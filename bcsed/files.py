@@ -130,11 +130,9 @@ def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataErr
         yield
     except BcsedError:
         raise
-    except OSError as error:
-        if error.errno is None:
-            raise refused(f"{path}: not readable as {form} ({error}).") from error
-        raise refused(os_reason(error, path)) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise refused(os_reason(error, path)) from error
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise refused(f"{path}: not readable as {form} ({reason}).") from error
 
