@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,18 @@ from .errors import BcsedError, ConfigError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+_MISSING = object()
+_JSON_TYPES: Mapping[Any, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    int | float: "a number",
+    int | float | None: "a number or null",
+    int | None: "a whole number or null",
+    str | None: "a text or null",
+    dict | None: "an object or null",
+}
 # Levels of a JSON file; those of bcsed have about five.
 MAX_DEPTH = 50
 
@@ -202,15 +215,43 @@ def shorten_list(names: Iterable[str], n: int = 5) -> str:
     return ", ".join(names[:n]) + rest if names else "nothing"
 
 
-def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
-    """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else."""
+def read_json(
+    path: Path, refused: type[BcsedError] = DataError, fields: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, Any]:
+    """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else.
+
+    `fields` are required keys, such as ``recipe.fit``, and their types.
+    """
     require_file(path, refused)
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))
         _check_depth(values)
     if not isinstance(values, dict):
         raise refused(f"{path}: must contain a JSON object with named fields.")
+    check_fields(values, fields, path, refused)
     return values
+
+
+def check_fields(
+    values: Any,
+    fields: Mapping[str, Any],
+    where: object,
+    refused: type[BcsedError] = DataError,
+    *,
+    optional: bool = False,
+) -> None:
+    """Raise `refused` if a key such as ``recipe.fit`` has another type than in `fields` or, if required, is missing."""
+    for name, kind in fields.items():
+        value = values
+        for key in name.split("."):
+            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+        if value is _MISSING:
+            if optional:
+                continue
+            raise refused(f"{where} is damaged: {name} is missing.")
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            text = json.dumps(value, default=str)
+            raise refused(f"{where} is damaged: {name} must be {_JSON_TYPES[kind]}, got {text:.60}.")
 
 
 def _check_depth(values: Any) -> None:

@@ -435,8 +435,7 @@ SETTINGS = {
     "train": [
         "experiment=tiny",
         "pretrained=none",
-        "changes="
-        '["fit.epochs=14", "fit.cycle_epochs=14", "fit.batch_size=16", "data.min_class_count=2"]',
+        'changes=["fit.epochs=14", "fit.cycle_epochs=14", "fit.batch_size=16", "data.min_class_count=2"]',
         "fold=None",
         "jobs=2",
     ],

@@ -484,7 +484,7 @@ class TestInputs:
         assert tiny.contract.fingerprint in parse(result.path).texts["dd"]
 
     def test_rounds(self, land25, tmp_path):
-        student = {"name": "tiny-s0", "experiment": "tiny", "auc": 0.61, "n_classes": 3, "scored_on": "held-out data"}
+        student = {"name": "tiny-s0", "experiment": "tiny", "sha256": "s", "auc": 0.61, "n_classes": 3, "scored_on": "held-out data"}
         ledger = [
             {"round": 1, "teacher": [], "pseudolabels": None, "students": [student]},
             {"round": 2, "teacher": [{}], "pseudolabels": {"rows_with_label": 24}, "students": [student]},

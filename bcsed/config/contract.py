@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import types
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,7 +125,7 @@ class Contract:
         check_types(self)
         if not self.classes:
             raise ConfigError("classes is empty; a network needs at least one class.")
-        duplicates = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        duplicates = sorted(name for name, n in Counter(self.classes).items() if n > 1)
         if duplicates:
             raise ConfigError(f"classes names {', '.join(duplicates[:5])} more than once; class names must be unique.")
         check_groups(self.groups, self.net.heads, len(self.classes))

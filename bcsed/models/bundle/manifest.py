@@ -10,7 +10,7 @@ from ...config.contract import Contract
 from ...config.strict import from_dict
 from ...config.versions import upgrade_run
 from ...errors import BundleError, ConfigError
-from ...files import check_schema, read_json, sha256
+from ...files import check_fields, check_schema, read_json, sha256
 
 # 1: one head for all classes. 2: the contract names the heads. 3: today's names (frontend, time_folds, logits,
 # attention, image), and a model card.
@@ -21,6 +21,15 @@ _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
 # These may be removed after sealing: a submission does not need them.
 _OPTIONAL = (WEIGHTS, CARD)
 _KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
+_FIELDS = {**dict.fromkeys(("contract", "recipe", "provenance", "files"), dict), "steps": int, "priors": list}
+# Recorded by a training; a bundle of other origin may lack them.
+_RECORDED = {
+    "recipe.fit": dict,
+    "recipe.fit.seed": int,
+    "provenance.metrics": dict,
+    "provenance.experiment": str,
+    "provenance.fold": int | None,
+}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -37,9 +46,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"{file}: " + (f"unknown key {unknown[0]!r}." if unknown else f"missing {', '.join(missing)}.")
         )
-    for key in ("recipe", "provenance", "files"):
-        if not isinstance(manifest[key], dict):
-            raise BundleError(f"{file}: {key} must be an object with named fields.")
+    check_fields(manifest, _FIELDS, file, BundleError)
+    check_fields(manifest, _RECORDED, file, BundleError, optional=True)
     return upgrade_run(manifest) if schema < SCHEMA else manifest
 
 
