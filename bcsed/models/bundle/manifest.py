@@ -37,6 +37,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such folder.")
     file = path / MANIFEST
+    _refuse_outer_link(file)
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle, or its export was interrupted: {MANIFEST} is missing.")
     manifest = read_json(file, BundleError)
@@ -77,10 +78,14 @@ def check_files(path: Path, files: Mapping[str, str]) -> None:
             if name in _OPTIONAL:
                 continue
             raise BundleError(f"{path} is incomplete: {name} is missing.")
-        if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
-            raise BundleError(f"{path}: {name} is a link out of the bundle.")
+        _refuse_outer_link(file)
         if sha256(file) != files[name]:
             raise BundleError(f"{path}: {name} was changed after sealing (its SHA-256 differs).")
     for file in path.iterdir():
         if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
             raise BundleError(f"{path} contains {file.name}, which {MANIFEST} does not list.")
+
+
+def _refuse_outer_link(file: Path) -> None:
+    if file.is_symlink() and not file.resolve().is_relative_to(file.parent.resolve()):
+        raise BundleError(f"{file.parent}: {file.name} is a link out of the bundle.")
