@@ -6,6 +6,7 @@ with the same methods, and is read and written through fsspec (extra ``bcsed[das
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -192,20 +193,56 @@ def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
 
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file as text; DataError if it is missing, unreadable or empty, or lacks a required column."""
-    import pandas as pd  # imported here, so that the command line starts without it
-
-    require_file(path)
-    with read_errors(path, "CSV"):
-        # Without dtype, pandas would read the label 024 as 24, and the label NA as missing.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    # Without a type, pandas would read the label 024 as 24, and the label NA as missing.
+    table = read_columns(path, dtype=str, keep_default_na=False)
     missing = [name for name in required if name not in table]
     if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {shorten_list(table.columns, 20)}.")
+        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {quote_list(table.columns, 20)}.")
     if table.empty:
         raise DataError(f"{path}: the table is empty.")
     # Cells after the end of a short row are not text.
     filled: pd.DataFrame = table.fillna("")
     return filled
+
+
+def read_columns(path: Path, *, texts: Sequence[str] = (), raw: bool = False, **options: Any) -> pd.DataFrame:
+    """Read a CSV file with the names of its header, without blanks around them; the columns `texts` are text.
+
+    `options` are those of pandas. DataError if the file is not readable, its columns are not separated by commas, a row
+    has more cells than the header, or a name is repeated. With `raw`, names may be repeated and keep their blanks.
+    """
+    import pandas as pd  # imported here, so that the command line starts without it
+
+    require_file(path)
+    with read_errors(path, "CSV"):
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = [name if raw else name.strip() for name in next(csv.reader(stream), [])]
+        if not header:
+            raise DataError(f"{path}: the file is empty.")
+        separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+        if separator:
+            raise DataError(f"{path}: its columns are separated by {separator!r}; save it with commas.")
+        twice = [name for name in header if name and header.count(name) > 1] if len({*header}) < len(header) else []
+        if twice and not raw:
+            raise DataError(f"{path}: the column {twice[0]!r} occurs {header.count(twice[0])} times.")
+        types = {"dtype": {k: str for k, name in enumerate(header) if name in texts}, **options}
+        try:
+            # By number, as pandas would rename repeated columns.
+            table = pd.read_csv(path, header=None, skiprows=1, names=range(len(header)), encoding="utf-8-sig", **types)
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame(columns=range(len(header)))
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{path}: its header names {len(header)} columns, and its rows have more.")
+    table.columns = pd.Index(header, dtype=object)
+    # Commas at the end of all lines make columns without a name.
+    empty = [not name and not table.iloc[:, k].replace("", None).notna().any() for k, name in enumerate(header)]
+    kept: pd.DataFrame = table.loc[:, [not each for each in empty]]
+    return kept
+
+
+def quote_list(names: Iterable[str], n: int = 5) -> str:
+    """Return the first `n` names in quotes, and the number of the others."""
+    return shorten_list(map(repr, names), n)
 
 
 def shorten_list(names: Iterable[str], n: int = 5) -> str:
