@@ -7,6 +7,7 @@ with the same methods, and is read and written through fsspec (extra ``bcsed[das
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -181,6 +182,29 @@ def _has_writer(part: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def lock_folder(folder: Path | None) -> Iterator[None]:
+    """Create a folder and hold it for this process; DataError if another one holds it. None and remote: no lock."""
+    if folder is None or is_remote(folder):
+        yield
+        return
+    with os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        number = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{folder} is in use by another process of bcsed; wait until it ends, or name another folder."
+            ) from error
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+    finally:
+        os.close(number)
 
 
 def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:

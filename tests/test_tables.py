@@ -18,7 +18,6 @@ from bcsed.scores.evaluation import read_truth
 from bcsed.scores.table import read_table
 
 TEXT = "row_id,a,b\nx_5,0.25,0\nx_10,1,0.5\n"
-TABLE = pd.DataFrame({"a": [0.25, 1], "b": [0, 0.5]}, index=["x_5", "x_10"])
 
 SAME = {
     "byte order mark": "\ufeff" + TEXT,
@@ -56,9 +55,8 @@ def save(path, text):
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_table_in_other_forms(tmp_path, name):
     table = read_table(save(tmp_path / "t.csv", SAME[name]))
-    pd.testing.assert_frame_equal(
-        table, TABLE, check_names=False, check_dtype=False, check_index_type=False, check_column_type=False
-    )
+    assert (list(table.index), list(table.columns)) == (["x_5", "x_10"], ["a", "b"])
+    np.testing.assert_array_equal(table.to_numpy(), [[0.25, 0], [1, 0.5]])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -91,7 +89,7 @@ def test_times_beyond_all_bounds_are_refused(tmp_path, end):
 
 
 def test_a_truth_without_rows_is_refused(tmp_path):
-    with pytest.raises(DataError, match="has no rows|is empty"):
+    with pytest.raises(DataError, match=r"has no rows|is empty"):
         read_truth(save(tmp_path / "t.csv", "row_id,a\n"), ["a"])
     with pytest.raises(DataError, match="the table is empty"):
         read_csv(save(tmp_path / "t.csv", "filename,label\n"), ["filename"])

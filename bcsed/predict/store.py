@@ -81,10 +81,10 @@ class StoredScores:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a finished prediction; DataError if it is missing, unfinished or damaged."""
     file = folder / MANIFEST
-    manifest = read_json(file)
+    manifest = read_json(file) if file.exists() else {}
     check_schema(manifest, file, (1, SCHEMA))
     if "models" not in manifest:
-        raise DataError(f"{folder} is not a finished folder of predict: {MANIFEST} does not list its models.")
+        raise DataError(f"{folder} is not a finished folder of predict: no {MANIFEST} lists its models.")
     manifest = {"post_processing": [], "detection": {}, **manifest}
     check_fields(manifest, _FINISHED, file)
     check_fields(manifest, {"detection.threshold": int | float, "detection.thresholds": dict}, file, optional=True)

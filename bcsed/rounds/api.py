@@ -18,6 +18,7 @@ from ..files import (
     check_fields,
     check_schema,
     is_occupied,
+    lock_folder,
     read_errors,
     remove_partial_files,
     require_file,
@@ -69,21 +70,24 @@ def run(
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
     out, data = Path(out), Path(data)
     _require_same_plan(recorded or plan, out)
-    remove_partial_files(out)
-    ledger = read_ledger(out) if (out / LEDGER).is_file() else []
-    for number, each in enumerate(plan.rounds, 1):
-        if number <= len(ledger):
-            _verify(out, ledger[number - 1])
-            continue
-        folder = out / f"round-{number}"
-        pseudolabels = _label(plan, number, data, out, log, progress)
-        students = []
-        for name in each.names():
-            bundle = _train_student(plan, number, name, data, folder, log, partial(trainer or train, options=options))
-            students.append(_describe_student(bundle, name, folder / name, recordings, truth))
-        ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
-        write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
-        log(describe_round(ledger[-1]))
+    with lock_folder(out):
+        remove_partial_files(out)
+        ledger = read_ledger(out) if (out / LEDGER).is_file() else []
+        for number, each in enumerate(plan.rounds, 1):
+            if number <= len(ledger):
+                _verify(out, ledger[number - 1])
+                continue
+            folder = out / f"round-{number}"
+            pseudolabels = _label(plan, number, data, out, log, progress)
+            students = []
+            for name in each.names():
+                bundle = _train_student(
+                    plan, number, name, data, folder, log, partial(trainer or train, options=options)
+                )
+                students.append(_describe_student(bundle, name, folder / name, recordings, truth))
+            ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
+            write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
+            log(describe_round(ledger[-1]))
     return ledger
 
 
