@@ -22,6 +22,7 @@ round       one cycle of training and pseudolabelling
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from .models.bundle import Bundle
     from .scores import ablation, calibration, detections, evaluation, metrics, postprocess
     from .train import pseudolabels
+
+# OpenVINO reports its use to a server, and writes an identifier into the home folder, at import and at conversion. It
+# does neither if the package for it cannot be imported.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # The public names of each room: what it exports, and its modules.
 _ROOMS = {

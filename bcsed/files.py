@@ -6,10 +6,13 @@ with the same methods, and is read and written through fsspec (extra ``bcsed[das
 
 from __future__ import annotations
 
+import csv
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,21 @@ from .errors import BcsedError, ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MISSING = object()
+_JSON_TYPES: Mapping[Any, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    int | float: "a number",
+    int | float | None: "a number or null",
+    int | None: "a whole number or null",
+    str | None: "a text or null",
+    dict | None: "an object or null",
+}
+# Levels of a JSON file; those of bcsed have about five.
+MAX_DEPTH = 50
 
 
 def as_path(path: str | Path) -> Path:
@@ -58,6 +76,26 @@ def file_signature(path: Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
+def os_reason(error: OSError, path: object) -> str:
+    """Return one sentence about an error of the operating system: the path that it names, or `path`, and the reason."""
+    where = error.filename2 or error.filename or path
+    where = where.decode(errors="backslashreplace") if isinstance(where, bytes) else where
+    return f"{where}: {_describe(error).lower()}."
+
+
+def _describe(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+@contextmanager
+def os_errors(path: object, refused: type[BcsedError] = DataError) -> Iterator[None]:
+    """Convert errors of the operating system, such as of missing rights, to one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(os_reason(error, path)) from error
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path, which replaces `path` if the block succeeds and is removed if it fails.
@@ -76,14 +114,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            part.touch()
+            mode = part.stat().st_mode
             yield part
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
+            # That of the umask, whatever a library set.
+            part.chmod(mode)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: could not be written ({error.strerror or error}).") from error
+        raise DataError(f"{path}: could not be written ({_describe(error)}).") from error
 
 
 def _upload(local: Path, part: Any, path: Any) -> None:
@@ -104,6 +146,8 @@ def read_errors(path: str | Path, form: str, refused: type[BcsedError] = DataErr
     except BcsedError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise refused(os_reason(error, path)) from error
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise refused(f"{path}: not readable as {form} ({reason}).") from error
 
@@ -140,30 +184,89 @@ def _has_writer(part: Path) -> bool:
     return True
 
 
+@contextmanager
+def lock_folder(folder: Path | None) -> Iterator[None]:
+    """Create a folder and hold it for this process; DataError if another one holds it. None and remote: no lock."""
+    if folder is None or is_remote(folder):
+        yield
+        return
+    with os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        number = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{folder} is in use by another process of bcsed; wait until it ends, or name another folder."
+            ) from error
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+    finally:
+        os.close(number)
+
+
 def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
     """Raise `refused` if a path is not a file."""
-    if not path.is_file():
-        raise refused(f"{path}: there is no such file.")
+    with os_errors(path, refused):
+        if not path.is_file():
+            is_folder = path.is_dir()
+            raise refused(f"{path}: is a folder, not a file." if is_folder else f"{path}: there is no such file.")
 
 
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file as text; DataError if it is missing, unreadable or empty, or lacks a required column."""
-    import pandas as pd  # imported here, so that the command line starts without it
-
-    require_file(path)
-    try:
-        # Without dtype, pandas would read the label 024 as 24, and the label NA as missing.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
+    # Without a type, pandas would read the label 024 as 24, and the label NA as missing.
+    table = read_columns(path, dtype=str, keep_default_na=False)
     missing = [name for name in required if name not in table]
     if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {shorten_list(table.columns, 20)}.")
+        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {quote_list(table.columns, 20)}.")
     if table.empty:
         raise DataError(f"{path}: the table is empty.")
     # Cells after the end of a short row are not text.
     filled: pd.DataFrame = table.fillna("")
     return filled
+
+
+def read_columns(path: Path, *, texts: Sequence[str] = (), raw: bool = False, **options: Any) -> pd.DataFrame:
+    """Read a CSV file with the names of its header, without blanks around them; the columns `texts` are text.
+
+    `options` are those of pandas. DataError if the file is not readable, its columns are not separated by commas, a row
+    has more cells than the header, or a name is repeated. With `raw`, names may be repeated and keep their blanks.
+    """
+    import pandas as pd  # imported here, so that the command line starts without it
+
+    require_file(path)
+    with read_errors(path, "CSV"):
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = [name if raw else name.strip() for name in next(csv.reader(stream), [])]
+        if not header:
+            raise DataError(f"{path}: the file is empty.")
+        separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+        if separator:
+            raise DataError(f"{path}: its columns are separated by {separator!r}; save it with commas.")
+        twice = [name for name in header if name and header.count(name) > 1] if len({*header}) < len(header) else []
+        if twice and not raw:
+            raise DataError(f"{path}: the column {twice[0]!r} occurs {header.count(twice[0])} times.")
+        types = {"dtype": {k: str for k, name in enumerate(header) if name in texts}, **options}
+        try:
+            # By number, as pandas would rename repeated columns.
+            table = pd.read_csv(path, header=None, skiprows=1, names=range(len(header)), encoding="utf-8-sig", **types)
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame(columns=range(len(header)))
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{path}: its header names {len(header)} columns, and its rows have more.")
+    table.columns = pd.Index(header, dtype=object)
+    # Commas at the end of all lines make columns without a name.
+    empty = [not name and not table.iloc[:, k].replace("", None).notna().any() for k, name in enumerate(header)]
+    kept: pd.DataFrame = table.loc[:, [not each for each in empty]]
+    return kept
+
+
+def quote_list(names: Iterable[str], n: int = 5) -> str:
+    """Return the first `n` names in quotes, and the number of the others."""
+    return shorten_list(map(repr, names), n)
 
 
 def shorten_list(names: Iterable[str], n: int = 5) -> str:
@@ -173,14 +276,53 @@ def shorten_list(names: Iterable[str], n: int = 5) -> str:
     return ", ".join(names[:n]) + rest if names else "nothing"
 
 
-def read_json(path: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
-    """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else."""
+def read_json(
+    path: Path, refused: type[BcsedError] = DataError, fields: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, Any]:
+    """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else.
+
+    `fields` are required keys, such as ``recipe.fit``, and their types.
+    """
     require_file(path, refused)
     with read_errors(path, "JSON", refused):
         values = json.loads(path.read_text(encoding="utf-8"))
+        _check_depth(values)
     if not isinstance(values, dict):
         raise refused(f"{path}: must contain a JSON object with named fields.")
+    check_fields(values, fields, path, refused)
     return values
+
+
+def check_fields(
+    values: Any,
+    fields: Mapping[str, Any],
+    where: object,
+    refused: type[BcsedError] = DataError,
+    *,
+    optional: bool = False,
+) -> None:
+    """Raise `refused` if a key such as ``recipe.fit`` has another type than in `fields` or, if required, is missing."""
+    for name, kind in fields.items():
+        value = values
+        for key in name.split("."):
+            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+        if value is _MISSING:
+            if optional:
+                continue
+            raise refused(f"{where} is damaged: {name} is missing.")
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            text = json.dumps(value, default=str)
+            raise refused(f"{where} is damaged: {name} must be {_JSON_TYPES[kind]}, got {text:.60}.")
+
+
+def _check_depth(values: Any) -> None:
+    level, depth = [values], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} levels of lists and objects")
+        nested = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [item for items in nested for item in items]
 
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -156,7 +156,7 @@ def test_invalid_and_pickled_probes(copy, reseal, spoil):
     else:
         (copy / "probe.npz").write_bytes(spoil)
     reseal(copy, lambda _: None)
-    with pytest.raises(BundleError, match=r"probe\.npz: not readable as a probe"):
+    with pytest.raises(BundleError, match=r"probe\.npz(: not readable as a probe| has image of object)"):
         bundle.check(bundle.load(copy))
 
 

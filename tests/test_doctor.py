@@ -387,7 +387,7 @@ class TestCommand:
         ("text", "sentence"),
         [
             ("", "the file is empty"),
-            ("row_id,b\na_5,2,3\n", "its header names 2 columns, its lines have 3"),
+            ("row_id,b\na_5,2,3\n", "its header names 2 columns, and its rows have more"),
             ("row_id,b\na_5,2\na_10,3,4\n", "not readable as CSV"),
             ("row_id,b\n\xff", "not readable as CSV"),
         ],

@@ -188,8 +188,8 @@ def test_functions_take_at_most_ten_parameters():
 
 def test_the_package_keeps_its_size():
     sizes = sorted(path.read_text().count("\n") for path in MODULES)
-    # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle.
-    assert sum(sizes) <= 21_000
+    # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle, faults.
+    assert sum(sizes) <= 22_000
     assert sizes[len(sizes) // 2] <= 150
 
 

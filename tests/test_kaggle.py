@@ -755,6 +755,18 @@ def test_no_step_is_begun_when_the_time_is_over(year, tmp_path):
 # ---- data sets ---------------------------------------------------------------------------------------------
 
 
+def write_wheel(path: Path, text: str = "") -> Path:
+    """Write a wheel without a module but `text`, with the metadata that its name states."""
+    name, version, *_ = path.name.split("-")
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}_says.py", text)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
 def fake_wheels(folder: Path, *, version: str = __version__, platform: str = "manylinux_2_31_x86_64") -> Path:
     folder.mkdir(parents=True)
     for name in (
@@ -763,7 +775,7 @@ def fake_wheels(folder: Path, *, version: str = __version__, platform: str = "ma
         f"openvino-2026.4.1-1-cp313-cp313-{platform}",
         "openvino_telemetry-2025.2.0-py3-none-any",
     ):
-        (folder / f"{name}.whl").write_bytes(name.encode())
+        write_wheel(folder / f"{name}.whl")
     (folder / "numpy-2.0.0-cp312-cp312-manylinux_2_28_x86_64.whl").write_bytes(b"not to be taken")
     return folder
 
@@ -891,7 +903,7 @@ def test_a_packed_bundle_is_found_again_however_kaggle_unpacks_it(tree, layout, 
 
 def test_bundles_are_packed_to_the_same_bytes_and_with_weights_where_asked(tmp_path, sealed, messages):
     first, second = (kaggle.dataset(tmp_path / n, "me", bundles=[sealed], log=messages.append) for n in "ab")
-    assert (first / "SHA256SUMS").read_bytes() == (second / "SHA256SUMS").read_bytes()
+    assert (first / "student.zip").read_bytes() == (second / "student.zip").read_bytes()
     third = kaggle.dataset(tmp_path / "c", "me", bundles=[sealed], with_weights=True, log=messages.append)
     with zipfile.ZipFile(third / "student.zip") as inside:
         assert "student/weights.safetensors" in inside.namelist()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
+import select
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import BcsedError
+from ..files import os_reason
 from . import evaluate, kaggle, predict, start, train
 from .options import Command, add_command
 
@@ -37,19 +41,38 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    options = make_parser().parse_args(argv)
-    level = logging.DEBUG if options.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    """Run one command and return its exit status: 141 if the reader of standard output has ended, as ``head`` does."""
     try:
-        status: int = options.run(options)
+        try:
+            options = make_parser().parse_args(argv)
+            level = logging.DEBUG if options.verbose else logging.WARNING
+            logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+            status: int = options.run(options)
+        finally:
+            sys.stdout.flush()
     except BcsedError as error:
         print(f"bcsed: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        return _report_os_error(error)
     except KeyboardInterrupt:
         print("bcsed: interrupted; finished work is kept.", file=sys.stderr)
         return 130
     return status
+
+
+def _report_os_error(error: OSError) -> int:
+    """Print an error of the operating system, unless nobody reads the output, and return the exit status."""
+    streams = select.poll()
+    streams.register(1, 0)
+    streams.register(2, 0)
+    if isinstance(error, BrokenPipeError) and any(event & select.POLLERR for _, event in streams.poll(0)):
+        # The buffer is written once more at exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    with contextlib.suppress(OSError):
+        print(f"bcsed: {os_reason(error, 'standard output')}", file=sys.stderr)
+    return 2
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
-from ..files import read_json
 from . import options
 from .options import Add
 from .progress import Progress
@@ -93,18 +92,13 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
 def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a folder of predict: scores (not post-processed for an ablation); members, weights and kind of mean."""
     from ..predict.outputs import MEMBERS, SUBMISSION, read_members
-    from ..predict.store import MANIFEST
+    from ..predict.store import read_manifest
     from ..scores.postprocess import combine
     from ..scores.table import read_table
 
-    try:
-        manifest = read_json(folder / MANIFEST)
-        stages, kind = list(manifest["post_processing"]), str(manifest["mean"])
-        weights = [float(model["weight"]) for model in manifest["models"]]
-    except (DataError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder} is not a finished folder of predict: {MANIFEST} does not describe its models."
-        ) from error
+    manifest = read_manifest(folder)
+    stages, kind = manifest["post_processing"], manifest["mean"]
+    weights = [float(model["weight"]) for model in manifest["models"]]
     members = read_members(folder) if (folder / MEMBERS).is_dir() else None
     ensemble = {"members": members, "weights": weights, "kind": kind}
     if not for_ablation or not stages:

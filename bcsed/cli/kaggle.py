@@ -44,6 +44,7 @@ def kernel(args: Namespace) -> int:
         datasets=args.dataset,
         kernels=args.kernel or None,
         models=args.model,
+        wheels=None if args.wheels == "none" else args.wheels,
     )
     print(f"upload it: kaggle kernels push -p {out}")
     return 0
@@ -70,6 +71,12 @@ def _kernel_options(_: ArgumentParser, add: Add) -> None:
     add("out", metavar="OUT", help="the folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
     add("--title", default="", metavar="TEXT", help="title, which also gives its address (bcsed KIND)")
+    add(
+        "--wheels",
+        default="wheels",
+        metavar="DIR",
+        help="the data set of wheels that the notebook may install (wheels)",
+    )
     options.add_list(add, "--set", "NAME=VALUE", "change settings of the notebook")
     options.add_list(add, "--dataset", "OWNER/SLUG", "attach data sets besides the wheels")
     options.add_list(add, "--kernel", "OWNER/SLUG", "attach the output of notebooks (NAME/bcsed-train)")

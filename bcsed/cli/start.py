@@ -91,9 +91,7 @@ def _sample_options(_: ArgumentParser, add: Add) -> None:
     add("folder", metavar="DIR", help="a new folder")
     add("--year", type=int, choices=(2025, 2026), default=2025, help="layout (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="seed of all sounds (%(default)s)")
-    add(
-        "--scale", type=float, default=1.0, metavar="X", help="number of recordings, 1 for the usual ones (%(default)s)"
-    )
+    add("--scale", type=float, default=1.0, metavar="X", help="number of recordings, 1 is usual (%(default)s)")
 
 
 def _experiments_options(_: ArgumentParser, add: Add) -> None:

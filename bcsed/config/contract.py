@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import types
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,11 @@ from ..errors import ConfigError
 from .strict import at_least, check_types, nearest, one_of, to_dict
 from .versions import first_names
 
+# Beyond these, a window would not fit into memory.
+_LIMITS = {"sample_rate": 2_000_000, "n_fft": 65_536, "n_mels": 1024, "n_frames": 16_384, "clip_samples": 1 << 25}
+# Columns of tables with one column per class.
+RESERVED = ("row_id", "filename", "start", "end", "recording", "start_s", "end_s")
+MAX_CLASSES = 100_000
 # A timm CNN halves its image five times.
 STRIDE = 32
 
@@ -38,6 +45,9 @@ class Frontend:
     def __post_init__(self) -> None:
         check_types(self)
         at_least(self, 1, "sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "time_folds")
+        for name, highest in _LIMITS.items():
+            if getattr(self, name) > highest:
+                raise ConfigError(f"{name} must be at most {highest}, got {getattr(self, name)}.")
         one_of(self, "channels", ("deltas", "repeat", "mono"))
         if self.n_fft % 2:
             raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
@@ -124,7 +134,8 @@ class Contract:
         check_types(self)
         if not self.classes:
             raise ConfigError("classes is empty; a network needs at least one class.")
-        duplicates = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        check_class_names(self.classes)
+        duplicates = sorted(name for name, n in Counter(self.classes).items() if n > 1)
         if duplicates:
             raise ConfigError(f"classes names {', '.join(duplicates[:5])} more than once; class names must be unique.")
         check_groups(self.groups, self.net.heads, len(self.classes))
@@ -135,6 +146,19 @@ class Contract:
         # From the names of the first version, without later fields at their default: the same in all versions.
         text = json.dumps(first_names(to_dict(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Refuse names that tables cannot hold: empty, with blanks at an end, control characters, reserved, too many."""
+    if len(names) > MAX_CLASSES:
+        raise ConfigError(f"there are {len(names)} classes; at most {MAX_CLASSES} are possible.")
+    for name in names:
+        if not name or name != name.strip():
+            raise ConfigError(f"the class name {name!r} is empty or has blanks at an end; rename it.")
+        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+            raise ConfigError(f"the class name {name!r} contains control or invalid characters; rename it.")
+        if name in RESERVED:
+            raise ConfigError(f"the class name {name!r} is a column of tables of bcsed; rename it.")
 
 
 def check_groups(groups: Sequence[int], heads: str, n_classes: int) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import DataError
-from ..files import read_csv, shorten_list
+from ..config.contract import check_class_names
+from ..errors import ConfigError, DataError
+from ..files import quote_list, read_columns, read_csv, shorten_list
 
 # Labels of a clip without any of the classes, unless they are in the class list.
 NEGATIVE_LABELS = ("", "nocall")
@@ -175,22 +175,28 @@ def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, 
         if invalid or not names:
             problem = f"{invalid[0]!r} is empty or repeated" if invalid else "the list is empty"
             raise DataError(f"{source}: the classes must be distinct names, but {problem}.")
+        _check_names(source, names)
     (first, classes), *others = lists.items()
     for source, names in others:
         only = {first: sorted(set(classes) - set(names)), source: sorted(set(names) - set(classes))}
         if any(only.values()):
-            differences = "; ".join(f"only in {path}: {shorten_list(extra)}" for path, extra in only.items())
+            differences = "; ".join(f"only in {path}: {quote_list(extra)}" for path, extra in only.items())
             raise DataError(f"two class lists differ; {differences}.")
     return tuple(classes)
+
+
+def _check_names(source: str, names: Sequence[str]) -> None:
+    try:
+        check_class_names(names)
+    except ConfigError as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]:
     lists: dict[str, list[str]] = {}
     path = folder / competition.sample_submission_csv
     if competition.sample_submission_csv and path.is_file():
-        # Not with pandas, which renames a repeated column.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+        header = list(read_columns(path, dtype=str).columns)
         if header[:1] != ["row_id"]:
             raise DataError(f"{path}: the first column must be row_id, got {shorten_list(header[:1])}.")
         lists[str(path)] = header[1:]
@@ -200,7 +206,7 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
         lists[str(path)] = [line.strip() for line in lines if line.strip()]
     path = folder / competition.taxonomy_csv
     if competition.taxonomy_csv and path.is_file():
-        lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
+        lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column].str.strip())
     if not lists and competition.classes_from_clips:
         labels = set(list_clips(folder, competition)[competition.label_column])
         lists[str(folder)] = sorted(labels.difference(NEGATIVE_LABELS))
@@ -216,15 +222,25 @@ def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     if competition.taxonomy_csv and path.is_file():
         table = read_csv(path, [competition.label_column])
         taxa = table.get("class_name", [""] * len(table))
-        known = dict(zip(table[competition.label_column], taxa, strict=True))
+        known = dict(zip(table[competition.label_column].str.strip(), taxa, strict=True))
     return {name: known.get(name, "") for name in read_class_list(folder, competition)}
+
+
+def _read_label_file(path: Path, column: str) -> pd.DataFrame:
+    table = read_csv(path, ["filename", column])
+    table[column] = table[column].str.strip()
+    for number, label in enumerate(table[column], 2):
+        if ";" in label or label.startswith("["):
+            advice = "name one class there, and the others in a column secondary_labels"
+            raise DataError(f"{path}: line {number} has several labels in the column {column}, {label!r}; {advice}.")
+    return table
 
 
 def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
     """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders."""
     column = competition.label_column
     if not competition.classes_from_clips or (folder / competition.train_csv).is_file():
-        return read_csv(folder / competition.train_csv, ["filename", column])
+        return _read_label_file(folder / competition.train_csv, column)
     audio = folder / competition.audio_dir
     files = (path for path in audio.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES)
     paths = sorted(path.relative_to(audio) for path in files)

@@ -43,7 +43,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     if len(duplicates):
         raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
-    label = label.mask(label.str.strip().isin(set(NEGATIVE_LABELS).difference(classes)), "")
+    label = label.mask(label.isin(set(NEGATIVE_LABELS).difference(classes)), "")
     _check_known(label[label != ""], classes, source)
     if not label.any():
         raise DataError(f"{source}: none of the {len(label)} clips has a label; training needs some that have.")
@@ -155,7 +155,7 @@ def _seconds(cell: str, path: Path) -> int:
         value = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
     except ValueError:
         value = float("nan")
-    if len(parts) > 3 or not value.is_integer() or value < 0:
+    if len(parts) > 3 or not value.is_integer() or not 0 <= value < 1e9:
         raise DataError(f"{path}: the time {cell!r} is not a whole second; write HH:MM:SS or seconds.")
     return int(value)
 

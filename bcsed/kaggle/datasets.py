@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, is_occupied, sha256, write_json
+from ..files import atomic_write, is_occupied, read_errors, read_json, sha256, write_json
 from ..models.bundle.bundle import load
 from ..models.bundle.manifest import MANIFEST, WEIGHTS
 from .inputs import Log
-from .wheels import collect_wheels
+from .wheels import collect_wheels, requirements
 
 METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
 WHEELS_SLUG, BUNDLES_SLUG = "bcsed-wheels", "bcsed-bundles"
@@ -43,11 +43,11 @@ def dataset(
 ) -> Path:
     """Write a new folder for ``kaggle datasets create``: bcsed's wheels, or with `bundles` these, each as a zip.
 
-    It also contains ``SHA256SUMS`` and ``dataset-metadata.json``. Wheels are for the versions in `python`, and copied
-    from the folder `wheels` if there is one, instead of building and downloading them. `slug`, the name of the data
-    set, is ``bcsed-wheels`` or ``bcsed-bundles`` by default; `with_weights` keeps the weights that only training needs.
-    Raises ConfigError, DataError or BundleError if Kaggle does not accept a name, `out` is occupied, a wheel is not
-    available, or a bundle is damaged.
+    It also contains ``dataset-metadata.json`` and, for wheels, ``SHA256SUMS``, which `kernel` reads. Wheels are for
+    the versions in `python`, and copied from the folder `wheels` if there is one, instead of building and downloading
+    them. `slug`, the name of the data set, is ``bcsed-wheels`` or ``bcsed-bundles`` by default; `with_weights` keeps
+    the weights that only training needs. Raises ConfigError, DataError or BundleError if Kaggle does not accept a name,
+    `out` is occupied, a wheel is missing, damaged or as fit as another, or a bundle is damaged.
     """
     out = Path(out)
     description = metadata(owner, slug or (BUNDLES_SLUG if bundles else WHEELS_SLUG), bundles=bool(bundles))
@@ -59,14 +59,36 @@ def dataset(
     else:
         collect_wheels(out, python, None if wheels is None else Path(wheels), log)
     files = sorted(path for path in out.iterdir() if path.is_file())
-    with atomic_write(out / SUMS) as temporary:
-        temporary.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files), encoding="utf-8")
+    if not bundles:
+        with atomic_write(out / SUMS) as temporary:
+            temporary.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files), encoding="utf-8")
     # Last, because the client refuses a folder without it.
     write_json(out / METADATA, description)
     for path in files:
         log(f"{path.stat().st_size / 2**20:8.1f} MiB  {path.name}")
     log(f"{sum(path.stat().st_size for path in files) / 2**20:8.1f} MiB  in {len(files)} files")
     return out
+
+
+def read_wheels(folder: Path) -> tuple[str, str]:
+    """Return the name of a data set of wheels, and pip's requirements with the SHA-256 of its wheels.
+
+    Raises DataError if `dataset` did not write the folder, a file was changed since, or bcsed has another version.
+    """
+    if not (folder / SUMS).is_file():
+        raise DataError(
+            f"{folder} is not a data set of wheels; write one with `bcsed kaggle dataset wheels --owner NAME`, or name "
+            "its folder as --wheels."
+        )
+    with read_errors(folder / SUMS, "a list of SHA-256"):
+        sums = {name: digest for digest, name in map(str.split, (folder / SUMS).read_text().splitlines())}
+    for path in (folder / name for name in sorted({*sums, *(path.name for path in folder.glob("*.whl"))})):
+        if not path.is_file() or sha256(path) != sums.get(path.name):
+            raise DataError(f"{path} is not the file that {SUMS} lists; write the data set of wheels again.")
+    name = str(read_json(folder / METADATA).get("id"))
+    if not re.fullmatch(r"[\w-]+/[\w-]+", name):
+        raise DataError(f"{folder / METADATA}: id must be owner/slug, got {name!r}.")
+    return name, requirements({folder / name: sums[name] for name in sorted(sums)})
 
 
 def metadata(owner: str, slug: str, *, bundles: bool = False) -> dict[str, Any]:

@@ -15,24 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._version import __version__
 from ..errors import ConfigError, DataError
 from ..files import is_occupied, write_json
-from .datasets import WHEELS_SLUG, check_owner
+from .datasets import WHEELS_SLUG, check_owner, read_wheels
 
 METADATA = "kernel-metadata.json"
 
 _INSTALL = """
 import os, subprocess, sys
-from glob import glob
-VERSION = "{version}"
 INPUT = os.environ.get("BCSED_KAGGLE_ROOT", "/kaggle") + "/input"
-FILES = glob(f"{{INPUT}}/*/bcsed-*.whl") + glob(f"{{INPUT}}/datasets/*/*/bcsed-*.whl")
-WHEELS = [*filter(lambda path: f"/bcsed-{{VERSION}}-" in path, FILES)]
-assert WHEELS, f"no wheel of bcsed {{VERSION}}: attach its data set; there is {{FILES or os.listdir(INPUT)}}"
-PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
-PIP += ["--find-links=" + os.path.dirname(WHEELS[0]), f"bcsed=={{VERSION}}", "openvino", "openvino-telemetry"]
-subprocess.run(PIP, check=True)
+WHEELS = "{dataset}"  # the data set from which pip installs, if its files have these SHA-256
+REQUIREMENTS = \"\"\"
+{requirements}\"\"\"
+assert REQUIREMENTS.strip(), "write this notebook with `bcsed kaggle kernel`, which adds the SHA-256 of your wheels"
+FOLDERS = [f"{{INPUT}}/datasets/{{WHEELS}}", f"{{INPUT}}/{{os.path.basename(WHEELS)}}"]
+FOLDER = next(filter(os.path.isdir, FOLDERS), None)
+assert FOLDER, f"attach the data set {{WHEELS}}; there is {{os.listdir(INPUT)}}"
+PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--only-binary=:all:"]
+PIP += ["--require-hashes", "--find-links=" + FOLDER, "--requirement=/dev/stdin"]
+subprocess.run(PIP, input=REQUIREMENTS.encode(), check=True)
 """
 
 
@@ -185,6 +186,7 @@ def kernel(
     datasets: Sequence[str] = (),
     kernels: Sequence[str] | None = None,
     models: Sequence[str] = (),
+    wheels: str | Path | None = None,
 ) -> Path:
     """Write a folder for ``kaggle kernels push``: a notebook with its settings, and its metadata.
 
@@ -201,9 +203,12 @@ def kernel(
         Inputs to attach besides the wheels, ``owner/slug``.
     kernels : sequence of str, optional
         Notebooks whose output is attached; by default the owner's training notebook, if its bundles are needed.
+    wheels : str or Path, optional
+        The folder of the data set of wheels, whose name and SHA-256 the notebook gets. Without it, the notebook is a
+        template that installs nothing.
 
     Raises ConfigError or DataError if the kind or a setting is unknown, a value has another type, Kaggle does not
-    accept a name, or the folder contains other files.
+    accept a name, the wheels were changed or are of another version, or the folder contains other files.
     """
     if kind not in NOTEBOOKS:
         raise ConfigError(f"there is no notebook {kind!r}; there are {', '.join(NOTEBOOKS)}.")
@@ -222,10 +227,11 @@ def kernel(
     for name in models:
         if name.count("/") != 4:
             raise ConfigError(f"a model is written owner/model/framework/variation/version, got {name!r}.")
+    dataset, requirements = (f"{owner}/{WHEELS_SLUG}", "") if wheels is None else read_wheels(Path(wheels))
     if is_occupied(out) and not {path.name for path in out.iterdir()} <= {f"{kind}.ipynb", METADATA}:
         raise DataError(f"{out} contains other files; name a new folder for the kernel.")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / f"{kind}.ipynb", make_notebook(kind, values))
+    write_json(out / f"{kind}.ipynb", make_notebook(kind, values, dataset, requirements))
     # With every key, because the client's defaults differ from Kaggle's.
     description = {
         "id": f"{owner}/{slug}",
@@ -242,7 +248,7 @@ def kernel(
         "docker_image": None,
         "docker_image_pinning_type": "original",
         "keywords": [],
-        "dataset_sources": [f"{owner}/{WHEELS_SLUG}", *datasets],
+        "dataset_sources": [dataset, *datasets],
         "competition_sources": [Path(values["competition"]).name],
         "kernel_sources": list(kernels),
         "model_sources": list(models),
@@ -251,8 +257,8 @@ def kernel(
     return out
 
 
-def make_notebook(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a notebook as Jupyter's JSON, without outputs."""
+def make_notebook(kind: str, values: Mapping[str, Any], dataset: str, requirements: str) -> dict[str, Any]:
+    """Return a notebook as Jupyter's JSON, without outputs; it installs pip's `requirements` from a data set."""
     notebook = NOTEBOOKS[kind]
     # Those of the session come last.
     session = _TrainingSettings.__annotations__
@@ -263,7 +269,7 @@ def make_notebook(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     call = f"kaggle.{kind}(kaggle.{notebook.settings.__name__}(\n{arguments}), log=print)"
     cells = (
         ("markdown", notebook.text),
-        ("code", _INSTALL.format(version=__version__).strip()),
+        ("code", _INSTALL.format(dataset=dataset, requirements=requirements).strip()),
         ("code", "\n".join(["# Settings to edit.", *lines])),
         ("code", f"from bcsed import kaggle\n{call}"),
     )

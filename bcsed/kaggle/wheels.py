@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import email
 import hashlib
 import importlib.metadata
 import re
@@ -11,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .._version import __version__
 from ..errors import ConfigError, DataError
-from ..files import atomic_write
+from ..files import atomic_write, read_errors
 from .inputs import Log
 
 # The packages that a prediction needs and the image lacks; all others are used as they are installed there.
@@ -24,6 +25,8 @@ MISSING = ("openvino", "openvino-telemetry")
 # pip matches platforms literally; a newer manylinux does not include the older ones.
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "manylinux_2_31_x86_64")
 _SOURCES = ("setup.cfg", "setup.py", "README.md", "LICENSE")
+_WHEEL_NAME = r"[\w.]+-[\w.+!]+(-\d\w*)?(-[\w.]+){3}\.whl"
+_METADATA_BYTES = 1 << 20
 # Files of an installation that its wheel did not contain.
 _ADDED = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
@@ -108,16 +111,42 @@ def _build(clone: Path, out: Path) -> None:
 
 
 def _check_complete(out: Path, python: Sequence[str]) -> None:
-    """Raise DataError if a notebook could not be set up from a folder."""
+    """Raise DataError if a notebook could not be set up from a folder, or pip could choose between two wheels."""
+    wheels = sorted(out.glob("*.whl"))
+    for path in wheels:
+        _check_wheel(path)
     for name in ("bcsed", *MISSING):
-        wheels = [path for path in out.glob("*.whl") if _project(path) == name]
         for version in python:
-            if not any(_supports(path, version) for path in wheels):
-                names = ", ".join(path.name for path in wheels) or "none"
-                raise DataError(f"no wheel of {name} for Python {version} on Linux x86_64; there is {names}.")
-    for path in out.glob("bcsed-*.whl"):
-        if path.name.split("-")[1] != __version__:
-            raise DataError(f"{path.name} has another version than the running bcsed {__version__}.")
+            matching = [path.name for path in wheels if _project(path) == name and _supports(path, version)]
+            if len(matching) != 1:
+                names = ", ".join(path.name for path in wheels if _project(path) == name) or "none"
+                count = f"{len(matching)} wheels" if matching else "no wheel"
+                needed = ", and one is needed" if matching else ""
+                raise DataError(f"{count} of {name} for Python {version} on Linux x86_64{needed}; there is {names}.")
+
+
+def _check_wheel(path: Path) -> None:
+    """Raise DataError if a file is no wheel of the project and version in its name, or of another bcsed."""
+    if not re.fullmatch(_WHEEL_NAME, path.name):
+        raise DataError(f"{str(path)!r} is not named as a wheel: name-version-python-abi-platform.whl.")
+    with read_errors(path, "a wheel"), zipfile.ZipFile(path) as archive:
+        (entry,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        with archive.open(entry) as stream:
+            stated = email.message_from_bytes(stream.read(_METADATA_BYTES))
+    name, version = str(stated["Name"]).lower().replace("_", "-"), str(stated["Version"])
+    if (name, version) != (_project(path), path.name.split("-")[1]):
+        raise DataError(f"{path} is a wheel of {name} {version}, not of what its name states.")
+    if name == "bcsed" and version != __version__:
+        raise DataError(f"{path.name} has another version than the running bcsed {__version__}.")
+
+
+def requirements(sums: Mapping[Path, str]) -> str:
+    """Return pip's requirements for wheels and their SHA-256; DataError if these are no wheels of this version."""
+    hashes: dict[str, list[str]] = {f"bcsed=={__version__}": []}
+    for path, digest in sums.items():
+        _check_wheel(path)
+        hashes.setdefault(f"{_project(path)}=={path.name.split('-')[1]}", []).append(f"--hash=sha256:{digest}")
+    return "".join(" \\\n".join([name, *digests]) + "\n" for name, digests in hashes.items())
 
 
 def _project(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..audio.decode import find_recordings
 from ..errors import ConfigError
-from ..files import as_path
+from ..files import as_path, lock_folder
 from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import Ensemble, from_bundles
@@ -83,7 +83,7 @@ def predict(
         Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
     Raises ConfigError, BundleError or DataError if arguments contradict each other, bundles do not fit together, or
-    `out` contains another run.
+    `out` contains another run, or is in use.
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
@@ -114,7 +114,7 @@ def predict(
         run, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
     )
     finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
-    with single_torch_thread():
+    with lock_folder(None if out is None else as_path(out)), single_torch_thread():
         if workers.many:
             score_with_workers(run, ensemble, workers)
         elif budget is not None:
@@ -123,7 +123,7 @@ def predict(
             return finish(left_out)
         else:
             run.run(ensemble, spec.views, named)
-    return finish()
+        return finish()
 
 
 def _open_models(

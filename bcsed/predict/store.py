@@ -20,7 +20,17 @@ import numpy as np
 
 from ..audio.decode import recording_names
 from ..errors import DataError
-from ..files import atomic_write, file_signature, is_occupied, is_remote, read_json, remove_partial_files, write_json
+from ..files import (
+    atomic_write,
+    check_fields,
+    check_schema,
+    file_signature,
+    is_occupied,
+    is_remote,
+    read_json,
+    remove_partial_files,
+    write_json,
+)
 from ..models.backends import Array
 
 MANIFEST, PARTS = "manifest.json", "parts"
@@ -32,6 +42,13 @@ MAX_ROWS = 20_000
 CACHE_BYTES = 32 << 20
 # Fields of `StoredScores` in a part's metadata.
 _DETAILS = ("notes", "silent", "n_samples", "sample_rate")
+
+_FINISHED = {
+    **dict.fromkeys(("settings", "detection"), dict),
+    **dict.fromkeys(("models", "post_processing"), list),
+    "settings.row_s": int,
+    "mean": str,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +76,21 @@ class StoredScores:
     def n_rows(self) -> int:
         """Rows of the recording."""
         return len(next(iter(self.views.values())))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a finished prediction; DataError if it is missing, unfinished or damaged."""
+    file = folder / MANIFEST
+    manifest = read_json(file) if file.exists() else {}
+    check_schema(manifest, file, (1, SCHEMA))
+    if "models" not in manifest:
+        raise DataError(f"{folder} is not a finished folder of predict: no {MANIFEST} lists its models.")
+    manifest = {"post_processing": [], "detection": {}, **manifest}
+    check_fields(manifest, _FINISHED, file)
+    check_fields(manifest, {"detection.threshold": int | float, "detection.thresholds": dict}, file, optional=True)
+    for number, model in enumerate(manifest["models"], 1):
+        check_fields(model, {"weight": int | float}, f"{file}, model {number}")
+    return manifest
 
 
 def recording_key(path: Path) -> str:

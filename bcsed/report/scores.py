@@ -14,12 +14,12 @@ import pandas as pd
 from .. import plot
 from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
-from ..files import check_schema, read_errors, read_json
+from ..files import read_errors
 from ..models.backends import Backend
 from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
-from ..predict.store import MANIFEST, SCHEMA
+from ..predict.store import read_manifest
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
@@ -60,14 +60,9 @@ def read_prediction(path: Path) -> Prediction:
         scores = read_table(path)
         check_table(scores, where=str(path))
         return Prediction(path=path, manifest={}, scores=scores, paths={}, members={})
-    manifest = read_json(path / MANIFEST)
-    check_schema(manifest, path / MANIFEST, (1, SCHEMA))
-    try:
-        models = [{**model, "weight": float(model["weight"])} for model in manifest["models"]]
-        manifest = {**manifest, "models": models, "row_s": int(manifest["settings"]["row_s"])}
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        reason = f"{MANIFEST} does not list its models and row length."
-        raise DataError(f"{path} is not a finished folder of predict: {reason}") from error
+    manifest = read_manifest(path)
+    models = manifest["models"]
+    manifest["row_s"] = manifest["settings"]["row_s"]
     members = outputs.read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     paths: dict[str, str] = {}
     if (path / outputs.SCORES).is_file():

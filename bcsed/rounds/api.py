@@ -14,7 +14,16 @@ from ..analysis.compare.runs import read_run
 from ..config.strict import to_dict
 from ..data.competitions import detect_competition, read_class_list
 from ..errors import ConfigError, DataError
-from ..files import check_schema, is_occupied, read_errors, remove_partial_files, write_json
+from ..files import (
+    check_fields,
+    check_schema,
+    is_occupied,
+    lock_folder,
+    read_errors,
+    remove_partial_files,
+    require_file,
+    write_json,
+)
 from ..models.bundle.bundle import Bundle, load
 from ..predict.spec import Windowing
 from ..scores import metrics
@@ -27,6 +36,8 @@ from .plan import SCHEMA, Plan, read_plan_values
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
+_ENTRY = {"round": int, "students": list, "teacher": list, "pseudolabels": dict | None}
+_STUDENT = {"name": str, "sha256": str, "auc": int | float | None}
 
 Log = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -59,21 +70,24 @@ def run(
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
     out, data = Path(out), Path(data)
     _require_same_plan(recorded or plan, out)
-    remove_partial_files(out)
-    ledger = read_ledger(out) if (out / LEDGER).is_file() else []
-    for number, each in enumerate(plan.rounds, 1):
-        if number <= len(ledger):
-            _verify(out, ledger[number - 1])
-            continue
-        folder = out / f"round-{number}"
-        pseudolabels = _label(plan, number, data, out, log, progress)
-        students = []
-        for name in each.names():
-            bundle = _train_student(plan, number, name, data, folder, log, partial(trainer or train, options=options))
-            students.append(_describe_student(bundle, name, folder / name, recordings, truth))
-        ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
-        write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
-        log(describe_round(ledger[-1]))
+    with lock_folder(out):
+        remove_partial_files(out)
+        ledger = read_ledger(out) if (out / LEDGER).is_file() else []
+        for number, each in enumerate(plan.rounds, 1):
+            if number <= len(ledger):
+                _verify(out, ledger[number - 1])
+                continue
+            folder = out / f"round-{number}"
+            pseudolabels = _label(plan, number, data, out, log, progress)
+            students = []
+            for name in each.names():
+                bundle = _train_student(
+                    plan, number, name, data, folder, log, partial(trainer or train, options=options)
+                )
+                students.append(_describe_student(bundle, name, folder / name, recordings, truth))
+            ledger.append({"round": number, **_describe_labels(pseudolabels), "students": students})
+            write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
+            log(describe_round(ledger[-1]))
     return ledger
 
 
@@ -96,13 +110,21 @@ def describe_round(entry: Mapping[str, Any]) -> str:
 def read_ledger(out: str | Path) -> list[dict[str, Any]]:
     """Read the ledger of a folder of rounds; DataError if it is missing or damaged."""
     file = Path(out) / LEDGER
+    require_file(file)
     with read_errors(file, "JSON"):
         values = json.loads(file.read_text(encoding="utf-8"))
-    if isinstance(values, list):  # schema 1
-        return values
-    with read_errors(file, "a ledger of rounds"):
+    if isinstance(values, dict):
         check_schema(values, file, (SCHEMA,))
-        return list(values["rounds"])
+    entries = values.get("rounds") if isinstance(values, dict) else values  # schema 1
+    if not isinstance(entries, list):
+        raise DataError(f"{file} is damaged: it must contain a list of rounds.")
+    for number, entry in enumerate(entries, 1):
+        check_fields(entry, _ENTRY, f"{file}, round {number}")
+        for student in entry["students"]:
+            check_fields(student, _STUDENT, f"{file}, round {number}, a student")
+        if entry["pseudolabels"] is not None:
+            check_fields(entry["pseudolabels"], {"rows_with_label": int}, f"{file}, round {number}, pseudolabels")
+    return entries
 
 
 def _require_same_plan(plan: Plan, out: Path) -> None:

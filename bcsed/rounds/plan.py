@@ -93,6 +93,7 @@ class Plan:
     set: tuple[str, ...] = ()  # changes for every student; those of a round take precedence
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.rounds:
             raise ConfigError(f"the plan {self.name} has no rounds.")
         for number, each in enumerate(self.rounds, 1):

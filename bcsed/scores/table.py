@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
-from ..files import atomic_write, read_errors, require_file
+from ..files import atomic_write, quote_list, read_columns, read_errors
 from .checks.ids import parse_row_ids
 from .checks.values import find_broadcast
 
@@ -73,7 +73,7 @@ def _check_columns(names: list[str], classes: list[str], where: str) -> None:
     # Counted, because a column may be repeated.
     missing, unexpected = Counter(classes) - Counter(names), Counter(names) - Counter(classes)
     lists = (("missing", [*missing.elements()]), ("unexpected", [*unexpected.elements()]))
-    problems = [f"{len(items)} {what} ({', '.join(items[:3])})" for what, items in lists if items]
+    problems = [f"{len(items)} {what} ({quote_list(items, 3)})" for what, items in lists if items]
     if problems:
         raise DataError(f"{where} has the wrong columns: {' and '.join(problems)}.")
     for number, (name, expected) in enumerate(zip(names, classes, strict=True), 1):
@@ -146,13 +146,13 @@ def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a CSV with ``row_id`` and one column per class; DataError if the file is missing or not such a table."""
     path = Path(path)
-    require_file(path)
-    with read_errors(path, "CSV"):
-        table = pd.read_csv(path, dtype={"row_id": str})
+    table = read_columns(path, texts=["row_id"], low_memory=False)
     if "row_id" not in table.columns:
-        first = ", ".join(map(str, table.columns[:5]))
-        raise DataError(f"{path}: no column 'row_id'; its first columns are {first}.")
-    indexed: pd.DataFrame = table.set_index("row_id")
+        raise DataError(f"{path}: no column 'row_id'; its first columns are {quote_list(table.columns)}.")
+    if table["row_id"].isna().any():
+        number = int(table["row_id"].isna().to_numpy().argmax())
+        raise DataError(f"{path}: row {number + 2} of the file has no row_id.")
+    indexed: pd.DataFrame = table.assign(row_id=table["row_id"].str.strip()).set_index("row_id")
     return indexed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from ..config.experiments import Experiment
 from ..config.strict import to_dict
 from ..data.labels import class_priors
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, remove_partial_files, write_json
+from ..files import atomic_write, lock_folder, remove_partial_files, write_json
 from ..models.network import SedNet
 from ..models.pretrained import LoadReport, load_pretrained
 from .checkpoints import (
@@ -101,10 +102,12 @@ def train(
         }
         state = state_to_resume(out, description) if resume else None
         device = processes.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as stack:
             torch.manual_seed(experiment.fit.seed)
             network, report = _make_network(experiment, contract, inputs, fresh=state is None)
             if processes.first:
+                stack.enter_context(lock_folder(out))
+                require_new_run(out, resume=resume)
                 _write_start(out, None if resume else description, ready, report)
             # Channels last: convolutions train 1.2 to 1.5 times faster, on a CPU and in half precision.
             network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -24,7 +24,7 @@ from ..config.diff import describe_difference
 from ..config.strict import from_dict
 from ..config.versions import upgrade_run
 from ..errors import ConfigError, DataError
-from ..files import check_schema, is_occupied, read_errors, read_json
+from ..files import check_fields, check_schema, is_occupied, read_errors, read_json
 from ..models.bundle.bundle import Bundle
 from ..models.export import export
 from ..models.network import SedNet
@@ -33,6 +33,16 @@ RUN, LAST, BEST, METRICS = "run.json", "last.pt", "best.pt", "metrics.csv"
 PLOT, SKIPPED, START, DUPLICATES = "metrics.png", "skipped.csv", "start.txt", "duplicates.csv"
 VALIDATION, CONTRADICTIONS = "validation-{}.npz", "contradictions.csv"
 SCHEMA = 2
+_FIELDS = {
+    **dict.fromkeys(("recipe", "recipe.fit", "contract"), dict),
+    **dict.fromkeys(("recipe.fit.epochs", "recipe.fit.seed"), int),
+    "experiment": str,
+    "contract.classes": list,
+    "fold": int | None,
+}
+# What only an export needs.
+_ORIGIN_FIELDS = {"start": str, "clips_sha256": str, "n_clips": int, "sources": dict, "priors": list}
+_CHECKPOINT_FIELDS = {"model": dict, "epoch": int, "metrics": dict}
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,11 @@ class TrainedNetwork:
 def read_description(run: Path) -> dict[str, Any]:
     """Read ``run.json`` of schema 1 or 2 under today's names; DataError if it is missing or damaged."""
     file = run / RUN
-    values = read_json(file)
+    values = read_json(file, fields=_FIELDS)
     check_schema(values, file, (1, SCHEMA))
-    missing = [key for key in ("experiment", "recipe", "contract", "fold") if key not in values]
-    if missing:
-        raise DataError(f"{file} is damaged: {', '.join(missing)} is missing.")
-    if not all(isinstance(values[key], dict) for key in ("recipe", "contract")):
-        raise DataError(f"{file} is damaged: recipe and contract must be objects.")
+    check_fields(values, {**_ORIGIN_FIELDS, "recipe.data": dict}, file, optional=True)
+    if not all(isinstance(name, str) for name in values["contract"]["classes"]):
+        raise DataError(f"{file} is damaged: contract.classes must be a list of names.")
     values = upgrade_run(values)
     sources = values.get("sources")
     if isinstance(sources, dict) and "in_situ" in sources:
@@ -98,6 +106,7 @@ def load_state(file: Path) -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values only, never code; DataError if it is damaged."""
     with read_errors(file, "a checkpoint of bcsed"):
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    check_fields(state, _CHECKPOINT_FIELDS, file)
     return state
 
 
@@ -125,13 +134,18 @@ def load_run(run: str | Path, checkpoint: str | None = None) -> TrainedNetwork:
     if not file.is_file():
         raise DataError(f"{run} has no checkpoint {file.name} yet; train it first.")
     description, state = read_description(run), load_state(file)
+    check_fields(description, _ORIGIN_FIELDS, run / RUN)
     contract = from_dict(Contract, description["contract"], f"{run / RUN}: contract")
+    with read_errors(run / RUN, "a description of a run"):
+        priors = np.asarray(description["priors"], np.float32)
+    if priors.shape != (len(contract.classes),):
+        raise DataError(f"{run / RUN} is damaged: priors must be {len(contract.classes)} numbers.")
     network = SedNet(contract.frontend, contract.net, len(contract.classes), groups=contract.groups)
-    network.load_state_dict(state["model"])
+    with read_errors(file, f"a checkpoint of the network in {RUN}"):
+        network.load_state_dict(state["model"])
     recorded = ("experiment", "fold", "start", "clips_sha256", "n_clips", "sources")
     provenance = {key: description[key] for key in recorded}
     provenance |= {"checkpoint": checkpoint, "epoch": state["epoch"], "metrics": state["metrics"]}
-    priors = np.asarray(description["priors"], np.float32)
     return TrainedNetwork(network.eval(), contract, priors, description["recipe"], provenance)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from ..config.contract import Contract
 from ..config.experiments import Experiment
 from ..config.recipe import Fit
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, read_errors
 from ..models.network import SedNet, modern_names, pool
 from ..plot.training import learning_curves
 from ..scores.evaluation import Evaluation, write_evaluation
@@ -319,23 +320,27 @@ class Loop:
                 "scaler": self.scaler.state_dict(),
                 **{name: getattr(self, name) for name in _COUNTERS},
             }
+        # In memory first: torch reports a full disk as "unexpected pos".
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with atomic_write(self.out / name) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Restore the state of a checkpoint, if there is one; it may have tensor names of an earlier version."""
         if state is None:
             return
-        raw, prefix = state["raw"], "network."
-        tensors = {name.removeprefix(prefix): raw[name] for name in raw if name.startswith(prefix)}
-        self.student.load_state_dict(
-            {name: value for name, value in raw.items() if not name.startswith(prefix)}
-            | {prefix + name: value for name, value in modern_names(tensors).items()}
-        )
-        if self.average is not None:
-            self.average.module.load_state_dict(state["model"])
-            self.average.n_averaged.fill_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name in _COUNTERS:
-            setattr(self, name, state[name])
+        with read_errors(self.out / LAST, "a checkpoint of this training"):
+            raw, prefix = state["raw"], "network."
+            tensors = {name.removeprefix(prefix): raw[name] for name in raw if name.startswith(prefix)}
+            self.student.load_state_dict(
+                {name: value for name, value in raw.items() if not name.startswith(prefix)}
+                | {prefix + name: value for name, value in modern_names(tensors).items()}
+            )
+            if self.average is not None:
+                self.average.module.load_state_dict(state["model"])
+                self.average.n_averaged.fill_(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            for name in _COUNTERS:
+                setattr(self, name, state[name])

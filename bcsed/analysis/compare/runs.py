@@ -86,7 +86,7 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
         if (run / MANIFEST).is_file():
             return _read_bundle(run)
         raise DataError(f"{run} is neither a run nor a bundle: it has no {RUN} and no {MANIFEST}.")
-    description = _read_settings(run)
+    description = read_description(run)
     history = _read_history(run, description["recipe"]["fit"]["epochs"])
     if checkpoint is None:
         checkpoint = "best" if (run / BEST).is_file() or evaluation_path(run, "best").is_file() else "last"
@@ -108,16 +108,6 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     )
 
 
-def _read_settings(run: Path) -> dict[str, Any]:
-    description = read_description(run)
-    fit, classes = description["recipe"].get("fit"), description["contract"].get("classes")
-    if not isinstance(fit, dict) or not all(isinstance(fit.get(key), int) for key in ("epochs", "seed")):
-        raise DataError(f"{run / RUN} is damaged: recipe.fit has no valid epochs and seed.")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise DataError(f"{run / RUN} is damaged: contract.classes is not a list of names.")
-    return description
-
-
 def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
     file = run / METRICS
     history: pd.DataFrame = pd.DataFrame()
@@ -136,7 +126,7 @@ def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
 def _read_bundle(path: Path) -> ComparedRun:
     manifest = read_manifest(path)
     provenance, recipe = manifest["provenance"], manifest["recipe"]
-    if "seed" not in recipe.get("fit", {}):
+    if "fit" not in recipe or "seed" not in recipe["fit"]:
         raise DataError(f"{path} does not record its training, so it cannot be compared; export it from its run.")
     return ComparedRun(
         path=path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,9 +11,9 @@ import pandas as pd
 
 from ...audio.decode import find_recordings, read_audio, read_info
 from ...errors import DataError
-from ...files import read_errors, require_file
+from ...files import read_columns, require_file
 from ...scores.checks.api import check
-from ...scores.checks.finding import ERROR, Finding, pluralize
+from ...scores.checks.finding import ERROR, WARNING, Finding, make_finding, pluralize
 from ...scores.checks.ids import parse_row_ids
 from ...scores.checks.values import find_broadcast, numeric_values
 from ...scores.table import read_parquet
@@ -76,12 +75,15 @@ def examine(
     DataError if a recording or the template does not exist, or two recordings share a name.
     """
     classes = None if sample_submission is None else list(read_scores(sample_submission).columns)
+    column = table.attrs.get("id_column", "row_id")
+    sentence = "the ids of rows are in the column {some}, which must be called 'row_id' in a submission."
+    findings = () if column == "row_id" else (make_finding("id column", WARNING, [column], sentence),)
     if not recordings:
-        return check(table, classes=classes)
+        return (*findings, *check(table, classes=classes))
     ids = parse_row_ids(table.index)
     constant = [ids.stems[index] for index in find_broadcast(ids, numeric_values(table))]
     durations_s, silent = _read_recordings(recordings, constant)
-    return check(table, classes=classes, durations_s=durations_s, silent=silent)
+    return (*findings, *check(table, classes=classes, durations_s=durations_s, silent=silent))
 
 
 def shorten_paths(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     require_file(path)
-    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_text(path)
     names = list(map(str, table.columns))
     if not names:
         raise DataError(f"{path}: the table has no columns.")
@@ -116,24 +118,15 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         table = table.iloc[:, [k for k in range(len(names)) if k != column]]
     table.index = pd.Index(row_ids.to_numpy(object), dtype=object, name="row_id")
     table.columns = pd.Index(list(map(str, table.columns)), dtype=object)
+    if "row_id" not in names and not set(_TIMES) <= set(names):
+        table.attrs["id_column"] = names[0]
     return table
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    with read_errors(path, "CSV"):
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream), [])
-        if not header:
-            raise DataError(f"{path}: the file is empty.")
-        dtype = {k: str for k, name in enumerate(header) if name in ("row_id", "filename")} or {0: str}
-        try:
-            # header=None, as pandas would rename duplicate columns.
-            table = pd.read_csv(path, header=None, skiprows=1, dtype=dtype, encoding="utf-8-sig", low_memory=False)
-        except pd.errors.EmptyDataError:
-            table = pd.DataFrame(columns=range(len(header)))
-    if table.shape[1] != len(header):
-        raise DataError(f"{path}: its header names {len(header)} columns, its lines have {table.shape[1]}.")
-    table.columns = pd.Index(header, dtype=object)
+def _read_text(path: Path) -> pd.DataFrame:
+    table = read_columns(path, texts=("row_id", "filename"), raw=True, low_memory=False)
+    if not {"row_id", "filename"} & set(table.columns):
+        table = read_columns(path, texts=table.columns[:1], raw=True, low_memory=False)
     return table
 
 

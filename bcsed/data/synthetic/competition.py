@@ -106,8 +106,8 @@ def _run(tasks: Sequence[_Task], jobs: int | None) -> None:
 
 
 def _write_ogg(path: Path, wave: Wave) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(ogg.encode(wave, SAMPLE_RATE_HZ, serial=zlib.crc32(path.name.encode())))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(ogg.encode(wave, SAMPLE_RATE_HZ, serial=zlib.crc32(path.name.encode())))
 
 
 def _write_clip(folder: Path, clip: plan.Clip) -> None:
@@ -136,7 +136,8 @@ def _write_tables(
     labels = [species.label for species in edition.species]
     truth = _truth(train, events, labels, competition)
     location = f"{edition.location}\n{edition.latitude}, {edition.longitude}\n"
-    (root / "recording_location.txt").write_bytes(location.encode())
+    with atomic_write(root / "recording_location.txt") as temporary:
+        temporary.write_bytes(location.encode())
     _write_csv(root / TRAIN_TRUTH_CSV, truth)
     _write_csv(root / TEST_TRUTH_CSV, _truth(test, events, labels, competition))
     if competition.soundscape_labels_csv:

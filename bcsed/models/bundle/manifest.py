@@ -10,7 +10,7 @@ from ...config.contract import Contract
 from ...config.strict import from_dict
 from ...config.versions import upgrade_run
 from ...errors import BundleError, ConfigError
-from ...files import check_schema, read_json, sha256
+from ...files import check_fields, check_schema, read_json, sha256
 
 # 1: one head for all classes. 2: the contract names the heads. 3: today's names (frontend, time_folds, logits,
 # attention, image), and a model card.
@@ -21,6 +21,15 @@ _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
 # These may be removed after sealing: a submission does not need them.
 _OPTIONAL = (WEIGHTS, CARD)
 _KEYS = ("schema", "bcsed", "contract", "fingerprint", "steps", "priors", "recipe", "provenance", "files")
+_FIELDS = {**dict.fromkeys(("contract", "recipe", "provenance", "files"), dict), "steps": int, "priors": list}
+# Recorded by a training; a bundle of other origin may lack them.
+_RECORDED = {
+    "recipe.fit": dict,
+    "recipe.fit.seed": int,
+    "provenance.metrics": dict,
+    "provenance.experiment": str,
+    "provenance.fold": int | None,
+}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -28,6 +37,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such folder.")
     file = path / MANIFEST
+    _refuse_outer_link(file)
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle, or its export was interrupted: {MANIFEST} is missing.")
     manifest = read_json(file, BundleError)
@@ -37,9 +47,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"{file}: " + (f"unknown key {unknown[0]!r}." if unknown else f"missing {', '.join(missing)}.")
         )
-    for key in ("recipe", "provenance", "files"):
-        if not isinstance(manifest[key], dict):
-            raise BundleError(f"{file}: {key} must be an object with named fields.")
+    check_fields(manifest, _FIELDS, file, BundleError)
+    check_fields(manifest, _RECORDED, file, BundleError, optional=True)
     return upgrade_run(manifest) if schema < SCHEMA else manifest
 
 
@@ -69,10 +78,14 @@ def check_files(path: Path, files: Mapping[str, str]) -> None:
             if name in _OPTIONAL:
                 continue
             raise BundleError(f"{path} is incomplete: {name} is missing.")
-        if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
-            raise BundleError(f"{path}: {name} is a link out of the bundle.")
+        _refuse_outer_link(file)
         if sha256(file) != files[name]:
             raise BundleError(f"{path}: {name} was changed after sealing (its SHA-256 differs).")
     for file in path.iterdir():
         if file.name not in {*files, MANIFEST} and not file.name.startswith("."):
             raise BundleError(f"{path} contains {file.name}, which {MANIFEST} does not list.")
+
+
+def _refuse_outer_link(file: Path) -> None:
+    if file.is_symlink() and not file.resolve().is_relative_to(file.parent.resolve()):
+        raise BundleError(f"{file.parent}: {file.name} is a link out of the bundle.")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,8 @@ Array = npt.NDArray[np.float32]
 IMAGE_TOLERANCE = 1e-4
 # Logits and attention scores; float32 kernels of different CPUs agree to about 1e-5.
 OUTPUT_TOLERANCE = 1e-3
+# For compiling the graph and computing one window, which takes seconds.
+LIMIT_S = 300.0
 # The names of the arrays before schema 3.
 _OLD_NAMES = {"image": "picture", "logits": "what", "attention": "when"}
 _MEANING = {"image": "the network's input", "logits": "the network's output", "attention": "the network's attention"}
@@ -71,12 +78,54 @@ def check(bundle: Bundle) -> dict[str, float]:
         probe.open("rb") as stream,
         np.load(stream, allow_pickle=False) as stored,
     ):
-        sealed = {name: stored[old if old in stored else name] for name, old in _OLD_NAMES.items()}
+        names = {name: old if old in stored else name for name, old in _OLD_NAMES.items()}
+        for name, key in names.items():
+            _check_header(bundle, stored, name, key)
+        sealed = {name: stored[key] for name, key in names.items()}
     differences = {"image": _compare(bundle, "image", sealed["image"], compute_probe(frontend)[1], IMAGE_TOLERANCE)}
-    outputs = run_probe(compile_graph(read_graph(bundle), frontend), frontend)
+    outputs = _run_limited(bundle, lambda: run_probe(compile_graph(read_graph(bundle), frontend), frontend))
     for name, output in zip(("logits", "attention"), outputs, strict=True):
         differences[name] = _compare(bundle, name, sealed[name], output, OUTPUT_TOLERANCE)
     return differences
+
+
+def _check_header(bundle: Bundle, stored: Any, name: str, key: str) -> None:
+    """Refuse an array of another shape or type before it is unpacked, which could take all memory."""
+    frontend, outputs = bundle.contract.frontend, (bundle.steps, len(bundle.contract.classes))
+    expected = (frontend.n_channels, *frontend.image_shape) if name == "image" else outputs
+    with stored.zip.open(f"{key}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+    if shape != expected or dtype != np.float32:
+        raise BundleError(
+            f"{bundle.path}: {PROBE} has {name} of {dtype} {shape}, but the bundle has float32 {expected}."
+        )
+
+
+def _run_limited(bundle: Bundle, run: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Return the result of a function, or raise BundleError if it takes longer than `LIMIT_S`."""
+    results: Queue[tuple[Array, Array] | Exception] = Queue()
+
+    def act() -> None:
+        try:
+            results.put(run())
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=act, daemon=True).start()
+    try:
+        result = results.get(timeout=LIMIT_S)
+    except Empty:
+        # OpenVINO would wait for its threads at the end of the process.
+        atexit.register(os._exit, 1)
+        raise BundleError(f"{bundle.path}: the network did not compute the probe within {LIMIT_S:g} s.") from None
+    if isinstance(result, RuntimeError):
+        reason = str(result).splitlines()[-1]
+        raise BundleError(f"{bundle.path}: OpenVINO cannot compute the network ({reason}).") from result
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def probe_difference(bundle: Bundle, precision: str) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from ..._version import __version__
 from ...config.contract import Contract
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import atomic_write, sha256
+from ...files import atomic_write, os_errors, os_reason, sha256
 from .bundle import Bundle, load
-from .manifest import CARD, GRAPH, MANIFEST, PROBE, SCHEMA, WEIGHTS
+from .manifest import CARD, GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS
 from .probe import compute_probe
 
 # What the provenance records about the training data; the rest but the metrics is listed under provenance.
@@ -65,21 +65,18 @@ def seal(
     import openvino
 
     out, fingerprint = require_new_folder(out), contract.fingerprint
+    folder = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise BundleError(f"{out}: could not be written ({error.strerror}).") from error
-    try:
+        folder.mkdir(parents=True)
         graph.set_rt_info(fingerprint, ["bcsed", "fingerprint"])
         openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
         image = compute_probe(contract.frontend)[1]
         np.savez_compressed(folder / PROBE, image=image, logits=outputs[0], attention=outputs[1])
         if weights is not None:
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-            save_file(tensors, folder / WEIGHTS, metadata={"fingerprint": fingerprint})
+            (folder / WEIGHTS).write_bytes(save(tensors, metadata={"fingerprint": fingerprint}))
         card = _model_card(out.resolve().name, contract, steps=steps, recipe=recipe, provenance=provenance)
         (folder / CARD).write_text(card, encoding="utf-8")
         manifest = {
@@ -96,11 +93,15 @@ def seal(
         # Written last: a folder without a manifest is not a bundle.
         with atomic_write(folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        folder.chmod(0o755)
         if out.exists():
             out.rmdir()
         folder.rename(out)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        raise BundleError(os_reason(error, out)) from error
+    except RuntimeError as error:
+        # OpenVINO does not name the reason, which is that of any other file.
+        with os_errors(out, BundleError):
+            (folder / GRAPH_WEIGHTS).write_bytes(bytes(1 << 20))
         raise BundleError(f"{out}: the bundle could not be written ({str(error).splitlines()[0]}).") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -38,7 +38,7 @@ def split_row_id(row_id: object) -> tuple[str, int]:
     """
     text = str(row_id)
     stem, _, end = text.rpartition("_")
-    return (stem, int(end)) if stem and end.isdecimal() and end.isascii() else (text, -1)
+    return (stem, int(end)) if stem and end.isdecimal() and end.isascii() and len(end) < 10 else (text, -1)
 
 
 def parse_row_ids(row_ids: Iterable[object]) -> RowIds:

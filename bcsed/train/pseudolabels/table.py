@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import DataError
-from ...files import atomic_write, check_schema, read_json, sha256, write_json
+from ...files import atomic_write, check_fields, check_schema, read_errors, read_json, sha256, write_json
 from ...plot.classes import pseudolabel_counts
 from ...scores.checks.ids import RowIds, parse_row_ids
 from ...scores.checks.values import find_broadcast
@@ -23,6 +23,11 @@ Half = npt.NDArray[np.float16]
 # Of the JSON file. Schema 1 (files without a schema) has "rows" for "windowing".
 SCHEMA = 2
 _FIXED = ("filename", "start", "end")
+_FIELDS = {
+    **dict.fromkeys(("classes", "teachers"), list),
+    **dict.fromkeys(("selection.kind", "sha256"), str),
+}
+_TEACHER = {"experiment": str | None, "fingerprint": str, "sha256": str, "weight": int | float}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +126,14 @@ def read_pseudolabels(path: str | Path) -> Pseudolabels:
     classes = list(provenance["classes"])
     table = read_parquet(path)
     missing = [name for name in (*_FIXED, *classes) if name not in table]
-    if missing or table.empty:
+    if missing or table.empty or not classes:
         raise DataError(f"{path}: " + (f"no column {missing[0]!r}." if missing else "the table is empty."))
-    values = table[classes].to_numpy(np.float16)
+    with read_errors(path, "a table of pseudolabels"):
+        values = table[classes].to_numpy(np.float16)
+        if not all(isinstance(name, str) for name in table["filename"]):
+            raise ValueError("a filename is not a text")
+        if not np.isfinite(table[["start", "end"]].to_numpy()).all():
+            raise ValueError("start and end must be finite numbers")
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise DataError(f"{path} holds values that are not probabilities.")
     result = Pseudolabels(
@@ -150,11 +160,12 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     file = path.with_suffix(".json")
     if not file.is_file():
         raise DataError(f"{path} has no {file.name}, which names its teachers and selection; make the table again.")
-    provenance = read_json(file)
+    provenance = read_json(file, fields=_FIELDS)
     check_schema(provenance, file, (1, SCHEMA))
-    missing = [key for key in ("classes", "selection", "teachers", "sha256") if key not in provenance]
-    if missing:
-        raise DataError(f"{file} is damaged: {', '.join(missing)} is missing.")
+    if not all(isinstance(name, str) for name in provenance["classes"]):
+        raise DataError(f"{file} is damaged: classes must be a list of names.")
+    for number, teacher in enumerate(provenance["teachers"], 1):
+        check_fields(teacher, _TEACHER, f"{file}, teacher {number}")
     if "rows" in provenance:
         provenance["windowing"] = provenance.pop("rows")
     return {**provenance, "schema": SCHEMA}
