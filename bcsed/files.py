@@ -7,8 +7,8 @@ with the same methods, and is read and written through fsspec (extra ``bcsed[das
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
+import importlib
 import json
 import os
 import tempfile
@@ -186,12 +186,21 @@ def _has_writer(part: Path) -> bool:
 
 @contextmanager
 def lock_folder(folder: Path | None) -> Iterator[None]:
-    """Create a folder and hold it for this process; DataError if another one holds it. None and remote: no lock."""
+    """Create a folder and hold it for this process; DataError if another one holds it.
+
+    None and remote folders are not locked, and no folder where the system cannot lock one, as on Windows.
+    """
     if folder is None or is_remote(folder):
         yield
         return
     with os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:
+        yield
+        return
+    with os_errors(folder):
         number = os.open(folder, os.O_RDONLY)
     try:
         try:

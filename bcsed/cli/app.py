@@ -63,16 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report_os_error(error: OSError) -> int:
     """Print an error of the operating system, unless nobody reads the output, and return the exit status."""
-    streams = select.poll()
-    streams.register(1, 0)
-    streams.register(2, 0)
-    if isinstance(error, BrokenPipeError) and any(event & select.POLLERR for _, event in streams.poll(0)):
+    if isinstance(error, BrokenPipeError) and _reader_has_ended():
         # The buffer is written once more at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     with contextlib.suppress(OSError):
         print(f"bcsed: {os_reason(error, 'standard output')}", file=sys.stderr)
     return 2
+
+
+def _reader_has_ended() -> bool:
+    """Return True if nobody reads standard output or the messages."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    streams = select.poll()
+    for number in (1, 2):
+        streams.register(number, 0)
+    return any(event & select.POLLERR for _, event in streams.poll(0))
 
 
 def make_parser() -> argparse.ArgumentParser:
