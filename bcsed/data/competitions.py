@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import read_csv, shorten_list
+from ..recordings import AUDIO_SUFFIXES, is_hidden, printable, search_folder
 
 # Labels of a clip without any of the classes, unless they are in the class list.
 NEGATIVE_LABELS = ("", "nocall")
-AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,13 +195,34 @@ def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
     if not competition.classes_from_clips or (folder / competition.train_csv).is_file():
         return read_csv(folder / competition.train_csv, ["filename", column])
     audio = folder / competition.audio_dir
-    files = (path for path in audio.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    paths = sorted(path.relative_to(audio) for path in files)
+    paths = [path.relative_to(audio) for path in _class_recordings(audio)]
     if not paths:
         raise DataError(f"{audio}: no recordings; needed: {audio}/<class>/<recording>.wav, .ogg or .flac.")
-    for path in paths:
-        if len(path.parts) == 1:
-            raise DataError(f"{audio / path} is not in a class folder; move it to {audio}/<class>/.")
     clips = {"filename": [path.as_posix() for path in paths], column: [path.parts[0] for path in paths]}
     table: pd.DataFrame = pd.DataFrame(clips)
     return table
+
+
+def _class_recordings(audio: Path) -> Iterator[Path]:
+    """Yield the recordings in the folders of the classes, and log what was skipped."""
+    try:
+        items = sorted(item for item in audio.iterdir() if not is_hidden(item))
+    except OSError as error:
+        raise DataError(f"{audio}: the folder cannot be read ({error.strerror}).") from error
+    for item in items:
+        if not item.is_dir():
+            if item.suffix.lower() in AUDIO_SUFFIXES:
+                raise DataError(f"{item} is not in a class folder; move it to {audio}/<class>/.")
+            continue
+        paths, skipped = search_folder(item)
+        for sentence in skipped:
+            _log.warning("%s: %s", printable(item), sentence)
+        if not paths:
+            _log.warning("%s: the class has no recording and is left out", printable(item))
+        for path in paths:
+            if path.is_dir():
+                raise DataError(f"{path}: the folder may not be read; change its rights, as with chmod -R u+rX.")
+            if printable(path) != str(path):
+                advice = "convmv -f latin1 -t utf8 -r --notest FOLDER"
+                raise DataError(f"{path}: the name is not UTF-8; rename the file, as with {advice}.")
+            yield path

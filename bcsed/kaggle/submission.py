@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..audio.decode import AUDIO_SUFFIXES, read_info
+from ..audio.headers import read_info
 from ..data.competitions import Competition, detect_competition, read_taxa
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
+from ..recordings import AUDIO_SUFFIXES
 from ..scores.checks.ids import split_row_id
 from ..scores.table import check_submission, read_table, row_ids
 from .inputs import COMPETITION, Log, find_bundles, find_input, kaggle_root

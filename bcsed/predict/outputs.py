@@ -14,6 +14,7 @@ import pandas as pd
 from ..config.strict import one_of
 from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
+from ..recordings import printable
 from ..scores import detections, postprocess
 from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
@@ -95,7 +96,7 @@ def _detect(
 ) -> None:
     # Class priors are no detections.
     if scores.n_samples:
-        path, name, n_samples = str(scores.recording.path), scores.recording.name, scores.n_samples
+        path, name, n_samples = printable(scores.recording.path), scores.recording.name, scores.n_samples
         recording = detections.Recording(path=path, name=name, n_samples=n_samples, sample_rate=scores.sample_rate)
         add(recording, detections.detect(scores.table, [recording], settings, row_s=row_s))
 
@@ -117,7 +118,7 @@ def _open_wide(path: Path, classes: Sequence[str], row_s: int) -> Iterator[Calla
                 waiting.clear()
 
         def add(scores: RecordingScores) -> None:
-            table, path = scores.table, str(scores.recording.path)
+            table, path = scores.table, printable(scores.recording.path)
             ends = row_s * np.arange(1, len(table) + 1)
             rows = pd.DataFrame({"row_id": table.index, "recording": path, "start_s": ends - row_s, "end_s": ends})
             waiting.append(pd.concat([rows, table.reset_index(drop=True)], axis=1))
@@ -138,7 +139,7 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
         for recording, frames in recordings:
             # Products of integers, so that times do not drift.
             edges = np.arange(frames.first, frames.first + len(frames.values) + 1) * frames.step_s.numerator
-            paths += [str(recording.path)] * len(frames.values)
+            paths += [printable(recording.path)] * len(frames.values)
             starts.append(edges[:-1] / frames.step_s.denominator)
             ends.append(edges[1:] / frames.step_s.denominator)
         values = np.concatenate([frames.values for _, frames in recordings])

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.decode import recording_names
 from ..errors import DataError
 from ..files import atomic_write, file_signature, is_occupied, is_remote, read_json, remove_partial_files, write_json
 from ..models.backends import Array
+from ..recordings import recording_names
 
 MANIFEST, PARTS = "manifest.json", "parts"
 # Of the manifest and the parts; it is part of the settings that decide whether a folder can be resumed.
@@ -64,7 +64,7 @@ class StoredScores:
 def recording_key(path: Path) -> str:
     """Return a hash of a recording's path, size and modification time."""
     absolute = str(path) if is_remote(path) else str(path.absolute())
-    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def describe_recordings(paths: Sequence[Path]) -> list[Recording]:

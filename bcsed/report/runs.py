@@ -14,7 +14,6 @@ import torch
 from .. import plot
 from ..analysis.compare.runs import ComparedRun
 from ..analysis.compare.variants import compare_variants, group_runs
-from ..audio.decode import find_recordings
 from ..config.recipe import Data
 from ..config.strict import from_dict
 from ..data.competitions import Competition, detect_competition
@@ -28,6 +27,7 @@ from ..models.bundle.manifest import MANIFEST
 from ..models.ensemble import from_bundles
 from ..plot import style, training
 from ..predict.spec import Windowing
+from ..recordings import find_recordings
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
-from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
 from ..files import check_schema, read_errors, read_json
 from ..models.backends import Backend
@@ -20,6 +19,7 @@ from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
 from ..predict.store import MANIFEST, SCHEMA
+from ..recordings import find_recordings, recording_names
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..audio.decode import AudioInfo
 from ..audio.fingerprints import Match, confirm, find_matches, fingerprint
+from ..audio.headers import AudioInfo
 from ..config.recipe import Data
 from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..audio.decode import AudioInfo, find_recordings, read_info
+from ..audio.headers import AudioInfo, read_info
 from ..config.experiments import Experiment
 from ..config.recipe import Data, Injection
 from ..data.competitions import Competition, site_of
 from ..data.label_files import multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
+from ..recordings import find_recordings
 from .dataset.clips import read_headers
 from .dataset.excerpts import ExcerptSampler
 from .pseudolabels.table import read_pseudolabels

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...audio.decode import find_recordings
 from ...errors import BundleError, DataError
 from ...files import sha256
 from ...models.bundle.bundle import Bundle, load
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...predict.api import RunOptions, predict
 from ...predict.spec import Windowing
+from ...recordings import find_recordings
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import BEST, LAST, export_run

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...audio.decode import find_recordings, read_audio, read_info
+from ...audio.decode import read_audio
+from ...audio.headers import read_info
 from ...errors import DataError
 from ...files import read_errors, require_file
+from ...recordings import find_recordings
 from ...scores.checks.api import check
 from ...scores.checks.finding import ERROR, Finding, pluralize
 from ...scores.checks.ids import parse_row_ids

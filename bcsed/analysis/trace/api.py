@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..._version import __version__
-from ...audio.decode import read_audio, read_info
+from ...audio.decode import read_audio
+from ...audio.headers import read_info
 from ...audio.spectrogram import LogMel
 from ...audio.windows import count_rows
 from ...config.strict import to_dict

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...audio.decode import AudioInfo, Wave, read_audio, read_info
+from ...audio.decode import Wave, read_audio
+from ...audio.headers import AudioInfo, read_info
 from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data

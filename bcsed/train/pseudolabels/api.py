@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..._version import __version__
-from ...audio.decode import find_recordings
 from ...config.strict import to_dict
 from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
@@ -24,6 +23,7 @@ from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
 from ...predict.outputs import FRAMES, OutputOptions
 from ...predict.spec import Windowing
+from ...recordings import find_recordings
 from ...scores.checks.ids import parse_row_ids
 from .table import Half, Pseudolabels, check_broadcast, write_pseudolabels
 
