@@ -48,14 +48,18 @@ def search_recordings(paths: Iterable[str | Path]) -> tuple[list[Path], list[tup
     recordings: dict[Path, None] = {}
     notes: list[tuple[str, str]] = []
     for path in map(as_path, paths):
-        if path.is_dir():
+        try:
+            is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
+        except OSError:  # it is in a folder that may not be entered: reading it gives the reason
+            is_folder, exists = False, True
+        if is_folder:
             files, skipped = search_folder(path)
             if not files:
                 searched = f"searched for {' '.join(AUDIO_SUFFIXES)}"
                 raise DataError(f"{path}: no recordings in this folder ({'; '.join([searched, *skipped])}).")
             recordings.update(dict.fromkeys(files))
             notes += [(str(path), note) for note in skipped]
-        elif path.exists() or path.is_symlink():
+        elif exists:
             recordings[path] = None
         else:
             raise DataError(f"{path}: there is no such file or folder.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,7 +173,7 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
     if competition.taxonomy_csv and path.is_file():
         lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column])
     if not lists and competition.classes_from_clips:
-        labels = set(list_clips(folder, competition)[competition.label_column])
+        labels = set(list_clips(folder, competition, quiet=True)[competition.label_column])
         lists[str(folder)] = sorted(labels.difference(NEGATIVE_LABELS))
     return lists
 
@@ -189,13 +189,19 @@ def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     return {name: known.get(name, "") for name in read_class_list(folder, competition)}
 
 
-def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
-    """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders."""
+def list_clips(folder: Path, competition: Competition, *, quiet: bool = False) -> pd.DataFrame:
+    """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders.
+
+    Unless `quiet`, what is skipped in the folders is logged.
+    """
     column = competition.label_column
     if not competition.classes_from_clips or (folder / competition.train_csv).is_file():
         return read_csv(folder / competition.train_csv, ["filename", column])
     audio = folder / competition.audio_dir
-    paths = [path.relative_to(audio) for path in _class_recordings(audio)]
+    recordings, skipped = _class_recordings(audio)
+    for sentence in [] if quiet else skipped:
+        _log.warning("%s", sentence)
+    paths = [path.relative_to(audio) for path in recordings]
     if not paths:
         raise DataError(f"{audio}: no recordings; needed: {audio}/<class>/<recording>.wav, .ogg or .flac.")
     clips = {"filename": [path.as_posix() for path in paths], column: [path.parts[0] for path in paths]}
@@ -203,26 +209,30 @@ def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
     return table
 
 
-def _class_recordings(audio: Path) -> Iterator[Path]:
-    """Yield the recordings in the folders of the classes, and log what was skipped."""
+def _class_recordings(audio: Path) -> tuple[list[Path], list[str]]:
+    """Return the recordings in the folders of the classes, and sentences about what is skipped."""
     try:
-        items = sorted(item for item in audio.iterdir() if not is_hidden(item))
+        items = sorted(audio.iterdir())
     except OSError as error:
         raise DataError(f"{audio}: the folder cannot be read ({error.strerror}).") from error
+    recordings, sentences = [], []
+    hidden = [item.name for item in items if is_hidden(item)]
+    if hidden:
+        sentences.append(f"{audio}: skipped {len(hidden)} hidden files or folders ({shorten_list(hidden, 3)})")
     for item in items:
+        if is_hidden(item):
+            continue
         if not item.is_dir():
             if item.suffix.lower() in AUDIO_SUFFIXES:
                 raise DataError(f"{item} is not in a class folder; move it to {audio}/<class>/.")
             continue
         paths, skipped = search_folder(item)
-        for sentence in skipped:
-            _log.warning("%s: %s", printable(item), sentence)
+        sentences += [f"{item}: {sentence}" for sentence in skipped]
         if not paths:
-            _log.warning("%s: the class has no recording and is left out", printable(item))
-        for path in paths:
-            if path.is_dir():
-                raise DataError(f"{path}: the folder may not be read; change its rights, as with chmod -R u+rX.")
-            if printable(path) != str(path):
-                advice = "convmv -f latin1 -t utf8 -r --notest FOLDER"
-                raise DataError(f"{path}: the name is not UTF-8; rename the file, as with {advice}.")
-            yield path
+            sentences.append(f"{item}: the class has no recording and is left out")
+        recordings += paths
+    for path in recordings:
+        if printable(path) != str(path):
+            advice = "convmv -f latin1 -t utf8 -r --notest FOLDER"
+            raise DataError(f"{path}: the name is not UTF-8; rename the file, as with {advice}.")
+    return recordings, sentences
