@@ -23,7 +23,8 @@ import soxr
 import torch
 from torch import nn
 
-from bcsed.audio.decode import read_audio, read_info
+from bcsed.audio.decode import read_audio
+from bcsed.audio.headers import read_info
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128, Contract, Net
 from bcsed.data import synthetic as sample

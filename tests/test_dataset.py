@@ -7,7 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from bcsed.audio.decode import read_audio, read_info
+from bcsed.audio.decode import read_audio
+from bcsed.audio.headers import read_info
 from bcsed.audio.spectrogram import LogMel
 from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data, Injection

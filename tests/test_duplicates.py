@@ -15,8 +15,8 @@ from conftest import RATE
 from test_train import SMALL
 
 from bcsed import train
-from bcsed.audio.decode import AudioInfo, read_info
 from bcsed.audio.fingerprints import Match, confirm, find_matches, fingerprint
+from bcsed.audio.headers import AudioInfo, read_info
 from bcsed.cli import main
 from bcsed.config.recipe import Data
 from bcsed.data.labels import assign_folds

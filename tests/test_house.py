@@ -19,6 +19,7 @@ PACKAGE = ROOT / "bcsed"
 RUNGS = {
     **dict.fromkeys(("_version", "errors"), 0),
     "files": 1,
+    "recordings": 2,
     "config": 2,
     **dict.fromkeys(("audio", "data", "plot"), 3),
     "scores": 4,
@@ -188,8 +189,9 @@ def test_functions_take_at_most_ten_parameters():
 
 def test_the_package_keeps_its_size():
     sizes = sorted(path.read_text().count("\n") for path in MODULES)
-    # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle, faults.
-    assert sum(sizes) <= 22_000
+    # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle, the checks of
+    # headers, descriptions, graphs and tables, the search in folders.
+    assert sum(sizes) <= 22_500
     assert sizes[len(sizes) // 2] <= 150
 
 

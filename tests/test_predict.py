@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from bcsed import predict
-from bcsed.audio.decode import read_audio, read_info, read_there
+from bcsed.audio.decode import read_audio, read_there
+from bcsed.audio.headers import read_info
 from bcsed.config.contract import TINY_128
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle

@@ -18,7 +18,7 @@ from test_compare import make_run
 from test_train import SMALL
 
 from bcsed import plot, predict, train
-from bcsed.audio.decode import read_info
+from bcsed.audio.headers import read_info
 from bcsed.audio.windows import count_rows
 from bcsed.cli import main
 from bcsed.cli.app import make_parser

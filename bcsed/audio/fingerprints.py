@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..files import file_signature
-from .decode import AudioInfo, read_audio
+from .decode import read_audio
+from .headers import AudioInfo
 
 WORDS_PER_S = 16
 Words = npt.NDArray[np.uint32]

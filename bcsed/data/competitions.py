@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,11 @@ import pandas as pd
 from ..config.contract import check_class_names
 from ..errors import ConfigError, DataError
 from ..files import quote_list, read_columns, read_csv, shorten_list
+from ..recordings import AUDIO_SUFFIXES, is_hidden, printable, search_folder
 
 # Labels of a clip without any of the classes, unless they are in the class list.
 NEGATIVE_LABELS = ("", "nocall")
-AUDIO_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".oga", ".opus", ".aif", ".aiff")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +210,7 @@ def _class_lists(folder: Path, competition: Competition) -> dict[str, list[str]]
     if competition.taxonomy_csv and path.is_file():
         lists[str(path)] = list(read_csv(path, [competition.label_column])[competition.label_column].str.strip())
     if not lists and competition.classes_from_clips:
-        labels = set(list_clips(folder, competition)[competition.label_column])
+        labels = set(list_clips(folder, competition, quiet=True)[competition.label_column])
         lists[str(folder)] = sorted(labels.difference(NEGATIVE_LABELS))
     return lists
 
@@ -236,19 +238,50 @@ def _read_label_file(path: Path, column: str) -> pd.DataFrame:
     return table
 
 
-def list_clips(folder: Path, competition: Competition) -> pd.DataFrame:
-    """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders."""
+def list_clips(folder: Path, competition: Competition, *, quiet: bool = False) -> pd.DataFrame:
+    """Return file name and label of all clips, from the label file or, for `FOLDERS` without one, from the folders.
+
+    Unless `quiet`, what is skipped in the folders is logged.
+    """
     column = competition.label_column
     if not competition.classes_from_clips or (folder / competition.train_csv).is_file():
         return _read_label_file(folder / competition.train_csv, column)
     audio = folder / competition.audio_dir
-    files = (path for path in audio.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    paths = sorted(path.relative_to(audio) for path in files)
+    recordings, skipped = _class_recordings(audio)
+    for sentence in [] if quiet else skipped:
+        _log.warning("%s", sentence)
+    paths = [path.relative_to(audio) for path in recordings]
     if not paths:
         raise DataError(f"{audio}: no recordings; needed: {audio}/<class>/<recording>.wav, .ogg or .flac.")
-    for path in paths:
-        if len(path.parts) == 1:
-            raise DataError(f"{audio / path} is not in a class folder; move it to {audio}/<class>/.")
     clips = {"filename": [path.as_posix() for path in paths], column: [path.parts[0] for path in paths]}
     table: pd.DataFrame = pd.DataFrame(clips)
     return table
+
+
+def _class_recordings(audio: Path) -> tuple[list[Path], list[str]]:
+    """Return the recordings in the folders of the classes, and sentences about what is skipped."""
+    try:
+        items = sorted(audio.iterdir())
+    except OSError as error:
+        raise DataError(f"{audio}: the folder cannot be read ({error.strerror}).") from error
+    recordings, sentences = [], []
+    hidden = [item.name for item in items if is_hidden(item)]
+    if hidden:
+        sentences.append(f"{audio}: skipped {len(hidden)} hidden files or folders ({shorten_list(hidden, 3)})")
+    for item in items:
+        if is_hidden(item):
+            continue
+        if not item.is_dir():
+            if item.suffix.lower() in AUDIO_SUFFIXES:
+                raise DataError(f"{item} is not in a class folder; move it to {audio}/<class>/.")
+            continue
+        paths, skipped = search_folder(item)
+        sentences += [f"{item}: {sentence}" for sentence in skipped]
+        if not paths:
+            sentences.append(f"{item}: the class has no recording and is left out")
+        recordings += paths
+    for path in recordings:
+        if printable(path) != str(path):
+            advice = "convmv -f latin1 -t utf8 -r --notest FOLDER"
+            raise DataError(f"{path}: the name is not UTF-8; rename the file, as with {advice}.")
+    return recordings, sentences

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..audio.decode import AUDIO_SUFFIXES
 from ..errors import ConfigError, DataError
 from ..files import sha256, shorten_list
+from ..recordings import AUDIO_SUFFIXES
 
 Log = Callable[[str], None]
 

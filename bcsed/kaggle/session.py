@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..audio.decode import find_recordings
 from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import from_dict, read_values, to_dict
 from ..data.competitions import detect_competition
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import shorten_list
+from ..recordings import find_recordings
 from . import inputs
 from .inputs import Log, find_input, kaggle_root
 from .notebooks import PseudolabelSettings, TrainSettings

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..audio.decode import AUDIO_SUFFIXES, read_info
+from ..audio.headers import read_info
 from ..data.competitions import Competition, detect_competition, read_taxa
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
+from ..recordings import AUDIO_SUFFIXES, is_hidden, printable
 from ..scores.checks.ids import split_row_id
 from ..scores.table import check_submission, read_table, row_ids
 from .inputs import COMPETITION, Log, find_bundles, find_input, kaggle_root
@@ -191,7 +192,7 @@ def expected_rows(recordings: Sequence[Path], competition: Competition, log: Log
             count = competition.recording_s // competition.row_s
         if abs(excess_s) > 1e-3:
             log(f"{path.name} lasts {duration_s:.4g} s and not {competition.recording_s}: it has {count} rows")
-        ids += row_ids(path.stem, count, competition.row_s, competition.row_id)
+        ids += row_ids(printable(path.stem), count, competition.row_s, competition.row_id)
     return ids
 
 
@@ -209,7 +210,8 @@ def _fill_rows(table: pd.DataFrame, rows: Sequence[str], log: Log) -> pd.DataFra
 
 
 def _list_recordings(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    files = (path for path in folder.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(path for path in files if not is_hidden(path))
 
 
 def _clock_start_s() -> float:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..audio.decode import find_recordings
 from ..errors import ConfigError
 from ..files import as_path, lock_folder
 from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import Ensemble, from_bundles
+from ..recordings import search_recordings
 from ..scores.postprocess.stages import Stage
 from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
@@ -89,7 +89,7 @@ def predict(
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
     workers, keeps_frames = options.workers, "frames" in output.formats
     _check_call(workers, budget, out, frames=keeps_frames)
-    paths = find_recordings(recordings)
+    paths, skipped = search_recordings(recordings)
     template = output.template_columns()
     ensemble, members = _open_models(models, template, workers.threads_each)
     if keeps_frames:
@@ -107,6 +107,7 @@ def predict(
         write_frames=frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
         log=log or _log.info,
+        skipped=skipped,
     )
     bundles, n_resumed = [member.bundle for member in members], len(named) - len(run.unfinished())
     fill = class_priors(bundles, spec.averaging) if output.on_error == "fill" or budget is not None else None

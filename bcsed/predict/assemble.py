@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..audio.decode import read_info
+from ..audio.headers import read_info
 from ..audio.windows import count_rows
 from ..errors import DataError
 from ..models.backends import Array

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio.decode import AudioInfo, AudioReader, read_there
+from ..audio.decode import AudioReader, read_there
+from ..audio.headers import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..audio.windows import WindowPlan, count_rows
 from ..config.contract import Frontend

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio.decode import AudioInfo
+from ..audio.headers import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..errors import ConfigError
 from ..models.backends import Backend
@@ -99,7 +99,8 @@ def watchdog(budget: Budget, write: Callable[[], bool]) -> Iterator[None]:
 def _end_process(write: Callable[[], bool]) -> None:
     try:
         status = SOME_FAILED if write() else ALL_FAILED
-        print("bcsed: the run hung beyond its budget; the scores available by then are written.", file=sys.stderr)
+        written = "the scores available by then are written" if status == SOME_FAILED else "no recording was scored"
+        print(f"bcsed: the run hung beyond its budget; {written}.", file=sys.stderr)
     except Exception:
         _log.exception("the run hung beyond its budget, and its scores could not be written")
         status = 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from ..config.strict import one_of
 from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
+from ..recordings import printable
 from ..scores import detections, postprocess
 from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
@@ -67,37 +69,78 @@ def write(
     """Write the row formats of a run, with one recording in memory at a time.
 
     `on_scores` is called with each recording too, so that nothing has to be read twice. DataError if a submission would
-    repeat one value over a recording's rows, or a file cannot be written.
+    repeat one value over a recording's rows, or a file cannot be written, after all others are written.
     """
     constant, row_s = set[str](), assembler.run.spec.row_s
+    frontends = assembler.run.spec.averaging.frontends
+    band = {"fmin_hz": min(s.fmin_hz for s in frontends), "fmax_hz": max(s.fmax_hz for s in frontends)}
+    failures: list[str] = []
     with ExitStack() as stack:
-        writers = [on_scores]
+        tables, wide = list[_Guarded](), list[_Guarded]()
         if "submission" in output.formats:
-            add_rows = stack.enter_context(open_submission(folder / SUBMISSION, template, constant=constant))
-            writers.append(lambda scores: add_rows(scores.table))
+            tables.append(_Guarded(stack, open_submission(folder / SUBMISSION, template, constant=constant), failures))
         if "scores" in output.formats:
-            writers.append(stack.enter_context(_open_wide(folder / SCORES, assembler.classes, row_s)))
+            wide.append(_Guarded(stack, _open_wide(folder / SCORES, assembler.classes, row_s), failures))
         formats = [name for name in output.formats if name in detections.FORMATS]
-        if formats:
-            frontends = assembler.run.spec.averaging.frontends
-            band = {"fmin_hz": min(s.fmin_hz for s in frontends), "fmax_hz": max(s.fmax_hz for s in frontends)}
-            add_detections = stack.enter_context(detections.write(folder, formats, names=output.names, **band))
-            writers.append(lambda scores: _detect(scores, add_detections, output.detection, row_s))
+        lists = [
+            _Guarded(stack, detections.write(folder, [name], names=output.names, **band), failures) for name in formats
+        ]
         for scores in assembler:
             if scores.constant:
                 constant.add(scores.recording.name)
-            for add in writers:
-                add(scores)
+            on_scores(scores)
+            for each in tables:
+                each.add(scores.table)
+            for each in wide:
+                each.add(scores)
+            # Class priors are no detections.
+            if lists and scores.n_samples:
+                recording, lines = _detect(scores, output.detection, row_s)
+                for each in lists:
+                    each.add(recording, lines)
+        for each in (*tables, *wide, *lists):
+            each.close()
+    if failures:
+        others = ["All other files are written."] if len(output.formats) > len(failures) else []
+        raise DataError(" ".join([*failures, *others]))
+
+
+class _Guarded:
+    """A writer whose failure does not keep others from writing; the reason is added to `failures`."""
+
+    def __init__(self, stack: ExitStack, writer: AbstractContextManager[Any], failures: list[str]) -> None:
+        self._own, self._failures = stack.enter_context(ExitStack()), failures
+        self._add: Callable[..., None] | None = None
+        with self._guard():
+            self._add = self._own.enter_context(writer)
+
+    def add(self, *values: Any) -> None:
+        if self._add is not None:
+            with self._guard():
+                self._add(*values)
+
+    def close(self) -> None:
+        with self._guard():
+            self._own.close()
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except (DataError, OSError) as error:
+            self._failures.append(str(error))
+            self._add = None
+            # The partial file is removed.
+            with suppress(DataError, OSError):
+                self._own.__exit__(type(error), error, None)
 
 
 def _detect(
-    scores: RecordingScores, add: detections.Writer, settings: detections.DetectionSettings, row_s: int
-) -> None:
-    # Class priors are no detections.
-    if scores.n_samples:
-        path, name, n_samples = str(scores.recording.path), scores.recording.name, scores.n_samples
-        recording = detections.Recording(path=path, name=name, n_samples=n_samples, sample_rate=scores.sample_rate)
-        add(recording, detections.detect(scores.table, [recording], settings, row_s=row_s))
+    scores: RecordingScores, settings: detections.DetectionSettings, row_s: int
+) -> tuple[detections.Recording, pd.DataFrame]:
+    path, name, n_samples = printable(scores.recording.path), scores.recording.name, scores.n_samples
+    recording = detections.Recording(path=path, name=name, n_samples=n_samples, sample_rate=scores.sample_rate)
+    return recording, detections.detect(scores.table, [recording], settings, row_s=row_s)
 
 
 @contextmanager
@@ -117,7 +160,7 @@ def _open_wide(path: Path, classes: Sequence[str], row_s: int) -> Iterator[Calla
                 waiting.clear()
 
         def add(scores: RecordingScores) -> None:
-            table, path = scores.table, str(scores.recording.path)
+            table, path = scores.table, printable(scores.recording.path)
             ends = row_s * np.arange(1, len(table) + 1)
             rows = pd.DataFrame({"row_id": table.index, "recording": path, "start_s": ends - row_s, "end_s": ends})
             waiting.append(pd.concat([rows, table.reset_index(drop=True)], axis=1))
@@ -138,7 +181,7 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
         for recording, frames in recordings:
             # Products of integers, so that times do not drift.
             edges = np.arange(frames.first, frames.first + len(frames.values) + 1) * frames.step_s.numerator
-            paths += [str(recording.path)] * len(frames.values)
+            paths += [printable(recording.path)] * len(frames.values)
             starts.append(edges[:-1] / frames.step_s.denominator)
             ends.append(edges[1:] / frames.step_s.denominator)
         values = np.concatenate([frames.values for _, frames in recordings])

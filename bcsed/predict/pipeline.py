@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio.decode import AudioInfo, AudioReader, read_info
+from ..audio.decode import AudioReader
+from ..audio.headers import AudioInfo, explain, read_info
 from ..audio.spectrogram import LogMel
+from ..audio.windows import count_rows
 from ..errors import DataError
 from ..models.backends import Array
 from ..models.ensemble import Ensemble
+from ..recordings import printable
 from .blocks import (
+    BLOCK_ROWS,
     BlockSpectrograms,
     Frames,
     PendingBlock,
@@ -57,6 +61,12 @@ class RecordingProgress:
     silent: bool = True
     ended: bool = False  # before the header's end
     failure: str = ""
+    is_reported: bool = False  # its outcome was yielded
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further block is needed."""
+        return self.ended or bool(self.failure)
 
 
 @dataclass
@@ -108,7 +118,8 @@ class ScoringPipeline:
                 self._submit(waiting)
                 task = waiting.popleft()
                 self._collect(task)
-                if task.is_last:
+                if not task.progress.is_reported and (task.is_last or task.progress.is_over):
+                    task.progress.is_reported = True
                     if task.progress.reader is not None:
                         task.progress.reader.close()
                     yield self._outcome(task.progress)
@@ -118,16 +129,17 @@ class ScoringPipeline:
         for recording in recordings:
             try:
                 info = read_info(recording.path)
-                # The file may have changed since the run started.
-                recording = replace(recording, key=recording_key(recording.path))
             except (DataError, OSError) as error:
                 yield BlockTask(RecordingProgress(recording, failure=str(error)))
                 continue
-            blocks = list(row_blocks(info, rate, row_s))
-            reader = AudioReader(recording.path) if len(blocks) > 1 else None
+            # One block at a time: the end in a header may be far behind the real one.
+            n_rows = count_rows(info.length(rate), rate, row_s)
+            reader = AudioReader(info) if n_rows > BLOCK_ROWS else None
             progress = RecordingProgress(recording, info, reader)
-            for block in blocks:
-                yield BlockTask(progress, block, is_last=block is blocks[-1])
+            for block in row_blocks(info, rate, row_s):
+                if progress.is_over:
+                    break
+                yield BlockTask(progress, block, is_last=block[1] == n_rows)
 
     def _has_room(self, waiting: deque[BlockTask]) -> bool:
         """Return whether another block may be started: more blocks are in memory if recordings are short."""
@@ -140,7 +152,7 @@ class ScoringPipeline:
         for index, task in enumerate(waiting):
             if index > 1 and n_windows >= self._max_in_flight:
                 return
-            if task.future is None or task.progress.ended or task.progress.failure:
+            if task.future is None or task.progress.is_over:
                 continue
             if task.pending is None:
                 try:
@@ -156,7 +168,7 @@ class ScoringPipeline:
         if pending is None or progress.info is None:
             return
         self._await(pending)
-        if progress.ended or progress.failure:
+        if progress.is_over:
             return
         n_rows = pending.spectrograms.n_rows
         progress.scores.append([scores[:n_rows] for scores in pool_block(pending, self.ensemble, self.views)])
@@ -170,13 +182,15 @@ class ScoringPipeline:
     def _outcome(self, progress: RecordingProgress) -> RecordingOutcome:
         """Join the blocks of a recording."""
         recording, info, failure = progress.recording, progress.info, progress.failure
+        failure = _change(recording) or failure
         if not failure and not any(len(block[0]) for block in progress.scores):
-            failure = f"{recording.path}: the file has a header but no samples."
+            failure = f"{printable(recording.path)}: the file has a header but no samples."
         if failure or info is None:
             return RecordingOutcome(recording, failure=failure)
         blocks = zip(self.views, zip(*progress.scores, strict=True), strict=True)
         views = {view.name: np.concatenate(scores) for view, scores in blocks}
-        notes = (*progress.notes, *(("contains nothing but digital silence",) if progress.silent else ()))
+        silence = "contains nothing but digital silence"
+        notes = (*progress.notes, *self._bandwidth(info), *((silence,) if progress.silent else ()))
         scores = StoredScores(views, notes, progress.silent, info.n_samples, info.sample_rate)
         if progress.ended:
             end = scores.n_rows * self.views[0].windowing.row_s * info.sample_rate
@@ -184,6 +198,13 @@ class ScoringPipeline:
         values = [frames.values for frames in progress.frames]
         frames = replace(progress.frames[0], values=np.concatenate(values)) if self.frames else None
         return RecordingOutcome(recording, scores, frames)
+
+    def _bandwidth(self, info: AudioInfo) -> Iterator[str]:
+        """Yield a note if a recording cannot contain the highest bands of a front end."""
+        highest = max(frontend.fmax_hz for frontend in self._mels)
+        if info.sample_rate < 2 * highest:
+            limit = f"contains nothing above {info.sample_rate / 2:g} Hz, half of its sample rate"
+            yield f"{limit}; the network was trained on bands up to {highest:g} Hz"
 
     def _await(self, pending: PendingBlock) -> None:
         """Wait for a block's last window; raise RuntimeError if a window was lost."""
@@ -195,6 +216,16 @@ class ScoringPipeline:
                 backend.finish()
             if not pending.ready.is_set():
                 raise RuntimeError("OpenVINO accepted a window and returned no result for it.")
+
+
+def _change(recording: Recording) -> str:
+    """Return a sentence if the file of a recording is not the one of the beginning of the run."""
+    try:
+        if not recording.key or recording.key == recording_key(recording.path):
+            return ""
+    except OSError as error:
+        return f"{printable(recording.path)}: {explain(error)}."
+    return f"{printable(recording.path)}: it was changed during the run; score it again when it is complete."
 
 
 @contextmanager

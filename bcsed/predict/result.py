@@ -17,6 +17,7 @@ from .._version import __version__
 from ..config.strict import to_dict
 from ..files import atomic_write
 from ..models.bundle.bundle import Bundle
+from ..recordings import printable
 from ..scores import postprocess
 from ..scores.checks.api import check
 from ..scores.checks.finding import ERROR, Finding
@@ -117,11 +118,12 @@ class ResultWriter:
 
     def _problems(self) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         """Return failures, notes, and the names of silent recordings."""
-        run, failures, notes, silent = self.assembler.run, [], [], []
+        run, failures, silent = self.assembler.run, [], []
+        notes = [(printable(path), printable(note)) for path, note in run.skipped]
         members = run.usable_members()
         status = "failed" if self.assembler.fill is None else "filled"
         for recording in run.recordings:
-            path = str(recording.path)
+            path = printable(recording.path)
             if recording.path in run.failures:
                 failures.append((path, status, run.failures[recording.path]))
             elif not run.is_scored(recording, members):

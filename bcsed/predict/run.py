@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..audio.decode import read_info
+from ..audio.headers import read_info
 from ..errors import DataError
 from ..models.ensemble import Ensemble
 from .blocks import Frames
@@ -34,6 +34,8 @@ class PredictionRun:
     write_frames: Callable[[Sequence[tuple[Recording, Frames]]], None] | None = None
     progress: Callable[[int, int], None] | None = None
     log: Callable[[str], None] = _log.info
+    skipped: Sequence[tuple[str, str]] = ()  # folders, and what was skipped in them
+    durations_s: dict[Path, float] = field(default_factory=dict)  # of readable recordings, within a budget
     failures: dict[Path, str] = field(default_factory=dict)
     passes: list[dict[str, Any]] = field(default_factory=list)  # for the manifest
 
@@ -43,9 +45,10 @@ class PredictionRun:
         for recording in self.recordings:
             try:
                 infos.append(read_info(recording.path))
+                self.durations_s[recording.path] = infos[-1].duration_s
             except (DataError, OSError) as error:
                 self.failures[recording.path] = str(error)
-        seconds = sum(info.duration_s for info in infos)
+        seconds = self._seconds(self.recordings)
         costs = measure_costs(ensemble, self.spec, infos[0] if infos else None, self.jobs)
         planner = RefinementPlanner(self.spec, costs)
         first = planner.first()
@@ -59,12 +62,12 @@ class PredictionRun:
         )
         timed_pass = functools.partial(self._timed_pass, ensemble, budget, costs, tried)
         if rest and all_s < SURE * budget.left():
-            timed_pass(rest, self.recordings, seconds, fallback=first)
+            timed_pass(rest, self.recordings, fallback=first)
         if not self.complete_members():
             missing = [recording for recording in self.recordings if not self.is_scored(recording, [first.member])]
-            timed_pass([first], missing, seconds * len(missing) / max(1, len(self.recordings)))
+            timed_pass([first], missing)
         while views := planner.next(tried, self.complete_members(), seconds, budget.left()):
-            timed_pass(views, self.recordings, seconds)
+            timed_pass(views, self.recordings)
         return planner.left_out(tried, self.complete_members())
 
     def complete_members(self) -> list[int]:
@@ -94,7 +97,7 @@ class PredictionRun:
         views: Sequence[View],
         recordings: Sequence[Recording],
         stop: Callable[[], bool] = lambda: False,
-        on_done: Callable[[int], None] | None = None,
+        on_done: Callable[[Recording], None] | None = None,
     ) -> None:
         """Compute the views that some recordings lack."""
         groups: dict[tuple[View, ...], list[Recording]] = {}
@@ -119,7 +122,7 @@ class PredictionRun:
                         self._put(finished)
                         finished, n_rows = [], 0
                     if on_done is not None:
-                        on_done(n_done)
+                        on_done(outcome.recording)
                     if self.progress is not None:
                         self.progress(n_done, total)
             finally:
@@ -132,6 +135,9 @@ class PredictionRun:
         if self.write_frames is not None:
             self.write_frames([(each.recording, each.frames) for each in finished if each.frames is not None])
         self.store.put([(each.recording.key, each.scores) for each in finished if each.scores is not None])
+
+    def _seconds(self, recordings: Iterable[Recording]) -> float:
+        return sum(self.durations_s.get(recording.path, 0.0) for recording in recordings)
 
     def _readable(self) -> Iterable[Recording]:
         return (recording for recording in self.recordings if recording.path not in self.failures)
@@ -147,20 +153,29 @@ class PredictionRun:
         tried: dict[View, bool],
         views: Sequence[View],
         recordings: Sequence[Recording],
-        seconds: float,
         fallback: View | None = None,
     ) -> None:
-        """Run a pass and correct the costs; stop early if a pass of `fallback` over the rest would no longer fit."""
-        estimated_s, started, n_done = costs.estimate(views, seconds), time.monotonic(), 0
-        fallback_s = costs.estimate([fallback], seconds) if fallback is not None else 0.0
+        """Run a pass and correct the costs; stop early if a pass of `fallback` over the rest would no longer fit.
 
-        def on_done(n: int) -> None:
-            nonlocal n_done
-            n_done = n
+        The shortest recordings are the first: a long one does not take the time of all others.
+        """
+        seconds = max(1e-9, self._seconds(recordings))
+        estimated_s, started = costs.estimate(views, seconds), time.monotonic()
+        names = [view.name for view in views]
+        fallback_s = costs.estimate([fallback], seconds) if fallback is not None else 0.0
+        recordings = sorted(recordings, key=lambda each: self.durations_s.get(each.path, 0.0))
+        done = [each for each in recordings if {*names} <= set(self.store.views(each.key))]
+
+        done_s = self._seconds(done)
+
+        def on_done(recording: Recording) -> None:
+            nonlocal done_s
+            done.append(recording)
+            done_s += self._seconds([recording])
 
         def stop() -> bool:
-            left_s, rest = budget.left(), 1 - n_done / max(1, len(recordings))
-            if fallback is None or not n_done:
+            left_s, rest = budget.left(), 1 - done_s / seconds
+            if fallback is None or not done:
                 return left_s <= 0
             # The machine may have become slower: there must be time for the cheapest view of the rest.
             slower = max(1.0, (time.monotonic() - started) / max(1e-9, estimated_s * (1 - rest)))
@@ -169,12 +184,12 @@ class PredictionRun:
 
         self.run(ensemble, views, recordings, stop, on_done)
         measured_s = time.monotonic() - started
-        costs.update(estimated_s * n_done / max(1, len(recordings)), measured_s)
+        costs.update(estimated_s * done_s / seconds, measured_s)
         tried.update({view: self._is_complete(view) for view in views})
-        names, complete = [view.name for view in views], all(tried[view] for view in views)
+        complete = all(tried[view] for view in views)
         times = {"estimated_s": round(estimated_s, 2), "measured_s": round(measured_s, 2)}
-        self.passes.append({"views": names, **times, "n_recordings": n_done, "complete": complete})
+        self.passes.append({"views": names, **times, "n_recordings": len(done), "complete": complete})
         self.log(
-            f"pass {len(self.passes)} ({', '.join(names)}): {n_done} of {len(recordings)} recordings in "
+            f"pass {len(self.passes)} ({', '.join(names)}): {len(done)} of {len(recordings)} recordings in "
             f"{measured_s:.1f} s, estimated {estimated_s:.1f} s for all; {max(0.0, budget.left()):.0f} s are left"
         )

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.decode import recording_names
 from ..errors import DataError
 from ..files import (
     atomic_write,
@@ -32,6 +31,7 @@ from ..files import (
     write_json,
 )
 from ..models.backends import Array
+from ..recordings import recording_names
 
 MANIFEST, PARTS = "manifest.json", "parts"
 # Of the manifest and the parts; it is part of the settings that decide whether a folder can be resumed.
@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def recording_key(path: Path) -> str:
     """Return a hash of a recording's path, size and modification time."""
     absolute = str(path) if is_remote(path) else str(path.absolute())
-    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def describe_recordings(paths: Sequence[Path]) -> list[Recording]:

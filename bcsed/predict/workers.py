@@ -103,6 +103,8 @@ def score_with_workers(run: PredictionRun, ensemble: Ensemble, workers: Workers)
     import joblib
 
     path_of = {str(recording.path): recording.path for recording in run.recordings}
+    # A worker without a shard would only load the bundles.
+    workers = replace(workers, n=max(1, min(workers.n, -(-len(run.unfinished()) // run.shard))))
     shards = _make_shards(run, ensemble, workers)
     n_done, total = 0, sum(len(shard.recordings) for shard in shards)
     with _backend(workers) as options:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio.decode import AudioInfo, read_audio
+from ..audio.decode import read_audio
+from ..audio.headers import AudioInfo
 from ..audio.spectrogram import LogMel
 from ..config.contract import Frontend
 from ..errors import DataError

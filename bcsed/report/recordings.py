@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
-from ..audio.decode import AudioInfo, read_info
+from ..audio.headers import AudioInfo, read_info
 from ..audio.windows import count_rows
 from ..config.contract import WIDE_384
 from ..errors import DataError

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
-from ..audio.decode import find_recordings, recording_names
 from ..errors import BcsedError, DataError
 from ..files import read_errors
 from ..models.backends import Backend
@@ -20,6 +19,7 @@ from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
 from ..predict.store import read_manifest
+from ..recordings import find_recordings, printable, recording_names
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
@@ -227,7 +227,7 @@ def _recordings(
     paths = {name: Path(path) for name, path in prediction.paths.items()}
     files = find_recordings(context.recordings)
     # Paths that are given now replace those of the prediction.
-    paths |= {path.stem: path for path in files} | dict(zip(recording_names(files), files, strict=True))
+    paths |= {printable(path.stem): path for path in files} | dict(zip(recording_names(files), files, strict=True))
     known: npt.NDArray[Any] | None = None
     if truth is not None:
         # The truth may have some of the classes and rows only.

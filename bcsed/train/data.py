@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..audio.decode import AudioInfo
+from ..audio.headers import AudioInfo
 from ..config.contract import Frontend
 from ..config.experiments import Experiment
 from ..config.recipe import Data

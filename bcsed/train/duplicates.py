@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..audio.decode import AudioInfo
 from ..audio.fingerprints import Match, confirm, find_matches, fingerprint
+from ..audio.headers import AudioInfo
 from ..config.recipe import Data
 from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
 from ..errors import DataError
 from ..files import read_csv, read_errors, shorten_list
+from ..recordings import printable
 from ..scores.checks.finding import pluralize
 from .checkpoints import DUPLICATES
 from .dataset.clips import read_headers
@@ -46,7 +47,7 @@ def find_duplicates(
     group_of = _components(n, between)
     in_soundscape = {int(group_of[match.first]) for match in matches if match.second >= n}
     members = pd.Series(range(n)).groupby(group_of).agg(list)
-    names = [*table["filename"], *(info.path.name for info in soundscapes)]
+    names = [*table["filename"], *(printable(info.path.name) for info in soundscapes)]
     best: dict[int, tuple[Match, int, float]] = {}  # of each clip: a match, the other recording, the start in it
     for match in sorted(matches, key=lambda match: (match.second >= n, match.similarity)):
         best[match.first] = (match, match.second, -match.offset_s)

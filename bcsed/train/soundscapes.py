@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..audio.decode import AudioInfo, find_recordings, read_info
+from ..audio.headers import AudioInfo, read_info
 from ..config.experiments import Experiment
 from ..config.recipe import Data, Injection
 from ..data.competitions import Competition, site_of
 from ..data.label_files import multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
+from ..recordings import find_recordings, printable
 from .dataset.clips import read_headers
 from .dataset.excerpts import ExcerptSampler
 from .pseudolabels.table import read_pseudolabels
@@ -143,7 +144,7 @@ def _pseudolabelled_rows(
             f"{path}: no pseudolabel of {len(set(table.filename))} recordings may be used in training; "
             f"{len(values) - int(used.sum())} of {len(values)} rows are of recordings that validate."
         )
-    paths = {path.name: path for path in find_recordings([split.folder])}
+    paths = {printable(path.name): path for path in find_recordings([split.folder])}
     missing = [name for name in permitted if name not in paths]
     if missing:
         count = f"{len(missing)} of {len(permitted)}"
@@ -159,8 +160,8 @@ def _pseudolabelled_rows(
 def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
     """Return unlabelled soundscapes, which the network in training will label."""
     paths = find_recordings([split.folder])
-    permitted = set(_permitted([path.name for path in paths], split))
-    infos, failures = read_headers([path for path in paths if path.name in permitted])
+    permitted = set(_permitted([printable(path.name) for path in paths], split))
+    infos, failures = read_headers([path for path in paths if printable(path.name) in permitted])
     readable = [info for info in infos if info is not None]
     if failures:
         _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)

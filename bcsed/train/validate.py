@@ -16,6 +16,7 @@ from ..models.ensemble import Ensemble
 from ..models.network import SedNet, pool
 from ..predict.blocks import score_recording
 from ..predict.spec import Windowing
+from ..recordings import printable
 from ..scores import metrics
 from ..scores.evaluation import Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids
@@ -88,7 +89,7 @@ def validate_rows(network: SedNet, contract: Contract, data: TrainingData, *, de
     tables = []
     for recording in data.soundscapes:
         scores, _ = score_recording(recording, ensemble, Windowing(row_s=row_s))
-        ids = row_ids(recording.path.stem, len(scores), row_s, row_id)
+        ids = row_ids(printable(recording.path.stem), len(scores), row_s, row_id)
         tables.append(make_table(ids, contract.classes, scores))
     table = pd.concat(tables)
     truth = data.row_truth.loc[data.row_truth.index.intersection(table.index), list(contract.classes)]

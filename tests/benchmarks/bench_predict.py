@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bcsed.audio.decode import read_audio, read_info
+from bcsed.audio.decode import read_audio
+from bcsed.audio.headers import read_info
 from bcsed.models.network import SedNet
 
 RATE = 32_000

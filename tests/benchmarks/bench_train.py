@@ -21,7 +21,7 @@ import pandas as pd
 import soundfile
 import torch
 
-from bcsed.audio.decode import read_info
+from bcsed.audio.headers import read_info
 from bcsed.config.contract import Contract
 from bcsed.config.experiments import Experiment, find_experiment
 from bcsed.data.competitions import BIRDCLEF_2025

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...audio.decode import find_recordings
 from ...errors import BundleError, DataError
 from ...files import sha256
 from ...models.bundle.bundle import Bundle, load
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
 from ...predict.api import RunOptions, predict
 from ...predict.spec import Windowing
+from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
 from ...train.checkpoints import BEST, LAST, export_run
@@ -85,8 +85,8 @@ def evaluate_on_soundscapes(
 def _recordings_of(truth: pd.DataFrame, recordings: Sequence[str | Path], truth_csv: Path) -> list[Path]:
     """Return the recordings that the truth names; refuse missing ones."""
     stems = parse_row_ids(truth.index).stems
-    paths = [path for path in find_recordings(recordings) if path.stem in stems]
-    available = {path.stem for path in paths}
+    paths = [path for path in find_recordings(recordings) if printable(path.stem) in stems]
+    available = {printable(path.stem) for path in paths}
     missing = [stem for stem in stems if stem not in available]
     if missing:
         raise DataError(
@@ -101,7 +101,7 @@ def _digits(
 ) -> str:
     """Return 12 hexadecimal digits of everything that the scores depend on."""
     weights = sha256(checkpoint) if checkpoint else str(read_manifest(compared.path)["files"].get(GRAPH_WEIGHTS))
-    files = [f"{path.name} {path.stat().st_size}" for path in sorted(paths)]
+    files = [f"{printable(path.name)} {path.stat().st_size}" for path in sorted(paths)]
     parts = [str(_VERSION), sha256(truth_csv), weights, json.dumps(compared.contract), repr(windowing), *files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...audio.decode import find_recordings, read_audio, read_info
+from ...audio.decode import read_audio
+from ...audio.headers import read_info
 from ...errors import DataError
 from ...files import read_columns, require_file
+from ...recordings import find_recordings, printable
 from ...scores.checks.api import check
 from ...scores.checks.finding import ERROR, WARNING, Finding, make_finding, pluralize
 from ...scores.checks.ids import parse_row_ids
@@ -139,13 +141,14 @@ def _read_recordings(
     """
     durations, silent = dict[str, Fraction](), []
     for path in find_recordings(recordings):
-        if path.stem in durations:
-            raise DataError(f"two recordings are called {path.stem!r}; rename one, as their rows have the same ids.")
+        stem = printable(path.stem)
+        if stem in durations:
+            raise DataError(f"two recordings are called {stem!r}; rename one, as their rows have the same ids.")
         try:
             info = read_info(path)
-            durations[path.stem] = Fraction(info.n_samples, info.sample_rate)
-            if path.stem in candidates and not read_audio(info, info.sample_rate)[0].any():
-                silent.append(path.stem)
+            durations[stem] = Fraction(info.n_samples, info.sample_rate)
+            if stem in candidates and not read_audio(info, info.sample_rate)[0].any():
+                silent.append(stem)
         except DataError:
             continue  # prediction has already reported it
     return durations, silent

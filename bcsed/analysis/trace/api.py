@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..._version import __version__
-from ...audio.decode import read_audio, read_info
+from ...audio.decode import read_audio
+from ...audio.headers import read_info
 from ...audio.spectrogram import LogMel
 from ...audio.windows import count_rows
 from ...config.strict import to_dict
@@ -19,6 +20,7 @@ from ...models.ensemble import from_bundles
 from ...models.network import ToImage
 from ...predict.blocks import score_block
 from ...predict.spec import Windowing, make_views
+from ...recordings import printable
 from ...scores.table import row_ids
 from .stages import Trace
 
@@ -59,7 +61,7 @@ def trace(
     rows = by_view[0][: spectrograms.n_rows]
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",
-        "recording": info.path.name,
+        "recording": printable(info.path.name),
         "bundle": bundle.name,
         "fingerprint": bundle.contract.fingerprint,
         "sha256": bundle.sha256,
@@ -67,7 +69,7 @@ def trace(
         "frontend": to_dict(frontend),
         "pool": views[0].pool(bundle.contract.net.pool),
         "windowing": to_dict(windowing),
-        "ids": row_ids(info.path.stem, spectrograms.n_rows, windowing.row_s, first_row=first_row),
+        "ids": row_ids(printable(info.path.stem), spectrograms.n_rows, windowing.row_s, first_row=first_row),
         "steps": bundle.steps,
         "n_samples": n_samples,
         "block": list(block),

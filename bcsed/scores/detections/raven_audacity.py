@@ -8,6 +8,7 @@ Audacity manual, "Importing and Exporting Labels": ``start<TAB>end<TAB>text`` in
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ RAVEN = (
 RAVEN_FILE = "{}.bcsed.selections.txt"
 RAVEN_COMBINED = "bcsed.selections.txt"
 AUDACITY_FILE = "{}.bcsed.data.labels.txt"
+# Bytes of a recording's name in the names of its files.
+_LONGEST = 180
 
 
 @contextmanager
@@ -41,11 +44,12 @@ def write_raven(
 ) -> Iterator[Writer]:
     """Yield a function that writes a Raven selection table for a `Recording` and adds it to a combined table.
 
-    The files are ``<name>.bcsed.selections.txt``, and the combined ``bcsed.selections.txt``, which is written at the
-    end of the block. Its times count over all added recordings, in order and including those without detections: open
-    the same sequence of files in Raven. `fmin_hz` and `fmax_hz` are the band of the network (ConfigError if invalid);
-    at most half the sample rate is written. `names` gives the ``Species`` common or scientific names, instead of
-    labels. Raises DataError if detections belong to another recording, or a file cannot be written.
+    The files are ``<name>.bcsed.selections.txt`` (names beyond 180 bytes are cut and get a hash), and the combined
+    ``bcsed.selections.txt``, which is written at the end of the block. Its times count over all added recordings, in
+    order and including those without detections: open the same sequence of files in Raven. `fmin_hz` and `fmax_hz` are
+    the band of the network (ConfigError if invalid); at most half the sample rate is written. `names` gives the
+    ``Species`` common or scientific names, instead of labels. Raises DataError if detections belong to another
+    recording, or a file cannot be written.
     """
     folder = as_path(folder)
     if not 0 <= fmin_hz < fmax_hz:
@@ -60,7 +64,7 @@ def write_raven(
             high_hz = min(fmax_hz, recording.sample_rate / 2)
             band = f"{fmin_hz if fmin_hz < high_hz else 0:.1f}", f"{high_hz:.1f}"
             path = _one_line(recording.path)
-            with atomic_write(folder / RAVEN_FILE.format(recording.name)) as part, _open_text(part) as single:
+            with atomic_write(folder / _file_name(RAVEN_FILE, recording.name)) as part, _open_text(part) as single:
                 single.write(header)
                 for number, (start, end, species, score) in enumerate(_format_lines(recording, lines, names), 1):
                     file = _one_line(PurePath(recording.path).name), format_times(start, end)[0], path
@@ -84,7 +88,7 @@ def write_audacity(folder: str | Path, *, names: Mapping[str, ClassName] | None 
     folder = as_path(folder)
 
     def add(recording: Recording, lines: pd.DataFrame) -> None:
-        with atomic_write(folder / AUDACITY_FILE.format(recording.name)) as part, _open_text(part) as labels:
+        with atomic_write(folder / _file_name(AUDACITY_FILE, recording.name)) as part, _open_text(part) as labels:
             for start, end, species, score in _format_lines(recording, lines, names):
                 labels.write("\t".join([*format_times(start, end), f"{species};{score}"]) + "\n")
 
@@ -139,6 +143,15 @@ def _format_lines(
     """Yield exact start and end, displayed name, and score as text."""
     for start, end, label, score in zip(*exact_times(recording, lines), lines["label"], lines["score"], strict=True):
         yield start, end, _one_line(display_name(label, names)), f"{score:.4f}"
+
+
+def _file_name(form: str, name: str) -> str:
+    """Return the file of a recording. A long name is cut and gets a hash, as file systems allow 255 bytes."""
+    folder, slash, stem = name.rpartition("/")
+    content = stem.encode()
+    if len(content) > _LONGEST:
+        stem = f"{content[:_LONGEST].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:8]}"
+    return folder + slash + form.format(stem)
 
 
 def _open_text(path: Path) -> TextIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...audio.decode import AudioInfo, Wave, read_audio, read_info
+from ...audio.decode import Wave, read_audio
+from ...audio.headers import AudioInfo, read_info
 from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
 from ...files import read_errors
+from ...recordings import printable
 
 # Longer recordings are not cached; each window is read from the file.
 _CACHED_S = 120.0
+# Defects of recordings that are shown.
+_MAX_NOTES = 20
+
+_log = logging.getLogger(__name__)
 
 
 class Clip(NamedTuple):
@@ -49,6 +56,7 @@ class ClipReader:
         self.recordings, self.frontend, self.data, self.marks = recordings, frontend, data, marks
         self._free_bytes = int(cache_gb * 2**30)
         self._cached: dict[int, Wave] = {}
+        self._notes: set[str] = set()
         self._lock = threading.Lock()
 
     def first_frame(self, index: int, crop: str, rng: np.random.Generator) -> int:
@@ -100,11 +108,19 @@ class ClipReader:
             cache = recording.duration_s <= _CACHED_S and size <= self._free_bytes
             if cache:
                 self._free_bytes -= size
+        wave, notes = read_audio(recording, rate, *(() if cache else (start, stop)))
+        for note in notes:
+            self._log_note(f"{printable(recording.path)}: {note}")
         if not cache:
-            return read_audio(recording, rate, start, stop)[0]
-        wave = read_audio(recording, rate)[0]
+            return wave
         self._cached[index] = wave
         return wave[start:stop]
+
+    def _log_note(self, note: str) -> None:
+        """Log a defect of a recording once; the first `_MAX_NOTES` as warnings."""
+        if note not in self._notes:
+            self._notes.add(note)
+            _log.log(logging.WARNING if len(self._notes) <= _MAX_NOTES else logging.INFO, "%s", note)
 
 
 def read_headers(paths: Sequence[str | Path], *, jobs: int = 4) -> tuple[list[AudioInfo | None], dict[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...audio.decode import AudioInfo
+from ...audio.headers import AudioInfo
 from ...config.contract import Frontend
 from ...config.recipe import Data, Injection
 from ...errors import DataError

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..._version import __version__
-from ...audio.decode import find_recordings
 from ...config.strict import to_dict
 from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
@@ -24,6 +23,7 @@ from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
 from ...predict.outputs import FRAMES, OutputOptions
 from ...predict.spec import Windowing
+from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
 from .table import Half, Pseudolabels, check_broadcast, write_pseudolabels
 
@@ -142,7 +142,7 @@ def make_pseudolabels(
         raise DataError(f"none of {result.n_recordings} recordings could be labelled; see {scores_folder(out)}.")
     check_broadcast(result.scores, allowed=result.silent)
     ids, classes = parse_row_ids(result.scores.index), tuple(map(str, result.scores.columns))
-    names = {path.stem: path.name for path in paths}
+    names = {printable(path.stem): printable(path.name) for path in paths}
     filename = np.array([names[stem] for stem in ids.stems], object)[ids.recording]
     start_s, end_s, scores = ids.end_s - windowing.row_s, ids.end_s, result.scores.to_numpy(np.float32)
     if frames:

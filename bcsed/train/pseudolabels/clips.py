@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...audio.decode import AudioInfo, recording_names
+from ...audio.headers import AudioInfo
 from ...config.experiments import Experiment
 from ...config.strict import from_dict, to_dict
 from ...data.competitions import detect_competition
@@ -17,6 +17,7 @@ from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
 from ...predict.api import RunOptions, predict
 from ...predict.spec import Windowing
+from ...recordings import recording_names
 from ...scores.checks.ids import parse_row_ids
 from ..data import TrainOptions, prepare_data
 from .api import Selection, describe_origin, require_new_table, select
