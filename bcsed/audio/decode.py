@@ -120,19 +120,20 @@ def _decode(info: AudioInfo, start: int, stop: int, reader: AudioReader | None) 
     notes = []
     seek = max(0, min(start, info.n_samples - _SEEK_MARGIN_S * info.sample_rate))
     opened: AbstractContextManager[Any] = open_audio(info.path, info.raw) if reader is None else reader.opened()
-    mixer = _Mixer()
+    mixer = _Mixer(0, info.channels)
     try:
+        mixer = _Mixer(stop - seek, info.channels)
         with opened as file:
             if seek or reader is not None:
                 file.seek(seek)
             # In pieces, which bound the memory of many channels, and keep the audio before damage.
-            piece, left = max(1, min(info.sample_rate, (1 << 22) // info.channels)), stop - seek
-            while left > 0 and mixer.add(file.read(min(piece, left), dtype="float32", always_2d=True)):
-                left = stop - seek - mixer.n_samples
-            rest = unread_bytes(file) if stop == info.n_samples and not left else 0
-    except (soundfile.LibsndfileError, OSError, MemoryError) as error:
+            piece = max(1, min(info.sample_rate, (1 << 22) // info.channels))
+            while mixer.n_samples < stop - seek and mixer.add(file, piece):
+                pass
+            rest = unread_bytes(file) if seek + mixer.n_samples == info.n_samples else 0
+    except (soundfile.LibsndfileError, OSError, MemoryError, ValueError) as error:
         reason, rest = explain(error), 0
-        if isinstance(error, MemoryError) or not (seek or mixer.n_samples):
+        if isinstance(error, (MemoryError, ValueError)) or not (seek or mixer.n_samples):
             raise DataError(f"{info.path}: decoding failed: {reason}.") from error
         end_s = (seek + mixer.n_samples) / info.sample_rate
         notes.append(f"cannot be decoded beyond {end_s:.1f} s ({reason}); the audio before is used")
@@ -149,28 +150,30 @@ def _decode(info: AudioInfo, start: int, stop: int, reader: AudioReader | None) 
 
 
 class _Mixer:
-    """Mix pieces of a recording to mono."""
+    """Read a recording piece by piece and mix it to mono."""
 
-    def __init__(self) -> None:
-        self.n_samples = 0
-        self._pieces = [np.empty(0, np.float32)]
+    def __init__(self, n: int, channels: int) -> None:
+        self._wave, self.n_samples, self._channels = np.empty(n, np.float32), 0, channels
         self._power = [0.0, 0.0]  # sums over the samples: of the mean, and of the mean power of the channels
 
-    def add(self, samples: npt.NDArray[np.float32]) -> bool:
-        """Add samples (n, channels); return False if there are none."""
-        mono = samples[:, 0]
-        if samples.shape[1] > 1:
+    def add(self, file: Any, n: int) -> bool:
+        """Read at most `n` samples; return False at the end."""
+        mono = self._wave[self.n_samples : self.n_samples + n]
+        if self._channels == 1:
+            n_read = len(file.read(out=mono))
+        else:
+            samples = file.read(len(mono), dtype="float32", always_2d=True)
+            n_read = len(samples)
             with np.errstate(over="ignore", invalid="ignore"):
-                mono = samples.mean(axis=1, dtype=np.float32)
+                mono = samples.mean(axis=1, dtype=np.float32, out=mono[:n_read])
                 self._power[0] += float(np.vdot(mono, mono))
-                self._power[1] += float(np.vdot(samples, samples)) / samples.shape[1]
-        self._pieces.append(mono)
-        self.n_samples += len(mono)
-        return len(mono) > 0
+                self._power[1] += float(np.vdot(samples, samples)) / self._channels
+        self.n_samples += n_read
+        return n_read > 0
 
     def wave(self) -> Wave:
-        """Return all samples."""
-        return np.concatenate(self._pieces)
+        """Return the samples that were read."""
+        return self._wave[: self.n_samples]
 
     def notes(self) -> tuple[str, ...]:
         """Return a note if the channels cancel each other."""
@@ -181,6 +184,8 @@ class _Mixer:
 
 def _clean(wave: Wave) -> Iterator[str]:
     """Replace samples that cannot be used by zeros, and yield a note on each kind of them."""
+    if not len(wave) or (wave.max() <= _LARGEST and wave.min() >= -_LARGEST):
+        return
     finite = np.isfinite(wave)
     large = finite & ~(np.abs(wave) <= _LARGEST)
     for invalid, name in ((~finite, "are not numbers"), (large, f"are beyond {_LARGEST:g}")):

@@ -7,6 +7,7 @@ damage may turn it into any number. Where it cannot be right, the audio is read 
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import math
 import os
@@ -131,9 +132,8 @@ def read_info(path: str | Path) -> AudioInfo:
     return info
 
 
-@contextmanager
-def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
-    """Open a recording as a SoundFile that never seeks after it has read."""
+@functools.cache
+def _decoder_class() -> Any:
     import soundfile
 
     class Decoder(soundfile.SoundFile):  # type: ignore[misc]
@@ -142,19 +142,26 @@ def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
             # files, and is inexact in the last page of an ogg.
             return False
 
+    return Decoder
+
+
+@contextmanager
+def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
+    """Open a recording as a SoundFile that never seeks after it has read."""
+    decoder = _decoder_class()
     with ExitStack() as stack:
         if raw is not None:
             data: Any = _Slice(stack.enter_context(_open_binary(path)), raw.begin, raw.end)
             form = {"samplerate": raw.sample_rate, "channels": raw.channels}
-            file = Decoder(data, format="RAW", subtype=raw.subtype, endian=raw.endian, **form)
+            file = decoder(data, format="RAW", subtype=raw.subtype, endian=raw.endian, **form)
         elif is_remote(path):
-            file = Decoder(stack.enter_context(_open_binary(path)))
+            file = decoder(stack.enter_context(_open_binary(path)))
         elif sys.platform == "win32":
-            file = Decoder(str(path))
+            file = decoder(str(path))
         else:
             # A descriptor has no name that must be encoded, and shows how far the file was read, see `unread_bytes`.
             descriptor = os.open(path, os.O_RDONLY)
-            file = Decoder(descriptor)
+            file = decoder(descriptor)
             file.descriptor = descriptor
         yield stack.enter_context(file)
 
