@@ -427,7 +427,7 @@ class TestDifferences:
         )
         assert table["differs"].tolist() == [
             "",
-            "augment.sumix_draw: [0, 1] -> [0]; fit.loss: bce -> focal; clips_sha256: 00000000 -> ffffffff",
+            "augment.sumix_draw: [0, 1, 1, 2] -> [0]; fit.loss: bce -> focal; clips_sha256: 00000000 -> ffffffff",
         ]
 
     def test_front_ends_are_named(self, tmp_path):
@@ -482,6 +482,7 @@ class TestTruth:
         pd.testing.assert_frame_equal(
             read_truth(wide, CLASSES),
             pd.DataFrame({"b": [0, 1], "a": [1, 0]}, index=pd.Index(["x_5", "x_10"], name="row_id")),
+            check_column_type=False,
         )
         labels = tmp_path / "labels.csv"
         labels.write_text("filename,start,end,primary_label\nx.ogg,00:00:00,00:00:05,a;b\nx.ogg,5,10,\n")

@@ -78,7 +78,7 @@ FILES = {
     "detections.parquet": (write_detections, detections.read_detections),
     "members/1-x.parquet": (write_member, lambda path: read_members(path.parent.parent)),
     "scores.parquet": (write_scores, lambda path: read_prediction(path.parent)),
-    "last.pt": (lambda path: torch.save({"model": {"w": torch.ones(3)}, "epoch": 1}, path), load_state),
+    "last.pt": (lambda path: torch.save({"model": {"w": torch.ones(3)}, "epoch": 1, "metrics": {}}, path), load_state),
     "w.pt": (lambda path: torch.save({"w": torch.ones(3)}, path), read_source),
     "w.safetensors": (lambda path: save_file({"w": torch.ones(3)}, path), read_source),
 }

@@ -157,6 +157,7 @@ def test_a_link_out_of_the_bundle_is_refused(sealed, tmp_path, name):
         load(sealed)
 
 
+@pytest.mark.slow
 def test_check_has_a_time_limit_and_goes_on(sealed, tiny, tmp_path):
     code = """
 import sys, time

@@ -237,6 +237,7 @@ def test_pseudolabels_of_other_types_are_refused(land25, tmp_path):
     assert refused > 20
 
 
+@pytest.mark.slow
 def test_a_million_classes_are_checked_at_once(tiny):
     with pytest.raises((ConfigError, BundleError)):
         Contract(frontend=tiny.contract.frontend, net=tiny.contract.net, classes=(*map(str, range(1_000_000)), "7"))

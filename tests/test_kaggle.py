@@ -336,7 +336,10 @@ def test_a_bad_recording_among_good_ones_is_filled_and_named(tree, layout, seale
     assert len(read_table(submission_csv(tree))) == 24
 
 
-@pytest.mark.parametrize(("seconds", "count"), [(59.9, 12), (60.04, 12), (54.0, 11), (7.0, 2)])
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [(59.9, 12), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((60.04, 12), (54.0, 11))), (7.0, 2)],
+)
 def test_a_soundscape_of_another_length_has_its_rows_and_is_named(tree, layout, sealed, messages, seconds, count):
     attach(tree, layout, sealed)
     data = place(tree, layout, "competition", "birdclef-2025")

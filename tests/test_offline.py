@@ -64,6 +64,7 @@ def test_the_hooks_see_a_lookup(execute):
         execute("import contextlib, socket\nwith contextlib.suppress(OSError): socket.getaddrinfo('example.org', 80)")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_used_without_a_network(execute, tiny, year, tmp_path):
     recording = year / "test_soundscapes" / "soundscape_0.ogg"
     lines = f"""versions

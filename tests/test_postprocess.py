@@ -80,7 +80,7 @@ def test_stages_that_change_nothing(table, stage):
     pd.testing.assert_frame_equal(stage(table, TAXA), table)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(tables(), kernels)
 def test_smoothing_equals_the_slow_mean(table, kernel):
     smooth, half = Smooth(kernel)(table), len(kernel) // 2
@@ -93,7 +93,7 @@ def test_smoothing_equals_the_slow_mean(table, kernel):
         np.testing.assert_allclose(smooth.loc[row_id], mean, atol=1e-6)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(tables(), st.integers(1, 12), st.floats(0.25, 2))
 def test_top_rows_equals_the_slow_product(table, k, amount):
     scaled = TopRows(k, amount)(table)

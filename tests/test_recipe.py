@@ -194,6 +194,7 @@ def test_resuming_with_other_pseudolabels_is_refused(land25, tmp_path):
         train.train(TAUGHT, data, run, inputs=train.TrainInputs(pseudolabels=tmp_path / "other.parquet"), resume=True)
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_saved(land25, tmp_path):
     experiment, data, inputs = everything(land25, tmp_path)
     state = states(train.train(experiment, data, tmp_path / "run", inputs=inputs))

@@ -54,7 +54,7 @@ def test_the_columns_of_the_template_are_required(table, tmp_path):
     write(table, tmp_path / "s.csv", ["1139490", "cuckoo1"])
     with pytest.raises(DataError, match="another order: column 1 is '1139490', not 'cuckoo1'"):
         write(table, tmp_path / "t.csv", ["cuckoo1", "1139490"])
-    with pytest.raises(DataError, match=r"1 missing \(owl1\) and 1 unexpected \(cuckoo1\)"):
+    with pytest.raises(DataError, match=r"1 missing \('owl1'\) and 1 unexpected \('cuckoo1'\)"):
         write(table, tmp_path / "t.csv", ["1139490", "owl1"])
     assert not (tmp_path / "t.csv").exists()
 
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("", "not readable as CSV"), ("a,b\n1,2\n", "no column 'row_id'; its first columns are a, b")],
+    [("", "the file is empty"), ("a,b\n1,2\n", "no column 'row_id'; its first columns are 'a', 'b'")],
 )
 def test_unreadable_tables(tmp_path, text, sentence):
     (tmp_path / "s.csv").write_text(text)
@@ -121,5 +121,5 @@ def test_unreadable_tables(tmp_path, text, sentence):
 
 @pytest.mark.parametrize("columns", [["1139490", "cuckoo1", "cuckoo1"], ["1139490", "1139490", "cuckoo1"]])
 def test_a_duplicate_column_is_refused(table, columns):
-    with pytest.raises(DataError, match=r"1 unexpected \(\w+\)"):
+    with pytest.raises(DataError, match=r"1 unexpected \('\w+'\)"):
         check_table(table[columns], list(table.columns))

@@ -54,6 +54,7 @@ def test_a_seed_gives_the_same_bytes_for_any_number_of_threads(folders, tmp_path
     assert digests(again) == digests(folders[2026])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_competition(folders, tmp_path):
     other = sample.write(tmp_path / "other", year=2025, scale=SCALE, seed=1)
     mine, theirs = digests(folders[2025]), digests(other)

@@ -63,6 +63,7 @@ def test_workers_come_to_the_same_rows(tiny, sixty, single, tmp_path, workers):
     np.testing.assert_array_equal(again.scores, result.scores)
 
 
+@pytest.mark.slow
 def test_parts_hold_as_many_recordings_as_a_shard_and_are_named_after_them(tiny, sixty, single, tmp_path):
     few = sorted(sixty.iterdir())[:7]
     for out in ("a", "b"):

@@ -100,6 +100,7 @@ def test_threads_and_cache_do_not_change_the_weights(run, year, tmp_path):
     assert same(states(run), states(other))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(run, year, tmp_path):
     other = train.train(SMALL.vary("small", fit__seed=1), year, tmp_path / "other", options=JOBS)
     assert not same(states(run)["model"], states(other)["model"])

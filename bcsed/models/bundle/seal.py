@@ -16,7 +16,7 @@ from ..._version import __version__
 from ...config.contract import Contract
 from ...config.strict import to_dict
 from ...errors import BundleError
-from ...files import atomic_write, os_errors, os_reason, sha256
+from ...files import atomic_write, is_occupied, os_errors, os_reason, sha256
 from .bundle import Bundle, load
 from .manifest import CARD, GRAPH, GRAPH_WEIGHTS, MANIFEST, PROBE, SCHEMA, WEIGHTS
 from .probe import compute_probe
@@ -38,10 +38,10 @@ scores = predict.predict([sealed], ["recordings"]).scores
 
 def require_new_folder(out: str | Path) -> Path:
     """Return the path of a new bundle; refuse a folder that is not empty."""
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} already exists; name a new folder for the bundle.")
-    return out
+    with os_errors(out, BundleError):
+        if not is_occupied(Path(out)):
+            return Path(out)
+    raise BundleError(f"{out} already exists; name a new folder for the bundle.")
 
 
 def seal(
@@ -131,10 +131,8 @@ def _model_card(
         "Licence": _LICENCE,
         "How to load it": _LOAD.format(name=name),
     }
-    parts = [f"# {name}", introduction]
-    for title, text in sections.items():
-        parts += [f"## {title}", text or "Not recorded."]
-    return "\n\n".join(parts) + "\n"
+    parts = (f"## {title}\n\n{text or 'Not recorded.'}" for title, text in sections.items())
+    return "\n\n".join([f"# {name}", introduction, *parts]) + "\n"
 
 
 def _items(values: Mapping[str, Any]) -> str:
