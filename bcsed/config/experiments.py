@@ -212,7 +212,7 @@ TABLE: tuple[Experiment, ...] = (
         # Few updates from random weights: a residual network needs hundreds, a MobileNet thousands. In so few, mixup
         # learned more than SUMIX, and batches of 16 more than batches of 32.
         augment=Augment(mix="mixup"),
-        fit=Fit(pretrained=False, loss="bce", batch_size=16, epochs=18, warmup_epochs=2, cycle_epochs=18),
+        fit=Fit(pretrained=False, loss="bce", batch_size=16, epochs=15, warmup_epochs=2, cycle_epochs=15),
         note="small, from random weights: for the demo and the tests",
     ),
 )
