@@ -209,7 +209,7 @@ def test_folders_of_schema_1_are_continued(done, land25, tmp_path):
     with pytest.raises(DataError, match="schema 3"):
         rounds.read_ledger(old)
     (old / "ledger.json").write_text('{"schema": 2}')
-    with pytest.raises(DataError, match="not readable as a ledger of rounds"):
+    with pytest.raises(DataError, match="is damaged: it must contain a list of rounds"):
         rounds.read_ledger(old)
 
 
