@@ -47,7 +47,7 @@ def dataset(
     the versions in `python`, and copied from the folder `wheels` if there is one, instead of building and downloading
     them. `slug`, the name of the data set, is ``bcsed-wheels`` or ``bcsed-bundles`` by default; `with_weights` keeps
     the weights that only training needs. Raises ConfigError, DataError or BundleError if Kaggle does not accept a name,
-    `out` is occupied, a wheel is missing, damaged or as fit as another, or a bundle is damaged.
+    `out` is occupied, a wheel is missing or damaged, two wheels fit one Python, or a bundle is damaged.
     """
     out = Path(out)
     description = metadata(owner, slug or (BUNDLES_SLUG if bundles else WHEELS_SLUG), bundles=bool(bundles))
