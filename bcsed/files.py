@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import tempfile
-import types
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -255,9 +255,9 @@ def read_columns(path: Path, *, texts: Sequence[str] = (), raw: bool = False, **
         separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
         if separator:
             raise DataError(f"{path}: its columns are separated by {separator!r}; save it with commas.")
-        twice = [name for name in header if name and header.count(name) > 1] if len({*header}) < len(header) else []
+        twice, n = next(((name, n) for name, n in Counter(header).items() if name and n > 1), ("", 0))
         if twice and not raw:
-            raise DataError(f"{path}: the column {twice[0]!r} occurs {header.count(twice[0])} times.")
+            raise DataError(f"{path}: the column {twice!r} occurs {n} times.")
         types = {"dtype": {k: str for k, name in enumerate(header) if name in texts}, **options}
         try:
             # By number, as pandas would rename repeated columns.
@@ -285,20 +285,26 @@ def shorten_list(names: Iterable[str], n: int = 5) -> str:
     return ", ".join(names[:n]) + rest if names else "nothing"
 
 
+def load_json(path: Path, refused: type[BcsedError] = DataError) -> Any:
+    """Read a JSON file; raise `refused` if it is missing, not JSON, or nested deeply."""
+    require_file(path, refused)
+    with read_errors(path, "JSON", refused):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        _check_depth(values)
+    return values
+
+
 def read_json(
-    path: Path, refused: type[BcsedError] = DataError, fields: Mapping[str, Any] = types.MappingProxyType({})
+    path: Path, refused: type[BcsedError] = DataError, fields: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Read a JSON file that contains one object; raise `refused` if it is missing or contains something else.
 
     `fields` are required keys, such as ``recipe.fit``, and their types.
     """
-    require_file(path, refused)
-    with read_errors(path, "JSON", refused):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        _check_depth(values)
+    values = load_json(path, refused)
     if not isinstance(values, dict):
         raise refused(f"{path}: must contain a JSON object with named fields.")
-    check_fields(values, fields, path, refused)
+    check_fields(values, fields or {}, path, refused)
     return values
 
 

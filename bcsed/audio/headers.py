@@ -36,21 +36,20 @@ _LEAST_REST = 4096
 # Bytes of a sample in the encodings that can be read without a header.
 _WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 _WIDTHS["DOUBLE"] = 8
+_WAY_OUT = f"whatever its suffix; {CONVERT}"
 # Sizes in the log of libsndfile: in the header, and in the file.
 _SIZE_MISMATCH = re.compile(r": (\d+) \(should be (\d+)\)")
-# Start and offset of the marks of other formats.
+# Offset and bytes of the marks of other formats, and what such a file is.
 _OTHER_FORMATS = (
-    (4, b"ftyp", "an MPEG-4 file (M4A, AAC)"),
-    (0, b"\x30\x26\xb2\x75", "a Windows Media file (WMA)"),
-    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM file"),
-    (0, b"#!AMR", "an AMR file"),
-    (0, b"MAC ", "a Monkey's Audio file (APE)"),
-    (0, b"wvpk", "a WavPack file"),
-    (0, b"wac ", "a WAC file of Wildlife Acoustics"),
-    (0, b"\xff\xf1", "an AAC file"),
-    (0, b"\xff\xf9", "an AAC file"),
-)
-_NO_AUDIO = (
+    (4, b"ftyp", f"an MPEG-4 file (M4A, AAC), {_WAY_OUT}"),
+    (0, b"\x30\x26\xb2\x75", f"a Windows Media file (WMA), {_WAY_OUT}"),
+    (0, b"\x1a\x45\xdf\xa3", f"a Matroska or WebM file, {_WAY_OUT}"),
+    (0, b"#!AMR", f"an AMR file, {_WAY_OUT}"),
+    (0, b"MAC ", f"a Monkey's Audio file (APE), {_WAY_OUT}"),
+    (0, b"wvpk", f"a WavPack file, {_WAY_OUT}"),
+    (0, b"wac ", f"a WAC file of Wildlife Acoustics, {_WAY_OUT}"),
+    (0, b"\xff\xf1", f"an AAC file, {_WAY_OUT}"),
+    (0, b"\xff\xf9", f"an AAC file, {_WAY_OUT}"),
     (0, b"\x00\x05\x16\x07", "a companion file of macOS"),
     (0, b"PK\x03\x04", "a zip file; unpack it"),
     (0, b"\x1f\x8b", "a gzip file; unpack it"),
@@ -70,6 +69,8 @@ _REASONS = {
     26: "a tag stands before the audio",
     39: "the data end too early or are damaged",
 }
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def read_info(path: str | Path) -> AudioInfo:
     path = as_path(path)
     try:
         size = _check_file(path)
-        with _open_binary(path) as stream:
+        with path.open("rb") as stream:
             _check_format(path, stream)
             with open_audio(path) as file:
                 claimed = file.frames
@@ -151,11 +152,11 @@ def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
     decoder = _decoder_class()
     with ExitStack() as stack:
         if raw is not None:
-            data: Any = _Slice(stack.enter_context(_open_binary(path)), raw.begin, raw.end)
+            data: Any = _Slice(stack.enter_context(path.open("rb")), raw.begin, raw.end)
             form = {"samplerate": raw.sample_rate, "channels": raw.channels}
             file = decoder(data, format="RAW", subtype=raw.subtype, endian=raw.endian, **form)
         elif is_remote(path):
-            file = decoder(stack.enter_context(_open_binary(path)))
+            file = decoder(stack.enter_context(path.open("rb")))
         elif sys.platform == "win32":
             file = decoder(str(path))
         else:
@@ -189,13 +190,6 @@ def explain(error: BaseException) -> str:
     return f"not readable as audio ({reason}); if another program plays it, {CONVERT}"
 
 
-_log = logging.getLogger(__name__)
-
-
-def _open_binary(path: Path) -> Any:
-    return path.open("rb")
-
-
 def _check_file(path: Path) -> int:
     """Return the size of a file; DataError if it is not a file, or empty."""
     if path.is_symlink() and not path.exists():
@@ -214,9 +208,6 @@ def _check_format(path: Path, stream: BinaryIO) -> None:
     """Raise DataError if a file begins like one of another format."""
     start = stream.read(64)
     for offset, mark, name in _OTHER_FORMATS:
-        if start.startswith(mark, offset):
-            raise DataError(f"{path}: not readable as audio: this is {name}, whatever its suffix; {CONVERT}.")
-    for offset, mark, name in _NO_AUDIO:
         if start.startswith(mark, offset):
             raise DataError(f"{path}: not readable as audio: this is {name}.")
 

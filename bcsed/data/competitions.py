@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 
 from ..config.contract import check_class_names
 from ..errors import ConfigError, DataError
-from ..files import quote_list, read_columns, read_csv, shorten_list
+from ..files import os_errors, quote_list, read_columns, read_csv, shorten_list
 from ..recordings import AUDIO_SUFFIXES, is_hidden, printable, search_folder
 
 # Labels of a clip without any of the classes, unless they are in the class list.
@@ -173,7 +174,7 @@ def read_class_list(folder: str | Path, competition: Competition) -> tuple[str, 
         files = (competition.sample_submission_csv, competition.classes_txt, competition.taxonomy_csv)
         raise DataError(f"{folder}: no class list; needed: {' or '.join(filter(None, files))}.")
     for source, names in lists.items():
-        invalid = sorted({name for name in names if not name or names.count(name) > 1})
+        invalid = sorted(name for name, n in Counter(names).items() if not name or n > 1)
         if invalid or not names:
             problem = f"{invalid[0]!r} is empty or repeated" if invalid else "the list is empty"
             raise DataError(f"{source}: the classes must be distinct names, but {problem}.")
@@ -260,10 +261,8 @@ def list_clips(folder: Path, competition: Competition, *, quiet: bool = False) -
 
 def _class_recordings(audio: Path) -> tuple[list[Path], list[str]]:
     """Return the recordings in the folders of the classes, and sentences about what is skipped."""
-    try:
+    with os_errors(audio):
         items = sorted(audio.iterdir())
-    except OSError as error:
-        raise DataError(f"{audio}: the folder cannot be read ({error.strerror}).") from error
     recordings, sentences = [], []
     hidden = [item.name for item in items if is_hidden(item)]
     if hidden:

@@ -165,7 +165,6 @@ class PredictionRun:
         fallback_s = costs.estimate([fallback], seconds) if fallback is not None else 0.0
         recordings = sorted(recordings, key=lambda each: self.durations_s.get(each.path, 0.0))
         done = [each for each in recordings if {*names} <= set(self.store.views(each.key))]
-
         done_s = self._seconds(done)
 
         def on_done(recording: Recording) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,10 +17,9 @@ from ..files import (
     check_fields,
     check_schema,
     is_occupied,
+    load_json,
     lock_folder,
-    read_errors,
     remove_partial_files,
-    require_file,
     write_json,
 )
 from ..models.bundle.bundle import Bundle, load
@@ -110,9 +108,7 @@ def describe_round(entry: Mapping[str, Any]) -> str:
 def read_ledger(out: str | Path) -> list[dict[str, Any]]:
     """Read the ledger of a folder of rounds; DataError if it is missing or damaged."""
     file = Path(out) / LEDGER
-    require_file(file)
-    with read_errors(file, "JSON"):
-        values = json.loads(file.read_text(encoding="utf-8"))
+    values = load_json(file)
     if isinstance(values, dict):
         check_schema(values, file, (SCHEMA,))
     entries = values.get("rounds") if isinstance(values, dict) else values  # schema 1
