@@ -37,6 +37,9 @@ class LogMel(torch.nn.Module):
     def __init__(self, frontend: Frontend) -> None:
         super().__init__()
         self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
+        self.is_wave = frontend.channels == "wave"
+        if self.is_wave:
+            return
         self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)
         mel = mel_bands(frontend)
         # Bins outside all bands are not used.
@@ -53,6 +56,8 @@ class LogMel(torch.nn.Module):
         The first frame of waves (B, n) is centred on sample ``n_fft / 2``. The result (B, F, T), with
         ``T = (n - n_fft) // hop_length + 1``, is in dB, at least -100.
         """
+        if self.is_wave:
+            return waves.float().unfold(-1, self.n_fft, self.hop_length).mT
         # Half precision would overflow in the power.
         with torch.autocast(waves.device.type, enabled=False):
             frames = waves.float().unfold(-1, self.n_fft, self.hop_length)
@@ -96,7 +101,7 @@ class LogMel(torch.nn.Module):
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
         """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""
-        begin = first * self.hop_length - self.n_fft // 2
+        begin = first * self.hop_length - (0 if self.is_wave else self.n_fft // 2)
         return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
 
 

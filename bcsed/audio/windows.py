@@ -64,7 +64,8 @@ def plan_windows(
     divide ``frontend.n_frames``. The rows from `first_row` to before `last_row` are planned, all by default.
 
     Windows of the kind 'centred' are one per row, centred on it and moved inside the recording at its ends; `shift_s`
-    moves them to later times, rounded to frames. 'sliding' windows are one per `stride_s`, rounded to time steps and by
+    moves them to later times, rounded to frames. A row that is longer than a window gets as many as cover it, evenly
+    distributed from its begin to its end. 'sliding' windows are one per `stride_s`, rounded to time steps and by
     default half a window, averaged on the time axis of the recording. ConfigError if a stride is not in (0, window], or
     a window would not contain its row.
     """
@@ -82,8 +83,8 @@ def plan_windows(
     if kind == "centred":
         starts = _centred(rows, row_samples, n_frames, frontend, _shift(frontend, row_s, shift_s))
         cell = np.arange(starts.size * steps).reshape(-1, steps)
-        first_frame = starts[:, None] + np.arange(steps) * per_step
-        candidates = cell
+        first_frame = (starts[:, None] + np.arange(steps) * per_step).reshape(rows.size, -1)
+        candidates = cell.reshape(rows.size, -1)
     else:
         stride = _stride(frontend, per_step, stride_s)
         starts, first_cell, n_cells = _sliding(rows, row_samples, n_samples, frontend, per_step, stride)
@@ -103,6 +104,15 @@ def plan_windows(
     return WindowPlan(starts, cell, int(cell.max()) + 1, index, weight)
 
 
+def windows_per_row(frontend: Frontend, row_s: int) -> int:
+    """Return the number of centred windows of a row.
+
+    >>> windows_per_row(Frontend(), 5), windows_per_row(Frontend(), 30)
+    (1, 3)
+    """
+    return -(-row_s * frontend.sample_rate // (frontend.n_frames * frontend.hop_length))
+
+
 def _shift(frontend: Frontend, row_s: int, shift_s: float) -> int:
     """Return a shift in frames."""
     room_s = max(0.0, (frontend.window_s - row_s) / 2)
@@ -117,10 +127,18 @@ def _shift(frontend: Frontend, row_s: int, shift_s: float) -> int:
 def _centred(
     rows: npt.NDArray[np.int64], row_samples: int, n_frames: int, frontend: Frontend, shift: int
 ) -> npt.NDArray[np.int64]:
+    hop, latest = frontend.hop_length, max(0, n_frames - frontend.n_frames)
+    gaps = -(-row_samples // (frontend.n_frames * hop)) - 1  # between the windows of a row
+    if gaps:
+        # The begin of each window in samples times `gaps` is an integer; adding half a frame rounds to the nearest.
+        step = row_samples - frontend.n_frames * hop
+        begin = (rows * row_samples * gaps)[:, None] + np.arange(gaps + 1) * step
+        starts: npt.NDArray[np.int64] = (2 * begin + hop * gaps).reshape(-1) // (2 * hop * gaps)
+        return np.clip(starts, 0, latest)
     # Twice the middle of a row is an integer in samples; adding half a frame rounds to the nearest frame.
     twice_middle = (2 * rows + 1) * row_samples
-    middle = (twice_middle + frontend.hop_length) // (2 * frontend.hop_length)
-    return np.clip(middle - frontend.n_frames // 2 + shift, 0, max(0, n_frames - frontend.n_frames))
+    middle = (twice_middle + hop) // (2 * hop)
+    return np.clip(middle - frontend.n_frames // 2 + shift, 0, latest)
 
 
 def _stride(frontend: Frontend, per_step: int, stride_s: float | None) -> int:

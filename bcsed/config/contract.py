@@ -39,7 +39,9 @@ class Frontend:
     fmax_hz: float = 14_000.0  #: upper edge of the highest band
     n_frames: int = 768  #: frames per window
     time_folds: int = 2  #: equal parts into which the frames are cut and stacked, the first on top; 1: no folding
-    channels: str = "deltas"  #: image channels: (x, Δ, ΔΔ) along time, three equal ones (repeat), or one (mono)
+    #: image channels: (x, Δ, ΔΔ) along time, three equal ones (repeat), or one (mono); or no image but the samples
+    #: (wave), see `wave_frontend`
+    channels: str = "deltas"
     top_db: float = 80.0  #: floor of a window, in dB below its maximum
 
     def __post_init__(self) -> None:
@@ -48,7 +50,14 @@ class Frontend:
         for name, highest in _LIMITS.items():
             if getattr(self, name) > highest:
                 raise ConfigError(f"{name} must be at most {highest}, got {getattr(self, name)}.")
-        one_of(self, "channels", ("deltas", "repeat", "mono"))
+        one_of(self, "channels", ("deltas", "repeat", "mono", "wave"))
+        if self.channels == "wave":
+            if (self.hop_length, self.n_mels, self.time_folds) != (self.n_fft, self.n_fft, 1):
+                raise ConfigError("channels is 'wave', but frames and folds are those of an image; use wave_frontend.")
+        else:
+            self._check_image()
+
+    def _check_image(self) -> None:
         if self.n_fft % 2:
             raise ConfigError(f"n_fft must be even, got {self.n_fft}; the nearest is {self.n_fft + 1}.")
         if self.hop_length > self.n_fft:
@@ -88,7 +97,23 @@ class Frontend:
     @property
     def n_channels(self) -> int:
         """Number of image channels."""
-        return 1 if self.channels == "mono" else 3
+        return 3 if self.channels in ("deltas", "repeat") else 1
+
+
+def wave_frontend(sample_rate: int, n_samples: int, fmin_hz: float = 0.0, fmax_hz: float | None = None) -> Frontend:
+    """Return the front end of a network that receives the samples of a window, such as BirdNET.
+
+    A "spectrogram" of it is the wave cut into frames of about 20 ms, (samples per frame, frames), and its bands are
+    those that the network uses. ConfigError if the window cannot be divided into such frames.
+    """
+    shortest = -(-n_samples // _LIMITS["n_frames"])
+    for frame in range(min(sample_rate // 50, _LIMITS["n_mels"]), shortest - 1, -1):
+        if frame > 0 and n_samples % frame == 0:
+            top = sample_rate / 2 if fmax_hz is None else fmax_hz
+            sizes = {"n_fft": frame, "hop_length": frame, "n_mels": frame, "n_frames": n_samples // frame}
+            bands = {"fmin_hz": fmin_hz, "fmax_hz": top}
+            return Frontend(sample_rate=sample_rate, **sizes, **bands, time_folds=1, channels="wave")  # type: ignore[arg-type]
+    raise ConfigError(f"a window of {n_samples} samples at {sample_rate} Hz cannot be divided into frames.")
 
 
 WIDE_384 = Frontend()
@@ -127,12 +152,12 @@ class Contract:
 
     frontend: Frontend
     net: Net
-    classes: tuple[str, ...]  #: names of the K output columns, in order
+    classes: tuple[str, ...]  #: names of the K output columns, in order; none for a network of embeddings only
     groups: tuple[int, ...] = ()  #: head group of each class (see `bcsed.data.head_groups`); empty for shared heads
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not self.classes:
+        if not self.classes and self.frontend.channels != "wave":
             raise ConfigError("classes is empty; a network needs at least one class.")
         check_class_names(self.classes)
         duplicates = sorted(name for name, n in Counter(self.classes).items() if n > 1)

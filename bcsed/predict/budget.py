@@ -23,6 +23,7 @@ import numpy as np
 
 from ..audio.headers import AudioInfo
 from ..audio.spectrogram import LogMel
+from ..audio.windows import windows_per_row
 from ..errors import ConfigError
 from ..models.backends import Backend
 from ..models.ensemble import Ensemble
@@ -130,10 +131,10 @@ class CostModel:
             self.factor *= measured_s / estimated_s
 
     def _windows_per_s(self, view: View) -> float:
+        frontend, row_s = self.spec.averaging.contracts[view.member].frontend, view.windowing.row_s
         if view.windowing.windows == "centred":
-            return 1 / view.windowing.row_s
-        window_s = self.spec.averaging.contracts[view.member].frontend.window_s
-        return 1 / (view.windowing.stride_s or window_s / 2)
+            return windows_per_row(frontend, row_s) / row_s
+        return 1 / (view.windowing.stride_s or frontend.window_s / 2)
 
 
 def measure_costs(ensemble: Ensemble, spec: RunSpec, info: AudioInfo | None, jobs: int) -> CostModel:
