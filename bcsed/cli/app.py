@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import BcsedError
 from ..files import os_reason
-from . import evaluate, kaggle, predict, start, train
+from . import embeddings, evaluate, kaggle, predict, start, train
 from .options import Command, add_command
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "start": start.COMMANDS,
     "train": train.COMMANDS,
     "predict": predict.COMMANDS,
+    "embeddings": embeddings.COMMANDS,
     "evaluate": evaluate.COMMANDS,
     "diagnose": predict.DIAGNOSE,
     "Kaggle": kaggle.COMMANDS,

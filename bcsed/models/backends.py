@@ -67,7 +67,10 @@ class Backend:
 
 
 class OpenVinoBackend(Backend):
-    """Compute windows with a bundle's graph, asynchronously on the CPU; parameters as `bundle.compile_graph`."""
+    """Compute windows with a bundle's graph, asynchronously on the CPU; parameters as `bundle.compile_graph`.
+
+    The logits of a bundle `as_embedding` are its embedding, in one time step.
+    """
 
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, precision: str = "f32", cache: str | Path | None = None
@@ -76,14 +79,15 @@ class OpenVinoBackend(Backend):
 
         self.bundle, self.precision, self.cache = bundle, precision, cache
         frontend = bundle.contract.frontend
-        batch_size = 2 if frontend.n_mels * frontend.n_frames <= PAIRED else 1
+        is_small = frontend.n_mels * frontend.n_frames <= PAIRED and frontend.channels != "wave"
+        batch_size = 2 if is_small else 1
         super().__init__(bundle.contract, bundle.steps, batch_size)
         graph = read_graph(bundle)
         compiled = compile_graph(graph, frontend, threads=threads, precision=precision, cache=cache, batch=batch_size)
         # Twice the streams, so that no stream waits while another's outputs are copied.
         n_requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino.AsyncInferQueue(compiled, n_requests)
-        self._queue.set_callback(_call_results)
+        self._queue.set_callback(_call_embeddings if bundle.output == "embedding" else _call_results)
         self.max_in_flight = n_requests * batch_size
 
     def finish(self) -> None:
@@ -107,6 +111,13 @@ def _call_results(request: Any, callbacks: Sequence[OnResult]) -> None:
     logits, attention = (request.get_output_tensor(index).data for index in (0, 1))
     for index, on_result in enumerate(callbacks):
         on_result(logits[index], attention[index])
+
+
+def _call_embeddings(request: Any, callbacks: Sequence[OnResult]) -> None:
+    embeddings = request.get_output_tensor(2).data[:, None]
+    attention = np.zeros_like(embeddings[0])
+    for index, on_result in enumerate(callbacks):
+        on_result(embeddings[index], attention)
 
 
 class TorchBackend(Backend):

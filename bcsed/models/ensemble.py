@@ -15,7 +15,7 @@ from ..config.contract import Contract, Frontend
 from ..errors import BundleError, ConfigError
 from ..scores.postprocess.combine import check_kind, check_weights, weighted_mean
 from .backends import Array, Backend, OpenVinoBackend
-from .bundle.bundle import Bundle
+from .bundle.bundle import Bundle, as_embedding
 
 _log = logging.getLogger(__name__)
 
@@ -94,8 +94,14 @@ def from_bundles(
     threads: int | None = None,
     precision: str = "f32",
     cache: str | Path | None = None,
+    output: str = "logits",
 ) -> Ensemble:
-    """Compile bundles into an ensemble, by default of equal weights; see also `Ensemble` and `bundle.compile_graph`."""
+    """Compile bundles into an ensemble, by default of equal weights; see also `Ensemble` and `bundle.compile_graph`.
+
+    With the `output` 'embedding' they compute embeddings, see `bundle.as_embedding`.
+    """
+    if output == "embedding":
+        bundles = [as_embedding(bundle) for bundle in bundles]
     # Both are checked before the graphs are compiled, which takes long.
     all_classes = full_classes([bundle.contract for bundle in bundles], classes)
     shares = tuple(weights) if weights is not None else (1.0,) * len(bundles)
@@ -119,6 +125,8 @@ def full_classes(contracts: Sequence[Contract], classes: Sequence[str] | None = 
     widest = max(contracts, key=lambda contract: len(contract.classes))
     all_classes = tuple(classes) if classes is not None else widest.classes
     for number, contract in enumerate(contracts, 1):
+        if not contract.classes:
+            raise BundleError(f"bundle {number} has no classes, only an embedding; use it with embed and probe.")
         other = sorted(set(contract.classes) - set(all_classes))
         if other and classes is None:
             raise BundleError(

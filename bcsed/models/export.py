@@ -40,20 +40,33 @@ def convert(network: torch.nn.Module, example: torch.Tensor) -> Any:
         return openvino.convert_model(traced, example_input=example)
 
 
+class _WithEmbedding(torch.nn.Module):
+    """Return the embedding of a window too: the mean of the backbone's features over time."""
+
+    def __init__(self, network: SedNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        encoded = self.network.encode(db)
+        return (*self.network.apply_heads(encoded), encoded.mean(2))
+
+
 def to_graph(network: SedNet, contract: Contract) -> Any:
     """Convert a network to an ``openvino.Model``: dB windows ``db`` (B, F, T) -> ``logits``, ``attention`` (B, t, K).
 
+    A third output is the ``embedding`` (B, C) of a `SedNet`.
     Floor, scaling, slopes and fold are part of the graph, so that every program computes them alike.
     """
     was_training = network.training
     network.eval()
     frontend = contract.frontend
     example = torch.zeros(2, frontend.n_mels, frontend.n_frames, device=next(network.parameters()).device)
-    graph = convert(network, example)
+    graph = convert(_WithEmbedding(network) if isinstance(network, SedNet) else network, example)
     network.train(was_training)
     graph.reshape({0: [-1, frontend.n_mels, frontend.n_frames]})
     graph.inputs[0].get_tensor().set_names({"db"})
-    for output, name in zip(graph.outputs, ("logits", "attention"), strict=True):
+    for output, name in zip(graph.outputs, ("logits", "attention", "embedding"), strict=False):
         output.get_tensor().set_names({name})
     return graph
 

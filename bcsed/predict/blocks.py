@@ -146,7 +146,7 @@ def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> A
     K = logits.shape[-1]
     logits, attention = logits.reshape(-1, K), attention.reshape(-1, K)
     if plan.n_cells < plan.cell.size:
-        if kind != "logit":
+        if kind not in ("logit", "mean"):
             mean = np.clip(_average(_sigmoid(logits), plan), 1e-12, 1.0 - 1e-12)
             logits = (np.log(mean) - np.log1p(-mean)).astype(np.float32)
         else:

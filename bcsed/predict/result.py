@@ -89,7 +89,7 @@ class ResultWriter:
                 with atomic_write(folder / name) as temporary:
                     table.to_csv(temporary, index=False)
         buffer = CheckBuffer(self.assembler.classes)
-        if n_failed < len(run.recordings):
+        if n_failed < len(run.recordings) and run.spec.are_scores:
             if folder is not None and output.formats:
                 outputs.write(self.assembler, folder, output, self.template, buffer.add)
                 n_rows = buffer.n_rows

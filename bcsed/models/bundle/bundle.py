@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Bundle:
     recipe: Mapping[str, Any]  # how the network was trained; recorded only
     provenance: Mapping[str, Any]  # on what and when it was trained; recorded only
     sha256: str  # digest of the graph's weights; it identifies the training
+    n_features: int = 0  # values of the embedding of a window; 0 if the graph does not return one
+    output: str = "logits"  # what a backend computes: logits, or embedding, see `as_embedding`
 
     @property
     def name(self) -> str:
@@ -69,8 +71,18 @@ def load(path: str | Path) -> Bundle:
         provenance=manifest["provenance"],
         sha256=manifest["files"][GRAPH_WEIGHTS],
     )
-    _check_graph(bundle)
-    return bundle
+    return replace(bundle, n_features=_check_graph(bundle))
+
+
+def as_embedding(bundle: Bundle) -> Bundle:
+    """Return the bundle with the values of its embedding in the place of classes; BundleError if it has none."""
+    if not bundle.n_features:
+        advice = "export the run again, or adopt the file with --embedding"
+        raise BundleError(f"{bundle.path}: its graph returns no embedding; {advice}.")
+    classes = tuple(map(str, range(bundle.n_features)))
+    contract = replace(bundle.contract, classes=classes, groups=(), net=replace(bundle.contract.net, heads="shared"))
+    priors = (0.0,) * bundle.n_features
+    return replace(bundle, contract=contract, steps=1, priors=priors, output="embedding")
 
 
 def read_graph(bundle: Bundle) -> Any:
@@ -138,7 +150,8 @@ def read_weights(bundle: Bundle) -> dict[str, Any]:
     return modern_names(tensors)
 
 
-def _check_graph(bundle: Bundle) -> None:
+def _check_graph(bundle: Bundle) -> int:
+    """Refuse a graph that does not fit the contract, and return the number of values of its embedding."""
     graph, contract, fingerprint = read_graph(bundle), bundle.contract, None
     if graph.has_rt_info(["bcsed", "fingerprint"]):
         fingerprint = graph.get_rt_info(["bcsed", "fingerprint"]).astype(str)
@@ -149,17 +162,29 @@ def _check_graph(bundle: Bundle) -> None:
         )
     image = [contract.frontend.n_mels, contract.frontend.n_frames]
     outputs = [bundle.steps, len(contract.classes)]
-    _check_ports(bundle, "input", graph.inputs, [[-1, *image]])
-    _check_ports(bundle, "output", graph.outputs, [[-1, *outputs]] * 2)
+    # Graphs of waves are sealed for one window: many of their files know no other batch.
+    any_batch, batch = (1, 1) if contract.frontend.channels == "wave" else (-1, 2)
+    _check_ports(bundle, "input", graph.inputs, [[any_batch, *image]])
+    shapes = [[any_batch, *outputs]] * 2
+    if len(graph.outputs) > len(shapes) and (shape := _embedding_size(graph.outputs[2])):
+        shapes.append([any_batch, *shape])
+    _check_ports(bundle, "output", graph.outputs, shapes)
     try:
-        graph.reshape({0: [2, *image]})
+        graph.reshape({0: [batch, *image]})
     except RuntimeError as error:
-        raise BundleError(f"{bundle.path}: the graph of {GRAPH} is valid for no batch of two windows.") from error
-    _check_ports(bundle, "output", graph.outputs, [[2, *outputs]] * 2)
+        raise BundleError(f"{bundle.path}: the graph of {GRAPH} is valid for no batch of {batch} windows.") from error
+    _check_ports(bundle, "output", graph.outputs, [[batch, *shape[1:]] for shape in shapes])
     for op in graph.get_ops():
         sizes = [math.prod(_shape(port, 1)) for port in op.outputs() if port.partial_shape.rank.is_static]
         if op.get_type_name() in _UNBOUNDED or max(sizes, default=0) > _MAX_VALUES:
             raise BundleError(f"{bundle.path}: {GRAPH} contains {op.get_type_name()}, which could compute without end.")
+    return shapes[2][1] if len(shapes) > 2 else 0
+
+
+def _embedding_size(port: Any) -> list[int]:
+    """Return the number of values of a third output if it can be an embedding, as a list; otherwise an empty list."""
+    shape = port.partial_shape
+    return [shape[1].get_length()] if shape.rank.is_static and len(shape) == 2 and shape[1].is_static else []
 
 
 def _check_ports(bundle: Bundle, noun: str, ports: Sequence[Any], expected: list[list[int]]) -> None:

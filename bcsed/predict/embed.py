@@ -1,0 +1,138 @@
+"""Embeddings of recordings or clips in a Parquet table, made by the engine that scores recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..config.contract import Frontend
+from ..data.competitions import detect_competition, read_class_list
+from ..data.label_files import read_train
+from ..errors import ConfigError, DataError
+from ..files import atomic_write, read_errors
+from ..models.bundle.bundle import Bundle
+from ..models.ensemble import from_bundles
+from ..recordings import printable, search_recordings
+from .api import RunOptions, predict
+from .outputs import OutputOptions
+from .result import Result
+from .spec import Windowing
+
+
+def embed(
+    bundle: Bundle,
+    out: str | Path,
+    *,
+    recordings: Sequence[str | Path] = (),
+    data: str | Path | None = None,
+    step_s: int | None = None,
+    options: RunOptions | None = None,
+    precision: str = "f32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Write the embeddings of windows as a Parquet table ``filename, start_s, vector``.
+
+    Parameters
+    ----------
+    out : str or Path
+        The table, ``*.parquet``. The same stem names a folder of parts, with ``failures.csv`` and ``notes.csv``, from
+        which an interrupted call is resumed. Its metadata describe the bundle.
+    recordings, data
+        Files and folders; or a competition's folder, whose clips are named as in its label file.
+    step_s : int, optional
+        Seconds between the windows; the length of a window, rounded, by default. A window is centred on its step.
+    options, progress
+        As for `bcsed.predict.predict`.
+
+    Raises ConfigError, BundleError or DataError as `predict`; or if the bundle has no embedding, `out` exists, or no
+    recording can be read.
+    """
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise ConfigError(f"a table of embeddings is a .parquet file, got {out.name!r}.")
+    if out.exists():
+        raise DataError(f"{out} is already there; name another file, or remove it.")
+    if bool(recordings) == (data is not None):
+        raise ConfigError("name recordings, or a competition's folder.")
+    ensemble, options = from_bundles([bundle], precision=precision, output="embedding"), options or RunOptions()
+    frontend = bundle.contract.frontend
+    windowing = Windowing(row_s=max(1, round(frontend.window_s)) if step_s is None else step_s, pool="mean")
+    if data is not None:
+        competition = detect_competition(data)
+        clips = read_train(data, competition, read_class_list(data, competition))
+        names = dict(zip(map(Path, clips["path"]), clips["filename"], strict=True))
+    else:
+        names = {path: printable(path.name) for path in search_recordings(recordings)[0]}
+    result = predict(
+        ensemble,
+        recordings or list(names),
+        out=out.with_name(f"{out.stem}.parts"),
+        windowing=windowing,
+        output=OutputOptions(formats=()),
+        options=options,
+        progress=progress,
+    )
+    if not result.n_scored:
+        raise DataError(f"none of {result.n_recordings} recordings could be read; see {out.stem}.parts/failures.csv.")
+    metadata = {
+        "bundle": str(bundle.path),
+        "fingerprint": bundle.contract.fingerprint,
+        "sha256": bundle.sha256,
+        "step_s": windowing.row_s,
+        "window_s": frontend.window_s,
+        "licence": bundle.provenance.get("licence", ""),
+    }
+    _write(result, out, names, frontend, windowing, metadata)
+    return result
+
+
+def _write(
+    result: Result,
+    out: Path,
+    names: Mapping[Path, str],
+    frontend: Frontend,
+    windowing: Windowing,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write the table, one recording at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n_values = len(result.assembler.classes)
+    fields = [("filename", pa.string()), ("start_s", pa.float64()), ("vector", pa.list_(pa.float32(), n_values))]
+    schema = pa.schema(fields, metadata={"bcsed": json.dumps(metadata)})
+    with atomic_write(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for each in result.assembler:
+            values = each.table.to_numpy(np.float32)
+            length = max(1, each.n_samples * frontend.sample_rate // max(1, each.sample_rate))
+            plan = windowing.plan(length, frontend, 1, (0, len(values)))
+            # A row of several windows starts with its first one.
+            start_s = plan.starts.reshape(len(values), -1)[:, 0] * frontend.hop_length / frontend.sample_rate
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_values)
+            columns = [[names[each.recording.path]] * len(values), start_s, vectors]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def read_embeddings(path: str | Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], dict[str, Any]]:
+    """Read a table of `embed`: ``filename`` and ``start_s``, the vectors (N, E), and its description of the bundle.
+
+    DataError if it is not such a table, or its vectors are not finite.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    with read_errors(path, "a table of embeddings, written by bcsed embed"):
+        table = pq.read_table(path)
+        metadata = json.loads((table.schema.metadata or {}).get(b"bcsed", b"{}"))
+        column = table["vector"].combine_chunks()
+        vectors = np.asarray(column.flatten(), np.float32).reshape(len(table), -1)
+        frame = table.select(["filename", "start_s"]).to_pandas()
+    if not len(vectors) or not np.isfinite(vectors).all():
+        raise DataError(f"{path}: " + ("it has no rows." if not len(vectors) else "its vectors are not finite."))
+    return frame, vectors, metadata
