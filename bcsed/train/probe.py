@@ -1,0 +1,300 @@
+"""A head on the embeddings of a network (a linear probe), trained in minutes and sealed with it as a bundle."""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .._version import __version__
+from ..config.recipe import Data
+from ..config.strict import check_types, one_of, to_dict
+from ..data.competitions import detect_competition, read_class_list
+from ..data.label_files import read_train
+from ..data.labels import NEVER_HELD_OUT, assign_folds, class_priors, make_targets
+from ..errors import ConfigError, DataError
+from ..files import sha256
+from ..models.bundle.bundle import Bundle, load
+from ..models.heads import ProbeHead, seal_head
+from ..predict.embed import read_embeddings
+from ..scores.evaluation import Evaluation
+from .pseudolabels.table import read_pseudolabels
+
+Array = npt.NDArray[np.float32]
+
+# Inverse strengths of the penalty of weights that are compared on folds, for embeddings of mean variance 1.
+STRENGTHS = (0.03, 0.1, 0.3, 1.0)
+# Rarer classes than in a training have clips held out, since a fit takes seconds.
+_FOLDS = Data(min_class_count=5)
+# Targets below this share of a window are left out.
+_LEAST = 0.02
+# Training of the hidden layer: AdamW with one cycle of the learning rate.
+_BATCH, _STEPS, _RATE, _DECAY, _DROPOUT = 256, 600, 1e-3, 0.05, 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How a head on embeddings is trained."""
+
+    head: str = "linear"  #: multinomial logistic regression; or 'hidden', with one hidden layer of 512 units
+    strength: float | None = None  #: inverse strength of the linear penalty; None: the best of `STRENGTHS` on folds
+    balance: bool = False  #: weigh classes inversely to their number of windows
+    mix: float = 0.0  #: share of windows that are mixed with another one, for the hidden layer
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        one_of(self, "head", ("linear", "hidden"))
+        if not 0 <= self.mix <= 1:
+            raise ConfigError(f"mix must be a share in [0, 1], got {self.mix:g}.")
+        if self.head == "linear" and self.mix:
+            raise ConfigError("mix is for the head 'hidden'; the linear head is trained on single windows.")
+        if self.head == "hidden" and self.strength is not None:
+            raise ConfigError("strength is for the head 'linear'.")
+        if self.strength is not None and not self.strength > 0:
+            raise ConfigError(f"strength must be positive, got {self.strength:g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows with embeddings and soft targets; the last column of the targets is "none of the classes"."""
+
+    vectors: Array  # (N, E)
+    targets: Array  # (N, K + 1), shares that sum to 1
+    fold_of: npt.NDArray[np.int64]  # (N,)
+    clip_of: npt.NDArray[np.int64]  # (N,), row of the clip in the table; -1 for soundscapes
+
+
+def train_probe(
+    embeddings: Sequence[str | Path],
+    data: str | Path,
+    out: str | Path,
+    *,
+    bundle: str | Path | None = None,
+    options: ProbeOptions | None = None,
+    pseudolabels: str | Path | None = None,
+    log: Callable[[str], None] = print,
+) -> tuple[Bundle, Evaluation | None]:
+    """Train a head on embeddings, evaluate it out of fold, and seal it with the network that computes them.
+
+    Parameters
+    ----------
+    embeddings : sequence of str or Path
+        Tables of `bcsed.predict.embed` of one bundle: of the clips of `data`, and of pseudolabelled soundscapes.
+    data : str or Path
+        A competition's folder: labels, classes and groups of the folds.
+    out : str or Path
+        A new folder for the bundle.
+    bundle : str or Path, optional
+        The bundle of the embeddings, by default at the path that their table states.
+    pseudolabels : str or Path, optional
+        Table of pseudolabels of soundscapes, whose values become soft targets of the windows.
+    log : callable
+        Called with a sentence about the choice of the strength.
+
+    Returns the new bundle and the scores of the clips out of fold, None if no clip can be held out. Raises ConfigError,
+    DataError or BundleError if the tables are of several or another bundle, or do not fit the data.
+    """
+    options = options or ProbeOptions()
+    names, start_s, vectors, metadata = _read_tables(embeddings)
+    network = load(bundle if bundle is not None else metadata["bundle"])
+    if network.sha256 != metadata["sha256"]:
+        raise ConfigError(f"the embeddings were not made by {network.path}; name their --bundle.")
+    competition = detect_competition(data)
+    classes = read_class_list(data, competition)
+    clips = read_train(data, competition, classes)
+    targets = make_targets(clips, classes, Data())[0]
+    centre_s = start_s + 0.5 * network.contract.frontend.window_s
+    labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, centre_s)
+    windows = _make_windows(clips, targets, names, vectors, labels, options.seed)
+    mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
+    scaled = (windows.vectors - mean) / max(scale, 1e-9)
+    strength, evaluation = _evaluate(windows, scaled, clips, classes, options, log)
+    head = _fit(scaled, windows.targets, options, strength)
+    provenance = {
+        **{key: network.provenance.get(key, "not specified") for key in ("model", "licence", "source")},
+        "network": {"bundle": network.name, "fingerprint": network.contract.fingerprint, "sha256": network.sha256},
+        "embeddings_sha256": [sha256(Path(path)) for path in embeddings],
+        "probe": {**to_dict(options), "strength": strength},
+        "n_clips": len(np.unique(windows.clip_of[windows.clip_of >= 0])),
+        "trained": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"bcsed": __version__},
+    }
+    sealed = seal_head(
+        network, head.unscaled(mean, scale), out, classes=classes, priors=class_priors(targets), provenance=provenance
+    )
+    return sealed, evaluation
+
+
+def _read_tables(
+    paths: Sequence[str | Path],
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], Array, dict[str, Any]]:
+    """Return file names, starts and vectors of tables of one bundle, and the description of the bundle."""
+    tables = [read_embeddings(path) for path in paths]
+    described = [metadata for _, _, metadata in tables]
+    for path, metadata in zip(paths, described, strict=True):
+        if not isinstance(metadata.get("bundle"), str) or metadata.get("sha256") != described[0].get("sha256"):
+            raise DataError(f"{path}: its embeddings are not those of the bundle {described[0].get('bundle')!r}.")
+    names = np.concatenate([frame["filename"].to_numpy(object) for frame, _, _ in tables])
+    start_s = np.concatenate([frame["start_s"].to_numpy(float) for frame, _, _ in tables])
+    return names, start_s, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
+
+
+def _label_windows(
+    path: str | Path, classes: Sequence[str], names: npt.NDArray[np.object_], centre_s: npt.NDArray[np.float64]
+) -> Array:
+    """Return the pseudolabels of the row in which the centre of each window lies, (N, K); NaN without a row."""
+    table = read_pseudolabels(path)
+    values = table.columns(classes).astype(np.float32)
+    result = np.full((len(names), len(classes)), np.nan, np.float32)
+    rows = pd.DataFrame({"name": table.filename, "start": table.start_s, "end": table.end_s})
+    for name, group in rows.groupby("name"):
+        mine = np.flatnonzero(names == name)
+        order = np.argsort(group["start"].to_numpy(), kind="stable")
+        start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
+        at = np.searchsorted(start, centre_s[mine], side="right") - 1
+        inside = (at >= 0) & (centre_s[mine] < end[at])
+        result[mine[inside]] = values[group.index.to_numpy()[order][at[inside]]]
+    if np.isnan(result).all():
+        raise DataError(f"{path}: none of its recordings has an embedding; add the table of these soundscapes.")
+    return result
+
+
+def _make_windows(
+    clips: pd.DataFrame,
+    targets: Array,
+    names: npt.NDArray[np.object_],
+    vectors: Array,
+    labels: Array | None,
+    seed: int,
+) -> Windows:
+    """Return the windows of clips and of pseudolabelled soundscapes, with their targets and folds."""
+    clip_of = pd.Index(clips["filename"]).get_indexer(pd.Index(names))
+    known = clip_of >= 0
+    if not known.any():
+        raise DataError(
+            f"none of the {len(clips)} clips has an embedding; clips are named as in the label file, such as "
+            f"{clips['filename'].iloc[0]!r}, and the embeddings have {names[0]!r}."
+        )
+    values = np.zeros((len(names), targets.shape[1]), np.float32)
+    values[known] = targets[clip_of[known]]
+    if labels is not None:
+        labelled = ~known & ~np.isnan(labels).any(1)
+        values[labelled], known = labels[labelled], known | labelled
+    total = values.sum(1, keepdims=True)
+    # A window without a class, or with an uncertain one, is partly "none"; several classes share a window.
+    shares = np.hstack([values, np.maximum(0, 1 - total)]) / np.maximum(total, 1)
+    try:
+        folds = assign_folds(clips, _FOLDS, seed)
+    except DataError:  # too few clips to hold any out
+        folds = np.full(len(clips), NEVER_HELD_OUT, np.int64)
+    fold_of = np.where(clip_of >= 0, folds[clip_of], NEVER_HELD_OUT)
+    return Windows(vectors=vectors[known], targets=shares[known], fold_of=fold_of[known], clip_of=clip_of[known])
+
+
+def _evaluate(
+    windows: Windows,
+    scaled: Array,
+    clips: pd.DataFrame,
+    classes: Sequence[str],
+    options: ProbeOptions,
+    log: Callable[[str], None],
+) -> tuple[float, Evaluation | None]:
+    """Return the strength with the lowest cross-entropy out of fold, and the clips' scores out of fold with it."""
+    held_out = windows.fold_of != NEVER_HELD_OUT
+    strengths = (options.strength,) if options.strength else STRENGTHS if options.head == "linear" else (1.0,)
+    if not held_out.any():
+        log("no clip can be held out, so nothing is known about the scores of other clips")
+        return options.strength or STRENGTHS[1], None
+    best: tuple[float, float, Array] | None = None
+    for strength in strengths:
+        scores = np.zeros_like(windows.targets)
+        for fold in np.unique(windows.fold_of[held_out]):
+            train, valid = windows.fold_of != fold, windows.fold_of == fold
+            scores[valid] = _fit(scaled[train], windows.targets[train], options, strength).scores(scaled[valid])
+        loss = float(-(windows.targets * np.log(scores + 1e-9)).sum(1)[held_out].mean())
+        log(f"strength {strength:g}: cross-entropy {loss:.4f} out of fold")
+        if best is None or loss < best[0]:
+            best = loss, strength, scores
+    assert best is not None
+    frame = pd.DataFrame(best[2][held_out, :-1]).groupby(windows.clip_of[held_out]).mean()
+    rows = frame.index.to_numpy()
+    index = pd.Index(classes).get_indexer(clips["label"].iloc[rows])
+    evaluation = Evaluation(
+        kind="clips",
+        ids=tuple(clips["filename"].iloc[rows]),
+        files=tuple(clips["recording"].iloc[rows]),
+        classes=tuple(classes),
+        truth=(np.arange(len(classes)) == index[:, None]).astype(np.uint8),
+        scores=frame.to_numpy(np.float32),
+    )
+    return best[1], evaluation
+
+
+def _fit(vectors: Array, targets: Array, options: ProbeOptions, strength: float) -> ProbeHead:
+    weight = np.ones(len(vectors), np.float32)
+    if options.balance:
+        counts = targets.sum(0)
+        weight = (targets / np.maximum(counts, 1e-9)).sum(1).astype(np.float32)
+        weight *= len(weight) / weight.sum()
+    if options.head == "linear":
+        return _fit_linear(vectors, targets, weight, strength)
+    return _fit_hidden(vectors, targets, weight, options)
+
+
+def _fit_linear(vectors: Array, targets: Array, weight: Array, strength: float) -> ProbeHead:
+    """Fit scikit-learn's logistic regression; a window with several classes counts for each by its share."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    rows, columns = np.nonzero(targets >= _LEAST)
+    model = LogisticRegression(C=strength, max_iter=200)
+    present = np.unique(columns)
+    W, b = np.zeros((targets.shape[1], vectors.shape[1])), np.full(targets.shape[1], -20.0)
+    if len(present) < 2:
+        raise DataError("all windows have the same class; a head needs at least two, or negatives.")
+    # One thread: the products are small, and threads that wait for one another take minutes on a busy machine.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # The last digits of the weights do not matter for ranks.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(vectors[rows], columns, sample_weight=targets[rows, columns] * weight[rows])
+    if len(present) == 2:  # one row for the second class against the first
+        W[present[1]], b[present] = model.coef_[0], (0.0, model.intercept_[0])
+    else:
+        W[present], b[present] = model.coef_, model.intercept_
+    return ProbeHead(((W.astype(np.float32), b.astype(np.float32)),))
+
+
+def _fit_hidden(vectors: Array, targets: Array, weight: Array, options: ProbeOptions) -> ProbeHead:
+    """Train one hidden layer on mixed windows, with one thread so that the result does not depend on the machine."""
+    import torch
+    from torch import nn
+
+    generator, rng = torch.Generator().manual_seed(options.seed), np.random.default_rng(options.seed)
+    x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        net = nn.Sequential(nn.Linear(x.shape[1], 512), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(512, t.shape[1]))
+        adam = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, _RATE, total_steps=_STEPS)
+        for _ in range(_STEPS):
+            first, second = torch.randint(len(x), (2, min(_BATCH, len(x))), generator=generator)
+            share = torch.from_numpy(rng.uniform(0.5, 1.0, len(first)).astype(np.float32))
+            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mix), share, torch.ones(()))[:, None]
+            logits = net(share * x[first] + (1 - share) * x[second])
+            wanted = share * t[first] + (1 - share) * t[second]
+            loss = -((wanted * logits.log_softmax(1)).sum(1) * w[first]).mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            cycle.step()
+    layers = [layer for layer in net if isinstance(layer, nn.Linear)]
+    return ProbeHead(tuple((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers))

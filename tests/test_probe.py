@@ -1,0 +1,155 @@
+"""A head on embeddings: trained on a small competition, evaluated out of fold, sealed with its network."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pandas as pd
+import pytest
+from conftest import RATE, write_year
+from openvino import opset13 as ops
+
+from bcsed import bundle, metrics, predict
+from bcsed.cli import main
+from bcsed.errors import ConfigError, DataError
+from bcsed.models.adopt import adopt
+from bcsed.models.foreign import ForeignModel
+from bcsed.predict.embed import embed, read_embeddings
+from bcsed.train import probe
+from bcsed.train.probe import ProbeOptions, train_probe
+
+WINDOW = 2 * RATE
+PITCHES = (900, 3000, 7000)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A foreign network whose embedding is the energy near some frequencies."""
+    folder = tmp_path_factory.mktemp("network")
+    t = np.arange(WINDOW // 8) / RATE
+    hz = [pitch * factor for pitch in PITCHES for factor in (0.9, 0.95, 1.0, 1.05, 1.1)]
+    bands = np.concatenate([[np.sin(2 * np.pi * f * t), np.cos(2 * np.pi * f * t)] for f in hz]).T.astype("f4") / 50
+    wave = ops.parameter([1, WINDOW], np.float32, name="wave")
+    pieces = ops.reshape(wave, ops.constant(np.array([8, -1])), special_zero=False)
+    energy = ops.power(ops.matmul(pieces, ops.constant(bands), False, False), np.float32(2))
+    features = ops.log(ops.add(ops.reduce_mean(energy, ops.constant(np.array([0])), keep_dims=True), np.float32(1e-3)))
+    features.output(0).get_tensor().set_names({"features"})
+    openvino.save_model(openvino.Model([ops.result(features)], [wave], "net"), folder / "net.xml")
+    model = ForeignModel(sample_rate=RATE, embedding="features", licence="CC0")
+    return adopt(folder / "net.xml", folder / "bundle", model=model)
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory):
+    return write_year(tmp_path_factory.mktemp("year"))
+
+
+@pytest.fixture(scope="module")
+def table(foreign, year, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "clips.parquet"
+    embed(foreign, path, data=year)
+    return path
+
+
+def truth_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the truth of `write_year`'s soundscapes: one caller per row."""
+    truth = pd.DataFrame(0, index=scores.index, columns=scores.columns)
+    for row_id in scores.index:
+        _, number, end_s = row_id.split("_")
+        truth.loc[row_id, scores.columns[(int(number) + int(end_s) // 5 - 1) % 3]] = 1
+    return truth
+
+
+@pytest.mark.parametrize("options", [ProbeOptions(), ProbeOptions(head="hidden", mix=0.5), ProbeOptions(balance=True)])
+def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):
+    monkeypatch.setattr(probe, "_STEPS", 150)
+    assert set(read_embeddings(table)[0]["filename"]) == set(pd.read_csv(year / "train.csv")["filename"])
+    lines: list[str] = []
+    sealed, evaluation = train_probe([table], year, tmp_path / "probe", options=options, log=lines.append)
+    assert len(lines) == (4 if options.head == "linear" else 1)
+    assert metrics.macro_auc(evaluation.truth, evaluation.scores)[0] > 0.95
+    assert sealed.contract.classes == ("1139490", "cuckoo1", "frog1")
+    assert sealed.provenance["licence"] == "CC0"
+    assert bundle.check(sealed)["logits"] < 1e-3
+    scores = predict.predict([sealed], [year / "test_soundscapes"]).scores
+    assert metrics.macro_auc(truth_of(scores), scores)[0] > 0.95
+    embed(sealed, tmp_path / "again.parquet", data=year)
+    np.testing.assert_allclose(read_embeddings(tmp_path / "again.parquet")[1], read_embeddings(table)[1], rtol=1e-5)
+
+
+def test_the_sealed_head_computes_the_trained_one(table, year, foreign, tmp_path):
+    from bcsed.models.heads import ProbeHead, seal_head
+
+    rng = np.random.default_rng(0)
+    E = foreign.n_features
+    layers = ((rng.normal(0, 0.1, (5, E)), rng.normal(0, 1, 5)), (rng.normal(0, 1, (4, 5)), rng.normal(0, 1, 4)))
+    head = ProbeHead(tuple((w.astype("f4"), b.astype("f4")) for w, b in layers))
+    mean, scale = rng.normal(0, 1, E).astype("f4"), 2.5
+    vectors = read_embeddings(table)[1]
+    expected = head.scores((vectors - mean) / scale)
+    assert np.allclose(head.unscaled(mean, scale).scores(vectors), expected, atol=1e-5)
+    names = ("1139490", "cuckoo1", "frog1")
+    sealed = seal_head(foreign, head, tmp_path / "b", classes=names, priors=np.full(3, 0.1, "f4"), provenance={})
+    first = pd.read_csv(year / "train.csv")["filename"][0]
+    path = year / "train_audio" / first
+    windowing = predict.Windowing(row_s=2)
+    scores = predict.predict([sealed], [path], windowing=windowing).scores.to_numpy()
+    softmax = head.scores(vectors[: len(scores)])[:, :3]
+    np.testing.assert_allclose(scores, softmax, atol=1e-5)
+
+
+def test_pseudolabelled_soundscapes_are_soft_targets(table, year, foreign, tmp_path, capsys):
+    first, _ = train_probe([table], year, tmp_path / "first", log=lambda _: None)
+    call = ["pseudolabel", str(first.path), "--recordings", str(year / "test_soundscapes"), "--soft"]
+    assert main([*call, "--out", str(tmp_path / "p.parquet")]) == 0
+    embed(foreign, tmp_path / "s.parquet", recordings=[year / "test_soundscapes"])
+    tables, options = [table, tmp_path / "s.parquet"], ProbeOptions(strength=0.1)
+    second, _ = train_probe(tables, year, tmp_path / "second", options=options, pseudolabels=tmp_path / "p.parquet")
+    scores = [predict.predict([each], [year / "test_soundscapes"]).scores for each in (first, second)]
+    assert not np.allclose(*scores, atol=1e-4)
+    assert metrics.macro_auc(truth_of(scores[1]), scores[1])[0] > 0.95
+    with pytest.raises(DataError, match="none of its recordings has an embedding"):
+        train_probe([table], year, tmp_path / "third", pseudolabels=tmp_path / "p.parquet")
+
+
+def test_clips_without_a_class_are_the_negatives(table, year, tmp_path):
+    import shutil
+
+    shutil.copytree(year, tmp_path / "year")
+    labels = pd.read_csv(tmp_path / "year" / "train.csv", dtype=str, keep_default_na=False)
+    moved = labels["primary_label"] == "frog1"
+    (tmp_path / "year" / "train_audio" / "nocall").mkdir()
+    labels.loc[moved, "primary_label"] = "nocall"
+    labels.to_csv(tmp_path / "year" / "train.csv", index=False)
+    sealed, _ = train_probe([table], tmp_path / "year", tmp_path / "probe", log=lambda _: None)
+    scores = predict.predict([sealed], [year / "test_soundscapes"]).scores
+    frogs = truth_of(scores)["frog1"] == 1
+    assert scores[frogs].to_numpy().max() < 0.3
+    assert scores[~frogs].max(axis=1).min() > 0.5
+
+
+def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
+    with pytest.raises(ConfigError, match=r"not made by .*bundle; name their --bundle"):
+        train_probe([table], year, tmp_path / "p", bundle=tiny.path)
+    embed(tiny, tmp_path / "tiny.parquet", recordings=[year / "test_soundscapes"])
+    with pytest.raises(DataError, match="are not those of the bundle"):
+        train_probe([table, tmp_path / "tiny.parquet"], year, tmp_path / "p")
+    with pytest.raises(DataError, match="none of the 24 clips has an embedding"):
+        train_probe([tmp_path / "tiny.parquet"], year, tmp_path / "p", bundle=tiny.path)
+    (tmp_path / "text.parquet").write_text("hello")
+    call = ["probe", str(tmp_path / "text.parquet"), "--data", str(year), "--out", str(tmp_path / "p")]
+    assert main(call) == 2
+    assert "text.parquet" in capsys.readouterr().err
+    pd.DataFrame({"filename": ["a"], "start_s": [0.0]}).to_parquet(tmp_path / "short.parquet")
+    with pytest.raises(DataError, match="short"):
+        train_probe([tmp_path / "short.parquet"], year, tmp_path / "p")
+    for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "hidden", "strength": 1.0}):
+        with pytest.raises(ConfigError):
+            ProbeOptions(**fields)
+    call = ["probe", str(table), "--data", str(year), "--out", str(tmp_path / "q"), "--strength", "1"]
+    assert main(call) == 0
+    printed = capsys.readouterr().out
+    assert "out of fold: macro ROC-AUC" in printed
+    assert "licence of the network: CC0" in printed
+    assert main(call) == 2
+    assert "already exists" in capsys.readouterr().err
