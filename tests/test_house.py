@@ -190,8 +190,8 @@ def test_functions_take_at_most_ten_parameters():
 def test_the_package_keeps_its_size():
     sizes = sorted(path.read_text().count("\n") for path in MODULES)
     # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle, the checks of
-    # headers, descriptions, graphs and tables, the search in folders.
-    assert sum(sizes) <= 22_500
+    # headers, descriptions, graphs and tables, the search in folders, causes that are computed again.
+    assert sum(sizes) <= 22_800
     assert sizes[len(sizes) // 2] <= 150
 
 
