@@ -11,8 +11,10 @@ import soundfile
 import soxr
 from conftest import RATE
 from scipy.ndimage import zoom
+from scipy.signal import get_window
 
 from bcsed.analysis import trace
+from bcsed.audio.spectrogram import mel_bands
 from bcsed.cli import main
 from bcsed.config.contract import TINY_128
 from bcsed.errors import ConfigError, DataError
@@ -192,6 +194,9 @@ class TestCauses:
             (lambda x: soxr.resample(x, RATE, 44_100)[: len(x)], "audio of 44,100 Hz was read as 32,000 Hz"),
             (lambda x: soxr.resample(x, 44_100, 48_000), "audio of 48,000 Hz was read as 44,100 Hz"),
             (lambda x: soxr.resample(soxr.resample(x, RATE, 22_050), 22_050, RATE), "resampled twice via 22,050 Hz"),
+            (lambda x: np.where(np.arange(len(x)) > 3 * RATE, x, 0), "digital silence .* from 0.00 s on: padded$"),
+            (lambda x: np.where(np.arange(len(x)) // RATE % 5 == 2, 0, x), "digital silence .* from 2.00 s on$"),
+            (lambda x: 0 * x, "all values are 0$"),
             (lambda x: x + 0.02, r"a constant of \+0\.02"),
             (lambda x: np.clip(x, -0.1, 0.1), "clipped at 0.1"),
             (lambda x: x[::-1], "reversed in time"),
@@ -226,6 +231,8 @@ class TestCauses:
             (lambda x: noise(x, 5), "in 99% of it$"),
             (lambda x: np.where(np.arange(64)[:, None] > 50, -99, x), r"nothing is left above [\d,]+ Hz"),
             (lambda x: np.where(np.arange(x.shape[1]) < 200, x, -100), "padded with silence"),
+            (lambda x: np.where(np.arange(x.shape[1]) % 10, x, -100), r"10% of the frames .* from 0\.00 s on$"),
+            (lambda x: 0 * x - 80, "all values are -80$"),
             (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite: an overflow"),
         ],
     )
@@ -325,6 +332,21 @@ class TestCauses:
             assert compare_with(ours, samples=wave).first.cause == cause
         (tmp_path / "stereo.wav").unlink()
         assert compare_with(ours, samples=stereo[:, 0]).first.cause == ""
+
+
+@pytest.mark.parametrize(("name", "first_row"), [("odd", 2), ("short", 0), ("blip", 0)])
+def test_parts_and_short_recordings(tiny, recordings, name, first_row):
+    ours = trace.trace(tiny, recordings / f"{name}.wav", first_row=first_row, n_rows=2)
+    first, n = ours.facts["first_frame"], ours.arrays["db"].shape[1]
+    wave = np.pad(ours.arrays["samples"], (4096, 400_000))
+    starts = 4096 - ours.facts["first_sample"] + TINY_128.hop_length * (first + np.arange(n)) - TINY_128.n_fft // 2
+    frames = np.stack([wave[start : start + TINY_128.n_fft] for start in starts])
+    power = np.abs(np.fft.rfft(frames * get_window("hamming", TINY_128.n_fft))) ** 2
+    db = 10 * np.log10(np.maximum(mel_bands(TINY_128) @ power.T, 1e-10))
+    assert compare_with(ours, db=db).first.cause == "a Hamming window instead of a Hann window"
+    for stage in trace.STAGES if name == "blip" else ():
+        result = compare_with(ours, **{stage: noise(ours.arrays[stage], 5)})
+        assert (result.first.name, result.first.cause) == (stage, "")
 
 
 class TestCompare:

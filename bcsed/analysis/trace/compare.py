@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ConfigError, DataError
-from .context import StageContext, describe_non_finite
+from .context import StageContext, describe_constant
 from .explain_db import explain_db
 from .explain_network import explain_image, explain_outputs, explain_rows
 from .explain_samples import explain_samples
@@ -112,7 +112,7 @@ def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
         share = float((gap > tolerance).mean())
         position = context.locate(np.unravel_index(int(gap.argmax()), gap.shape))
         sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
-    detail, cause = "", describe_non_finite(y) if explain else ""
+    detail, cause = "", describe_constant(x, y) if explain else ""
     if explain and not cause:
         detail, cause = _EXPLAIN[stage](context, x, y)
     sentence += "; " * bool(detail or cause) + ": ".join(filter(None, (detail, cause)))

@@ -13,7 +13,7 @@ from ..explained import Candidate, Floats, describe
 from .context import StageContext
 from .stages import Array
 
-# Samples that are searched for a delay, and for another rate, and the least that must overlap.
+# Samples that are searched for a delay or a filter, and for another rate, and the least that must overlap.
 _DELAY_SAMPLES, _RATE_SAMPLES, _MIN_OVERLAP = 1 << 19, 1 << 17, 1 << 12
 # Common sample rates of recordings.
 RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -67,8 +67,9 @@ def _silence(context: StageContext, x: Floats, y: Floats) -> Iterator[Candidate]
     if silent.mean() < _MIN_SILENT:
         return
     rate = context.frontend.sample_rate if context.frontend is not None else 1
-    start = int(np.argmax(silent)) / rate
-    cause = f"{silent.mean():.0%} of it is digital silence instead of sound, from {start:.2f} s on: padded"
+    first, last = int(np.argmax(silent)), len(y) - int(np.argmax(silent[::-1]))
+    cause = f"{silent.mean():.0%} of it is digital silence instead of sound, from {first / rate:.2f} s on"
+    cause += "" if y[first:].any() and y[:last].any() else ": padded"
     yield Candidate(cause, np.where(silent, 0.0, x), y, x)
 
 
@@ -115,13 +116,15 @@ def _rates(rate: int, x: Floats, y: Floats) -> Iterator[Candidate]:
 
 def _twice(rate: int, x: Floats, y: Floats) -> Iterator[Candidate]:
     """Yield waves that have lost the highest frequencies."""
-    n = min(len(x), len(y))
+    n = min(len(x), len(y), _DELAY_SAMPLES)
     a, b = x[:n], y[:n]
     for via in RATES:
         if via < rate:
             cause = f"nothing is left above {via / 2:,.0f} Hz: resampled twice via {via:,} Hz"
             again = np.resize(soxr.resample(soxr.resample(a, rate, via), via, rate), n)
-            yield Candidate(cause, again, b, a)
+            # The end of the excerpt has the edge of the resampler's filter.
+            inner = slice(0, max(1, n - 1024))
+            yield Candidate(cause, again[inner], b[inner], a[inner])
     spectrum, power = np.fft.rfft(a), np.square(np.abs(np.fft.rfft(b)))
     last = int(np.argmax(np.cumsum(power) >= 0.9999 * power.sum())) + 1
     cause = f"nothing is left above {last * rate / n:,.0f} Hz: filtered"
