@@ -296,6 +296,16 @@ class TestTwoTables:
         assert re.search(sentence, result.verdict), result.verdict
         assert result.explained
 
+    @pytest.mark.parametrize(
+        "changed",
+        [np.roll(LOGITS, 1, 1), LOGITS[..., ::-1], LOGITS[:, ::-1], np.roll(LOGITS, 1, 0), -LOGITS, LOGITS / 3],
+    )
+    def test_a_cause_that_leaves_a_part_is_not_named(self, changed):
+        assert doctor.compare(table(), table(changed)).explained
+        rest = np.random.default_rng(1).normal(size=LOGITS.shape) * np.sqrt(0.2 * np.square(changed - LOGITS).mean())
+        result = doctor.compare(table(), table(changed + rest))
+        assert (result.explained, result.cause) == (False, "everywhere"), result.verdict
+
     def test_rows_of_recordings_of_different_lengths(self):
         rows = [f"site_{n:02}_{5 * (row + 1)}" for n in range(N) for row in range(ROWS - n % 4)]
         first = table().loc[rows]

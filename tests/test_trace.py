@@ -221,6 +221,12 @@ class TestCauses:
             (lambda x: x / 80 + 1, "0.0125 times the dB and"),
             (lambda x: x[::2], "32 mel bands instead of 64"),
             (lambda x: np.repeat(x, 2, 1), "1984 frames instead of 992"),
+            (
+                lambda x: np.pad(x, ((0, 0), (0, 1)), mode="edge"),
+                "993 frames instead of 992: the common frames",
+            ),
+            (lambda x: np.pad(x, ((0, 0), (0, 1)), mode="edge") - 7, r"instead of 992: -7.00 dB everywhere"),
+            (lambda x: x[:, :700], "700 frames instead of 992: the common frames are the same"),
             (lambda x: np.roll(x, 5, 1), r"is 5 frames \(0\.16 s\) too late"),
             (lambda x: x[np.minimum(np.arange(64) + 3, 63)], "63 of 64 mel bands are copies of others: number 1 is 4"),
             (lambda x: x[::-1], "the mel bands are reversed"),
@@ -317,6 +323,25 @@ class TestCauses:
             result = compare_with(varied, rows=changed)
             assert result.first.name == "rows"
             assert re.search(cause, result.first.sentence), result.first.sentence
+
+    @pytest.mark.parametrize(
+        ("stage", "change", "named"),
+        [
+            ("samples", lambda x: -x, "inverted polarity"),
+            ("db", lambda x: x[::-1], "the mel bands are reversed"),
+            ("windows", lambda x: x[::-1], "the windows are reversed"),
+            ("image", lambda x: np.flip(x, 2), "upside down"),
+            ("logits", lambda x: x[..., ::-1], "the classes are reversed"),
+            ("rows", lambda x: np.roll(x, 1, 0), "1 row .* too late"),
+        ],
+    )
+    def test_a_cause_that_leaves_a_part_is_not_named(self, varied, change, stage, named):
+        x = varied.arrays[stage].astype(np.float64)
+        changed = change(x)
+        assert re.search(named, compare_with(varied, **{stage: changed}).first.cause)
+        # A fifth of the squared difference has no cause.
+        rest = np.random.default_rng(1).normal(size=x.shape) * np.sqrt(0.2 * np.square(changed - x).mean())
+        assert compare_with(varied, **{stage: changed + rest}).first.cause == ""
 
     def test_one_channel_of_a_recording(self, tiny, tmp_path):
         rng = np.random.default_rng(5)
