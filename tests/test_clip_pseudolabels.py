@@ -56,6 +56,7 @@ def test_each_clip_is_labelled_by_the_teacher_that_held_it_out(labelled, teacher
         np.testing.assert_allclose(table.values[list(table.filename).index(name)], scores, atol=1e-3)
     again = read_pseudolabels(out)
     np.testing.assert_array_equal(again.values, table.values)
+    assert again.provenance["notes"] == []
     assert again.provenance["of"] == "clips" and len(again.provenance["teachers"]) == 2
 
 

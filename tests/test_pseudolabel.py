@@ -155,6 +155,24 @@ def test_silent_and_unreadable_recordings_are_left_out_and_counted(oracle, recor
     assert (table.provenance["n_recordings"], table.provenance["n_failed"]) == (6, 1)
 
 
+def test_recordings_of_low_rates_and_cancelling_channels_are_noted(tiny, tmp_path, capsys):
+    folder, rng = tmp_path / "land", np.random.default_rng(3)
+    folder.mkdir()
+    for name, rate in (("low.wav", 16_000), ("lower.flac", 16_000), ("small.ogg", 8000), ("full.wav", RATE)):
+        soundfile.write(folder / name, 0.1 * rng.standard_normal(10 * rate), rate)
+    left = 0.1 * rng.standard_normal(10 * RATE)
+    soundfile.write(folder / "stereo.flac", np.stack((left, -left), 1), RATE)
+    words = ("pseudolabel", tiny.path, "--recordings", folder, "--out", tmp_path / "pl.parquet")
+    assert main([*map(str, words)]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert len(notes) == 4
+    assert any("2 recordings (low.wav, lower.flac): contains nothing above 8000 Hz" in note for note in notes)
+    assert any("1 recording (small.ogg): contains nothing above 4000 Hz" in note for note in notes)
+    assert any("1 recording (stereo.flac): its channels cancel" in note for note in notes)
+    assert any("1 recording (stereo.flac): contains nothing but digital silence" in note for note in notes)
+    assert pseudolabel.read_pseudolabels(tmp_path / "pl.parquet").provenance["notes"] == [n[8:] for n in notes]
+
+
 def test_a_teacher_with_the_same_scores_in_all_rows_is_refused(oracle, recordings, tmp_path, monkeypatch):
     """The original's second round: all rows of a file had the scores of its first window."""
 

@@ -229,6 +229,24 @@ def test_names_stay_unique_and_printable():
     assert printable("c\u00e9") == "c\u00e9"
 
 
+@pytest.mark.parametrize("cache_gb", [0.0, 1.0])
+def test_training_counts_recordings_of_low_rates_and_names_cancelling_channels(tmp_path, caplog, cache_gb):
+    for name, rate in (("a.wav", 16_000), ("b.flac", 22_050), ("c.ogg", 8000), ("d.wav", 28_000)):
+        soundfile.write(tmp_path / name, WAVE[: 4 * rate], rate)
+    soundfile.write(tmp_path / "e.wav", np.stack((WAVE, -WAVE), 1), RATE)
+    infos = [read_info(path) for path in sorted(tmp_path.iterdir())]
+    with caplog.at_level(logging.WARNING):
+        reader = ClipReader(infos, TINY_128, Data(), cache_gb)
+        for index in (*range(5), 4):
+            reader.window(index, 0)
+    assert len(caplog.records) == 2
+    assert "3 of 5 recordings contain nothing above half of their sample rate of 8,000 to 22,050 Hz" in caplog.text
+    assert "e.wav: its channels cancel each other" in caplog.text
+    caplog.clear()
+    ClipReader(infos[3:], TINY_128, Data(), cache_gb)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("value", [np.nan, 1e30, -1e38])
 def test_training_names_clips_with_samples_that_cannot_be_used(tmp_path, caplog, value):
     wave = WAVE.copy()

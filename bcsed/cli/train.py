@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from itertools import chain
 from pathlib import Path
@@ -86,6 +87,8 @@ def pseudolabel(args: Namespace) -> int:
         else:
             shared |= {"weights": args.weights, "frames": args.frames}
             table = make_pseudolabels(teachers, args.recordings, args.out, **shared)
+    for note in table.provenance["notes"]:
+        print(f"note    {note}", file=sys.stderr)
     counts = sorted(table.per_class().values())
     files = list(table.per_file().values())
     n_failed = table.provenance["n_failed"]

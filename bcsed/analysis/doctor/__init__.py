@@ -4,7 +4,7 @@
 decoded audio is needed: recordings are opened for their durations, and to recognise digital silence.
 
 On one core, a table of 700 x 12 rows and 234 classes is read from CSV and checked in about a second, and two of them
-are compared in a few seconds (``tests/benchmarks/bench_doctor.py``).
+are compared in five to ten (``tests/benchmarks/bench_doctor.py``).
 """
 
 from ...scores.checks.finding import Finding

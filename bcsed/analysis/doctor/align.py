@@ -6,7 +6,9 @@ these ranks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +18,15 @@ from ...errors import DataError
 from ...scores.checks.finding import ERROR, WARNING, Finding, make_finding
 from ...scores.checks.ids import RowIds, infer_row_s, parse_row_ids
 from ...scores.checks.values import numeric_values
+from ..explained import Floats, nearest
 
-Floats = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.float32]
 Index = npt.NDArray[np.intp]
+_T = TypeVar("_T", Floats, Ranks)
 
 # Larger tables are not searched for exchanged recordings: the matrix grows with the square.
 _MAX_RECORDINGS = 3000
-# A misalignment is reported from this correlation after its correction, and from this gain on.
+# A misalignment is considered from this correlation after its correction, and from this gain on.
 _MIN_CORRELATION, _MIN_GAIN = 0.9, 0.05
 
 
@@ -38,23 +41,39 @@ class AlignedTables:
     classes: tuple[str, ...]
     row_s: int
     findings: tuple[Finding, ...]  # rows and classes that only one table has
+    missing: tuple[str, ...]  # clauses about them: 'b lacks 1 of 8 recordings, 'x''
+
+    def select(self, rows: Index, columns: Index) -> AlignedTables:
+        """Return a part of both tables."""
+        stems, recording = np.unique(self.ids.recording[rows], return_inverse=True)
+        ids = RowIds(recording.astype(np.int64), tuple(self.ids.stems[k] for k in stems), self.ids.end_s[rows])
+        part = np.ix_(rows, columns)
+        classes = tuple(self.classes[k] for k in columns)
+        number = self.number[rows]
+        return replace(self, first=self.first[part], second=self.second[part], ids=ids, number=number, classes=classes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Misalignment:
     """A possible misalignment of the second table, and its correction."""
 
-    kind: str = "none"  # or 'shift', 'columns', 'row order', 'recordings'
+    kind: str = "none"  # or 'shift', 'columns', 'row order', 'recordings', 'copies'
     correlation: float  # mean Spearman correlation over the classes after the correction
     gain: float = 0.0  # of the correlation of what is moved
     description: str = ""  # completes "the second table has ..."
     first_rows: Index  # these rows of the first table correspond to
     second_rows: Index  # these rows of the second
-    columns: Index  # (K,), the column of the second table with each class
+    first_columns: Index  # (K,), these classes of the first table correspond to
+    columns: Index  # (K,), these of the second
 
 
 def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> AlignedTables:
     """Select the common rows and columns of two tables, by name; DataError without a common row or class."""
+    missing = [
+        f"{name} has {int(table.index.duplicated().sum())} rows twice"
+        for table, name in zip((first, second), names, strict=True)
+        if table.index.duplicated().any()
+    ]
     first, second = (t.loc[~t.index.duplicated(), ~t.columns.duplicated()] for t in (first, second))
     rows, columns = first.index[first.index.isin(second.index)], first.columns[first.columns.isin(second.columns)]
     findings = []
@@ -71,6 +90,8 @@ def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
             if len(only):
                 text = f"{len(only)} of {len(labels)} {plural} are only in {name}: {{some}}."
                 findings.append(make_finding(f"other {plural}", ERROR, only, text))
+                incomplete = names[0] if name == names[1] else names[1]
+                missing.append(f"{incomplete} lacks {_describe_missing(labels, only, noun, plural)}")
     if len(columns) == len(first.columns) == len(second.columns) and list(first.columns) != list(second.columns):
         text = f"the columns of {names[0]} and {names[1]} have different orders; they are compared by name."
         findings.append(Finding(name="column order", severity=WARNING, sentence=text, count=len(columns)))
@@ -90,7 +111,19 @@ def align(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
         classes=tuple(map(str, columns[usable])),
         row_s=row_s,
         findings=tuple(findings),
+        missing=tuple(missing),
     )
+
+
+def _describe_missing(labels: pd.Index[Any], only: pd.Index[Any], noun: str, plural: str) -> str:
+    """Describe rows or classes that the other table lacks; whole recordings by name."""
+    if noun == "row":
+        ids, absent = parse_row_ids(labels), labels.isin(only)
+        n_absent = np.bincount(ids.recording, weights=absent, minlength=len(ids.stems))
+        complete = [ids.stems[k] for k in np.flatnonzero(n_absent == ids.n_rows)]
+        if complete and n_absent.sum() == ids.n_rows[n_absent == ids.n_rows].sum():
+            return f"{len(complete)} of {len(ids.stems)} recordings, {', '.join(map(repr, complete[:3]))}"
+    return f"{len(only)} of {len(labels)} {plural}, {', '.join(map(repr, only[:3]))}"
 
 
 def rank_columns(values: Floats) -> Ranks:
@@ -117,25 +150,26 @@ def finite_mean(values: Floats) -> float:
     return float(finite.mean()) if finite.size else 0.0
 
 
-def find_misalignments(pair: AlignedTables, first: Ranks, second: Ranks) -> tuple[Misalignment, dict[int, float]]:
-    """Return the simplest misalignment that explains the difference, and the correlation at each shift of rows.
+def find_misalignments(pair: AlignedTables, first: Ranks, second: Ranks) -> tuple[list[Misalignment], dict[int, float]]:
+    """Return the misalignments whose correction makes the ranks agree, and the correlation at each shift of rows.
 
-    A misalignment is accepted only if its correction makes the ranks agree. Of several, the first is returned of:
-    none, shifted rows, columns, rows within recordings, recordings in another order.
+    The simplest come first: shifted rows, classes, rows within recordings, recordings in another order, copies.
     """
     rows, columns = np.arange(len(pair.first)), np.arange(len(pair.classes))
     correlation = finite_mean(correlate(first, second))
-    none = Misalignment(correlation=correlation, first_rows=rows, second_rows=rows, columns=columns)
+    none = Misalignment(
+        correlation=correlation, first_rows=rows, second_rows=rows, first_columns=columns, columns=columns
+    )
     shifted = {shift: _shift(pair, first, second, none, shift) for shift in range(-3, 4)}
     candidates = [
         max(shifted.values(), key=lambda candidate: (candidate.correlation, candidate.kind == "none")),
         _columns(pair, first, second, none),
+        *_named_orders(pair, first, second, none),
         _row_order(pair, first, second, none),
         _recordings(pair, first, second, none),
     ]
-    required = max(_MIN_CORRELATION, max(candidate.correlation for candidate in candidates) - 0.02)
-    accepted = [c for c in candidates if c.kind != "none" and c.correlation >= required and c.gain > _MIN_GAIN]
-    return [*accepted, none][0], {shift: candidate.correlation for shift, candidate in shifted.items()}
+    accepted = [c for c in candidates if c.kind != "none" and c.correlation >= _MIN_CORRELATION and c.gain > _MIN_GAIN]
+    return [*accepted, *_copies(pair, none)], {shift: candidate.correlation for shift, candidate in shifted.items()}
 
 
 def _shift(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment, shift: int) -> Misalignment:
@@ -197,6 +231,27 @@ def _columns(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignmen
     return replace(none, kind="columns", correlation=correlation, gain=gain, description=description, columns=columns)
 
 
+def _named_orders(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment) -> Iterator[Misalignment]:
+    """Yield the rows of each recording, of any length, reversed or sorted as text."""
+    recording, end_s = pair.ids.recording, pair.ids.end_s
+    by_time = np.lexsort((end_s, recording))
+    as_text = np.lexsort((end_s.astype(str), recording))
+    inverse = np.empty_like(as_text)
+    inverse[as_text] = by_time
+    for name, rows in (("reversed", np.lexsort((-end_s, recording))), ("sorted as text", as_text), ("", inverse)):
+        order = np.empty_like(rows)
+        order[by_time] = rows
+        correlation = finite_mean(correlate(first, second[order]))
+        yield replace(
+            none,
+            kind="row order",
+            correlation=correlation,
+            gain=correlation - none.correlation,
+            description=f"the rows of each recording in another order, {name or 'sorted as text'}",
+            second_rows=order,
+        )
+
+
 def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment) -> Misalignment:
     """Search each row number in the row numbers of the other table, the same in all recordings."""
     blocks = _blocks(pair, first, second)
@@ -208,19 +263,13 @@ def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignm
         return none
     n = len(assigned)
     rows = (np.arange(len(blocks[0]))[:, None] * n + assigned[None]).reshape(-1)
-    as_text = sorted(range(n), key=lambda k: str((k + 1) * pair.row_s))
-    order = ""
-    if assigned.tolist() in (as_text, np.argsort(as_text).tolist()):
-        order = ", sorted as text"
-    if assigned.tolist() == list(range(n))[::-1]:
-        order = ", reversed"
     correlation = finite_mean(correlate(first, second[rows]))
     return replace(
         none,
         kind="row order",
         correlation=correlation,
         gain=correlation - none.correlation,
-        description=f"the rows of each recording in another order{order}: row {moved[0] + 1} at the position of row "
+        description=f"the rows of each recording in another order: row {moved[0] + 1} at the position of row "
         f"{assigned[moved[0]] + 1}",
         second_rows=rows,
     )
@@ -245,7 +294,31 @@ def _recordings(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalign
     )
 
 
-def _blocks(pair: AlignedTables, first: Ranks, second: Ranks) -> tuple[Ranks, Ranks] | None:
+def _copies(pair: AlignedTables, none: Misalignment) -> Iterator[Misalignment]:
+    """Yield recordings or classes that contain the values of another, which may be used more than once."""
+    blocks = _blocks(pair, pair.first, pair.second)
+    for noun, values, names in (
+        ("recordings", blocks, pair.ids.stems),
+        ("classes", (pair.first.T, pair.second.T), pair.classes),
+    ):
+        if values is None or not 2 <= len(values[0]) <= _MAX_RECORDINGS:
+            continue
+        source = nearest(values[0], values[1], 0)
+        moved = np.flatnonzero(source != np.arange(len(source)))
+        if not len(moved):
+            continue
+        some = ", ".join(f"{names[k]!r} has those of {names[source[k]]!r}" for k in moved[:3])
+        copied = replace(
+            none, kind="copies", description=f"the scores of other {noun} in {len(moved)} of {len(source)}: {some}"
+        )
+        if noun == "classes":
+            yield replace(copied, first_columns=source)
+        else:
+            n = values[0].shape[1]
+            yield replace(copied, first_rows=(source[:, None] * n + np.arange(n)).reshape(-1))
+
+
+def _blocks(pair: AlignedTables, first: _T, second: _T) -> tuple[_T, _T] | None:
     """Return both tables as (recordings, rows, K), or None if recordings differ in length."""
     n_rows = pair.ids.n_rows
     n = int(n_rows[0])

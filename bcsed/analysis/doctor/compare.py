@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...scores.checks.finding import ERROR, Finding
+from ...scores.checks.finding import Finding
 from ...scores.checks.values import find_broadcast
-from .align import AlignedTables, Floats, Misalignment, align, correlate, find_misalignments, finite_mean, rank_columns
+from ..explained import Candidate, Explanation, Floats, explain
+from .align import AlignedTables, Misalignment, align, correlate, find_misalignments, rank_columns
+from .functions import find_functions
+from .gap import describe_gap
 
 # Processors, libraries and text of six digits differ by less.
 TOLERANCE = 1e-4
-# Another numerical precision explains differences up to this, with nearly unchanged ranks.
-_ROUNDING = 0.02
 # The share of recordings with equal rows from which on a table is called broadcast.
 _MIN_BROADCAST = 0.5
-# The largest error of a named function, as a share of the second table's range.
-_MAX_ERROR = 2e-3
-# From this rank correlation on, a class is an increasing function of the same class.
-_SAME_RANKS = 0.9999
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,9 +28,11 @@ class Comparison:
     """The difference of two tables."""
 
     verdict: str  # one sentence
-    # 'same', 'broadcast', 'shift', 'columns', 'row order', 'recordings', the name of a function (see `_Transform`),
-    # 'rounding', 'some recordings', 'ends', 'some rows', 'classes', 'everywhere' or 'no numbers'
+    # Without a difference 'same' or 'missing' (rows, classes); a cause: 'broadcast', 'shift', 'columns', 'row order',
+    # 'recordings', 'copies' or a name of `find_functions`; else the part that differs: 'some recordings', 'ends',
+    # 'some rows', 'classes', 'small', 'everywhere' or 'no numbers'
     cause: str
+    explained: bool  # whether a cause is named, which explains nearly all of the difference
     same: bool  # whether they agree to the tolerance
     findings: tuple[Finding, ...]  # rows and classes that only one table has
     spearman: pd.Series[float]  # rank correlation of each class
@@ -52,7 +51,8 @@ def compare(
     """Compare two score tables of the same recordings, aligned by the names of rows and classes.
 
     Rows and classes of one table only are reported and left out, rows with values that are not numbers are left out.
-    Differences up to `tolerance` are ignored. The verdict contains `names`.
+    Differences up to `tolerance` are ignored. A cause is named only if it explains nearly all of the squared difference
+    (`bcsed.analysis.explained.MIN_SHARE`); otherwise the verdict states size and part. It contains `names`.
 
     Raises DataError if they have no row or class in common.
     """
@@ -61,65 +61,143 @@ def compare(
         verdict = f"{names[1]} and {names[0]} have no row in which all values are numbers: nothing to compare."
         empty = pd.Series(dtype=np.float64)
         return Comparison(
-            verdict=verdict, cause="no numbers", same=False, findings=pair.findings, spearman=empty, largest=empty
+            verdict=verdict,
+            cause="no numbers",
+            explained=False,
+            same=False,
+            findings=pair.findings,
+            spearman=empty,
+            largest=empty,
         )
     x, y = rank_columns(pair.first), rank_columns(pair.second)
     correlations = correlate(x, y)
     shifts: Mapping[int, float] = {}
-    gap = np.abs(pair.first - pair.second)
-    ids = pair.ids
-    if gap.max() <= tolerance:
-        verdict = (
-            f"{names[1]} and {names[0]} agree to {gap.max():.1g} in {gap.shape[0]} rows of {gap.shape[1]} classes."
-        )
-        cause = "same"
-    elif (broadcast := _find_broadcast(pair)) is not None:
-        cause, verdict = "broadcast", _describe_broadcast(pair, names, *broadcast)
+    explained = False
+    result = Difference(np.abs(pair.first - pair.second), pair.ids.recording)
+    if result.gap.max() <= tolerance:
+        cause, largest, shape = "same", result.gap.max(), result.gap.shape
+        verdict = f"{names[1]} and {names[0]} agree to {largest:.1g} in {shape[0]} rows of {shape[1]} classes."
     else:
-        misalignment, shifts = find_misalignments(pair, x, y)
-        cause, verdict, gap = _explain(pair, correlations, misalignment, names, tolerance)
-        ids = replace(ids, recording=ids.recording[misalignment.first_rows], end_s=ids.end_s[misalignment.first_rows])
-    largest = pd.Series(gap.max(1)).groupby(ids.recording).max()
-    largest.index = pd.Index([ids.stems[k] for k in largest.index], name="recording")
+        misalignments, shifts = find_misalignments(pair, x, y)
+        result, cause, verdict, explained = _explain(pair, misalignments, correlations, names, tolerance)
+    if pair.missing:
+        verdict = f"{'; '.join(pair.missing)}; of the common rows and classes, {verdict}"
+    largest_of = pd.Series(result.gap.max(1)).groupby(result.recording).max()
+    largest_of.index = pd.Index([pair.ids.stems[k] for k in largest_of.index], name="recording")
     return Comparison(
         verdict=verdict,
-        cause=cause,
-        same=cause == "same" and all(finding.severity != ERROR for finding in pair.findings),
+        cause="missing" if cause == "same" and pair.missing else cause,
+        explained=explained or (cause == "same" and bool(pair.missing)),
+        same=cause == "same" and not pair.missing,
         findings=pair.findings,
         spearman=pd.Series(correlations, index=pd.Index(pair.classes, name="class")),
         shifts=shifts,
-        largest=largest.sort_values(ascending=False, kind="stable"),
+        largest=largest_of.sort_values(ascending=False, kind="stable"),
     )
 
 
+class Difference(NamedTuple):
+    """What remains after the correction of a cause."""
+
+    gap: Floats  # (R, K)
+    recording: npt.NDArray[np.int64]  # (R,), of each row
+
+
+class _Cause(NamedTuple):
+    """A cause that explains nearly all of the difference."""
+
+    name: str
+    share: float
+    sentence: str
+    rest: Difference
+
+
 def _explain(
-    pair: AlignedTables, correlations: Floats, change: Misalignment, names: tuple[str, str], tolerance: float
-) -> tuple[str, str, Floats]:
-    """Correct a misalignment, search a function, and describe the rest; return cause, verdict and remaining gap."""
-    x, y = pair.first[change.first_rows], pair.second[np.ix_(change.second_rows, change.columns)]
-    gap: Floats = np.abs(x - y)
-    ranks = correlations if change.kind == "none" else correlate(rank_columns(x), rank_columns(y))
-    function = _find_transform(x, y, ranks, tolerance)
-    if function is not None and function.name in ("monotone", "per class") and gap.max() <= _ROUNDING:
-        function = None  # rounding that preserved the ranks
-    if change.kind == "none" and function is None:
-        return *_describe_gap(pair, gap, ranks, names, tolerance), gap
-    parts = []
-    if change.kind != "none":
-        parts.append(f"{names[1]} has {change.description}")
-    if function is not None:
-        error = f" (to {function.error:.1g})" if np.isfinite(function.error) else ""
-        subject = "its values are also" if parts else f"{names[1]} is"
-        parts.append(
-            f"{subject} an increasing function of {names[0]}, {function.description}{error}: ROC-AUC is unchanged, "
-            "thresholds are not"
-        )
-    elif gap.max() <= tolerance:
-        parts.append(f"after correction the tables agree to {gap.max():.1g}")
-    else:
-        parts.append(f"after correction they differ by up to {gap.max():.2g} (mean Spearman {finite_mean(ranks):.3f})")
-    cause = change.kind if change.kind != "none" or function is None else function.name
-    return cause, "; ".join(parts) + ".", gap
+    pair: AlignedTables,
+    misalignments: Sequence[Misalignment],
+    correlations: Floats,
+    names: tuple[str, str],
+    tolerance: float,
+) -> tuple[Difference, str, str, bool]:
+    """Return what remains, the name of the cause, the verdict, and whether a cause explains the difference."""
+    broadcast = _find_broadcast(pair)
+    cause = None
+    if broadcast is not None:
+        cause = _explain_broadcast(pair, names, *broadcast, tolerance)
+    if cause is None:
+        cause = _best(_causes(pair, misalignments, names, tolerance))
+    if cause is not None and cause.share == 1:
+        return cause.rest, cause.name, f"{cause.sentence}.", True
+    gap = np.abs(pair.first - pair.second)
+    whole = Difference(gap, pair.ids.recording)
+    name, part, verdict = describe_gap(pair, gap, correlations, names, tolerance)
+    if part is not None:
+        selected = pair.select(*part)
+        moved = find_misalignments(selected, *map(rank_columns, (selected.first, selected.second)))[0]
+        cause_of_part = _best(_causes(selected, moved if name != "some rows" else (), names, tolerance))
+        if cause_of_part is not None and cause_of_part.share >= (cause.share if cause is not None else 0):
+            return whole, name, f"{verdict}; there, {cause_of_part.sentence}.", True
+    if cause is not None:
+        return cause.rest, cause.name, f"{cause.sentence}.", True
+    if broadcast is not None:
+        return whole, "broadcast", f"{_describe_broadcast(pair, names, *broadcast)}.", False
+    return whole, name, f"{verdict}.", False
+
+
+def _best(causes: Iterable[_Cause]) -> _Cause | None:
+    """Return the first exact cause, else the cause with the largest share."""
+    best = None
+    for cause in causes:
+        if best is None or cause.share > best.share:
+            best = cause
+        if cause.share == 1:
+            break
+    return best
+
+
+def _causes(
+    pair: AlignedTables, misalignments: Sequence[Misalignment], names: tuple[str, str], tolerance: float
+) -> Iterator[_Cause]:
+    """Yield the causes that explain nearly all: functions, misalignments, and functions of aligned tables."""
+    x, y = pair.first, pair.second
+    whole = Difference(np.abs(x - y), pair.ids.recording)
+    for name, explanation in _functions(x, y, tolerance):
+        yield _Cause(name, explanation.share, f"{names[1]} is {_describe_function(explanation, names[0])}", whole)
+    for change in misalignments:
+        a = x[np.ix_(change.first_rows, change.first_columns)]
+        part = np.ix_(change.second_rows, change.columns)
+        b, subject = y[part], f"{names[1]} has {change.description}"
+        rest = Difference(np.abs(a - b), pair.ids.recording[change.first_rows])
+        moved = explain([Candidate("", a, b, x[part])], tolerance)
+        # A copy of the most similar class or recording may be near by chance.
+        if moved is not None and (moved.share == 1 or change.kind != "copies"):
+            text = f"agree to {moved.largest:.1g}"
+            if moved.share < 1:
+                text = f"differ by up to {moved.largest:.2g}{moved.sentence()}"
+            yield _Cause(change.kind, moved.share, f"{subject}; after correction the tables {text}", rest)
+        elif moved is None and change.kind != "copies":
+            for _, function in _functions(a, b, tolerance):
+                if function.share == 1:
+                    sentence = f"{subject}; its values are also {_describe_function(function, names[0])}"
+                    yield _Cause(change.kind, 1.0, sentence, rest)
+                    break
+
+
+def _functions(x: Floats, y: Floats, tolerance: float) -> Iterator[tuple[str, Explanation]]:
+    """Yield the functions that explain nearly all of the difference."""
+    for name, candidate in find_functions(x, y):
+        explanation = explain([candidate], tolerance)
+        if explanation is not None:
+            yield name, explanation
+
+
+def _describe_function(explanation: Explanation, first: str) -> str:
+    """Describe a function, its error, and what it means for the ROC-AUC."""
+    text = explanation.sentence().format(first=first)
+    text += f" (to {explanation.largest:.1g})" if explanation.largest > 0 and explanation.share == 1 else ""
+    if explanation.cause.startswith("an increasing"):
+        return f"{text}: ROC-AUC is unchanged, thresholds are not"
+    return f"{text}: ROC-AUC is reversed" if explanation.cause.startswith("a falling") else text
 
 
 def _find_broadcast(pair: AlignedTables) -> tuple[int, npt.NDArray[np.int64]] | None:
@@ -133,157 +211,39 @@ def _find_broadcast(pair: AlignedTables) -> tuple[int, npt.NDArray[np.int64]] | 
     return table, only[table]
 
 
+def _explain_broadcast(
+    pair: AlignedTables, names: tuple[str, str], table: int, recordings: npt.NDArray[np.int64], tolerance: float
+) -> _Cause | None:
+    """Return the repeated row: the row, mean or maximum of the other table that explains the difference."""
+    constant, varied = (pair.second, pair.first) if table else (pair.first, pair.second)
+    rows = np.isin(pair.ids.recording, recordings)
+
+    def candidates() -> Iterator[Candidate]:
+        for number in range(int(min(pair.ids.n_rows.max(), 60))):
+            position = np.full(len(pair.ids.stems), -1)
+            of_number = np.flatnonzero(pair.number == number)
+            position[pair.ids.recording[of_number]] = of_number
+            if (position[recordings] >= 0).all():
+                fitted = np.where(rows[:, None], varied[position[pair.ids.recording]], varied)
+                yield Candidate(f"row {number + 1}", fitted, constant, varied)
+        grouped = pd.DataFrame(varied).groupby(pair.ids.recording)
+        for name, function in (("the mean of the rows", "mean"), ("the maximum of the rows", "max")):
+            pooled = grouped.transform(function).to_numpy(np.float64)
+            yield Candidate(name, np.where(rows[:, None], pooled, varied), constant, varied)
+
+    source = explain(candidates(), tolerance)
+    if source is None:
+        return None
+    text = f"{_describe_broadcast(pair, names, table, recordings)}; the value is {source.cause} of {names[1 - table]}"
+    gap = Difference(np.abs(pair.first - pair.second), pair.ids.recording)
+    return _Cause("broadcast", source.share, f"{text} (to {source.largest:.1g})", gap)
+
+
 def _describe_broadcast(
     pair: AlignedTables, names: tuple[str, str], table: int, recordings: npt.NDArray[np.int64]
 ) -> str:
-    constant, varied = (pair.second, pair.first) if table else (pair.first, pair.second)
-    rows = np.flatnonzero(np.isin(pair.ids.recording, recordings))
-    recording = pair.ids.recording[rows]
-    gap = np.abs(constant - varied)
-    # The repeated row is the row, mean or maximum of the other table with the smallest difference.
-    gaps = {}
-    for number in range(int(min(pair.ids.n_rows[recordings].min(), 60))):
-        of_number = rows[pair.number[rows] == number]
-        if len(of_number):
-            gaps[f"row {number + 1}"] = float(np.median(gap[of_number].max(1)))
-    for name, function in (("the mean of the rows", "mean"), ("the maximum of the rows", "max")):
-        pooled = pd.DataFrame(varied[rows]).groupby(recording).transform(function).to_numpy(np.float64)
-        gaps[name] = float(np.median(np.abs(pooled - constant[rows]).max(1)))
-    nearest = min(gaps, key=lambda name: gaps[name])
-    is_clear = gaps[nearest] <= 0.25 * max(float(np.median(list(gaps.values()))), 1e-12)
-    source = f"; the value is {nearest} of {names[1 - table]} (to {gaps[nearest]:.1g})" if is_clear else ""
     n_several = int((pair.ids.n_rows > 1).sum())
     return (
         f"{names[table]} has equal scores in all rows of a recording in {len(recordings)} of {n_several} recordings, "
-        f"unlike {names[1 - table]}{source}."
+        f"unlike {names[1 - table]}"
     )
-
-
-def _describe_gap(
-    pair: AlignedTables, gap: Floats, ranks: Floats, names: tuple[str, str], tolerance: float
-) -> tuple[str, str]:
-    """Return cause and verdict: the recordings, rows or classes that differ."""
-    row_differs, class_differs = (np.asarray(gap.max(axis) > tolerance) for axis in (1, 0))
-    recordings = np.unique(pair.ids.recording[row_differs])
-    n, correlation, largest = len(pair.ids.stems), finite_mean(ranks), float(gap.max())
-    both = f"{names[1]} and {names[0]} differ"
-    if largest <= _ROUNDING and correlation > 0.995:
-        return "rounding", (
-            f"{both} by at most {largest:.1g} (mean Spearman {correlation:.4f}), as with another numerical precision, "
-            "decoder or library."
-        )
-    if len(recordings) <= 0.9 * n:
-        some = ", ".join(repr(pair.ids.stems[k]) for k in recordings[:3])
-        return "some recordings", (
-            f"{both} in {len(recordings)} of {n} recordings, {some}, by up to {largest:.2g}, and agree in the others: "
-            "compare how these files are decoded."
-        )
-    if class_differs.mean() <= 0.5:
-        some = ", ".join(repr(pair.classes[k]) for k in np.flatnonzero(class_differs)[:3])
-        return "classes", (
-            f"{both} in {class_differs.sum()} of {len(class_differs)} classes, {some}, by up to {largest:.2g}, and "
-            "agree in the others."
-        )
-    ends = _differing_ends(pair, row_differs)
-    if ends:
-        return "ends", f"{both} only in the {ends} of their recordings: they are padded differently at the ends."
-    worst = pair.classes[int(np.nanargmin(ranks))] if np.isfinite(ranks).any() else pair.classes[0]
-    evidence = f"mean Spearman {correlation:.3f}, lowest in class {worst!r}"
-    if row_differs.mean() <= 0.9:
-        return "some rows", (
-            f"{both} in {row_differs.sum()} of {len(row_differs)} rows, by up to {largest:.2g} ({evidence}), and agree "
-            "in the others: some windows are processed differently."
-        )
-    return "everywhere", (
-        f"{both} in {row_differs.mean():.0%} of their rows ({evidence}), and no shift, order or function explains it; "
-        "`bcsed trace` finds the stage that differs."
-    )
-
-
-def _differing_ends(pair: AlignedTables, row_differs: npt.NDArray[np.bool_]) -> str:
-    """Return which rows differ if only the first or last of each recording do."""
-    n_rows = pair.ids.n_rows[pair.ids.recording]
-    first, last = pair.number == 0, pair.number == n_rows - 1
-    if (n_rows < 4).all() or (row_differs & ~first & ~last).any():
-        return ""
-    ends = [name for name, is_end in (("first", first), ("last", last)) if (row_differs & is_end).any()]
-    return f"{' and '.join(ends)} row{'s' if len(ends) > 1 else ''}"
-
-
-class _Transform(NamedTuple):
-    """An increasing function that maps one table to another."""
-
-    name: str  # 'sigmoid', 'logit', 'scale', 'affine', 'power', 'temperature', 'monotone' or 'per class'
-    description: str  # with its parameters
-    error: float  # the largest
-
-
-def _find_transform(first: Floats, second: Floats, spearman: Floats, tolerance: float) -> _Transform | None:
-    """Return the increasing function that maps the first table (R, K) to the second, if there is one.
-
-    `spearman` (K,) is the rank correlation of each class. Tables that differ by at most `tolerance` have no function.
-    """
-    if float(np.abs(first - second).max()) <= tolerance:
-        return None
-    correlations = spearman[np.isfinite(spearman)]
-    if not correlations.size or float(correlations.min()) < 0.99:
-        return None
-    x, y = first.reshape(-1), second.reshape(-1)
-    max_error = _MAX_ERROR * float(np.ptp(y))
-    for name, description, fitted, expected in _fits(x, y):
-        error = float(np.abs(fitted - expected).max())
-        if error <= max_error:
-            return _Transform(name, description, error)
-    # Rounding may have made equal values of the first table unequal: among them any order is accepted.
-    sorted_y = y[np.lexsort((y, x))]
-    error = float((np.maximum.accumulate(sorted_y) - sorted_y).max())
-    if error <= max_error and float(correlations.min()) >= 0.999:
-        return _Transform("monotone", "without a simple name", error)
-    if float(correlations.min()) >= _SAME_RANKS:
-        return _Transform("per class", "a different one for each class, such as its ranks", np.inf)
-    return None
-
-
-def _fits(x: Floats, y: Floats) -> Iterator[tuple[str, str, Floats, Floats]]:
-    """Yield candidates: name, description, function of values of the first table, and those of the second."""
-    x_is_probability, y_is_probability = (v.min() >= 0 and v.max() <= 1 for v in (x, y))
-    if y_is_probability:
-        yield "sigmoid", "the sigmoid", _sigmoid(x), y
-    inside = (x > 1e-6) & (x < 1 - 1e-6)
-    if x_is_probability and not y_is_probability and inside.any():
-        yield "logit", "the logit", _logit(x[inside]), y[inside]
-    factor = float((x * y).sum() / max(float(np.square(x).sum()), 1e-300))
-    if factor > 0:
-        yield "scale", f"times {factor:.4g}", factor * x, y
-    if x_is_probability and y_is_probability:
-        yield from _probability_fits(x, y)
-    slope, base = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, 0.0)
-    if slope > 0:
-        yield "affine", f"times {slope:.4g} and {base:+.4g}", slope * x + base, y
-
-
-def _probability_fits(x: Floats, y: Floats) -> Iterator[tuple[str, str, Floats, Floats]]:
-    # Close to 0 and 1, rounding hides the exponent and the temperature.
-    inside = (x > 1e-3) & (x < 1 - 1e-3) & (y > 1e-6) & (y < 1 - 1e-6)
-    if inside.sum() >= 3:
-        log_x, log_y = np.log(x[inside]), np.log(y[inside])
-        exponent = float((log_x * log_y).sum() / np.square(log_x).sum())
-        yield "power", f"to the power {exponent:.4g}", x**exponent, y
-    inside = (x > 1e-4) & (x < 1 - 1e-4) & (y > 1e-4) & (y < 1 - 1e-4)
-    logit_x, logit_y = _logit(x[inside]), _logit(y[inside])
-    if inside.sum() < 3 or np.ptp(logit_x) == 0:
-        return
-    slope, base = map(float, np.polyfit(logit_x, logit_y, 1))
-    if slope > 0:
-        description = f"its logits divided by a temperature of {1 / slope:.4g}"
-        shift = f" and {base:+.3g}" if abs(base) > 1e-2 else ""
-        fitted = _sigmoid(slope * _logit(np.clip(x, 1e-12, 1 - 1e-12)) + base)
-        yield "temperature", description + shift, fitted, y
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500)))
-
-
-def _logit(x: Floats) -> Floats:
-    return np.log(x) - np.log1p(-x)

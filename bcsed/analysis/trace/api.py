@@ -62,6 +62,8 @@ def trace(
     facts: dict[str, Any] = {
         "name": f"bcsed {__version__}",
         "recording": printable(info.path.name),
+        "file": printable(info.path),
+        "channels": info.channels,
         "bundle": bundle.name,
         "fingerprint": bundle.contract.fingerprint,
         "sha256": bundle.sha256,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ConfigError, DataError
-from .context import StageContext, describe_non_finite
-from .explain_audio import explain_db, explain_samples
+from .context import StageContext, describe_constant
+from .explain_db import explain_db
 from .explain_network import explain_image, explain_outputs, explain_rows
+from .explain_samples import explain_samples
 from .stages import STAGES, Array, Trace
 
 # The float32 differences of decoders, processors and libraries are smaller. Units: samples; dB; share of the image's
@@ -19,7 +20,7 @@ from .stages import STAGES, Array, Trace
 TOLERANCES: Mapping[str, float] = types.MappingProxyType(
     {"samples": 1e-4, "db": 0.05, "windows": 0.05, "image": 1e-3, "logits": 1e-2, "attention": 1e-2, "rows": 1e-3}
 )
-_EXPLAIN: Mapping[str, Callable[[StageContext, Array, Array], str]] = {
+_EXPLAIN: Mapping[str, Callable[[StageContext, Array, Array], tuple[str, str]]] = {
     "samples": explain_samples,
     "db": explain_db,
     "windows": explain_db,
@@ -39,7 +40,7 @@ class StageDifference:
     largest: float = np.nan  # NaN if the shapes differ or the stage is absent, infinite if one value is not finite
     share: float = np.nan  # of the array that differs by more than the tolerance
     sentence: str  # size, position and cause
-    cause: str = ""  # only of the first stage that differs, if the arrays show it
+    cause: str = ""  # only of the first stage that differs, if it explains nearly all of the difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,8 @@ def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
         share = float((gap > tolerance).mean())
         position = context.locate(np.unravel_index(int(gap.argmax()), gap.shape))
         sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
-    cause = (describe_non_finite(y) or _EXPLAIN[stage](context, x, y)) if explain else ""
-    sentence += f"; {cause}" if cause else ""
+    detail, cause = "", describe_constant(x, y) if explain else ""
+    if explain and not cause:
+        detail, cause = _EXPLAIN[stage](context, x, y)
+    sentence += "; " * bool(detail or cause) + ": ".join(filter(None, (detail, cause)))
     return StageDifference(name=stage, status="differs", largest=largest, share=share, sentence=sentence, cause=cause)

@@ -96,9 +96,11 @@ def describe_shapes(names: Sequence[str], ours: Sequence[int], theirs: Sequence[
     return ", ".join(f"{b} {name} instead of {a}" for name, a, b in axes if a != b)
 
 
-def describe_non_finite(values: npt.NDArray[Any]) -> str:
-    """Return how many values are infinite or NaN, '' if none is."""
-    n_infinite, n_nan = int(np.isinf(values).sum()), int(np.isnan(values).sum())
+def describe_constant(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> str:
+    """Return how many values of the second are infinite or NaN, or that only they are one value; '' if neither."""
+    n_infinite, n_nan = int(np.isinf(y).sum()), int(np.isnan(y).sum())
     if n_infinite:
-        return f"{n_infinite} of {values.size} values are infinite: an overflow, as in half precision"
-    return f"{n_nan} of {values.size} values are NaN: an overflow in half precision, or 0 / 0" if n_nan else ""
+        return f"{n_infinite} of {y.size} values are infinite: an overflow, as in half precision"
+    if n_nan:
+        return f"{n_nan} of {y.size} values are NaN: an overflow in half precision, or 0 / 0"
+    return f"all values are {y.flat[0] + 0.0:.4g}" if y.size > 1 and np.ptp(y) == 0 and np.ptp(x) > 0 else ""

@@ -122,7 +122,7 @@ def check_repeats(ids: RowIds, values: Values, silent: Collection[str]) -> list[
     if broadcast:
         sentence = (
             f"all rows are identical in {{n recording}} of {int((ids.n_rows > 1).sum())}: {{some}}; the scores of one "
-            "window were written to every row, unless this is digital silence."
+            "window, or a constant, were written to every row, unless this is digital silence."
         )
         findings.append(make_finding("broadcast", ERROR, broadcast, sentence))
     if of_silence:

@@ -58,6 +58,13 @@ class ClipReader:
         self._cached: dict[int, Wave] = {}
         self._notes: set[str] = set()
         self._lock = threading.Lock()
+        rates = [info.sample_rate for info in recordings if info.sample_rate < 2 * frontend.fmax_hz]
+        if rates:
+            self._log_note(
+                f"{len(rates)} of {len(recordings)} recordings contain nothing above half of their sample rate of "
+                f"{' to '.join(f'{rate:,}' for rate in sorted({min(rates), max(rates)}))} Hz; the network has bands up "
+                f"to {frontend.fmax_hz:,.0f} Hz"
+            )
 
     def first_frame(self, index: int, crop: str, rng: np.random.Generator) -> int:
         """Return the first frame of a window; below 0 if the recording is shorter than the window.

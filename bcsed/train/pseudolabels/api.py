@@ -163,6 +163,7 @@ def make_pseudolabels(
             "n_recordings": result.n_recordings,
             "n_failed": result.n_failed,
             "silent": list(result.silent),
+            "notes": count_notes(result.notes),
         },
     )
     write_pseudolabels(table, out)
@@ -196,6 +197,16 @@ def describe_origin(
         ],
         "selection": selection.describe(),
     }
+
+
+def count_notes(notes: pd.DataFrame) -> list[str]:
+    """Return each note of a prediction with the number of its recordings, and the names of three of them."""
+    sentences = []
+    for note, of_note in notes.drop_duplicates().groupby("note", sort=False):
+        names = [PurePath(path).name for path in of_note["recording"]]
+        more = ", ..." if len(names) > 3 else ""
+        sentences.append(f"{len(names)} recording{'s' * (len(names) > 1)} ({', '.join(names[:3])}{more}): {note}")
+    return sentences
 
 
 def label_with_truth(truth: str | Path, classes: Sequence[str], out: str | Path) -> Pseudolabels:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ...audio.headers import AudioInfo
 from ...config.experiments import Experiment
@@ -20,7 +21,7 @@ from ...predict.spec import Windowing
 from ...recordings import recording_names
 from ...scores.checks.ids import parse_row_ids
 from ..data import TrainOptions, prepare_data
-from .api import Selection, describe_origin, require_new_table, select
+from .api import Selection, count_notes, describe_origin, require_new_table, select
 from .table import Pseudolabels, write_pseudolabels
 
 _Scores = npt.NDArray[np.float32]
@@ -50,6 +51,7 @@ def make_clip_pseudolabels(
     scores: dict[str, list[_Scores]] = {}
     seconds: dict[str, float] = {}
     failed, silent = set[str](), set[str]()
+    notes: list[pd.DataFrame] = []
     for bundle in bundles:
         if set(bundle.contract.classes) != set(classes):
             raise ConfigError(
@@ -63,6 +65,7 @@ def make_clip_pseudolabels(
         recordings = parse_row_ids(result.scores.index)
         values = result.scores[list(classes)].to_numpy(np.float32)
         silent |= {names[stem] for stem in result.silent}
+        notes.append(result.notes)
         for index, stem in enumerate(recordings.stems):
             if stem not in result.silent:
                 scores.setdefault(names[stem], []).append(values[recordings.recording == index].max(0))
@@ -82,6 +85,7 @@ def make_clip_pseudolabels(
             "n_recordings": len(seconds),
             "n_failed": len(failed),
             "silent": sorted(silent),
+            "notes": count_notes(pd.concat(notes)),
         },
     )
     write_pseudolabels(table, out)
