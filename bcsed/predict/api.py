@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .. import interrupt
 from ..errors import ConfigError
 from ..files import as_path, lock_folder
 from ..models.backends import OpenVinoBackend
@@ -116,15 +117,16 @@ def predict(
     )
     finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
     with lock_folder(None if out is None else as_path(out)), single_torch_thread():
-        if workers.many:
-            score_with_workers(run, ensemble, workers)
-        elif budget is not None:
-            with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
-                left_out = run.score_within(ensemble, budget)
-            return finish(left_out)
-        else:
-            run.run(ensemble, spec.views, named)
-        return finish()
+        left_out: Sequence[str] = ()
+        with interrupt.postponed():
+            if workers.many:
+                score_with_workers(run, ensemble, workers)
+            elif budget is not None:
+                with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
+                    left_out = run.score_within(ensemble, budget)
+            else:
+                run.run(ensemble, spec.views, named)
+        return finish(left_out)
 
 
 def _open_models(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from .. import interrupt
 from .._version import __version__
 from ..config.contract import Contract
 from ..config.diff import describe_difference
@@ -113,7 +114,8 @@ def train(
             network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             loop = Loop(experiment, contract, ready, network, processes, out, options, stop_at)
             loop.restore(state)
-            loop.run(progress, epoch_done)
+            with interrupt.postponed():
+                loop.run(progress, epoch_done)
     return out
 
 
