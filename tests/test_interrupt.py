@@ -417,3 +417,18 @@ def test_an_interruption_is_raised_at_the_end_of_the_outer_block(capfd):
         steps.append("next")
     assert steps == ["in hand"]
     assert POSTPONED in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_stop_at_the_same_step(year, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "run"
+    (tmp_path / "bcsed_slow.py").write_text(CODE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words = [*TRAIN, "fit.epochs=2", "--device", "cpu", "--data", str(year), "--out", str(out)]
+    command = [*torchrun, str(tmp_path / "bcsed_slow.py"), *words]
+    _, shown = in_terminal([], after(log, 2), log, command)
+    assert "again, with --resume." in shown
+    state = states(out)
+    assert (0, 0) < (state["epoch"], state["step"]) < (2, 0)
+    assert subprocess.run([*command, "--resume"], env={**os.environ, "LOG": ""}, check=False).returncode == 0
+    assert states(out)["epoch"] == 2
