@@ -84,7 +84,7 @@ def predict(
         Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
     Raises ConfigError, BundleError or DataError if arguments contradict each other, bundles do not fit together, or
-    `out` contains another run, or is in use.
+    `out` contains another run or scores of other recordings, or is in use.
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
@@ -99,6 +99,7 @@ def predict(
     _check_spec(spec, ensemble, output)
     store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
     named = describe_recordings(paths)
+    store.require_recordings(named)
     run = PredictionRun(
         spec,
         named,
