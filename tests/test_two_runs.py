@@ -15,6 +15,7 @@ from bcsed.cli.app import main
 from bcsed.errors import DataError
 from bcsed.files import lock_folder
 from bcsed.scores.table import read_table
+from bcsed.train.api import train_grid
 from bcsed.train.pseudolabels import make_pseudolabels
 
 IN_USE = "is in use by another process of bcsed; wait until it ends, or name another folder"
@@ -26,6 +27,7 @@ import sys
 from pathlib import Path
 from bcsed.files import lock_folder
 from bcsed.scores.table import read_table
+from bcsed.train.api import train_grid
 from bcsed.train.pseudolabels import make_pseudolabels
 with lock_folder(Path(sys.argv[1])):
     print("held", flush=True)
@@ -126,3 +128,70 @@ def test_recordings_without_scores_may_be_left_out(tiny, recordings, tmp_path, c
     assert main([*words[:-1], str(recordings / "odd.wav")]) == 0
     assert main(words) == 2
     assert "scores of 1 recording that is not among the 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["precious", "<html><title>mine</title></html>", '{"a": 1}'])
+def test_files_of_other_origin_are_not_replaced(tiny, year, recordings, tmp_path, capsys, text):
+    scores = tmp_path / "scores"
+    predict.predict([tiny], [recordings / "odd.wav"], out=scores)
+    read_table(scores / "submission.csv").round().to_csv(tmp_path / "truth.csv")
+    for command, name in (
+        (f"report {scores} --bundle {tiny.path}", "page.html"),
+        (f"calibrate {scores}/submission.csv --truth {tmp_path}/truth.csv --min-positives 1", "labels.json"),
+        (f"trace {tiny.path} {recordings}/odd.wav", "arrays.npz"),
+        (f"doctor --data {year}", "train.csv"),
+    ):
+        words = [*command.split(), "--out", str(tmp_path / name)]
+        (tmp_path / name).write_text(text)
+        assert main(words) == 2, command
+        assert f"{name} is already there, and is not a" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == text
+
+
+def test_own_and_empty_files_are_replaced(tiny, recordings, tmp_path):
+    predict.predict([tiny], [recordings / "odd.wav"], out=tmp_path / "scores")
+    for command, name in (
+        (f"report {tmp_path}/scores", "page.html"),
+        (f"trace {tiny.path} {recordings}/odd.wav", "a.npz"),
+    ):
+        (tmp_path / name).touch()
+        for _ in range(2):
+            assert main([*command.split(), "--out", str(tmp_path / name)]) == 0
+
+
+def test_a_description_of_other_origin_is_not_replaced(tiny, recordings, tmp_path):
+    (tmp_path / "plan.json").write_text('{"rounds": []}')
+    with pytest.raises(DataError, match=r"plan\.json is already there, and is not the description of a table"):
+        make_pseudolabels([tiny], [recordings / "odd.wav"], tmp_path / "plan.parquet")
+    assert not (tmp_path / "plan.scores").exists()
+
+
+@pytest.mark.parametrize("change", ["fewer clips", "another label", "more clips"])
+def test_finished_runs_are_not_taken_for_those_of_other_data(year, grid, tmp_path, change):
+    data = tmp_path / "data"
+    shutil.copytree(year, data)
+    lines = (data / "train.csv").read_text().splitlines(keepends=True)
+    if change == "more clips":
+        shutil.copy(data / "train_audio" / "frog1" / "XC2000.ogg", data / "train_audio" / "frog1" / "XC2999.ogg")
+    changed = {
+        "fewer clips": lines[:-1],
+        "another label": [*lines[:-1], lines[-1].replace("frog1,", "cuckoo1,", 1)],
+        "more clips": [*lines, lines[-1].replace("XC2007", "XC2999")],
+    }[change]
+    (data / "train.csv").write_text("".join(changed))
+    assert changed != lines
+    with pytest.raises(DataError, match=r"was trained on other clips or labels than those of .*; name another"):
+        train_grid([QUICK], data, grid, options=JOBS)
+    # The same data in another folder is the same.
+    shutil.copy(year / "train.csv", data / "train.csv")
+    assert train_grid([QUICK], data, grid, options=JOBS)
+
+
+QUICK = SMALL.vary("quick", fit__epochs=1)
+
+
+@pytest.fixture(scope="module")
+def grid(year, tmp_path_factory):
+    out = tmp_path_factory.mktemp("grid")
+    train_grid([QUICK], year, out, options=JOBS)
+    return out
