@@ -218,10 +218,10 @@ class Loop:
         # Last, because a GPU has no other work while its results are read.
         value = self.processes.mean(loss)
         if not math.isfinite(value):
-            raise DataError(
-                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try a lower fit.lr, "
-                "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
-            )
+            advice = "a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)"
+            if not batch.clips.waves.any():
+                advice = "it without the recordings that warnings name: all clips of this batch are silent"
+            raise DataError(f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try {advice}.")
         return value
 
     def _augment(
