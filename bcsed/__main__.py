@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 from .cli import main
@@ -18,6 +19,9 @@ def run() -> int:
     try:
         return main()
     finally:
+        # Nothing is left to be done that must be finished, and nothing to be explained in a traceback.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
         gc.freeze()
 
 

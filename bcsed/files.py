@@ -224,6 +224,15 @@ def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
             raise refused(f"{path}: is a folder, not a file." if is_folder else f"{path}: there is no such file.")
 
 
+def require_own_file(path: Path, mark: str, kind: str) -> None:
+    """Refuse (DataError) to replace a file that does not begin with a text of this `kind` of file; an empty one may."""
+    if path.is_file():
+        with os_errors(path), path.open("rb") as stream:
+            start = stream.read(4096)
+        if start and mark.encode() not in start:
+            raise DataError(f"{path} is already there, and is not {kind} of bcsed; name another file, or remove it.")
+
+
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file as text; DataError if it is missing, unreadable or empty, or lacks a required column."""
     # Without a type, pandas would read the label 024 as 24, and the label NA as missing.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,16 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
     late = epoch(1.0, 2, first_step=2)
     assert len(late) == 1
     assert torch.equal(late[0][0], plain[2][0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_a_recording_of_few_samples_is_repeated_at_once(tmp_path, n):
+    soundfile.write(tmp_path / "a.wav", np.arange(1, n + 1, dtype="f4") / 16, RATE, subtype="FLOAT")
+    began = time.process_time()
+    wave = window(ClipReader([read_info(tmp_path / "a.wav")], TINY_128, Data(pad="repeat")), 0, "first")
+    assert time.process_time() - began < 1
+    assert set(wave[:n] * 16) == set(range(1, n + 1))
+    np.testing.assert_array_equal(wave[:-n], wave[n:])
 
 
 def test_epochs_differ_and_repeat():

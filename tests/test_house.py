@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bcsed"
 # A room imports only from lower levels; audio, data and plot lie beside one another.
 RUNGS = {
-    **dict.fromkeys(("_version", "errors"), 0),
+    **dict.fromkeys(("_version", "errors", "interrupt"), 0),
     "files": 1,
     "recordings": 2,
     "config": 2,

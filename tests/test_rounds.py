@@ -114,6 +114,11 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         rounds.run(plan_of(LATER), land25[0], tmp_path / "full")
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
+    shutil.copytree(land25[0], tmp_path / "other")
+    lines = (tmp_path / "other" / "train.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "other" / "train.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(DataError, match=r"round-1.tiny-s0.run was trained on other clips or labels"):
+        rounds.run(plan_of(LATER, fold=0), tmp_path / "other", copy)
     edit_json(copy / "ledger.json", lambda ledger: ledger["rounds"][0]["students"][0].update(sha256="0"))
     with pytest.raises(DataError, match=r"round-1.tiny-s0.bundle is not the network listed in .*ledger\.json"):
         rounds.run(plan_of(LATER, fold=0), land25[0], copy)

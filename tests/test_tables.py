@@ -10,6 +10,7 @@ import pytest
 from conftest import write_csv
 
 from bcsed.analysis import doctor
+from bcsed.cli.app import main
 from bcsed.data import detect_competition, read_class_list, read_train
 from bcsed.data.label_files import read_soundscape_labels
 from bcsed.errors import DataError
@@ -86,6 +87,18 @@ def test_times_beyond_all_bounds_are_refused(tmp_path, end):
     path = save(tmp_path / "l.csv", f"filename,start,end,primary_label\nx.ogg,0,{end},a\n")
     with pytest.raises(DataError, match="is not a whole second"):
         read_soundscape_labels(path, ["a"])
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_a_column_without_a_name_is_refused(tmp_path, position, capsys):
+    lines = [line.split(",") for line in TEXT.splitlines()]
+    for number, line in enumerate(lines):
+        line.insert(position, str(number) if number else "")
+    path = save(tmp_path / "t.csv", "\n".join(map(",".join, lines)) + "\n")
+    with pytest.raises(DataError, match="a column has no name; remove it"):
+        read_table(path)
+    assert main(["doctor", str(path)]) == 1
+    assert "1 column without a name" in capsys.readouterr().out
 
 
 def test_a_truth_without_rows_is_refused(tmp_path):

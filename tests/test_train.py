@@ -272,6 +272,9 @@ def test_a_loss_that_is_not_finite_is_an_error(year, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DataError, match=r"the loss became nan in epoch 1, step 1.*mixed_precision=false"):
         train.train(SMALL, year, tmp_path / "run")
+    monkeypatch.setattr(train.loop, "set_level", lambda waves, _: waves.mul_(0))
+    with pytest.raises(DataError, match=r"step 1\. Try it without .* all clips of this batch are silent"):
+        train.train(SMALL, year, tmp_path / "silent")
 
 
 def test_the_learning_rate_warms_up_and_falls():

@@ -7,9 +7,12 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from .. import interrupt
 from .._version import __version__
 from ..errors import BcsedError
 from ..files import os_reason
@@ -38,28 +41,44 @@ EXAMPLES = """examples:
   compare two runs on labelled soundscapes:
     bcsed compare run run2 --recordings soundscapes --truth labels.csv --out comparison
 
+exit status: 0 done; 1 check, doctor or trace found a difference; 2 a mistake in the call or an error of the
+operating system; 3 some recordings failed, 4 all; 130 interrupted. Ctrl-C finishes and stores the work in hand, and
+the same command (train: with --resume) continues; a second Ctrl-C ends at once.
+
 `bcsed COMMAND --help` describes the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 141 if the reader of standard output has ended, as ``head`` does."""
+    """Run one command and return its exit status.
+
+    141 if the reader of standard output has ended, as ``head`` does; 128 + signal after an interruption.
+    """
+    options, status = argparse.Namespace(), 0
     try:
         try:
             options = make_parser().parse_args(argv)
             level = logging.DEBUG if options.verbose else logging.WARNING
             logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
-            status: int = options.run(options)
+            with interrupt.handle_signals(lambda: _describe_interruption(options)):
+                status = options.run(options)
+        except KeyboardInterrupt as error:
+            print(f"bcsed: {_describe_interruption(options)}", file=sys.stderr)
+            status = 128 + int(error.args[0] if error.args else signal.SIGINT)
         finally:
             sys.stdout.flush()
     except BcsedError as error:
         print(f"bcsed: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        return _report_os_error(error)
-    except KeyboardInterrupt:
-        print("bcsed: interrupted; finished work is kept.", file=sys.stderr)
-        return 130
+        reported = _report_os_error(error)
+        return status or reported
     return status
+
+
+def _describe_interruption(options: argparse.Namespace) -> str:
+    """Return a sentence on how to continue."""
+    is_run = not getattr(options, "resume", True) and (Path(options.out) / "run.json").is_file()
+    return f"interrupted; finished work is kept: run the same command again{', with --resume' if is_run else ''}."
 
 
 def _report_os_error(error: OSError) -> int:

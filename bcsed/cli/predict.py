@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.strict import read_values
 from ..errors import BundleError, ConfigError
-from ..files import atomic_write
+from ..files import atomic_write, require_own_file
 from . import options
 from .options import Add
 from .progress import Progress
@@ -162,6 +163,8 @@ def _examine_data(args: Namespace) -> int:
     """Print the duplicates among the clips of a competition's folder."""
     from ..train.duplicates import describe_duplicates, examine_clips
 
+    if args.out is not None:
+        require_own_file(Path(args.out), "group,filename,label", "a table of duplicates")
     with Progress() as progress, progress.elapsed("comparing clips"):
         duplicates, n_clips, failures = examine_clips(args.data)
     for reason in failures.values():

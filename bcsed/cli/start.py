@@ -9,8 +9,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from .. import interrupt
 from .._version import __version__
 from ..config.experiments import describe, difference, find_experiment
+from ..errors import DataError
 from .options import Add
 from .progress import Progress
 
@@ -22,21 +24,31 @@ _PACKAGES = (
 
 def demo(args: Namespace) -> int:
     """Train, export, predict and evaluate on a small synthetic competition."""
-    from .app import main
+    from .app import make_parser
 
     start, out = time.monotonic(), Path(args.out)
+    if (out / "scores" / "submission.csv").is_file():
+        raise DataError(f"{out} contains a finished demo; name another folder as --out.")
     data, run, bundle, scores = (shlex.quote(str(out / name)) for name in ("sample", "run", "bundle", "scores"))
-    for command in (
-        f"sample {data} --year 2025",
-        f"train tiny --data {data} --out {run} --fold none",
-        f"export {run} --out {bundle}",
-        f"check {bundle}",
-        f"predict {bundle} --recordings {data}/test_soundscapes --out {scores} "
-        f"--sample-submission {data}/sample_submission.csv",
-        f"evaluate {scores}/submission.csv --truth {data}/test_truth.csv",
+    resume = " --resume" if (out / "run" / "run.json").is_file() else ""
+    for command, result in (
+        (f"sample {data} --year 2025", "sample/train.csv"),
+        (f"train tiny --data {data} --out {run} --fold none{resume}", ""),
+        (f"export {run} --out {bundle}", "bundle/bundle.json"),
+        (f"check {bundle}", ""),
+        (
+            f"predict {bundle} --recordings {data}/test_soundscapes --out {scores} "
+            f"--sample-submission {data}/sample_submission.csv",
+            "",
+        ),
+        (f"evaluate {scores}/submission.csv --truth {data}/test_truth.csv", ""),
     ):
+        if result and (out / result).is_file():  # of an interrupted demo
+            continue
         print(f"\n$ bcsed {command}", flush=True)
-        status = main(shlex.split(command))
+        options = make_parser().parse_args(shlex.split(command))
+        with interrupt.postponed():
+            status: int = options.run(options)
         if status:
             return status
     print(f"\nthe demo took {time.monotonic() - start:.0f} s; all files are in {out}")

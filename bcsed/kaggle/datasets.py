@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from ..errors import ConfigError, DataError
 from ..files import atomic_write, is_occupied, read_errors, read_json, sha256, write_json
 from ..models.bundle.bundle import load
-from ..models.bundle.manifest import MANIFEST, WEIGHTS
+from ..models.bundle.manifest import FILES, MANIFEST, WEIGHTS
 from .inputs import Log
 from .wheels import collect_wheels, requirements
 
@@ -24,6 +25,8 @@ METADATA, SUMS = "dataset-metadata.json", "SHA256SUMS"
 WHEELS_SLUG, BUNDLES_SLUG = "bcsed-wheels", "bcsed-bundles"
 # Of Kaggle's image since 2025-12-12, and the next.
 PYTHONS = ("3.12", "3.13")
+# Limits of what is unpacked: networks hardly shrink in a zip, descriptions shrink to a tenth.
+_MAX_RATIO, _MAX_PLAIN, _MAX_BYTES, _MAX_BUNDLES = 100, 1 << 24, 8 << 30, 100
 _SUBTITLES = {
     WHEELS_SLUG: "Wheels of bcsed and of what Kaggle's image lacks, for offline notebooks",
     BUNDLES_SLUG: "Networks exported by bcsed, to score soundscapes with, offline",
@@ -112,35 +115,60 @@ def check_owner(owner: str) -> None:
 
 
 def unpack(source: Path, scratch: Path) -> list[Path]:
-    """Unpack only the files of bundles from the zips below `source`, and return the folders of the bundles."""
+    """Unpack only the files of bundles from the zips below `source`, and return the folders of the bundles.
+
+    DataError if a zip is damaged or, where it contains bundles, encrypted, ambiguous or too large.
+    """
     folders = []
     for path in sorted({*source.glob("*/*.zip"), *source.glob("*/*/*.zip"), *source.glob("*/*/*/*.zip")}):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if re.fullmatch(rf"[^/\\]+/{MANIFEST}", name):
-                        bundle = name.split("/")[0]
-                        _extract(archive, bundle, scratch / path.stem / bundle)
-                        folders.append(scratch / path.stem / bundle)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} cannot be unpacked ({error}).") from error
+        folder = scratch / "-".join(path.relative_to(source).with_suffix("").parts)
+        with read_errors(path, "a zip"), zipfile.ZipFile(path) as archive:
+            for bundle, files in _check_bundles(path, archive).items():
+                folders.append(folder / bundle)
+                if not (folder / bundle / MANIFEST).is_file():
+                    _extract(archive, files, folder / bundle)
     return folders
 
 
-def _extract(archive: zipfile.ZipFile, bundle: str, folder: Path) -> None:
-    if (folder / MANIFEST).is_file():
-        return
-    if bundle in (".", ".."):
-        raise DataError(f"{archive.filename} contains a folder {bundle!r}, which is not a bundle.")
+def _check_bundles(path: Path, archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
+    """Return the files of each bundle in a zip, the manifest last: a folder without it is not taken for a bundle."""
+    bundles: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in archive.infolist():
+        bundle, _, name = info.filename.partition("/")
+        if name in FILES and bundle and "\\" not in bundle:
+            bundles.setdefault(bundle, []).append(info)
+    bundles = {bundle: files for bundle, files in bundles.items() if f"{bundle}/{MANIFEST}" in archive.NameToInfo}
+    for bundle, files in bundles.items():
+        if bundle in (".", ".."):
+            raise DataError(f"{path} contains a folder {bundle!r}, which is not a bundle.")
+        for number, info in enumerate(files):
+            problem = ""
+            if number >= len(FILES) or any(info.filename == other.filename for other in files[:number]):
+                problem = "occurs more than once"
+            elif info.flag_bits & 1:
+                problem = "is encrypted"
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                problem = "is a link"
+            elif info.file_size > max(_MAX_PLAIN, _MAX_RATIO * info.compress_size):
+                problem = f"would grow from {info.compress_size} to {info.file_size} bytes"
+            if problem:
+                raise DataError(f"{path}: {info.filename!r} {problem}; pack the bundle with `bcsed kaggle dataset`.")
+        files.sort(key=lambda info: info.filename.endswith(f"/{MANIFEST}"))
+    n_bytes = sum(info.file_size for files in bundles.values() for info in files)
+    if n_bytes > _MAX_BYTES or len(bundles) > _MAX_BUNDLES:
+        raise DataError(
+            f"{path} contains {len(bundles)} bundles of {n_bytes / 2**30:.1f} GiB; attach at most {_MAX_BUNDLES} of "
+            f"{_MAX_BYTES / 2**30:g} GiB, or the unpacked folders."
+        )
+    return bundles
+
+
+def _extract(archive: zipfile.ZipFile, files: Sequence[zipfile.ZipInfo], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    members = [name for name in archive.namelist() if re.fullmatch(rf"{re.escape(bundle)}/[^/\\]+", name)]
-    # The manifest last: a folder without it is not taken for a bundle.
-    for name in sorted(members, key=lambda name: name.endswith(f"/{MANIFEST}")):
-        with (
-            archive.open(name) as stream,
-            atomic_write(folder / name.split("/")[1]) as temporary,
-            temporary.open("wb") as file,
-        ):
+    for info in files:
+        target = folder / info.filename.partition("/")[2]
+        # No more bytes are read than the size that was checked.
+        with archive.open(info) as stream, atomic_write(target) as temporary, temporary.open("wb") as file:
             shutil.copyfileobj(stream, file)
 
 

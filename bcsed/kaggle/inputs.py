@@ -107,7 +107,9 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) 
     """Return the folders of the wanted bundles in their order, or of all attached bundles; unpack zips to `scratch`."""
     from .datasets import unpack
 
-    unpacked = unpack(root / "input", scratch)
+    # A zip that is attached twice counts once.
+    by_content = {_identity(path / "bundle.json", BUNDLE): path for path in unpack(root / "input", scratch)}
+    unpacked = list(by_content.values())
     bundles: list[Path] = []
     for name in wanted or [""]:
         matching = [path for path in unpacked if path.name == name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .. import interrupt
 from ..errors import ConfigError
 from ..files import as_path, lock_folder
 from ..models.backends import OpenVinoBackend
@@ -83,7 +84,7 @@ def predict(
         Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
     Raises ConfigError, BundleError or DataError if arguments contradict each other, bundles do not fit together, or
-    `out` contains another run, or is in use.
+    `out` contains another run or scores of other recordings, or is in use.
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
@@ -98,6 +99,7 @@ def predict(
     _check_spec(spec, ensemble, output)
     store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
     named = describe_recordings(paths)
+    store.require_recordings(named)
     run = PredictionRun(
         spec,
         named,
@@ -116,15 +118,16 @@ def predict(
     )
     finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
     with lock_folder(None if out is None else as_path(out)), single_torch_thread():
-        if workers.many:
-            score_with_workers(run, ensemble, workers)
-        elif budget is not None:
-            with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
-                left_out = run.score_within(ensemble, budget)
-            return finish(left_out)
-        else:
-            run.run(ensemble, spec.views, named)
-        return finish()
+        left_out: Sequence[str] = ()
+        with interrupt.postponed():
+            if workers.many:
+                score_with_workers(run, ensemble, workers)
+            elif budget is not None:
+                with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
+                    left_out = run.score_within(ensemble, budget)
+            else:
+                run.run(ensemble, spec.views, named)
+        return finish(left_out)
 
 
 def _open_models(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -96,7 +96,7 @@ class ScoringPipeline:
         # Windows that keep every member busy.
         self._max_in_flight = max(member.max_in_flight for member in members)
 
-    def score(self, recordings: Sequence[Recording]) -> Iterator[RecordingOutcome]:
+    def score(self, recordings: Iterable[Recording]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
         waiting: deque[BlockTask] = deque()
         with _thread_pool(self.jobs) as start:
@@ -124,7 +124,7 @@ class ScoringPipeline:
                         task.progress.reader.close()
                     yield self._outcome(task.progress)
 
-    def _tasks(self, recordings: Sequence[Recording]) -> Iterator[BlockTask]:
+    def _tasks(self, recordings: Iterable[Recording]) -> Iterator[BlockTask]:
         rate, row_s = self.ensemble.averaging.frontends[0].sample_rate, self.views[0].windowing.row_s
         for recording in recordings:
             try:

@@ -25,7 +25,7 @@ from . import outputs
 from .assemble import RecordingScores, ScoreAssembler, join_scores
 from .budget import Budget, process_age_s
 from .outputs import OutputOptions
-from .store import FolderStore
+from .store import FolderStore, listed_path
 
 # Tables of at most so many rows are kept in memory to be checked.
 MAX_CHECKED = 50_000
@@ -135,6 +135,11 @@ class ResultWriter:
         failed = pd.DataFrame(failures, columns=["recording", "status", "reason"])
         return failed, pd.DataFrame(notes, columns=["recording", "note"]), silent
 
+    def _scored(self, result: Result) -> list[str]:
+        failed = set(result.failures["recording"])
+        recordings = self.assembler.run.recordings
+        return [listed_path(each.path) for each in recordings if printable(each.path) not in failed]
+
     def _manifest(self, result: Result) -> dict[str, Any]:
         averaging, detection = self.assembler.run.spec.averaging, self.output.detection
         values: dict[str, Any] = {
@@ -153,6 +158,7 @@ class ResultWriter:
             "formats": list(self.output.formats),
             "detection": {**vars(detection), "thresholds": dict(detection.thresholds)},
             **{name: getattr(result, name) for name in ("n_recordings", "n_failed", "n_resumed", "n_rows")},
+            "recordings": self._scored(result),
             "findings": [[finding.severity, finding.name, finding.sentence] for finding in result.findings],
             "seconds": round(result.seconds, 2),
             "versions": {

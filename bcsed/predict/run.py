@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import interrupt
 from ..audio.headers import read_info
 from ..errors import DataError
 from ..models.ensemble import Ensemble
@@ -99,7 +101,7 @@ class PredictionRun:
         stop: Callable[[], bool] = lambda: False,
         on_done: Callable[[Recording], None] | None = None,
     ) -> None:
-        """Compute the views that some recordings lack."""
+        """Compute the views that some recordings lack; after an interruption, finish those that were begun."""
         groups: dict[tuple[View, ...], list[Recording]] = {}
         for recording in recordings:
             missing = tuple(view for view in views if view.name not in self.store.views(recording.key))
@@ -111,7 +113,7 @@ class PredictionRun:
             finished: list[RecordingOutcome] = []
             n_rows = 0
             try:
-                for outcome in pipeline.score(group):
+                for outcome in pipeline.score(itertools.takewhile(lambda _: not interrupt.asked(), group)):
                     n_done += 1
                     if outcome.scores is None:
                         self.failures[outcome.recording.path] = outcome.failure
@@ -182,6 +184,7 @@ class PredictionRun:
             return left_s <= 0 or late
 
         self.run(ensemble, views, recordings, stop, on_done)
+        interrupt.check()
         measured_s = time.monotonic() - started
         costs.update(estimated_s * done_s / seconds, measured_s)
         tried.update({view: self._is_complete(view) for view in views})

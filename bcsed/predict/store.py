@@ -31,7 +31,7 @@ from ..files import (
     write_json,
 )
 from ..models.backends import Array
-from ..recordings import recording_names
+from ..recordings import printable, recording_names
 
 MANIFEST, PARTS = "manifest.json", "parts"
 # Of the manifest and the parts; it is part of the settings that decide whether a folder can be resumed.
@@ -95,8 +95,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def recording_key(path: Path) -> str:
     """Return a hash of a recording's path, size and modification time."""
-    absolute = str(path) if is_remote(path) else str(path.absolute())
-    return hashlib.sha256(f"{absolute}|{file_signature(path)}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return hashlib.sha256(f"{_absolute(path)}|{file_signature(path)}".encode("utf-8", "surrogateescape")).hexdigest()[
+        :24
+    ]
+
+
+def _absolute(path: Path) -> str:
+    return str(path) if is_remote(path) else str(path.absolute())
+
+
+def listed_path(path: Path) -> str:
+    """Return the path by which the manifest lists a recording that was scored."""
+    return printable(_absolute(path))
 
 
 def describe_recordings(paths: Sequence[Path]) -> list[Recording]:
@@ -115,6 +125,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._scores: dict[str, StoredScores] = {}
+
+    def require_recordings(self, recordings: Sequence[Recording]) -> None:
+        """Accept all recordings."""
 
     def views(self, key: str) -> Collection[str]:
         """Return the names of a recording's views."""
@@ -151,11 +164,13 @@ class FolderStore:
         self._details: dict[str, dict[str, Any]] = {}  # key -> fields of StoredScores without views
         self._cache: dict[Path, Mapping[str, Array]] = {}
         self._n_cached = 0
+        self._finished = set[str]()  # recordings in the files of an earlier run
         self._lock = threading.RLock()
         if not claim:
             return
         if (folder / MANIFEST).is_file():
-            _check_settings(folder / MANIFEST, self.settings)
+            listed = _check_settings(folder / MANIFEST, self.settings).get("recordings")
+            self._finished = set(map(str, listed if isinstance(listed, list) else ()))
             if not is_remote(folder):
                 remove_partial_files(folder)
             self.scan()
@@ -164,6 +179,16 @@ class FolderStore:
         else:
             # The settings come first: a part without them could be taken for another run's.
             self.write_manifest({})
+
+    def require_recordings(self, recordings: Sequence[Recording]) -> None:
+        """Refuse (DataError) to replace the files of a finished run by those of other recordings, or of fewer."""
+        others = self._finished - {listed_path(each.path) for each in recordings}
+        if others:
+            noun = "recording that is" if len(others) == 1 else "recordings that are"
+            raise DataError(
+                f"{self.folder} contains scores of {len(others)} {noun} not among the {len(recordings)} of this call, "
+                f"such as {min(others)}; name a new folder, remove that one, or name its recordings too."
+            )
 
     def write_manifest(self, values: Mapping[str, Any]) -> None:
         """Write the manifest: the schema, the settings, and further values."""
@@ -293,7 +318,8 @@ def _read_views(data: bytes) -> Mapping[str, Array]:
     return values
 
 
-def _check_settings(manifest: Path, settings: Mapping[str, Any]) -> None:
+def _check_settings(manifest: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest; DataError if it is damaged, or of another version or other settings."""
     folder = manifest.parent
     try:
         values = read_json(manifest)
@@ -308,3 +334,4 @@ def _check_settings(manifest: Path, settings: Mapping[str, Any]) -> None:
         if earlier.get(key) != settings.get(key):
             difference = f"its {key} is {earlier.get(key)!r}, now it is {settings.get(key)!r}"
             raise DataError(f"{folder} contains scores of another run: {difference}; {advice}")
+    return values

@@ -7,6 +7,7 @@ dies, another one scores its shard; a part that is written twice is the same par
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import interrupt
 from .._version import __version__
 from ..errors import BundleError, ConfigError
 from ..models.backends import OpenVinoBackend
@@ -110,7 +112,10 @@ def score_with_workers(run: PredictionRun, ensemble: Ensemble, workers: Workers)
     n_done, total = 0, sum(len(shard.recordings) for shard in shards)
     with _backend(workers) as options:
         parallel = joblib.Parallel(**options, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        for n_shard, failures in parallel(joblib.delayed(score_shard)(shard) for shard in shards):
+        rest = itertools.takewhile(lambda _: not interrupt.asked(), shards)
+        with interrupt.shielded():
+            results = parallel(joblib.delayed(score_shard)(shard) for shard in rest)
+        for n_shard, failures in results:
             run.failures.update({path_of[path]: reason for path, reason in failures})
             n_done += n_shard
             if run.progress is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..analysis.compare.evaluate import evaluate_on_soundscapes
 from ..analysis.compare.runs import ComparedRun, read_run
 from ..errors import ConfigError, DataError
-from ..files import atomic_write
+from ..files import atomic_write, require_own_file
 from ..models.bundle import manifest
 from ..models.bundle.bundle import load
 from ..predict import store
@@ -56,7 +56,7 @@ def report(
     Parameters
     ----------
     paths, out : str or Path
-        What is reported, by its content; and the page, ``*.html``. An existing page is replaced.
+        What is reported, by its content; and the page, ``*.html``. An existing report is replaced.
     truth, recordings : optional
         Labels of soundscapes, as for `bcsed.scores.evaluation.read_truth`: predictions are evaluated with them, and
         with `recordings` also runs and bundles. Files and folders with the recordings, if these were moved.
@@ -78,6 +78,7 @@ def report(
         raise ConfigError(f"a report needs at least one path, 0 or more examples and a size above 0 MB; got {values}.")
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"the report must be named like report.html, got {out.name!r}.")
+    require_own_file(out, 'content="bcsed ', "a report")
     inputs = recognise(paths)
     runs = [path for kind, path in inputs if kind == "run"]
     context = ReportContext(

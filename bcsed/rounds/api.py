@@ -26,8 +26,8 @@ from ..models.bundle.bundle import Bundle, load
 from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
-from ..train.checkpoints import RUN, export_run, finished
-from ..train.data import TrainInputs, TrainOptions
+from ..train.checkpoints import RUN, export_run, finished, read_description
+from ..train.data import TrainInputs, TrainOptions, require_same_labels
 from ..train.pseudolabels.api import label_with_truth, make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
 from .plan import SCHEMA, Plan, read_plan_values
@@ -73,7 +73,7 @@ def run(
         ledger = read_ledger(out) if (out / LEDGER).is_file() else []
         for number, each in enumerate(plan.rounds, 1):
             if number <= len(ledger):
-                _verify(out, ledger[number - 1])
+                _verify(out, ledger[number - 1], data)
                 continue
             folder = out / f"round-{number}"
             pseudolabels = _label(plan, number, data, out, log, progress)
@@ -137,10 +137,12 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
         write_json(file, {"schema": SCHEMA, **values})
 
 
-def _verify(out: Path, entry: Mapping[str, Any]) -> None:
-    """Refuse a finished round whose bundles are not those of the ledger."""
+def _verify(out: Path, entry: Mapping[str, Any], data: Path) -> None:
+    """Refuse a finished round whose bundles are not those of the ledger, or were trained on other data."""
     for student in entry["students"]:
         path = out / f"round-{entry['round']}" / student["name"] / "bundle"
+        if (path.with_name("run") / RUN).is_file():
+            require_same_labels(read_description(path.with_name("run")), data, path.with_name("run"))
         if load(path).sha256 != student["sha256"]:
             advice = "remove this round and the later ones from both."
             raise DataError(f"{path} is not the network listed in {out / LEDGER}; {advice}")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import ConfigError, DataError
-from ..files import check_schema, read_json, write_json
+from ..files import check_schema, read_json, require_own_file, write_json
 from .metrics import align_tables, check_truth
 from .table import check_table
 
@@ -172,6 +172,7 @@ def write_thresholds(calibration: Calibration, path: str | Path) -> None:
         "n_rows": calibration.n_rows,
         "expected_calibration_error": round(calibration.ece, 6),
     }
+    require_own_file(Path(path), '"thresholds"', "a file of thresholds")
     write_json(Path(path), values)
 
 

@@ -149,6 +149,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     table = read_columns(path, texts=["row_id"], low_memory=False)
     if "row_id" not in table.columns:
         raise DataError(f"{path}: no column 'row_id'; its first columns are {quote_list(table.columns)}.")
+    if "" in table.columns:
+        raise DataError(f"{path}: a column has no name; remove it, such as the index that pandas writes.")
     if table["row_id"].isna().any():
         number = int(table["row_id"].isna().to_numpy().argmax())
         raise DataError(f"{path}: row {number + 2} of the file has no row_id.")

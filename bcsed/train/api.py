@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from .. import interrupt
 from .._version import __version__
 from ..config.contract import Contract
 from ..config.diff import describe_difference
@@ -32,7 +33,7 @@ from .checkpoints import (
     require_new_run,
     state_to_resume,
 )
-from .data import TrainingData, TrainInputs, TrainOptions, prepare_data
+from .data import TrainingData, TrainInputs, TrainOptions, prepare_data, require_same_labels
 from .distributed import join_processes
 from .loop import EpochDone, Loop, Progress
 
@@ -95,6 +96,7 @@ def train(
             "start": start,
             "data": str(data),
             "clips_sha256": ready.clips_sha256,
+            "labels_sha256": ready.labels_sha256,
             "n_clips": len(ready.names),
             "n_negatives": sum(ready.inputs.class_of(row) < 0 for row in range(len(ready.names))),
             "sources": ready.sources,
@@ -113,7 +115,8 @@ def train(
             network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             loop = Loop(experiment, contract, ready, network, processes, out, options, stop_at)
             loop.restore(state)
-            loop.run(progress, epoch_done)
+            with interrupt.postponed():
+                loop.run(progress, epoch_done)
     return out
 
 
@@ -155,6 +158,7 @@ def train_grid(
             if difference:
                 raise DataError(f"{folder} holds another training than asked ({difference}); name another --out.")
             if finished(folder):
+                require_same_labels(earlier, data, folder)
                 continue
         if begin is not None:
             begin(folder, number, len(planned))

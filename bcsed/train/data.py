@@ -79,6 +79,7 @@ class TrainingData:
     soundscapes: list[AudioInfo]  # to validate on
     row_truth: pd.DataFrame  # their labels, by row id
     clips_sha256: str  # of the list of clips and labels
+    labels_sha256: str  # of the same list with clips that were left out
     sources: dict[str, Any]  # other training data: SHA-256 and counts
     duplicates: pd.DataFrame  # see `find_duplicates`; empty if there are none, or they were not searched
     skipped: dict[str, str]  # unreadable recordings and why, with on_error='skip'
@@ -99,20 +100,19 @@ def prepare_data(
     ``on_error='skip'`` it is left out and listed), a file is missing or would not be used, or nothing is left to train
     on.
     """
-    inputs, options = inputs or TrainInputs(), options or TrainOptions()
+    inputs, options, data = inputs or TrainInputs(), options or TrainOptions(), Path(data)
     cache_gb = options.cache_gb / 2
     if fold is not None and not 0 <= fold < experiment.data.n_folds:
         raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
     _check_inputs(experiment, inputs)
-    data = Path(data)
     competition = detect_competition(data)
     classes = read_class_list(data, competition)
-    table, infos, skipped = _read_clips(data, competition, classes, options)
+    listing = read_train(data, competition, classes)
+    table, infos, skipped = _read_clips(data, listing, options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold)
     setting = experiment.data.duplicates
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
-    n = len(table)
-    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n)
+    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
@@ -154,6 +154,7 @@ def prepare_data(
         soundscapes=split.valid,
         row_truth=split.truth,
         clips_sha256=_digest(table),
+        labels_sha256=_digest(listing),
         sources=sources,
         duplicates=duplicates,
         skipped=skipped,
@@ -220,10 +221,9 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
 
 
 def _read_clips(
-    data: Path, competition: Competition, classes: Sequence[str], options: TrainOptions
+    data: Path, table: pd.DataFrame, options: TrainOptions
 ) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str]]:
     """Return the clips that can be read, their headers, and why others cannot."""
-    table = read_train(data, competition, classes)
     infos, failures = read_headers([str(path) for path in table["path"]], jobs=options.jobs)
     if failures and options.on_error == "stop":
         first = next(iter(failures.values()))
@@ -245,6 +245,14 @@ def _head_groups(
     if experiment.net.heads == "frequency":
         return group_by_frequency(class_counts(table, classes))
     return ()
+
+
+def require_same_labels(description: Mapping[str, Any], data: str | Path, run: Path) -> None:
+    """Refuse (DataError) a finished run that was trained on other clips or labels than those of a folder."""
+    competition = detect_competition(data)
+    digest = _digest(read_train(data, competition, read_class_list(data, competition)))
+    if description.get("labels_sha256", digest) != digest:
+        raise DataError(f"{run} was trained on other clips or labels than those of {data}; name another --out.")
 
 
 def _digest(table: pd.DataFrame) -> str:

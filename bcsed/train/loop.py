@@ -16,6 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .. import interrupt
 from ..audio.spectrogram import LogMel
 from ..config.contract import Contract
 from ..config.experiments import Experiment
@@ -129,9 +130,9 @@ class Loop:
         return cast(SedNet, self.average.module)
 
     def run(self, progress: Progress | None, epoch_done: EpochDone | None) -> None:
-        """Train the remaining epochs, or as many steps of them as the time limit allows."""
+        """Train the remaining epochs, or as many steps of them as the time limit or an interruption allows."""
         saved = time.monotonic()
-        while self.epoch < self.fit.epochs and not self._out_of_time():
+        while self.epoch < self.fit.epochs and not self._must_stop():
             began = time.monotonic()
             augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             self._start_epoch()
@@ -153,7 +154,7 @@ class Loop:
                     progress(self.epoch, self.step, self.n_steps, self.loss_sum / self.step)
                 if self.step == self.n_steps:
                     continue
-                stop = self._out_of_time()
+                stop = self._must_stop()
                 late = time.monotonic() - saved > 60.0 * self.options.checkpoint_min
                 if (late or stop) and self.processes.first:
                     self._save(LAST)
@@ -171,12 +172,13 @@ class Loop:
         if self.epoch < self.fit.freeze_epochs:
             self.network.backbone.eval()  # its BatchNorm statistics do not change either
 
-    def _out_of_time(self) -> bool:
-        """Return True if the time is over, in all processes at the same step: none may wait for one that stopped."""
-        if self.stop_at == math.inf:
-            return False
-        late = torch.tensor(float(time.monotonic() > self.stop_at), device=self.device)
-        return self.processes.mean(late) > 0
+    def _must_stop(self) -> bool:
+        """Return True if the time is over or the command was interrupted.
+
+        In all processes at the same step: none may wait for one that stopped.
+        """
+        stop = time.monotonic() > self.stop_at or interrupt.asked()
+        return self.processes.mean(torch.tensor(float(stop), device=self.device)) > 0
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         rows, class_index = self.data.train_rows, self.data.inputs.class_index
@@ -216,10 +218,10 @@ class Loop:
         # Last, because a GPU has no other work while its results are read.
         value = self.processes.mean(loss)
         if not math.isfinite(value):
-            raise DataError(
-                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try a lower fit.lr, "
-                "fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)."
-            )
+            advice = "a lower fit.lr, fit.clip_norm=1, or fit.mixed_precision=false (NFNets overflow in half precision)"
+            if not batch.clips.waves.any():
+                advice = "it without the recordings that warnings name: all clips of this batch are silent"
+            raise DataError(f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}. Try {advice}.")
         return value
 
     def _augment(

@@ -114,6 +114,7 @@ def prepare(folder: Path, experiment: Experiment, options: argparse.Namespace, d
         soundscapes=[],
         row_truth=None,
         clips_sha256="",
+        labels_sha256="",
         sources={},
         duplicates=pd.DataFrame(),
         skipped={},

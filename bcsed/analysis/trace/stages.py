@@ -28,7 +28,7 @@ import pandas as pd
 
 from ...config.versions import upgrade
 from ...errors import ConfigError, DataError
-from ...files import atomic_write, check_schema, read_errors
+from ...files import atomic_write, check_schema, read_errors, require_own_file
 
 Array = npt.NDArray[Any]
 
@@ -112,6 +112,7 @@ def _to_array(stage: str, values: Any, n_axes: int) -> Array:
 
 def write(trace: Trace, path: str | Path) -> None:
     """Write a trace as npz without pickles; errors as `bcsed.files.atomic_write`."""
+    require_own_file(Path(path), "facts.npy", "a trace")
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         facts = np.array(json.dumps({"schema": SCHEMA, **trace.facts}))
         contents: dict[str, Any] = {"facts": facts, **trace.arrays}

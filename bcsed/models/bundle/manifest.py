@@ -17,6 +17,7 @@ from ...files import check_fields, check_schema, read_json, sha256
 SCHEMA = 3
 GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE, CARD = "model.xml", "model.bin", "weights.safetensors", "probe.npz", "README.md"
 MANIFEST = "bundle.json"
+FILES = (MANIFEST, GRAPH, GRAPH_WEIGHTS, WEIGHTS, PROBE, CARD)
 _REQUIRED = (GRAPH, GRAPH_WEIGHTS, PROBE)
 # These may be removed after sealing: a submission does not need them.
 _OPTIONAL = (WEIGHTS, CARD)

@@ -66,7 +66,11 @@ def infer_row_s(ids: RowIds) -> int | None:
 def check_columns(names: list[str], classes: Sequence[str] | None) -> list[Finding]:
     """Check the column names, and their order if the classes are given."""
     duplicates = [name for name, count in Counter(names).items() if count > 1]
-    problems = [("duplicate classes", duplicates, "{n class} with several columns: {some}.")]
+    unnamed = [f"number {number}" for number, name in enumerate(names, 1) if not name]
+    problems = [
+        ("duplicate classes", duplicates, "{n class} with several columns: {some}."),
+        ("unnamed columns", unnamed, "{n column} without a name, such as the index that pandas writes: {some}."),
+    ]
     if classes is not None:
         missing, unknown = [c for c in classes if c not in set(names)], [c for c in names if c not in set(classes)]
         problems.append(("missing classes", missing, "{n class} of the competition missing: {some}."))

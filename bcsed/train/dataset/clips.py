@@ -100,7 +100,8 @@ class ClipReader:
         """
         n = self.recordings[index].length(self.frontend.sample_rate)
         if (pad or self.data.pad) != "zeros" and self.is_short(index):
-            return self._read(index, 0, n).take(np.arange(begin, end), mode="wrap")
+            # Not `take` with mode="wrap", whose time grows with the number of repetitions.
+            return self._read(index, 0, n)[np.arange(begin, end) % n]
         left, right = max(begin, 0), min(end, n)
         # A copy, so that the cached samples cannot be changed through the returned ones.
         return np.array(cut_excerpt(self._read(index, left, right), begin, end, left))

@@ -17,11 +17,12 @@ from ...data.competitions import detect_competition
 from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
 from ...predict.api import RunOptions, predict
+from ...predict.outputs import OutputOptions
 from ...predict.spec import Windowing
 from ...recordings import recording_names
 from ...scores.checks.ids import parse_row_ids
 from ..data import TrainOptions, prepare_data
-from .api import Selection, count_notes, describe_origin, require_new_table, select
+from .api import Selection, count_notes, describe_origin, require_new_table, scores_folder, select
 from .table import Pseudolabels, write_pseudolabels
 
 _Scores = npt.NDArray[np.float32]
@@ -52,7 +53,7 @@ def make_clip_pseudolabels(
     seconds: dict[str, float] = {}
     failed, silent = set[str](), set[str]()
     notes: list[pd.DataFrame] = []
-    for bundle in bundles:
+    for number, bundle in enumerate(bundles, 1):
         if set(bundle.contract.classes) != set(classes):
             raise ConfigError(
                 f"{bundle.path} and {bundles[0].path} have other classes; use teachers of the same classes."
@@ -61,7 +62,15 @@ def make_clip_pseudolabels(
         seconds |= {name: info.duration_s for name, info in held_out.items()}
         paths = [info.path for info in held_out.values()]
         names = dict(zip(recording_names(paths), held_out, strict=True))
-        result = predict([bundle], paths, windowing=windowing, options=RunOptions(jobs=jobs), progress=progress)
+        result = predict(
+            [bundle],
+            paths,
+            out=scores_folder(out) / f"teacher-{number}",
+            windowing=windowing,
+            output=OutputOptions(formats=()),
+            options=RunOptions(jobs=jobs),
+            progress=progress,
+        )
         recordings = parse_row_ids(result.scores.index)
         values = result.scores[list(classes)].to_numpy(np.float32)
         silent |= {names[stem] for stem in result.silent}
