@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -90,6 +91,14 @@ def tiny(network, tmp_path_factory):
     contract = Contract(frontend=TINY_128, net=Net(backbone="mobilenetv3_small_050"), classes=("a", "b", "c"))
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     return export(network, folder, contract=contract, priors=np.full(3, 0.2, "float32"))
+
+
+@pytest.fixture(scope="session")
+def forkserver():
+    """Processes of this context have imported bcsed at their start; a test that kills many would mostly import it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bcsed.cli.app", "bcsed.rounds", "openvino", "timm"])
+    return context
 
 
 @pytest.fixture

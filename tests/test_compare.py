@@ -719,7 +719,7 @@ def test_the_study_of_the_teacher(land25, tmp_path, capsys):
 
     words = ["study", "teacher", "--data", str(land25[0]), "--out", str(tmp_path / "out"), *QUICK]
     # Enough steps that a teacher is sure of something.
-    words += ["--set", "fit__epochs=15", "--set", "fit__lr=0.005", "--set", "augment__mix=off"]
+    words += ["--set", "fit__epochs=10", "--set", "fit__lr=0.005", "--set", "augment__mix=off"]
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "3 networks label" in text

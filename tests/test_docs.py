@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from documents import ROOT, assert_installed, blocks, make_clone, run
 
 from bcsed import rounds
 from bcsed.cli import app
 from bcsed.config.experiments import GROUPS, experiment_names, find_experiment
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 # The walk on Kaggle needs a stub server: tests/test_notebooks.py executes it.
 DOCUMENTS = ("README.md", "tests/benchmarks/README.md", ".github/CONTRIBUTING.md")
-BLOCK = re.compile(r"(<!-- (?:run: )?(?P<mark>[\w ]+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
-
-
-def blocks(document: str) -> list[tuple[str, str, str]]:
-    """Return the mark, language and text of each block of a document."""
-    text = (ROOT / document).read_text()
-    return [(m["mark"] or "", m["language"], m["text"]) for m in BLOCK.finditer(text)]
 
 
 def commands() -> list[str]:
@@ -80,56 +71,24 @@ def test_the_settings_and_experiments_of_the_readme_exist():
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """Return a clean clone with the start of a virtual environment: it sees the packages that are installed here.
-
-    ``python3 -m venv .venv`` of the documents leaves it as it is, and ``pip install .`` installs bcsed itself into it,
-    not editable; only the download of the packages that bcsed needs is saved.
-    """
-    folder = tmp_path_factory.mktemp("docs") / "bcsed"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
-    (site,) = (folder / ".venv" / "lib").glob("python*/site-packages")
-    (site / "here.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    """Return a clean clone in which bcsed is installed."""
+    folder = make_clone(tmp_path_factory.mktemp("docs"))
+    run(folder, "python -m pip install --quiet .", limit_s=600)
+    assert_installed(folder)
     return folder
-
-
-def run(clone: Path, script: str, *, limit_s: float) -> str:
-    """Execute a script with bash in the clone and return what it prints."""
-    keep = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=clone,
-        env={**keep, "PATH": path, "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-    )
-    assert result.returncode == 0, f"{script}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
-    return result.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_executed(clone, document):
-    """In the order of the document; .ci/run itself executes the test command and the linters."""
+    """In the order of the document; test_demo.py executes the demo, .ci/run itself the test command and the linters."""
     n_blocks = 0
     for mark, language, text in blocks(document):
         n_blocks += language in ("bash", "python")
-        if mark in ("tests", "ci") or language not in ("bash", "python"):
+        if mark in ("demo", "tests", "ci") or language not in ("bash", "python"):
             continue
         if language == "python":
             Path(clone / "block.py").write_text(text)
             text = "python block.py"
-        if document != "README.md" and not (clone / ".venv" / "bin" / "bcsed").exists():
-            run(clone, "python -m pip install --quiet .", limit_s=600)
-        output = run(clone, text, limit_s=1800)
-        if mark == "demo":
-            auc = re.search(r"macro ROC-AUC ([\d.]+) over 14 of 14 classes, 96 rows", output)
-            assert auc is not None
-            assert float(auc[1]) >= 0.85
-            # A second demo in the same folder is refused, and nothing is lost.
-            run(clone, "bcsed demo && exit 1 || [ $? = 2 ]", limit_s=60)
-            where = run(clone, 'cd / && python -c "import bcsed; print(bcsed.__file__)"', limit_s=60)
-            assert str(clone / ".venv") in where, "the clone must use its own, installed copy"
+        run(clone, text, limit_s=1800)
     assert n_blocks

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores.evaluation import make_evaluation, read_evaluation, write_evaluation
@@ -51,6 +51,19 @@ class TestAuc:
         auc, n_scored = macro_auc(truth, scores)
         assert auc == pytest.approx(roc_auc_score(truth, scores, average="macro"))
         assert n_scored == 5
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 10_000))
+    def test_average_precision_equals_scikit_learn(self, seed: int) -> None:
+        truth, scores = make_arrays(seed)
+        truth[1:, 2] = 1
+        rows = truth.any(axis=1)
+        assert lrap(truth, scores) == pytest.approx(label_ranking_average_precision_score(truth[rows], scores[rows]))
+        padded = (np.vstack([array, np.ones((5, 5))]) for array in (truth, scores))
+        assert padded_cmap(truth, scores) == pytest.approx(average_precision_score(*padded))
+        named = tables(seed)
+        expected = average_precision_score(*named, average=None)
+        np.testing.assert_allclose(per_class(*named)["average_precision"], expected)
 
     def test_classes_that_do_not_occur_are_skipped(self) -> None:
         truth, scores = make_arrays(0)

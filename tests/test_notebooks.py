@@ -435,7 +435,7 @@ SETTINGS = {
     "train": [
         "experiment=tiny",
         "pretrained=none",
-        'changes=["fit.epochs=14", "fit.cycle_epochs=14", "fit.batch_size=16", "data.min_class_count=2"]',
+        'changes=["fit.epochs=10", "fit.cycle_epochs=10", "fit.batch_size=8", "data.min_class_count=2"]',
         "fold=None",
         "jobs=2",
     ],
@@ -562,7 +562,7 @@ def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, y
         settings = (f"competition=birdclef-{year}", *SETTINGS[kind])
         if kind == "train" and year == 2025:
             # The older layout of inputs: what is learned is judged in the newer one.
-            settings = tuple(text.replace("fit.epochs=14", "fit.epochs=1") for text in settings)
+            settings = tuple(text.replace("fit.epochs=10", "fit.epochs=1") for text in settings)
         words = [word for text in settings for word in ("--set", text)] + ["--wheels", str(wheels)]
         assert cli.main(["kaggle", "kernel", kind, str(tmp_path / kind), "--owner", "me", *words]) == 0
         folders[kind] = tmp_path / kind

@@ -4,8 +4,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -322,22 +320,13 @@ def test_the_command_and_scores_on_soundscapes(land25, year, tmp_path, capsys):
     assert "there is no plan" in capsys.readouterr().err
 
 
-SCRIPT = """
-import json, sys
-sys.path.insert(0, {tests!r})
-from bcsed import rounds, train
-print("ready", flush=True)
-rounds.run(rounds.find_plan({plan!r}), {data!r}, {out!r}, options=train.TrainOptions(checkpoint_min=0))
-"""
+def run_plan(plan, data, out):
+    rounds.run(rounds.find_plan(plan), data, out, options=train.TrainOptions(checkpoint_min=0))
 
 
-def start(plan, data, out):
-    code = SCRIPT.format(tests=str(Path(__file__).parent), plan=str(plan), data=str(data), out=str(out))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    # Importing is not part of the plan, and may take longer than the plan.
-    with process.stdout as output:
-        assert output.readline() == "ready\n"
-    return process
+def run_to_end(process):
+    process.join()
+    assert process.exitcode == 0
 
 
 def results_of(out):
@@ -352,7 +341,7 @@ def results_of(out):
 
 
 @pytest.mark.slow
-def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path):
+def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path, forkserver):
     data, _ = land25
     plan = tmp_path / "plan.json"
     quick = [*QUICK, "augment.sumix_draw=[0,1,1,2]", "pseudo.level=rms"]
@@ -362,8 +351,14 @@ def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path):
         "rounds": [{"experiments": ["tiny"]}, {"experiments": ["tiny"], "teacher": ["previous"], "share": 0.5}],
     }
     plan.write_text(json.dumps(values))
-    process, start_s = start(plan, data, tmp_path / "whole"), time.monotonic()
-    assert process.wait() == 0
+
+    def start(out):
+        process = forkserver.Process(target=run_plan, args=(str(plan), data, out))
+        process.start()
+        return process
+
+    start_s = time.monotonic()
+    run_to_end(start(tmp_path / "whole"))
     duration_s = time.monotonic() - start_s
     expected = results_of(tmp_path / "whole")
     assert {"ledger.json", "round-2/pseudolabels.parquet", "round-2/tiny-s0/bundle/model.bin"} <= set(expected)
@@ -371,15 +366,14 @@ def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path):
     # Each try is killed after a random share of the duration of the plan. A try that has finished by then is
     # checked, and the plan starts again, until ten tries were killed.
     for _ in range(60):
-        process = start(plan, data, out)
-        try:
-            process.wait(timeout=rng.uniform(0.1, 0.6) * duration_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        process = start(out)
+        process.join(rng.uniform(0.1, 0.6) * duration_s)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
             killed.append(len(list(out.rglob("*"))))
         else:
-            assert process.returncode == 0
+            assert process.exitcode == 0
             assert results_of(out) == expected
             shutil.rmtree(out)
         if len(killed) == 10:
@@ -387,7 +381,7 @@ def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path):
     assert len(killed) == 10
     # They were killed at different stages: the numbers of files differ.
     assert len(set(killed)) >= 3
-    assert start(plan, data, out).wait() == 0
+    run_to_end(start(out))
     assert results_of(out) == expected
     assert not list(out.rglob(".*.part"))
     assert not list(out.rglob(".bundle.*"))

@@ -4,8 +4,6 @@ import dataclasses
 import math
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -106,34 +104,28 @@ def test_another_seed_gives_other_weights(run, year, tmp_path):
     assert not same(states(run)["model"], states(other)["model"])
 
 
-SCRIPT = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_train import SMALL
-from bcsed import train
-options = train.TrainOptions(jobs=2, checkpoint_min=0)
-train.train(SMALL, {data!r}, {out!r}, resume={resume}, options=options)
-"""
-
-
-def start(data, out, resume=False):
-    code = SCRIPT.format(tests=str(Path(__file__).parent), data=str(data), out=str(out), resume=resume)
-    return subprocess.Popen([sys.executable, "-c", code])
+def train_small(data, out, resume):
+    train.train(SMALL, data, out, resume=resume, options=train.TrainOptions(jobs=2, checkpoint_min=0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", ["a step", "an epoch"])
-def test_killed_and_resumed_is_bit_for_bit_uninterrupted(run, year, tmp_path, after):
+def test_killed_and_resumed_is_bit_for_bit_uninterrupted(run, year, tmp_path, forkserver, after):
     out = tmp_path / "killed"
-    process = start(year, out)
+    process = forkserver.Process(target=train_small, args=(year, out, False))
+    process.start()
     wanted = out / ("last.pt" if after == "a step" else "metrics.csv")
-    while not wanted.exists() and process.poll() is None:
+    while not wanted.exists() and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     killed_at = states(out)
     assert (killed_at["epoch"], killed_at["step"]) < (2, 0)
-    assert start(year, out, resume=True).wait() == 0
+    resumed = forkserver.Process(target=train_small, args=(year, out, True))
+    resumed.start()
+    resumed.join()
+    assert resumed.exitcode == 0
     assert same(states(run), states(out))
     assert not list(out.glob(".*.part")) or after
 

@@ -98,6 +98,8 @@ def find_matches(fingerprints: Sequence[Fingerprint]) -> list[Match]:
     """
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in _candidates([item.words for item in fingerprints]):
+        if fingerprints[first].sha256 == fingerprints[second].sha256:
+            continue
         value, n_words = similarity(fingerprints[first].words, fingerprints[second].words, offset)
         earlier = best.get((first, second))
         if value >= max(_SIMILAR, 2.0 / n_words**0.5) and (earlier is None or earlier.similarity < value):

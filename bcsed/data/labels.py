@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ..config.recipe import Data
 from ..errors import ConfigError, DataError
@@ -166,6 +165,8 @@ def _groups(table: pd.DataFrame, data: Data) -> npt.NDArray[np.int64]:
 
 
 def _split(clips: pd.DataFrame, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+    from sklearn.model_selection import StratifiedGroupKFold  # imported here: it takes longer to import than pandas
+
     label, group = clips["label"].to_numpy(dtype=object), pd.factorize(clips["group"])[0]
     # Shuffled here: with `shuffle=True`, scikit-learn 1.4 confuses the groups and no longer stratifies. The split takes
     # about five seconds for 28,500 clips of 206 classes.

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 from ..errors import ConfigError, DataError
 
@@ -129,8 +128,8 @@ def padded_cmap(truth: Table, scores: Table, padding: int = 5) -> float:
         worst = values.min() if values.min() < 0 else values.max()
         raise DataError(f"padded cmAP needs scores in [0, 1], got {worst:g}; pass probabilities.")
     ones = np.ones((padding, values.shape[1]))
-    padded = np.vstack([positive, ones]), np.vstack([values, ones])
-    return float(average_precision_score(*padded, average="macro"))
+    padded = np.vstack([positive, ones == 1]), np.vstack([values, ones])
+    return float(_average_precision(*padded).mean())
 
 
 def lrap(truth: Table, scores: Table) -> float:
@@ -139,7 +138,19 @@ def lrap(truth: Table, scores: Table) -> float:
     labelled = positive.any(axis=1)
     if not labelled.any():
         raise DataError(f"none of {len(positive)} rows has a label: LRAP is not defined.")
-    return float(label_ranking_average_precision_score(positive[labelled], values[labelled]))
+    return float(_average_precision(positive[labelled].T, values[labelled].T).mean())
+
+
+def _average_precision(positive: Bools, values: Floats) -> Floats:
+    """Return the average precision of each column, (K,), as scikit-learn's; NaN without a positive row.
+
+    It is the mean, over the positive rows, of the precision among the rows with at least the score of that row.
+    """
+    table = pd.DataFrame(values)
+    n_rows = table.rank(ascending=False, method="max")
+    n_positive = table.where(positive).rank(ascending=False, method="max")
+    precision: Floats = (n_positive / n_rows).mean().to_numpy(np.float64)
+    return precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,15 +177,11 @@ def per_class(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     ``auc`` is NaN as in `class_auc`, ``average_precision`` without a positive row. Errors as `class_auc`.
     """
     positive, values = _to_arrays(truth, scores)
-    precision = [
-        float(average_precision_score(labels, column)) if labels.any() else np.nan
-        for labels, column in zip(positive.T, values.T, strict=True)
-    ]
     columns = {
         "class": list(truth.columns),
         "n_positive": positive.sum(axis=0),
         "auc": class_auc(positive, values),
-        "average_precision": precision,
+        "average_precision": _average_precision(positive, values),
     }
     table: pd.DataFrame = pd.DataFrame(columns)
     return table

@@ -39,6 +39,8 @@ Progress = Callable[[int, int, int, float], None]
 EpochDone = Callable[[Mapping[str, float]], None]
 Augmentations = tuple[Noise, Mix, Masks]
 
+# Curves are drawn at the last epoch, and at most this often before.
+_DRAW_S = 30.0
 # Attributes of the loop that a checkpoint contains in addition to tensors.
 _COUNTERS = ("epoch", "step", "loss_sum", "best", "history")
 
@@ -120,6 +122,7 @@ class Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
         self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
         self.epoch, self.step, self.loss_sum, self.best = 0, 0, 0.0, -math.inf
+        self.drawn_s = time.monotonic()
         self.history: list[dict[str, float]] = []
 
     @property
@@ -294,8 +297,11 @@ class Loop:
             table = pd.DataFrame(self.history)
             with atomic_write(self.out / METRICS) as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g")
-            with atomic_write(self.out / PLOT) as temporary:
-                learning_curves(table, temporary, title=self.experiment.name)
+            # Drawing takes half a second, which may be longer than an epoch.
+            if self.epoch == self.fit.epochs or time.monotonic() - self.drawn_s > _DRAW_S:
+                with atomic_write(self.out / PLOT) as temporary:
+                    learning_curves(table, temporary, title=self.experiment.name)
+                self.drawn_s = time.monotonic()
             # Last: a run killed earlier repeats the end of this epoch, a run killed later has all files.
             self._save(LAST)
         self.processes.wait()
