@@ -295,6 +295,7 @@ def test_impossible_budgets_are_refused(tiny, recordings, tmp_path, capsys):
         predict.predict([tiny], [recordings], out=tmp_path / "o", budget=from_now(9), options=options)
 
 
+@pytest.mark.slow
 def test_time_counts_from_the_start_of_the_process():
     code = "import time; time.sleep(.5)\nfrom bcsed.predict import process_age_s as age; print(age())"
     began = time.monotonic()

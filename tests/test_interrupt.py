@@ -145,7 +145,7 @@ def interrupt_at(monkeypatch, kind, name, n=1):
     return calls
 
 
-@pytest.mark.parametrize("n", [1, N_STEPS, N_STEPS + 1])
+@pytest.mark.parametrize("n", [N_STEPS, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, N_STEPS + 1))])
 def test_interrupted_in_any_step_a_training_resumes_to_the_same_bits(whole, year, tmp_path, monkeypatch, capfd, n):
     words = [*TRAIN, "fit.epochs=2", "--data", str(year), "--out", str(tmp_path / "run")]
     calls = interrupt_at(monkeypatch, Loop, "_train_step", n)
@@ -213,6 +213,7 @@ def test_an_interrupted_study_continues(year, tmp_path, monkeypatch):
         assert same(states(path.parent), states(tmp_path / "out" / path.parent.name))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_an_interrupted_demo_continues(tmp_path, monkeypatch, capsys):
     def write(folder, **options):

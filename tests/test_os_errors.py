@@ -141,6 +141,7 @@ def test_a_full_disk_ends_an_export_in_a_sentence(tmp_path, network, limit):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_sample_in_a_sentence(tmp_path):
     with limited(20_000), pytest.raises(DataError, match=rf"ogg: could not be written \({FULL}\)"):
         synthetic.write(tmp_path / "sample", scale=0.05)

@@ -558,6 +558,7 @@ class TestRefusals:
             report([tmp_path / "scores"], tmp_path / "out.html")
 
 
+@pytest.mark.slow
 def test_hostile_names_come_through_as_text(tmp_path, recordings):
     """Names of classes, folders and recordings contain HTML."""
     classes = HOSTILE

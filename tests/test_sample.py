@@ -65,6 +65,7 @@ def test_another_seed_gives_another_competition(folders, tmp_path):
     assert mine["taxonomy.csv"] == theirs["taxonomy.csv"]
 
 
+@pytest.mark.slow
 def test_no_sound_is_written_twice(folders):
     for folder in folders.values():
         audio = [digest for name, digest in digests(folder).items() if name.endswith(".ogg")]

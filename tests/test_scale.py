@@ -76,6 +76,7 @@ def test_parts_hold_as_many_recordings_as_a_shard_and_are_named_after_them(tiny,
     assert parts[0] == parts[1]
 
 
+@pytest.mark.slow
 def test_a_run_grows_with_its_recordings(tiny, sixty, single, tmp_path):
     paths = sorted(sixty.iterdir())
     predict.predict([tiny], paths[2:5], out=tmp_path / "out")

@@ -148,6 +148,7 @@ def test_files_of_other_origin_are_not_replaced(tiny, year, recordings, tmp_path
         assert (tmp_path / name).read_text() == text
 
 
+@pytest.mark.slow
 def test_own_and_empty_files_are_replaced(tiny, recordings, tmp_path):
     predict.predict([tiny], [recordings / "odd.wav"], out=tmp_path / "scores")
     for command, name in (

@@ -27,8 +27,6 @@ _LICENCE = (
     "Not specified. State a licence where you publish this bundle; the licences of its training recordings must permit "
     "it. `bundle.json` contains a checksum of this file, so edit a copy."
 )
-# Of a bundle with a network of another project, see `bcsed.models.adopt`.
-_FOREIGN = "{licence}\n\nSource: {source}"
 _LOAD = """```python
 from bcsed import bundle, predict
 
@@ -130,7 +128,7 @@ def _model_card(
         "Recipe": _items({group: fields for group, fields in recipe.items() if group not in ("frontend", "net")}),
         "Validation": _items(metrics),
         "Provenance": _items({"fingerprint": contract.fingerprint, **rest}),
-        "Licence": _FOREIGN.format(**provenance) if "licence" in provenance else _LICENCE,
+        "Licence": _items({key: provenance[key] for key in ("licence", "source") if key in provenance}) or _LICENCE,
         "How to load it": _LOAD.format(name=name),
     }
     parts = (f"## {title}\n\n{text or 'Not recorded.'}" for title, text in sections.items())
