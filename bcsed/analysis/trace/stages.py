@@ -7,8 +7,7 @@ samples    (n,)            mono samples at the network's sample rate
 db         (F, frames)     log-mel spectrogram of the recording (dB)
 windows    (W, F, T)       windows of it (dB): the input of the exported graph
 image      (W, C, H, W')   floored, scaled, with deltas, folded: the input of the backbone
-logits     (W, t, K)
-attention  (W, t, K)
+logits     (W, t, K)       and ``attention`` of the same shape
 rows       (R, K)          probabilities
 =========  ==============  ==============================================================
 """
