@@ -23,9 +23,8 @@ _MIN_SILENT = 0.01
 
 def explain_samples(context: StageContext, x: Array, y: Array) -> tuple[str, str]:
     """Return another length, and the cause of different waves."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
     shape = "" if len(x) == len(y) else f"{len(y)} samples instead of {len(x)}"
-    return shape, describe(_causes(context, x, y), context.tolerance)
+    return shape, describe(_causes(context, x.astype(np.float64), y.astype(np.float64)), context.tolerance)
 
 
 def _causes(context: StageContext, x: Floats, y: Floats) -> Iterator[Candidate]:
