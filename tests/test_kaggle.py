@@ -727,6 +727,31 @@ def test_soundscapes_are_labelled_and_what_time_does_not_allow_is_left_for_later
     assert not pseudolabel.scores_folder(out).exists()
 
 
+@one_layout
+def test_clips_and_soundscapes_are_embedded(tree, layout, tiny, sealed, messages):
+    attach(tree, layout, tiny.path, "foundation")
+    settings = kaggle.EmbedSettings(competition="birdclef-2025", jobs=0)
+    options = {"root": tree, "log": messages.append}
+    assert kaggle.embed(dataclasses.replace(settings, hours=1e-6), **options) is None
+    assert any("attach this notebook's output" in line for line in messages)
+    out = kaggle.embed(settings, **options)
+    assert out == tree / "working" / "embeddings.parquet"
+    from bcsed.predict.embed import parts_folder, read_embeddings
+
+    names = read_embeddings(out)[0]["filename"]
+    assert names.nunique() == len(next(tree.rglob("train.csv")).read_text().splitlines()) - 1
+    assert not parts_folder(out).exists()
+    out.unlink()
+    kaggle.embed(dataclasses.replace(settings, of="soundscapes"), **options)
+    assert set(read_embeddings(out)[0]["filename"]) == {path.name for path in tree.rglob("train_soundscapes/*.ogg")}
+    with pytest.raises(ConfigError, match="of must be clips or soundscapes"):
+        kaggle.embed(dataclasses.replace(settings, of="nights"), **options)
+    attach(tree, layout, sealed)
+    out.unlink()
+    with pytest.raises(ConfigError, match="2 bundles are attached; name the one to use"):
+        kaggle.embed(settings, **options)
+
+
 @pytest.mark.slow
 @one_layout
 def test_two_processes_share_a_training_and_stop_together(tree, layout, messages):

@@ -31,7 +31,7 @@ from bcsed.scores import metrics
 from bcsed.scores.table import read_table
 
 ROOT = Path(__file__).parent.parent
-KINDS = ("train", "pseudolabel", "rounds", "submit")
+KINDS = ("train", "pseudolabel", "rounds", "embed", "submit")
 TRAINING = ("train", "rounds")
 THIN = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.Try, ast.comprehension}
 

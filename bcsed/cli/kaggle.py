@@ -67,7 +67,7 @@ def _dataset_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _kernel_options(_: ArgumentParser, add: Add) -> None:
-    add("kind", choices=("train", "pseudolabel", "rounds", "submit"), help="the notebook")
+    add("kind", choices=("train", "pseudolabel", "rounds", "embed", "submit"), help="the notebook")
     add("out", metavar="OUT", help="the folder")
     add("--owner", required=True, metavar="NAME", help="your Kaggle user name")
     add("--title", default="", metavar="TEXT", help="title, which also gives its address (bcsed KIND)")

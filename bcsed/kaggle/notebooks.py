@@ -1,4 +1,4 @@
-"""The four notebooks, their settings and metadata: a folder for ``kaggle kernels push``.
+"""The five notebooks, their settings and metadata: a folder for ``kaggle kernels push``.
 
 A notebook installs bcsed, lists its settings, and calls one function of `bcsed.kaggle`. The folders in
 ``kaggle_notebooks`` are those that `kernel` writes for the owner ``bcsed``.
@@ -117,6 +117,17 @@ class SubmitSettings(_ScoringSettings):
     rehearse: int = _setting(20, "number of soundscapes in a rehearsal")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings(_Settings):
+    """Settings of `bcsed.kaggle.embed`; see `bcsed.predict.embed.embed`."""
+
+    bundle: str = _setting("", "slug, name or path of the bundle, if several are attached")
+    of: str = _setting("clips", "or soundscapes: the training recordings to embed")
+    step_s: int | None = _setting(None, "seconds between windows; None for the length of a window")
+    jobs: int = _setting(2, "decoding threads")
+    hours: float = _setting(8.3, "the work stops after these hours and can be continued")
+
+
 class Notebook(NamedTuple):
     """A notebook: its text in Markdown, and the class of its settings."""
 
@@ -162,6 +173,16 @@ output is `rounds/` with a ledger and, of each student, a run and a bundle.""",
         RoundsSettings,
         gpu=True,
     ),
+    "embed": Notebook(
+        """# Embed clips or soundscapes with bcsed
+
+Attach the data of the competition, the data set of wheels, and a bundle: a foundation model of `bcsed adopt` in a data
+set of `bcsed kaggle dataset --bundles`, or an output of the training notebook.
+
+The output is `embeddings.parquet`, for `bcsed probe` and as TEACHER of the training notebook. The notebook stops before
+Kaggle ends the session. To continue, attach its output as an input and run it again.""",
+        EmbedSettings,
+    ),
     "submit": Notebook(
         """# Score soundscapes with bcsed
 
@@ -192,7 +213,7 @@ def kernel(
 
     Parameters
     ----------
-    kind : {'train', 'pseudolabel', 'rounds', 'submit'}
+    kind : {'train', 'pseudolabel', 'rounds', 'embed', 'submit'}
     out : str or Path
         The folder; files of an earlier call are replaced.
     settings : sequence of str

@@ -113,7 +113,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
     recordings = find_recordings([data / competition.soundscapes_dir])[: settings.limit]
     bundles = inputs.find_bundles(settings.bundles, root=home, scratch=home / "working" / ".bundles", log=log)
     scores = scores_folder(out)
-    _copy_scores(scores, home, log)
+    copy_scores(scores, home, log)
     log(f"labelling {len(recordings)} soundscapes of {data / competition.soundscapes_dir}")
     try:
         table = make_pseudolabels(
@@ -266,7 +266,7 @@ def copy_earlier(
     return True
 
 
-def _copy_scores(scores: Path, home: Path, log: Log) -> None:
+def copy_scores(scores: Path, home: Path, log: Log) -> None:
     """Copy the scores of an earlier session into ``working``, so that they can be completed."""
     if scores.is_dir():
         return

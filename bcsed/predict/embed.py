@@ -72,14 +72,16 @@ def embed(
     result = predict(
         ensemble,
         recordings or list(names),
-        out=out.with_name(f"{out.stem}.parts"),
+        out=parts_folder(out),
         windowing=windowing,
         output=OutputOptions(formats=()),
         options=options,
         progress=progress,
     )
     if not result.n_scored:
-        raise DataError(f"none of {result.n_recordings} recordings could be read; see {out.stem}.parts/failures.csv.")
+        raise DataError(
+            f"none of {result.n_recordings} recordings could be read; see {parts_folder(out) / 'failures.csv'}."
+        )
     metadata = {
         "bundle": str(bundle.path),
         "fingerprint": bundle.contract.fingerprint,
@@ -90,6 +92,12 @@ def embed(
     }
     _write(result, out, names, frontend, windowing, metadata)
     return result
+
+
+def parts_folder(out: str | Path) -> Path:
+    """Return the folder of the parts of a table of embeddings."""
+    out = Path(out)
+    return out.with_name(f"{out.stem}.parts")
 
 
 def _write(
