@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import openvino
 import pytest
@@ -16,7 +14,7 @@ from bcsed.cli import main
 from bcsed.config.contract import Frontend, wave_frontend
 from bcsed.errors import BcsedError, BundleError, ConfigError, DataError
 from bcsed.models.adopt import adopt
-from bcsed.models.foreign import BIRDNET, ForeignModel, read_labels
+from bcsed.models.foreign import BIRDNET, ForeignModel, complete, read_labels
 from bcsed.predict.embed import embed, read_embeddings
 
 RATE, WINDOW, VALUES, CLASSES = 8000, 16_000, 6, ("Turdus merula", "Parus major", "Rana arvalis")
@@ -56,6 +54,17 @@ def make_graph(*, batch: int = -1, dtype=np.float32, kind: str = "") -> openvino
     if dtype == np.float16:
         scores = ops.convert(scores, "f16")
     inputs = [wave]
+    if kind == "loop":
+        body = ops.parameter([1, len(CLASSES)], np.float32)
+        true = ops.constant(np.array(True))
+        loop = ops.loop(ops.constant(np.int64(1 << 40)), true)
+        loop.set_function(
+            openvino.Model([ops.result(ops.abs(body)), ops.result(ops.constant(np.array(True)))], [body], "x")
+        )
+        loop.set_special_body_ports([-1, 1])
+        scores_in = scores
+        loop.set_merged_input(body, scores_in.output(0), loop.get_function().get_results()[0].input_value(0))
+        scores = loop.get_iter_value(loop.get_function().get_results()[0].input_value(0), -1).get_node()
     if kind == "two inputs":
         inputs.append(ops.parameter([1, 3], np.float32, name="week"))
         scores = ops.add(scores, inputs[1])
@@ -175,7 +184,10 @@ def test_files_of_any_form_give_the_same_scores(write, labels, recording, tmp_pa
         model = ForeignModel(sample_rate=RATE, scores="scores", are_logits=False)
     if kind == "peak":
         model = ForeignModel(sample_rate=RATE, scores="scores", peak=0.4)
-    scores = predict.predict([adopt(file, tmp_path / "b", labels=labels, model=model)], [recording]).scores
+        wave, _ = soundfile.read(recording, dtype="float32")
+        soundfile.write(tmp_path / "quiet.wav", 0.1 * wave, RATE, subtype="FLOAT")
+    scored = tmp_path / "quiet.wav" if kind == "peak" else recording
+    scores = predict.predict([adopt(file, tmp_path / "b", labels=labels, model=model)], [scored]).scores
     plain = adopt(write("plain"), tmp_path / "plain", labels=labels, model=MODEL)
     expected = predict.predict([plain], [recording]).scores
     np.testing.assert_allclose(scores, expected, atol=3e-3 if kind in ("f16", "peak") else 1e-5)
@@ -202,7 +214,7 @@ def test_names_of_a_competition_replace_the_labels(write, labels, tmp_path, caps
     np.testing.assert_allclose(outputs[0][0][0, 0], outputs[1][0][0, 0, [0, 2]], rtol=1e-5)
     np.testing.assert_allclose(outputs[0][2], outputs[1][2], rtol=1e-5)
     assert main(["check", str(tmp_path / "b")]) == 0
-    assert "licence of foreign: CC0" in capsys.readouterr().out
+    assert "licence: CC0" in capsys.readouterr().out
     (tmp_path / "taxonomy.csv").write_text("primary_label,scientific_name\nwolf,Canis lupus\n")
     assert main(list(map(str, [*call, *out[:-1], tmp_path / "c"]))) == 2
     assert "none of its 3 labels is the scientific name of a class" in capsys.readouterr().err
@@ -246,6 +258,9 @@ MISTAKES = {
         BundleError,
         "6 scores, but there are 3 labels",
     ),
+    "huge array": (lambda w, _: w(kind="huge"), MODEL, BundleError, "could compute without end|cannot be divided"),
+    "without end": (lambda w, _: w(kind="loop"), MODEL, BundleError, "Loop, which could compute without end"),
+    "integers": (lambda w, _: w(dtype=np.int16), MODEL, BundleError, "receives i16; a wave of numbers"),
     "two inputs": (lambda w, _: w(kind="two inputs"), MODEL, BundleError, "2 inputs"),
     "not finite": (lambda w, _: w(kind="nan"), MODEL, BundleError, "not finite"),
     "random": (lambda w, _: w(kind="random"), MODEL, BundleError, "other answers to the same sound"),
@@ -253,6 +268,12 @@ MISTAKES = {
     "text": (lambda _, t: t(b"hello" * 99, ".xml"), MODEL, BundleError, "not a graph that OpenVINO can compute"),
     "text as TFLite": (lambda _, t: t(b"hello" * 99, ".tflite"), MODEL, BundleError, "not a TFLite file"),
     "cut": (lambda _, t: t(onnx_file()[:900], ".onnx"), MODEL, BundleError, "not a graph that OpenVINO can compute"),
+    "other weights, longer": (
+        lambda _, t: t(onnx_file(external=True).replace(b"\n\x08location", b"\n\x88\x00location"), ".onnx"),
+        MODEL,
+        BundleError,
+        "weights in another file",
+    ),
     "other weights": (lambda _, t: t(onnx_file(external=True), ".onnx"), MODEL, BundleError, "weights in another file"),
     "pickle": (lambda _, t: t(b"\x80\x04.", ".pt"), MODEL, ConfigError, "adopt reads .tflite, .onnx, .xml"),
     "huge window": (
@@ -316,11 +337,14 @@ def test_embeddings_are_those_of_each_window(write, recording, tmp_path):
         embed(adopted, tmp_path / "e.parquet", recordings=[recording])
     embed(adopted, tmp_path / "fine.parquet", recordings=[recording], step_s=1)
     fine = read_embeddings(tmp_path / "fine.parquet")[0]["start_s"]
-    np.testing.assert_allclose(fine, [0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.3, 10.3])
+    np.testing.assert_allclose(fine, [0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.3])
+    with pytest.raises(ConfigError, match=r"the step must be 1 to 2 s"):
+        embed(adopted, tmp_path / "far.parquet", recordings=[recording], step_s=5)
+    assert main(["check", str(tmp_path / "b")]) == 0
 
 
 def test_embedding_goes_on_and_names_what_failed(write, recording, tmp_path, capsys):
-    adopt(write(), tmp_path / "b", model=MODEL)
+    adopt(write(), tmp_path / "b", model=ForeignModel(sample_rate=RATE, embedding="features"))
     call = ["embed", str(tmp_path / "b"), "--recordings", str(recording.parent), "--out", str(tmp_path / "e.parquet")]
     (recording.parent / "broken.wav").write_bytes(b"RIFF")
     assert main(call) == 3
@@ -384,6 +408,35 @@ def test_a_wave_is_cut_into_frames_without_rest(rate, n):
         Frontend(channels="wave")
 
 
-def test_the_encoder_of_protocol_buffers():
-    assert varint(300) == b"\xac\x02"
-    assert struct.unpack("<f", np.float32(1).tobytes()) == (1.0,)
+def test_what_contradicts_a_known_file_is_refused(tmp_path):
+    wave = ops.parameter([-1, 144_000], np.float32, name="wave")
+    narrow = ops.reduce_mean(wave, ops.constant(np.array([1])), keep_dims=True)
+    scores = ops.broadcast(narrow, ops.constant(np.array([1, BIRDNET.n_classes])))
+    graph = openvino.Model([ops.result(scores)], [wave], "net")
+    assert complete(tmp_path, graph, ForeignModel(name="mine")).licence == BIRDNET.licence
+    for stated in ({"sample_rate": 32_000}, {"n_samples": 48_000}, {"scores": "x"}, {"are_logits": False}):
+        with pytest.raises(ConfigError, match=r"is BirdNET V2\.4, whose .* leave it out"):
+            complete(tmp_path, graph, ForeignModel(**stated))
+
+
+def test_names_that_repeat_keep_their_folders(write, recording, tmp_path):
+    adopted = adopt(write(), tmp_path / "b", model=ForeignModel(sample_rate=RATE, embedding="features"))
+    for site in ("one", "two"):
+        (tmp_path / "sites" / site).mkdir(parents=True)
+        (tmp_path / "sites" / site / "a.wav").write_bytes(recording.read_bytes())
+    soundfile.write(tmp_path / "sites" / "short.wav", np.ones(800), RATE)
+    embed(adopted, tmp_path / "e.parquet", recordings=[tmp_path / "sites"])
+    assert set(read_embeddings(tmp_path / "e.parquet")[0]["filename"]) == {"one/a.wav", "two/a.wav", "short.wav"}
+
+
+@pytest.mark.parametrize("fields", [{"peak": 0.0}, {"peak": float("nan")}, {"sample_rate": -1}, {"n_samples": 1 << 50}])
+def test_values_that_no_network_has(fields):
+    with pytest.raises(ConfigError, match="must be positive"):
+        ForeignModel(**fields)
+
+
+def test_scores_and_labels_belong_together(write, labels, tmp_path):
+    with pytest.raises(ConfigError, match="need the names of their classes"):
+        adopt(write(), tmp_path / "b", model=MODEL)
+    with pytest.raises(ConfigError, match="name the output of their --scores too"):
+        adopt(write(), tmp_path / "b", labels=labels, model=ForeignModel(sample_rate=RATE, embedding="features"))

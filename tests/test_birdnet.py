@@ -89,7 +89,7 @@ def test_no_other_runtime_is_imported(files, tmp_path):
     code = f"""
 import json, sys
 from bcsed.cli import main
-main(["adopt", {str(files[0])!r}, "--out", {str(tmp_path / "b")!r}])
+assert main(["adopt", {str(files[0])!r}, "--out", {str(tmp_path / "b")!r}]) == 0
 foreign = [name for name in sys.modules if any(word in name for word in ("tensorflow", "tflite", "litert", "onnx"))]
 print("MODULES" + json.dumps(foreign))
 """

@@ -15,7 +15,7 @@ from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data, Injection
 from bcsed.errors import DataError
 from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
-from bcsed.train.dataset.clips import ClipReader, read_embeddings, read_headers
+from bcsed.train.dataset.clips import ClipReader, read_headers, read_teacher
 from bcsed.train.dataset.excerpts import ExcerptSampler
 
 RATE = 32_000
@@ -397,7 +397,7 @@ def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
         import pandas as pd
 
         pd.DataFrame({**arrays, "vector": list(arrays["vector"])}).to_parquet(path)
-    teacher = read_embeddings(path, NAMES, TINY_128)
+    teacher = read_teacher(path, NAMES, TINY_128)
     assert (len(teacher.unknown), teacher.n_known) == (2, 1)
     assert teacher.nearest(0, 0).tolist() == [1, 0]
     assert teacher.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
@@ -415,20 +415,20 @@ def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
 def test_embeddings_that_cannot_be_used(tmp_path, changes, sentence):
     np.savez(tmp_path / "e.npz", **embeddings(**changes))
     with pytest.raises(DataError, match=sentence):
-        read_embeddings(tmp_path / "e.npz", NAMES, TINY_128)
+        read_teacher(tmp_path / "e.npz", NAMES, TINY_128)
 
 
 def test_files_that_are_not_embeddings(tmp_path):
     with pytest.raises(DataError, match="there is no such file of embeddings"):
-        read_embeddings(tmp_path / "none.npz", NAMES, TINY_128)
+        read_teacher(tmp_path / "none.npz", NAMES, TINY_128)
     for name in ("e.npz", "e.parquet"):
         (tmp_path / name).write_text("no table")
         with pytest.raises(DataError, match="not readable as a table of embeddings"):
-            read_embeddings(tmp_path / name, NAMES, TINY_128)
+            read_teacher(tmp_path / name, NAMES, TINY_128)
     objects = np.array([{"a": 1}], dtype=object)
     np.savez(tmp_path / "o.npz", clip=objects, start_s=objects, vector=objects)
     with pytest.raises(DataError, match="not readable as a table of embeddings"):
-        read_embeddings(tmp_path / "o.npz", NAMES, TINY_128)
+        read_teacher(tmp_path / "o.npz", NAMES, TINY_128)
 
 
 def test_a_sampler_without_rows(land):

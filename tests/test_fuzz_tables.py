@@ -32,7 +32,7 @@ from bcsed.scores.detections.tables import read_detections
 from bcsed.scores.detections.taxonomy import read_taxonomy
 from bcsed.scores.evaluation import read_evaluation, read_truth
 from bcsed.scores.table import read_table
-from bcsed.train.dataset.clips import read_embeddings as read_teacher
+from bcsed.train.dataset.clips import read_teacher
 
 CLASSES = ("a", "b")
 TEXTS = ("View", "Species", "Begin Path", "Begin File", "Common Name")

@@ -66,7 +66,8 @@ def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):
     assert set(read_embeddings(table)[0]["filename"]) == set(pd.read_csv(year / "train.csv")["filename"])
     lines: list[str] = []
     sealed, evaluation = train_probe([table], year, tmp_path / "probe", options=options, log=lines.append)
-    assert len(lines) == (4 if options.head == "linear" else 1)
+    assert len(lines) == (5 if options.head == "linear" else 2)
+    assert lines[0].endswith("of 24 clips")
     assert metrics.macro_auc(evaluation.truth, evaluation.scores)[0] > 0.95
     assert sealed.contract.classes == ("1139490", "cuckoo1", "frog1")
     assert sealed.provenance["licence"] == "CC0"
@@ -103,11 +104,16 @@ def test_pseudolabelled_soundscapes_are_soft_targets(table, year, foreign, tmp_p
     call = ["pseudolabel", str(first.path), "--recordings", str(year / "test_soundscapes"), "--soft"]
     assert main([*call, "--out", str(tmp_path / "p.parquet")]) == 0
     embed(foreign, tmp_path / "s.parquet", recordings=[year / "test_soundscapes"])
-    tables, options = [table, tmp_path / "s.parquet"], ProbeOptions(strength=0.1)
+    tables, options, lines = [table, tmp_path / "s.parquet"], ProbeOptions(strength=0.1), []
     second, _ = train_probe(tables, year, tmp_path / "second", options=options, pseudolabels=tmp_path / "p.parquet")
     scores = [predict.predict([each], [year / "test_soundscapes"]).scores for each in (first, second)]
     assert not np.allclose(*scores, atol=1e-4)
     assert metrics.macro_auc(truth_of(scores[1]), scores[1])[0] > 0.95
+    # Of rows that were not selected, it is not known that no class calls.
+    assert main([*call[:-1], "--top-n", "2", "--out", str(tmp_path / "t.parquet")]) == 0
+    few = {"options": options, "pseudolabels": tmp_path / "t.parquet", "log": lines.append}
+    train_probe(tables, year, tmp_path / "top", **few)
+    assert "windows have no label and are not used" in lines[0]
     with pytest.raises(DataError, match="none of its recordings has an embedding"):
         train_probe([table], year, tmp_path / "third", pseudolabels=tmp_path / "p.parquet")
 
@@ -141,7 +147,7 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
     assert main(call) == 2
     assert "text.parquet" in capsys.readouterr().err
     pd.DataFrame({"filename": ["a"], "start_s": [0.0]}).to_parquet(tmp_path / "short.parquet")
-    with pytest.raises(DataError, match="short"):
+    with pytest.raises(DataError, match=r"short.parquet is not readable as a table of embeddings"):
         train_probe([tmp_path / "short.parquet"], year, tmp_path / "p")
     for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "hidden", "strength": 1.0}):
         with pytest.raises(ConfigError):

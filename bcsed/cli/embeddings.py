@@ -23,8 +23,8 @@ def adopt(args: Namespace) -> int:
     }
     stated = {key: value for key, value in stated.items() if value is not None}
     if args.window_s is not None:
-        if args.sample_rate is None:
-            raise ConfigError("--window-s needs the --sample-rate too.")
+        if args.sample_rate is None or not 0 < args.window_s < 86_400:
+            raise ConfigError(f"--window-s is a positive length with a --sample-rate, got {args.window_s:g}.")
         stated["n_samples"] = round(args.window_s * args.sample_rate)
     if args.probabilities is not None:
         if args.scores is not None:
@@ -108,7 +108,8 @@ def probe(args: Namespace) -> int:
             f"out of fold: macro ROC-AUC {auc:.4f} over {n_classes} of {len(evaluation.classes)} classes, "
             f"{len(evaluation.ids)} clips{interval}"
         )
-    print(f"{args.out}: {len(bundle.contract.classes)} classes; licence of the network: {bundle.provenance['licence']}")
+    licence = f"; licence of the network: {bundle.provenance['licence']}" if "licence" in bundle.provenance else ""
+    print(f"{args.out}: {len(bundle.contract.classes)} classes{licence}")
     return 0
 
 

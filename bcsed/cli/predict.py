@@ -120,7 +120,7 @@ def check(args: Namespace) -> int:
             largest = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
             progress.log(f"OK      {path}: largest differences {largest}")
             if "licence" in bundle.provenance:
-                progress.log(f"        licence of {bundle.provenance['model']}: {bundle.provenance['licence']}")
+                progress.log(f"        licence: {bundle.provenance['licence']}")
             if args.precision is not None:
                 difference = probe.probe_difference(bundle, args.precision)
                 progress.log(f"        {args.precision} changes the logits of the probe by up to {difference:.2g}")

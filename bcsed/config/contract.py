@@ -130,7 +130,8 @@ class Net:
     """The network between the image and its outputs per time step."""
 
     backbone: str = "tf_efficientnet_b0.ns_jft_in1k"  #: name of a timm CNN
-    pool: str = "prob"  #: clip probability from logits x and attention a: Σ a·σ(x) (prob), or σ(Σ a·x) (logit)
+    #: clip probability from logits x and attention a: Σ a·σ(x) (prob), or σ(Σ a·x) (logit); Σ a·x (mean) of embeddings
+    pool: str = "prob"
     freq_pool: str = "mean"  #: pooling over the frequency axis: mean, or gem with a learned exponent
     last_conv: bool = True  #: keep the backbone's last 1x1 convolution (EfficientNet, NFNet)
     #: One pair of heads for all classes (shared), or one pair per group of `Contract.groups`: taxa (taxon), or bands of
@@ -141,7 +142,7 @@ class Net:
         check_types(self)
         if not self.backbone:
             raise ConfigError("backbone is empty; name a timm CNN such as 'tf_efficientnet_b0.ns_jft_in1k'.")
-        one_of(self, "pool", ("prob", "logit"))
+        one_of(self, "pool", ("prob", "logit", "mean"))
         one_of(self, "freq_pool", ("mean", "gem"))
         one_of(self, "heads", ("shared", "taxon", "frequency"))
 

@@ -37,6 +37,8 @@ class Experiment:
     note: str = ""
 
     def __post_init__(self) -> None:
+        if self.net.pool == "mean":
+            raise ConfigError("net.pool 'mean' is for embeddings; train a network with prob or logit.")
         if self.pseudo.share + self.labelled.share > 1:
             raise ConfigError(
                 f"pseudo.share {self.pseudo.share:g} and labelled.share {self.labelled.share:g} are together more than "

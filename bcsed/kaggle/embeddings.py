@@ -55,6 +55,8 @@ def embed(settings: EmbedSettings, *, root: str | Path | None = None, log: Log =
     for problem in result.failures.head(20).itertuples():
         log(str(problem.reason))
     # The table contains all embeddings; the folder of thousands of parts would be mounted with it.
+    for name in ("failures.csv", "notes.csv"):
+        shutil.copyfile(parts_folder(out) / name, out.with_name(name))
     shutil.rmtree(parts_folder(out))
     log(f"{out}: embeddings of {result.n_scored} of {result.n_recordings} recordings")
     return out

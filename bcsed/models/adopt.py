@@ -17,8 +17,8 @@ from .._version import __version__
 from ..config.contract import Contract, Net, wave_frontend
 from ..errors import BundleError, ConfigError, DataError
 from ..files import sha256
-from .bundle.bundle import Bundle, compile_graph
-from .bundle.probe import OUTPUT_TOLERANCE, compute_probe
+from .bundle.bundle import Bundle, check_operations, compile_graph
+from .bundle.probe import OUTPUT_TOLERANCE, compute_probe, run_limited
 from .bundle.seal import require_new_folder, seal
 from .foreign import (
     LAST,
@@ -62,7 +62,11 @@ def adopt(
     """
     file, out = Path(file), require_new_folder(out)
     graph = read_foreign(file)
-    model = complete(file, graph, model)
+    if labels is None and model is not None and model.scores:
+        raise ConfigError(f"the scores {model.scores!r} need the names of their classes; name a file of --labels.")
+    model = complete(file, graph, model or ForeignModel())
+    if labels is not None and not model.scores:
+        raise ConfigError(f"{labels} names classes; name the output of their --scores too.")
     classes = () if labels is None else read_labels(labels, model)
     columns: npt.NDArray[np.int64] | None = None
     unmatched: list[str] = []
@@ -74,7 +78,8 @@ def adopt(
     contract = Contract(frontend=frontend, net=Net(backbone=model.name), classes=kept)
     with openvino_errors(file):
         graph = wrap_graph(graph, model, contract, columns=columns, n_labels=len(classes))
-        outputs = _answers(file, graph, contract)
+        check_operations(graph, file)
+        outputs = run_limited(file, lambda: _answers(file, graph, contract))
     provenance = {
         "model": model.name,
         "licence": model.licence,
@@ -118,6 +123,8 @@ def wrap_graph(
     if scores is not None and last_size(scores) not in (0, n_labels):
         raise BundleError(f"{model.scores!r} has {last_size(scores)} scores, but there are {n_labels} labels.")
     embedding = _find_port(graph, model.embedding) if model.embedding else None
+    if embedding is not None and not last_size(embedding):
+        raise BundleError(f"{model.embedding!r} has no fixed number of values, so it is not an embedding of a window.")
     parameter = graph.inputs[0].get_node()
     shape = _wave_shape(graph.inputs[0].partial_shape, model.n_samples)
     graph.reshape({0: shape})
@@ -178,8 +185,8 @@ def _find_port(graph: Any, name: str) -> Any:
     raise ConfigError(f"the graph has no tensor {name!r}; its outputs are {describe_outputs(graph)}.")
 
 
-def _answers(file: Path, graph: Any, contract: Contract) -> tuple[Array, Array]:
-    """Return logits and attention for the probe; BundleError if the first answer is not that of the later calls."""
+def _answers(file: Path, graph: Any, contract: Contract) -> tuple[Array, ...]:
+    """Return logits, attention and embedding for the probe; BundleError if later calls give another answer."""
     compiled = compile_graph(graph, contract.frontend)
     window = compute_probe(contract.frontend)[0][None]
     answers = [[np.array(output) for output in compiled(window).values()] for _ in range(3)]
@@ -189,4 +196,4 @@ def _answers(file: Path, graph: Any, contract: Contract) -> tuple[Array, Array]:
         difference = max((float(np.abs(values[0] - value).max()) for value in values[1:] if value.size), default=0.0)
         if difference > OUTPUT_TOLERANCE:
             raise BundleError(f"{file} gives other answers to the same sound from call to call, by {difference:.3g}.")
-    return answers[0][0][0], answers[0][1][0]
+    return tuple(values[0] for values in answers[0])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from ..files import os_errors, read_errors, shorten_list
 SUFFIXES = (".tflite", ".onnx", ".xml")
 # In `ForeignModel.embedding`: what the last matrix product of the graph receives.
 LAST = "last"
-# How the file of an ONNX graph names another file that holds its weights: a field "location" of a tensor.
-_EXTERNAL = b"\n\x08location"
+# How the file of an ONNX graph names another file that holds its weights: a field "location" of a tensor, whose number
+# and length may be written with more bytes than needed.
+_EXTERNAL = re.compile(rb"(?:\n|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,13 @@ class ForeignModel:
     labels_sha256: str = ""  # of the scientific names in order, one per line; '' if any labels are accepted
     licence: str = "not specified"
     source: str = "not specified"
+
+    def __post_init__(self) -> None:
+        for field, value in (("sample rate", self.sample_rate), ("window", self.n_samples)):
+            if not 0 <= value <= 1 << 40:
+                raise ConfigError(f"the {field} must be positive, got {value}.")
+        if self.peak is not None and not 0 < self.peak < math.inf:
+            raise ConfigError(f"the peak must be positive, got {self.peak:g}.")
 
 
 BIRDNET = ForeignModel(
@@ -83,7 +94,7 @@ def read_foreign(file: Path) -> Any:
         raise ConfigError(f"{file}: adopt reads {', '.join(SUFFIXES)} files; convert the network to one of them.")
     with os_errors(file, BundleError):
         data = file.read_bytes()
-    if file.suffix.lower() == ".onnx" and _EXTERNAL in data:
+    if file.suffix.lower() == ".onnx" and _EXTERNAL.search(data):
         advice = "save it with its weights inside, as onnx.save_model(..., save_as_external_data=False) does"
         raise BundleError(f"{file} keeps weights in another file, which is not read; {advice}.")
     if file.suffix.lower() == ".tflite" and data[4:8] != b"TFL3":
@@ -92,7 +103,7 @@ def read_foreign(file: Path) -> Any:
     core.add_extension(ConversionExtension("RFFT2D", _real_part_of_rfft))
     with openvino_errors(file):
         graph = core.read_model(file)
-    for op in graph.get_ops():
+    for op in graph.get_ops() if file.suffix.lower() == ".tflite" else ():
         if op.get_type_name() == "RDFT" and not _is_cast(op.output(0)):
             raise BundleError(f"{file} uses the phase or the magnitude of RFFT2D, which is not supported.")
     return graph
@@ -133,29 +144,39 @@ def openvino_errors(file: Path) -> Iterator[None]:
         raise BundleError(f"{file} is not a graph that OpenVINO can compute ({lines[-1][:200]}).") from error
 
 
-def complete(file: Path, graph: Any, model: ForeignModel | None) -> ForeignModel:
-    """Return the description of a file, with the window that its input states; ConfigError if something is missing."""
+def complete(file: Path, graph: Any, model: ForeignModel) -> ForeignModel:
+    """Return the description of a file: that of a known one with the stated fields, or these and its window.
+
+    ConfigError if something is missing or contradicts the file.
+    """
     if len(graph.inputs) != 1:
         names = ", ".join(sorted(name for port in graph.inputs for name in port.get_names()))
         raise BundleError(f"{file} has {len(graph.inputs)} inputs ({names}); it must receive a wave and nothing else.")
     shape = graph.inputs[0].partial_shape
+    if not graph.inputs[0].get_element_type().is_real():
+        kind = graph.inputs[0].get_element_type().get_type_name()
+        raise BundleError(f"{file} receives {kind}; a wave of numbers in [-1, 1] is needed.")
     sizes = [dim.get_length() for dim in shape if dim.is_static] if shape.rank.is_static else []
-    stated = max(sizes, default=0)
-    if model is None:
-        for known in KNOWN:
-            n_scores = [last_size(port) for port in graph.outputs]
-            if stated in (known.n_samples, 1, 0) and known.n_classes in n_scores:
-                _log.info("%s is %s", file, known.name)
-                return known
-        raise ConfigError(
-            f"{file} is not {' or '.join(known.name for known in KNOWN)}; state its --sample-rate, and --scores or "
-            f"--embedding. Its outputs are {describe_outputs(graph)}."
-        )
+    size = max(sizes, default=0)
+    n_scores = [last_size(port) for port in graph.outputs]
+    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    stated = {field.name: values[field.name] for field in fields(model) if values[field.name] != field.default}
+    for known in KNOWN:
+        if size in (known.n_samples, 1, 0) and known.n_classes in n_scores:
+            _log.info("%s is %s", file, known.name)
+            fixed = ("sample_rate", "n_samples", "scores", "are_logits")
+            differing = [name for name in fixed if stated.get(name, getattr(known, name)) != getattr(known, name)]
+            if differing:
+                value = getattr(known, differing[0])
+                raise ConfigError(f"{file} is {known.name}, whose {differing[0]} is {value!r}; leave it out.")
+            return replace(known, **stated)
     if not model.sample_rate:
-        raise ConfigError(f"{file}: state the --sample-rate of its input.")
-    if model.n_samples and stated > 1 and model.n_samples != stated:
-        raise ConfigError(f"{file}: its input has {stated} samples, not {model.n_samples}.")
-    if not (n_samples := model.n_samples or (stated if stated > 1 else 0)):
+        names = " or ".join(known.name for known in KNOWN)
+        needed = "state the --sample-rate of its input, and --scores or --embedding"
+        raise ConfigError(f"{file} is not {names}; {needed}. Its outputs are {describe_outputs(graph)}.")
+    if model.n_samples and size > 1 and model.n_samples != size:
+        raise ConfigError(f"{file}: its input has {size} samples, not {model.n_samples}.")
+    if not (n_samples := model.n_samples or (size if size > 1 else 0)):
         raise ConfigError(f"{file}: its input has any length; state the length of a window as --window-s.")
     if not model.scores and not model.embedding:
         outputs = describe_outputs(graph)

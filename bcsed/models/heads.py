@@ -14,7 +14,7 @@ from ..config.contract import Contract, Net
 from ..errors import BundleError
 from .bundle.bundle import Bundle, as_embedding, compile_graph, read_graph
 from .bundle.probe import run_probe
-from .bundle.seal import require_new_folder, seal
+from .bundle.seal import seal
 
 Array = npt.NDArray[np.float32]
 # A probability is at least this far from 0 and 1, so that its logit is finite.
@@ -62,7 +62,6 @@ def seal_head(
 
     if as_embedding(network).n_features != head.layers[0][0].shape[1]:
         raise BundleError(f"{network.path}: its embedding has {network.n_features} values, which do not fit the head.")
-    require_new_folder(out)
     graph = read_graph(network)
     embedding = x = graph.outputs[2].get_node().input_value(0)
     for index, (weight, bias) in enumerate(head.layers):

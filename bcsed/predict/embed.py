@@ -15,14 +15,16 @@ from ..config.contract import Frontend
 from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
 from ..errors import ConfigError, DataError
-from ..files import atomic_write, read_errors
+from ..files import as_path, atomic_write, read_errors
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import from_bundles
-from ..recordings import printable, search_recordings
+from ..recordings import find_recordings, recording_names
 from .api import RunOptions, predict
 from .outputs import OutputOptions
 from .result import Result
 from .spec import Windowing
+
+Array = npt.NDArray[np.float32]
 
 
 def embed(
@@ -46,14 +48,15 @@ def embed(
     recordings, data
         Files and folders; or a competition's folder, whose clips are named as in its label file.
     step_s : int, optional
-        Seconds between the windows; the length of a window, rounded, by default. A window is centred on its step.
+        Seconds between the windows, at most the length of a window, which is the default (rounded down, at least 1). A
+        window is centred on its step; a step longer than the window, of 1 s, has the mean of those that cover it.
     options, progress
         As for `bcsed.predict.predict`.
 
     Raises ConfigError, BundleError or DataError as `predict`; or if the bundle has no embedding, `out` exists, or no
     recording can be read.
     """
-    out = Path(out)
+    out = as_path(out)
     if out.suffix != ".parquet":
         raise ConfigError(f"a table of embeddings is a .parquet file, got {out.name!r}.")
     if out.exists():
@@ -62,16 +65,24 @@ def embed(
         raise ConfigError("name recordings, or a competition's folder.")
     ensemble, options = from_bundles([bundle], precision=precision, output="embedding"), options or RunOptions()
     frontend = bundle.contract.frontend
-    windowing = Windowing(row_s=max(1, round(frontend.window_s)) if step_s is None else step_s, pool="mean")
+    longest = max(1, int(frontend.window_s))
+    if step_s is not None and not 1 <= step_s <= longest:
+        raise ConfigError(
+            f"the step must be 1 to {longest} s, at most a window of {frontend.window_s:g} s; got {step_s}."
+        )
+    windowing = Windowing(row_s=longest if step_s is None else step_s)
     if data is not None:
         competition = detect_competition(data)
         clips = read_train(data, competition, read_class_list(data, competition))
         names = dict(zip(map(Path, clips["path"]), clips["filename"], strict=True))
     else:
-        names = {path: printable(path.name) for path in search_recordings(recordings)[0]}
+        paths = find_recordings(recordings)
+        # With folders only where a name occurs twice.
+        unique = zip(paths, recording_names(paths), strict=True)
+        names = {path: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for path, name in unique}
     result = predict(
         ensemble,
-        recordings or list(names),
+        list(names),
         out=parts_folder(out),
         windowing=windowing,
         output=OutputOptions(formats=()),
@@ -79,11 +90,10 @@ def embed(
         progress=progress,
     )
     if not result.n_scored:
-        raise DataError(
-            f"none of {result.n_recordings} recordings could be read; see {parts_folder(out) / 'failures.csv'}."
-        )
+        where = parts_folder(out) / "failures.csv"
+        raise DataError(f"none of {result.n_recordings} recordings could be read; see {where}.")
     metadata = {
-        "bundle": str(bundle.path),
+        "bundle": str(bundle.path.absolute()),
         "fingerprint": bundle.contract.fingerprint,
         "sha256": bundle.sha256,
         "step_s": windowing.row_s,
@@ -96,7 +106,7 @@ def embed(
 
 def parts_folder(out: str | Path) -> Path:
     """Return the folder of the parts of a table of embeddings."""
-    out = Path(out)
+    out = as_path(out)
     return out.with_name(f"{out.stem}.parts")
 
 
@@ -118,29 +128,60 @@ def _write(
     with atomic_write(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for each in result.assembler:
             values = each.table.to_numpy(np.float32)
-            length = max(1, each.n_samples * frontend.sample_rate // max(1, each.sample_rate))
+            length = max(1, -(-each.n_samples * frontend.sample_rate // max(1, each.sample_rate)))
             plan = windowing.plan(length, frontend, 1, (0, len(values)))
             # A row of several windows starts with its first one.
             start_s = plan.starts.reshape(len(values), -1)[:, 0] * frontend.hop_length / frontend.sample_rate
-            vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_values)
-            columns = [[names[each.recording.path]] * len(values), start_s, vectors]
+            # At the end of a recording several windows can be the same.
+            start_s, kept = np.unique(start_s, return_index=True)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(values[kept].reshape(-1)), n_values)
+            columns = [[names[each.recording.path]] * len(kept), start_s, vectors]
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def read_embeddings(path: str | Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], dict[str, Any]]:
-    """Read a table of `embed`: ``filename`` and ``start_s``, the vectors (N, E), and its description of the bundle.
+def read_embeddings(path: str | Path) -> tuple[pd.DataFrame, Array, dict[str, Any]]:
+    """Read embeddings from a Parquet or npz file: their file name and start (s), the vectors (N, E), and metadata.
 
-    DataError if it is not such a table, or its vectors are not finite.
+    Parquet has the columns ``filename`` (or ``clip``), ``start_s`` and ``vector`` (lists of equal length), and the
+    metadata that `embed` writes, or none; npz the arrays ``clip`` (N,), ``start_s`` (N,) and ``vector`` (N, E). Pickled
+    values are not read. DataError if it is no such file, or a window is listed twice.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file of embeddings.")
+    metadata: Any = {}
+    with read_errors(path, "a table of embeddings, with filename, start_s and vector, in Parquet or npz"):
+        if path.suffix == ".npz":
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                names, start_s, vectors = stored["clip"], stored["start_s"], stored["vector"]
+        else:
+            names, start_s, vectors, metadata = _read_parquet(path)
+        if not len(names) == len(start_s) == len(vectors) or vectors.ndim != 2:
+            raise ValueError(
+                f"{len(names)} clips, {len(start_s)} starts and {len(vectors)} vectors of shape {vectors.shape}"
+            )
+        frame = pd.DataFrame({"filename": names.astype(str), "start_s": start_s.astype(np.float64)})
+    if not vectors.size or not np.isfinite(vectors).all():
+        raise DataError(f"{path}: vectors must be finite numbers of shape (windows, E), got {vectors.shape}.")
+    twice = frame.duplicated()
+    if twice.any():
+        name, start = frame[twice].iloc[0]
+        raise DataError(f"{path}: the window of {name!r} at {start:g} s is listed twice.")
+    return frame, vectors.astype(np.float32), metadata if isinstance(metadata, dict) else {}
+
+
+def _read_parquet(path: Path) -> tuple[Any, Any, Any, Any]:
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    with read_errors(path, "a table of embeddings, written by bcsed embed"):
-        table = pq.read_table(path)
-        metadata = json.loads((table.schema.metadata or {}).get(b"bcsed", b"{}"))
-        column = table["vector"].combine_chunks()
-        vectors = np.asarray(column.flatten(), np.float32).reshape(len(table), -1)
-        frame = table.select(["filename", "start_s"]).to_pandas()
-    if not len(vectors) or not np.isfinite(vectors).all():
-        raise DataError(f"{path}: " + ("it has no rows." if not len(vectors) else "its vectors are not finite."))
-    return frame, vectors, metadata
+    table = pq.read_table(path)
+    column = table["vector"].combine_chunks()
+    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(lengths) > 1 or None in lengths:
+        raise ValueError("vectors of several lengths")
+    names = table["filename" if "filename" in table.column_names else "clip"].to_numpy()
+    vectors = (
+        column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1) if len(table) else np.empty((0, 0))
+    )
+    metadata = json.loads((table.schema.metadata or {}).get(b"bcsed", b"{}"))
+    return names, table["start_s"].to_numpy(), vectors, metadata

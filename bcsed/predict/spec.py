@@ -21,14 +21,14 @@ class Windowing:
     windows: str = "centred"  # or 'sliding'
     stride_s: float | None = None  # of sliding windows
     shifts_s: tuple[float, ...] = (0.0,)  # of centred windows; each member scores once per shift, averaged
-    # Of the time steps of a row: as trained ('bundle'), or 'max', 'prob_max' or 'mean' of `bcsed.models.network.pool`.
+    # Of the time steps of a row: as trained ('bundle'), or 'max' or 'prob_max' of `bcsed.models.network.pool`.
     pool: str = "bundle"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shifts_s", tuple(dict.fromkeys(map(float, self.shifts_s))))
         if self.row_s < 1:
             raise ConfigError(f"a row must last at least 1 s, got {self.row_s}.")
-        one_of(self, "pool", ("bundle", "max", "prob_max", "mean"))
+        one_of(self, "pool", ("bundle", "max", "prob_max"))
 
     def plan(
         self, n_samples: int, frontend: Frontend, steps: int, block: tuple[int, int], shift_s: float = 0.0
@@ -56,7 +56,7 @@ class View:
 
     def pool(self, trained: str) -> str:
         """Return the pooling of a member that was trained with a pooling."""
-        return trained if self.windowing.pool == "bundle" else self.windowing.pool
+        return trained if self.windowing.pool == "bundle" or trained == "mean" else self.windowing.pool
 
 
 def make_views(ensemble: Ensemble, windowing: Windowing) -> tuple[View, ...]:
@@ -87,7 +87,7 @@ class RunSpec:
     @property
     def are_scores(self) -> bool:
         """Whether the members compute probabilities; otherwise they compute embeddings."""
-        return all(view.windowing.pool != "mean" for view in self.views)
+        return all(contract.net.pool != "mean" for contract in self.averaging.contracts)
 
     def views_for(self, names: Collection[str], member: int) -> list[str]:
         """Return the names of a member's usable views among some: the requested ones, or else the cheapest."""

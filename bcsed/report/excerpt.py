@@ -14,7 +14,7 @@ import torch
 from ..audio.decode import read_audio
 from ..audio.headers import AudioInfo
 from ..audio.spectrogram import LogMel
-from ..config.contract import Frontend
+from ..config.contract import WIDE_384, Frontend
 from ..errors import DataError
 from ..models.backends import Array, Backend
 from ..models.ensemble import Ensemble
@@ -51,7 +51,10 @@ def excerpt_rows(n_rows: int, row_s: int, middle: int) -> tuple[int, int]:
 def score_excerpt(
     member: Backend, audio: AudioInfo, row_s: int, block: tuple[int, int], classes: Sequence[str]
 ) -> Excerpt:
-    """Score a half-open range of rows with windows that do not overlap; `classes` gives the order of the columns."""
+    """Score a half-open range of rows with windows that do not overlap; `classes` gives the order of the columns.
+
+    The spectrogram is that of `spectrogram_frontend`.
+    """
     frontend, ensemble = member.contract.frontend, Ensemble((member,), (1.0,))
     views = make_views(ensemble, Windowing(row_s=row_s, windows="sliding", stride_s=frontend.window_s))
     spectrograms, outputs, by_view = score_block(audio, ensemble, views, block, {frontend: LogMel(frontend)})
@@ -69,6 +72,14 @@ def score_excerpt(
     hop_s = frontend.hop_length / frontend.sample_rate
     inside = np.flatnonzero((start_s >= begin * hop_s - 1e-9) & (start_s < end * hop_s - 1e-9))
     inside = inside if len(inside) else np.array([0])
+    if frontend.channels == "wave":
+        drawn = spectrogram_excerpt(audio, spectrogram_frontend(member), row_s, block)
+        db, begin, first_frame, end = (
+            drawn.db,
+            drawn.first_frame,
+            drawn.first_frame,
+            drawn.first_frame + drawn.db.shape[1],
+        )
     columns = [member.contract.classes.index(name) for name in classes]
     logits, attention = (values.reshape(-1, values.shape[-1])[output_of[inside]][:, columns] for values in outputs[0])
     return Excerpt(
@@ -80,6 +91,11 @@ def score_excerpt(
         attention=attention,
         rows=by_view[0][:, columns],
     )
+
+
+def spectrogram_frontend(member: Backend | None) -> Frontend:
+    """Return the front end of a spectrogram to draw: that of the network, if it has one that is an image."""
+    return WIDE_384 if member is None or member.contract.frontend.channels == "wave" else member.contract.frontend
 
 
 def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:

@@ -26,7 +26,14 @@ from ..scores.detections.detect import DetectionSettings
 from ..scores.detections.taxonomy import ClassName
 from ..scores.table import make_table, row_ids
 from .evaluation import full_name
-from .excerpt import Excerpt, encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
+from .excerpt import (
+    Excerpt,
+    encode_ogg,
+    excerpt_rows,
+    score_excerpt,
+    spectrogram_excerpt,
+    spectrogram_frontend,
+)
 from .page import Figure, Item, Section, Sound, Table, make_figure
 
 _log = logging.getLogger(__name__)
@@ -187,7 +194,7 @@ def _draw(
         row[1].set_visible(False)
     panels = [row[0] for row in grid]
     names = {name: viewer.context.names[name].common or name for name in lanes if name in viewer.context.names}
-    frontend = WIDE_384 if viewer.member is None else viewer.member.contract.frontend
+    frontend = spectrogram_frontend(viewer.member)
     # Colours end at the quietest parts, so that calls stand out.
     top_db = float(np.clip(excerpt.db.max() - np.percentile(excerpt.db, 2), 20.0, frontend.top_db))
     options: dict[str, Any] = {"first_frame": excerpt.first_frame, "top_db": top_db, "colorbar": False}

@@ -24,7 +24,7 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targe
 from ..errors import ConfigError, DataError
 from ..files import sha256
 from .dataset.batches import BatchInputs
-from .dataset.clips import ClipReader, Embeddings, read_embeddings, read_headers
+from .dataset.clips import ClipReader, Embeddings, read_headers, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
@@ -164,7 +164,7 @@ def prepare_data(
 
 def _teacher_embeddings(path: str | Path, table: pd.DataFrame, frontend: Frontend) -> tuple[Embeddings, dict[str, Any]]:
     """Return a teacher's embeddings of the clips, and their description."""
-    embeddings = read_embeddings(path, list(table["filename"]), frontend)
+    embeddings = read_teacher(path, list(table["filename"]), frontend)
     level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
     _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
     return embeddings, {"sha256": sha256(Path(path)), "clips": embeddings.n_known}

@@ -20,10 +20,12 @@ from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_priors, make_targets
 from ..errors import ConfigError, DataError
-from ..files import sha256
+from ..files import check_fields, sha256, shorten_list
 from ..models.bundle.bundle import Bundle, load
+from ..models.bundle.seal import require_new_folder
 from ..models.heads import ProbeHead, seal_head
 from ..predict.embed import read_embeddings
+from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
 from .pseudolabels.table import read_pseudolabels
 
@@ -103,8 +105,12 @@ def train_probe(
     DataError or BundleError if the tables are of several or another bundle, or do not fit the data.
     """
     options = options or ProbeOptions()
+    require_new_folder(out)
     names, start_s, vectors, metadata = _read_tables(embeddings)
-    network = load(bundle if bundle is not None else metadata["bundle"])
+    path = Path(metadata["bundle"] if bundle is None else bundle)
+    if bundle is None and not path.is_dir():
+        raise ConfigError(f"the bundle of the embeddings is no longer {path}; name it as --bundle.")
+    network = load(path)
     if network.sha256 != metadata["sha256"]:
         raise ConfigError(f"the embeddings were not made by {network.path}; name their --bundle.")
     competition = detect_competition(data)
@@ -114,15 +120,16 @@ def train_probe(
     centre_s = start_s + 0.5 * network.contract.frontend.window_s
     labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, centre_s)
     windows = _make_windows(clips, targets, names, vectors, labels, options.seed)
+    log(_describe(windows, len(clips), len(names), classes))
     mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
     scaled = (windows.vectors - mean) / max(scale, 1e-9)
     strength, evaluation = _evaluate(windows, scaled, clips, classes, options, log)
     head = _fit(scaled, windows.targets, options, strength)
     provenance = {
-        **{key: network.provenance.get(key, "not specified") for key in ("model", "licence", "source")},
+        **{key: network.provenance[key] for key in ("model", "licence", "source") if key in network.provenance},
         "network": {"bundle": network.name, "fingerprint": network.contract.fingerprint, "sha256": network.sha256},
         "embeddings_sha256": [sha256(Path(path)) for path in embeddings],
-        "probe": {**to_dict(options), "strength": strength},
+        "probe": {**to_dict(options), **({"strength": strength} if options.head == "linear" else {})},
         "n_clips": len(np.unique(windows.clip_of[windows.clip_of >= 0])),
         "trained": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"bcsed": __version__},
@@ -140,8 +147,9 @@ def _read_tables(
     tables = [read_embeddings(path) for path in paths]
     described = [metadata for _, _, metadata in tables]
     for path, metadata in zip(paths, described, strict=True):
-        if not isinstance(metadata.get("bundle"), str) or metadata.get("sha256") != described[0].get("sha256"):
-            raise DataError(f"{path}: its embeddings are not those of the bundle {described[0].get('bundle')!r}.")
+        check_fields(metadata, {"bundle": str, "sha256": str}, path)
+        if metadata["sha256"] != described[0]["sha256"]:
+            raise DataError(f"{path}: its embeddings are not those of the bundle {described[0]['bundle']!r}.")
     names = np.concatenate([frame["filename"].to_numpy(object) for frame, _, _ in tables])
     start_s = np.concatenate([frame["start_s"].to_numpy(float) for frame, _, _ in tables])
     return names, start_s, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
@@ -152,7 +160,11 @@ def _label_windows(
 ) -> Array:
     """Return the pseudolabels of the row in which the centre of each window lies, (N, K); NaN without a row."""
     table = read_pseudolabels(path)
+    if table.provenance.get("of") == "clips":
+        raise DataError(f"{path} labels clips; a head learns from pseudolabels of soundscapes.")
     values = table.columns(classes).astype(np.float32)
+    if not table.soft:
+        values[~values.any(1)] = np.nan  # not selected, which does not mean that no class calls
     result = np.full((len(names), len(classes)), np.nan, np.float32)
     rows = pd.DataFrame({"name": table.filename, "start": table.start_s, "end": table.end_s})
     for name, group in rows.groupby("name"):
@@ -199,6 +211,20 @@ def _make_windows(
     return Windows(vectors=vectors[known], targets=shares[known], fold_of=fold_of[known], clip_of=clip_of[known])
 
 
+def _describe(windows: Windows, n_clips: int, n_windows: int, classes: Sequence[str]) -> str:
+    """Return a sentence about what a head is trained on, and what is left out."""
+    n_embedded = len(np.unique(windows.clip_of[windows.clip_of >= 0]))
+    parts = [f"{len(windows.vectors)} windows, of {n_embedded} clips"]
+    if n_embedded < n_clips:
+        parts.append(f"{n_clips - n_embedded} clips have no embedding")
+    if len(windows.vectors) < n_windows:
+        parts.append(f"{n_windows - len(windows.vectors)} windows have no label and are not used")
+    absent = [name for name, total in zip(classes, windows.targets[:, :-1].sum(0), strict=True) if not total]
+    if absent:
+        parts.append(f"{len(absent)} classes have no window and get no score above 0: {shorten_list(absent)}")
+    return "; ".join(parts)
+
+
 def _evaluate(
     windows: Windows,
     scaled: Array,
@@ -220,7 +246,8 @@ def _evaluate(
             train, valid = windows.fold_of != fold, windows.fold_of == fold
             scores[valid] = _fit(scaled[train], windows.targets[train], options, strength).scores(scaled[valid])
         loss = float(-(windows.targets * np.log(scores + 1e-9)).sum(1)[held_out].mean())
-        log(f"strength {strength:g}: cross-entropy {loss:.4f} out of fold")
+        setting = f"strength {strength:g}: " if options.head == "linear" else ""
+        log(f"{setting}cross-entropy {loss:.4f} out of fold")
         if best is None or loss < best[0]:
             best = loss, strength, scores
     assert best is not None
@@ -280,7 +307,7 @@ def _fit_hidden(vectors: Array, targets: Array, weight: Array, options: ProbeOpt
 
     generator, rng = torch.Generator().manual_seed(options.seed), np.random.default_rng(options.seed)
     x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), single_torch_thread():
         torch.manual_seed(options.seed)
         net = nn.Sequential(nn.Linear(x.shape[1], 512), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(512, t.shape[1]))
         adam = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)

@@ -113,7 +113,9 @@ def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
         position = context.locate(np.unravel_index(int(gap.argmax()), gap.shape))
         sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
     detail, cause = "", describe_constant(x, y) if explain else ""
-    if explain and not cause:
+    # Of a network that receives the wave, these stages are its samples, which were compared before.
+    is_wave = context.frontend is not None and context.frontend.channels == "wave"
+    if explain and not cause and not (is_wave and stage in ("db", "windows", "image")):
         detail, cause = _EXPLAIN[stage](context, x, y)
     sentence += "; " * bool(detail or cause) + ": ".join(filter(None, (detail, cause)))
     return StageDifference(name=stage, status="differs", largest=largest, share=share, sentence=sentence, cause=cause)

@@ -79,8 +79,8 @@ def as_embedding(bundle: Bundle) -> Bundle:
     if not bundle.n_features:
         advice = "export the run again, or adopt the file with --embedding"
         raise BundleError(f"{bundle.path}: its graph returns no embedding; {advice}.")
-    classes = tuple(map(str, range(bundle.n_features)))
-    contract = replace(bundle.contract, classes=classes, groups=(), net=replace(bundle.contract.net, heads="shared"))
+    classes, net = tuple(map(str, range(bundle.n_features))), replace(bundle.contract.net, heads="shared", pool="mean")
+    contract = replace(bundle.contract, classes=classes, groups=(), net=net)
     priors = (0.0,) * bundle.n_features
     return replace(bundle, contract=contract, steps=1, priors=priors, output="embedding")
 
@@ -174,11 +174,16 @@ def _check_graph(bundle: Bundle) -> int:
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}: the graph of {GRAPH} is valid for no batch of {batch} windows.") from error
     _check_ports(bundle, "output", graph.outputs, [[batch, *shape[1:]] for shape in shapes])
+    check_operations(graph, bundle.path / GRAPH)
+    return shapes[2][1] if len(shapes) > 2 else 0
+
+
+def check_operations(graph: Any, path: Path) -> None:
+    """Refuse a graph of one or two windows that could compute without end, or fill the memory."""
     for op in graph.get_ops():
         sizes = [math.prod(_shape(port, 1)) for port in op.outputs() if port.partial_shape.rank.is_static]
         if op.get_type_name() in _UNBOUNDED or max(sizes, default=0) > _MAX_VALUES:
-            raise BundleError(f"{bundle.path}: {GRAPH} contains {op.get_type_name()}, which could compute without end.")
-    return shapes[2][1] if len(shapes) > 2 else 0
+            raise BundleError(f"{path} contains {op.get_type_name()}, which could compute without end.")
 
 
 def _embedding_size(port: Any) -> list[int]:

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
@@ -29,7 +30,11 @@ OUTPUT_TOLERANCE = 1e-3
 LIMIT_S = 300.0
 # The names of the arrays before schema 3.
 _OLD_NAMES = {"image": "picture", "logits": "what", "attention": "when"}
-_MEANING = {"image": "the network's input", "logits": "the network's output", "attention": "the network's attention"}
+_MEANING = {
+    "image": "the network's input",
+    "logits": "the network's output",
+    **{name: f"the network's {name}" for name in ("attention", "embedding")},
+}
 
 
 def probe_wave(frontend: Frontend) -> Array:
@@ -60,17 +65,16 @@ def compute_probe(frontend: Frontend) -> tuple[Array, Array]:
         return db[0].numpy(), ToImage(frontend)(db)[0].numpy()
 
 
-def run_probe(compiled: Any, frontend: Frontend) -> tuple[Array, Array]:
-    """Return a compiled graph's logits and attention (t, K) for the probe."""
-    outputs = compiled(compute_probe(frontend)[0][None])
-    return np.array(outputs[0][0]), np.array(outputs[1][0])
+def run_probe(compiled: Any, frontend: Frontend) -> tuple[Array, ...]:
+    """Return a compiled graph's logits and attention (t, K), and its embedding (E,) if it has one, for the probe."""
+    return tuple(np.array(output[0]) for output in compiled(compute_probe(frontend)[0][None]).values())
 
 
 def check(bundle: Bundle) -> dict[str, float]:
     """Compute the probe with today's code and compare with the sealed arrays: first the image, then the outputs.
 
-    Returns the largest difference of ``image``, ``logits`` and ``attention``. Raises BundleError with the name of the
-    first stage that differs.
+    Returns the largest difference of ``image``, ``logits``, ``attention`` and, if sealed, ``embedding``. Raises
+    BundleError with the name of the first stage that differs.
     """
     probe, frontend = bundle.path / PROBE, bundle.contract.frontend
     with (
@@ -79,12 +83,14 @@ def check(bundle: Bundle) -> dict[str, float]:
         np.load(stream, allow_pickle=False) as stored,
     ):
         names = {name: old if old in stored else name for name, old in _OLD_NAMES.items()}
+        if bundle.n_features and "embedding" in stored:
+            names["embedding"] = "embedding"
         for name, key in names.items():
             _check_header(bundle, stored, name, key)
         sealed = {name: stored[key] for name, key in names.items()}
     differences = {"image": _compare(bundle, "image", sealed["image"], compute_probe(frontend)[1], IMAGE_TOLERANCE)}
-    outputs = _run_limited(bundle, lambda: run_probe(compile_graph(read_graph(bundle), frontend), frontend))
-    for name, output in zip(("logits", "attention"), outputs, strict=True):
+    outputs = run_limited(bundle.path, lambda: run_probe(compile_graph(read_graph(bundle), frontend), frontend))
+    for name, output in zip([name for name in sealed if name != "image"], outputs, strict=False):
         differences[name] = _compare(bundle, name, sealed[name], output, OUTPUT_TOLERANCE)
     return differences
 
@@ -92,7 +98,8 @@ def check(bundle: Bundle) -> dict[str, float]:
 def _check_header(bundle: Bundle, stored: Any, name: str, key: str) -> None:
     """Refuse an array of another shape or type before it is unpacked, which could take all memory."""
     frontend, outputs = bundle.contract.frontend, (bundle.steps, len(bundle.contract.classes))
-    expected = (frontend.n_channels, *frontend.image_shape) if name == "image" else outputs
+    image = (frontend.n_channels, *frontend.image_shape)
+    expected = {"image": image, "embedding": (bundle.n_features,)}.get(name, outputs)
     with stored.zip.open(f"{key}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -103,9 +110,9 @@ def _check_header(bundle: Bundle, stored: Any, name: str, key: str) -> None:
         )
 
 
-def _run_limited(bundle: Bundle, run: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
+def run_limited(path: Path, run: Callable[[], tuple[Array, ...]]) -> tuple[Array, ...]:
     """Return the result of a function, or raise BundleError if it takes longer than `LIMIT_S`."""
-    results: Queue[tuple[Array, Array] | Exception] = Queue()
+    results: Queue[tuple[Array, ...] | Exception] = Queue()
 
     def act() -> None:
         try:
@@ -119,10 +126,10 @@ def _run_limited(bundle: Bundle, run: Callable[[], tuple[Array, Array]]) -> tupl
     except Empty:
         # OpenVINO would wait for its threads at the end of the process.
         atexit.register(os._exit, 1)
-        raise BundleError(f"{bundle.path}: the network did not compute the probe within {LIMIT_S:g} s.") from None
+        raise BundleError(f"{path}: the network did not compute the probe within {LIMIT_S:g} s.") from None
     if isinstance(result, RuntimeError):
         reason = str(result).splitlines()[-1]
-        raise BundleError(f"{bundle.path}: OpenVINO cannot compute the network ({reason}).") from result
+        raise BundleError(f"{path}: OpenVINO cannot compute the network ({reason}).") from result
     if isinstance(result, Exception):
         raise result
     return result
@@ -135,7 +142,7 @@ def probe_difference(bundle: Bundle, precision: str) -> float:
     """
     frontend, graph = bundle.contract.frontend, read_graph(bundle)
     exact, other = (run_probe(compile_graph(graph, frontend, precision=p), frontend)[0] for p in ("f32", precision))
-    return float(np.abs(exact - other).max())
+    return float(np.abs(exact - other).max(initial=0.0))
 
 
 def _compare(bundle: Bundle, name: str, sealed: npt.NDArray[Any], computed: Array, tolerance: float) -> float:
@@ -143,7 +150,7 @@ def _compare(bundle: Bundle, name: str, sealed: npt.NDArray[Any], computed: Arra
     if sealed.shape != computed.shape:
         raise BundleError(f"{changed} has shape {computed.shape}, sealed with {sealed.shape}.")
     # Written so that a NaN on either side is a difference too.
-    difference = float(np.abs(sealed.astype(np.float64) - computed).max())
+    difference = float(np.abs(sealed.astype(np.float64) - computed).max(initial=0.0))
     if not difference <= tolerance:
         raise BundleError(
             f"{changed} differs by up to {difference:.3g} (allowed {tolerance:g}); this installation computes a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def require_new_folder(out: str | Path) -> Path:
 def seal(
     out: str | Path,
     graph: Any,
-    outputs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    outputs: Sequence[npt.NDArray[np.float32]],
     weights: Mapping[str, Any] | None,
     *,
     contract: Contract,
@@ -58,9 +58,9 @@ def seal(
 ) -> Bundle:
     """Write a bundle atomically to a new or empty folder, and load it.
 
-    `graph` is an ``openvino.Model``: input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each. `outputs`
-    are its logits and attention for the probe, `weights` the network's state; the others are those of `Bundle`. Raises
-    BundleError if `out` is not empty or cannot be written.
+    `graph` is an ``openvino.Model``: input (B, F, T) in dB; outputs `logits` and `attention`, (B, t, K) each, and
+    optionally `embedding` (B, E). `outputs` are those for the probe, `weights` the network's state; the others are
+    those of `Bundle`. Raises BundleError if `out` is not empty or cannot be written.
     """
     import openvino
 
@@ -71,7 +71,8 @@ def seal(
         graph.set_rt_info(fingerprint, ["bcsed", "fingerprint"])
         openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
         image = compute_probe(contract.frontend)[1]
-        np.savez_compressed(folder / PROBE, image=image, logits=outputs[0], attention=outputs[1])
+        arrays = dict(zip(("logits", "attention", "embedding"), outputs, strict=False))
+        np.savez_compressed(folder / PROBE, image=image, **arrays)  # type: ignore[arg-type]
         if weights is not None:
             from safetensors.torch import save
 

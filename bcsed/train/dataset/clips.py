@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ...audio.decode import Wave, read_audio
 from ...audio.headers import AudioInfo, read_info
@@ -19,7 +18,7 @@ from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
-from ...files import read_errors
+from ...predict.embed import read_embeddings
 from ...recordings import printable
 
 # Longer recordings are not cached; each window is read from the file.
@@ -191,24 +190,8 @@ class Embeddings:
         return np.asarray(self._vectors[begin + offset])
 
 
-def read_embeddings(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:
-    """Read embeddings from a Parquet or npz file.
-
-    Parquet has the columns ``clip`` (or ``filename``), ``start_s`` and ``vector`` (lists of equal length); npz the
-    arrays ``clip`` (M,), ``start_s`` (M,) and ``vector`` (M, D). Pickled values are not read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file of embeddings.")
-    with read_errors(path, "a table of embeddings, with clip, start_s and vector, in Parquet or npz"):
-        if path.suffix == ".npz":
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                clips, start_s, vectors = stored["clip"], stored["start_s"], stored["vector"]
-        else:
-            table = pd.read_parquet(path)
-            clips = table["clip" if "clip" in table else "filename"].to_numpy(str)
-            start_s, vectors = table["start_s"].to_numpy(), np.stack(table["vector"].to_list())
-        if not len(clips) == len(start_s) == len(vectors):
-            raise ValueError(f"{len(clips)} clips, {len(start_s)} starts and {len(vectors)} vectors")
-        # numpy raises if the arrays have other shapes or types.
-        return Embeddings(names, clips.astype(str), start_s.astype(np.float64), vectors, frontend, where=str(path))
+def read_teacher(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:
+    """Read a teacher's embeddings, a file of `bcsed.predict.embed.read_embeddings`, for the clips of these names."""
+    frame, vectors, _ = read_embeddings(path)
+    clips, start_s = frame["filename"].to_numpy(str), frame["start_s"].to_numpy()
+    return Embeddings(names, clips, start_s, vectors, frontend, where=str(path))
