@@ -147,7 +147,7 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
     assert main(call) == 2
     assert "text.parquet" in capsys.readouterr().err
     pd.DataFrame({"filename": ["a"], "start_s": [0.0]}).to_parquet(tmp_path / "short.parquet")
-    with pytest.raises(DataError, match=r"short.parquet is not readable as a table of embeddings"):
+    with pytest.raises(DataError, match=r"short.parquet: not readable as a table of embeddings"):
         train_probe([tmp_path / "short.parquet"], year, tmp_path / "p")
     for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "hidden", "strength": 1.0}):
         with pytest.raises(ConfigError):
