@@ -90,7 +90,8 @@ def test_no_other_runtime_is_imported(files, tmp_path):
 import json, sys
 from bcsed.cli import main
 assert main(["adopt", {str(files[0])!r}, "--out", {str(tmp_path / "b")!r}]) == 0
-foreign = [name for name in sys.modules if any(word in name for word in ("tensorflow", "tflite", "litert", "onnx"))]
+runtimes = ("tensorflow", "tflite_runtime", "ai_edge_litert", "onnx", "onnxruntime")
+foreign = sorted({{name.partition(".")[0] for name in sys.modules}} & set(runtimes))
 print("MODULES" + json.dumps(foreign))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
