@@ -449,12 +449,12 @@ def test_a_session_that_ends_is_continued_from_its_output(tree, layout, messages
     shutil.rmtree(tree / "working")
     # Asked before an epoch and between its steps: the time is over in the middle of the second epoch.
     asked = []
-    honest = train.loop.Loop._out_of_time
-    monkeypatch.setattr(train.loop.Loop, "_out_of_time", lambda loop: asked.append(loop.step) or len(asked) > 3)
+    honest = train.loop.Loop._must_stop
+    monkeypatch.setattr(train.loop.Loop, "_must_stop", lambda loop: asked.append(loop.step) or len(asked) > 3)
     assert learn(tree, messages) is None
     assert any("attach this notebook's output as an input and run it again" in line for line in messages)
     assert not (tree / "working" / "bundle-tiny-0").exists()
-    monkeypatch.setattr(train.loop.Loop, "_out_of_time", honest)
+    monkeypatch.setattr(train.loop.Loop, "_must_stop", honest)
     earlier = place(tree, layout, "notebook", "bcsed-train")
     shutil.move(tree / "working", earlier)
     for path in sorted((earlier / "run").iterdir()):
