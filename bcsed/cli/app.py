@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import interrupt
 from .._version import __version__
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _describe_interruption(options: argparse.Namespace) -> str:
     """Return a sentence on how to continue."""
-    folder = {start.sample: "folder", kaggle.dataset: "out"}.get(getattr(options, "run", None))
+    run: Any = getattr(options, "run", None)
+    folder = {start.sample: "folder", kaggle.dataset: "out"}.get(run)
     if folder and is_occupied(path := Path(getattr(options, folder))):
         return f"interrupted; {path} is incomplete: name another folder, or remove that one, and run the command again."
     is_run = not getattr(options, "resume", True) and (Path(options.out) / "run.json").is_file()
