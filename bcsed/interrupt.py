@@ -34,7 +34,7 @@ def handle_signals(describe: Callable[[], str]) -> Iterator[None]:
     def interrupt(number: int, _: object) -> None:
         if _state.signal:
             # torchrun sends its own signal after the terminal's, and ends its processes after 30 s.
-            if "WORLD_SIZE" not in os.environ:
+            if "TORCHELASTIC_RUN_ID" not in os.environ:
                 _end_process(128 + number, describe())
             return
         _state.signal = number

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 from conftest import RATE
 from scipy.ndimage import zoom
-from scipy.signal import get_window
+from scipy.signal import get_window, resample, resample_poly
 
 from bcsed.analysis import trace
 from bcsed.audio.spectrogram import mel_bands
@@ -192,6 +192,8 @@ class TestCauses:
             (lambda x: x[16_000:-16_000], r"960000 samples .*: the wave is 16000 samples \(0\.5000 s\) too early"),
             (lambda x: soxr.resample(x, RATE, 24_000), "audio of 24,000 Hz was read as 32,000 Hz"),
             (lambda x: soxr.resample(x, RATE, 44_100)[: len(x)], "audio of 44,100 Hz was read as 32,000 Hz"),
+            (lambda x: resample(x, len(x) * 3 // 4), r"audio of 24,000 Hz was read as 32,000 Hz.* \(explains 99"),
+            (lambda x: resample_poly(x, 3, 2)[: len(x)], r"audio of 48,000 Hz was read as 32,000 Hz.* \(explains 99"),
             (lambda x: soxr.resample(x, 44_100, 48_000), "audio of 48,000 Hz was read as 44,100 Hz"),
             (lambda x: soxr.resample(soxr.resample(x, RATE, 22_050), 22_050, RATE), "resampled twice via 22,050 Hz"),
             (lambda x: np.where(np.arange(len(x)) > 3 * RATE, x, 0), "digital silence .* from 0.00 s on: padded$"),
@@ -357,6 +359,18 @@ class TestCauses:
             assert compare_with(ours, samples=wave).first.cause == cause
         (tmp_path / "stereo.wav").unlink()
         assert compare_with(ours, samples=stereo[:, 0]).first.cause == ""
+
+    def test_one_channel_of_a_recording_of_another_rate(self, tiny, tmp_path):
+        stereo = (0.1 * np.random.default_rng(5).standard_normal((6 * 44_100, 2))).astype(np.float32)
+        soundfile.write(tmp_path / "stereo.flac", stereo, 44_100, subtype="PCM_16")
+        ours = trace.trace(tiny, tmp_path / "stereo.flac")
+        second = soxr.resample(stereo[:, 1], 44_100, RATE)
+        cause = compare_with(ours, samples=second).first.cause
+        assert cause.startswith("channel 2 of 2 instead of the mean of the channels")
+        # A file that was damaged since has no channels to compare with.
+        data = (tmp_path / "stereo.flac").read_bytes()
+        (tmp_path / "stereo.flac").write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+        assert compare_with(ours, samples=second).first.cause == ""
 
 
 @pytest.mark.parametrize(("name", "first_row"), [("odd", 2), ("short", 0), ("blip", 0)])

@@ -26,9 +26,6 @@ def test_a_folder_is_held_until_the_block_or_the_process_ends(tmp_path):
 import sys
 from pathlib import Path
 from bcsed.files import lock_folder
-from bcsed.scores.table import read_table
-from bcsed.train.api import train_grid
-from bcsed.train.pseudolabels import make_pseudolabels
 with lock_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -93,6 +90,31 @@ def test_other_recordings_do_not_replace_finished_scores(tiny, recordings, tmp_p
     # More of them, or the same in another order, lose nothing.
     assert predict.predict([tiny], [*both[::-1], recordings / "long.wav"], out=out).n_resumed == 2
     assert len(read_table(out / "submission.csv")) > before[out / "submission.csv"].count(b"\n")
+
+
+def test_the_same_recordings_by_another_way_are_the_same(tiny, recordings, tmp_path, monkeypatch):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for name in ("short.wav", "odd.wav"):
+        shutil.copy(recordings / name, audio)
+    (tmp_path / "link").symlink_to(audio)
+    monkeypatch.chdir(audio)
+    assert predict.predict([tiny], [audio], out=tmp_path / "out").n_resumed == 0
+    for way in ("../audio", ".", tmp_path / "link", tmp_path / "link" / ".." / "audio"):
+        assert predict.predict([tiny], [way], out=tmp_path / "out").n_resumed == 2
+    audio.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"such as .*odd\.wav, which no longer exists; name a new folder, or remove"):
+        predict.predict([tiny], [tmp_path / "moved"], out=tmp_path / "out")
+
+
+def test_links_to_one_file_are_different_recordings(tiny, recordings, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.wav").symlink_to(recordings / "odd.wav")
+    output = predict.OutputOptions(formats=("frames",))
+    windowing = predict.Windowing(windows="sliding")
+    predict.predict([tiny], [tmp_path / "a.wav"], out=tmp_path / "out", output=output, windowing=windowing)
+    with pytest.raises(DataError, match=r"a\.wav; name a new folder, remove that one, or name its recordings too"):
+        predict.predict([tiny], [tmp_path / "b.wav"], out=tmp_path / "out", output=output, windowing=windowing)
 
 
 def test_other_recordings_are_refused_in_every_form(tiny, recordings, tmp_path):

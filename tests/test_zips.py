@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 
 import pytest
@@ -136,3 +137,22 @@ def test_two_zips_of_one_name(tmp_path, files, attached):
     assert len(inputs.find_bundles([], **arguments)) == 2
     # They are unpacked once.
     assert len(inputs.find_bundles([], **arguments)) == 2
+
+
+def test_zips_whose_paths_join_to_one_name(tmp_path, files, attached):
+    folder = attached.parent
+    other = [(name, data + b" " if name.endswith("bundle.json") else data) for name, data in files]
+    write_zip(folder / "birds" / "v2-net.zip", files)
+    write_zip(folder / "birds-v2" / "net.zip", other)
+    first, second = (path / "bundle.json" for path in unpack(tmp_path))
+    assert {first.read_bytes(), second.read_bytes()} == {dict(each)["net/bundle.json"] for each in (files, other)}
+
+
+def test_a_bundle_that_is_packed_under_two_names_is_available_under_both(tmp_path, files, attached):
+    for name in ("a", "b"):
+        write_zip(attached.with_name(f"{name}.zip"), [(each.replace("net/", f"{name}/"), data) for each, data in files])
+        shutil.copy(attached.with_name(f"{name}.zip"), attached.with_name(f"{name}-copy.zip"))
+    arguments = {"root": tmp_path, "scratch": tmp_path / "scratch", "log": lambda _: None}
+    for wanted in (["a"], ["b"], ["b", "a"]):
+        assert [path.name for path in inputs.find_bundles(wanted, **arguments)] == wanted
+    assert len(inputs.find_bundles([], **arguments)) == 1

@@ -29,12 +29,12 @@ class Explanation(NamedTuple):
     """A cause that explains a difference."""
 
     cause: str
-    share: float  # of the squared difference; 1 if exact
+    share: float  # as `explained_share`; 1 if exact
     largest: float  # remaining difference
 
     def sentence(self) -> str:
         """Return the cause, with its share unless it is exact."""
-        return self.cause + ("" if self.share == 1 else f" (explains {self.share:.1%} of the squared difference)")
+        return self.cause + ("" if self.share == 1 else f" (explains {self.share:.1%})")
 
 
 def explained_share(candidate: Candidate) -> float:

@@ -93,13 +93,13 @@ def _make_words(power: npt.NDArray[np.float32]) -> Words:
 def find_matches(fingerprints: Sequence[Fingerprint]) -> list[Match]:
     """Return the pairs of recordings whose audio is the same over at least half of the shorter of them.
 
-    Recordings below 0.9 s match only if all samples are identical. Of many copies of one recording not every pair is
-    returned, but all are connected.
+    Recordings below 0.9 s match only if all samples are identical. Of many copies of one recording some pairs are
+    left out, but pairs connect all of them.
     """
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in _candidates([item.words for item in fingerprints]):
         if fingerprints[first].sha256 == fingerprints[second].sha256:
-            continue
+            continue  # they are compared by this sum below
         value, n_words = similarity(fingerprints[first].words, fingerprints[second].words, offset)
         earlier = best.get((first, second))
         if value >= max(_SIMILAR, 2.0 / n_words**0.5) and (earlier is None or earlier.similarity < value):

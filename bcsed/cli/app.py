@@ -11,11 +11,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import interrupt
 from .._version import __version__
 from ..errors import BcsedError
-from ..files import os_reason
+from ..files import is_occupied, os_reason
 from . import embeddings, evaluate, kaggle, predict, start, train
 from .options import Command, add_command
 
@@ -43,7 +44,8 @@ EXAMPLES = """examples:
 
 exit status: 0 done; 1 check, doctor or trace found a difference; 2 a mistake in the call or an error of the
 operating system; 3 some recordings failed, 4 all; 130 interrupted. Ctrl-C finishes and stores the work in hand, and
-the same command (train: with --resume) continues; a second Ctrl-C ends at once.
+the same command (train: with --resume) continues (sample and kaggle dataset: in a new folder); a second Ctrl-C ends
+at once.
 
 `bcsed COMMAND --help` describes the options of a command."""
 
@@ -77,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _describe_interruption(options: argparse.Namespace) -> str:
     """Return a sentence on how to continue."""
+    run: Any = getattr(options, "run", None)
+    folder = {start.sample: "folder", kaggle.dataset: "out"}.get(run)
+    if folder and is_occupied(path := Path(getattr(options, folder))):
+        return f"interrupted; {path} is incomplete: name another folder, or remove that one, and run the command again."
     is_run = not getattr(options, "resume", True) and (Path(options.out) / "run.json").is_file()
     return f"interrupted; finished work is kept: run the same command again{', with --resume' if is_run else ''}."
 

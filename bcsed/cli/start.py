@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shlex
+import shutil
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,6 +14,7 @@ from .. import interrupt
 from .._version import __version__
 from ..config.experiments import describe, difference, find_experiment
 from ..errors import DataError
+from ..files import atomic_write, is_occupied, lock_folder
 from .options import Add
 from .progress import Progress
 
@@ -24,11 +26,30 @@ _PACKAGES = (
 
 def demo(args: Namespace) -> int:
     """Train, export, predict and evaluate on a small synthetic competition."""
+    start, out = time.monotonic(), Path(args.out)
+    mark = out / "demo.txt"  # empty until the demo is finished
+    with lock_folder(out):
+        if mark.is_file() and mark.stat().st_size:
+            raise DataError(f"{out} contains a finished demo; name another folder as --out.")
+        if is_occupied(out) and not mark.is_file():
+            raise DataError(f"{out} contains other files; name a new folder as --out.")
+        mark.touch()
+        status = _run_demo(out)
+        if status:
+            return status
+        text = f"the demo took {time.monotonic() - start:.0f} s; all files are in {out}"
+        with atomic_write(mark) as temporary:
+            temporary.write_text(f"{text}\n", encoding="utf-8")
+    print(f"\n{text}")
+    return 0
+
+
+def _run_demo(out: Path) -> int:
+    """Run the commands of a demo, without those that an interrupted one finished; return the status of the last one."""
     from .app import make_parser
 
-    start, out = time.monotonic(), Path(args.out)
-    if (out / "scores" / "submission.csv").is_file():
-        raise DataError(f"{out} contains a finished demo; name another folder as --out.")
+    if not (out / "sample" / "train.csv").is_file():
+        shutil.rmtree(out / "sample", ignore_errors=True)
     data, run, bundle, scores = (shlex.quote(str(out / name)) for name in ("sample", "run", "bundle", "scores"))
     resume = " --resume" if (out / "run" / "run.json").is_file() else ""
     for command, result in (
@@ -51,7 +72,6 @@ def demo(args: Namespace) -> int:
             status: int = options.run(options)
         if status:
             return status
-    print(f"\nthe demo took {time.monotonic() - start:.0f} s; all files are in {out}")
     return 0
 
 

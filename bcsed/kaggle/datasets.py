@@ -121,7 +121,7 @@ def unpack(source: Path, scratch: Path) -> list[Path]:
     """
     folders = []
     for path in sorted({*source.glob("*/*.zip"), *source.glob("*/*/*.zip"), *source.glob("*/*/*/*.zip")}):
-        folder = scratch / "-".join(path.relative_to(source).with_suffix("").parts)
+        folder = scratch / path.relative_to(source)
         with read_errors(path, "a zip"), zipfile.ZipFile(path) as archive:
             for bundle, files in _check_bundles(path, archive).items():
                 folders.append(folder / bundle)

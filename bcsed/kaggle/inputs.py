@@ -107,19 +107,21 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) 
     """Return the folders of the wanted bundles in their order, or of all attached bundles; unpack zips to `scratch`."""
     from .datasets import unpack
 
-    # A zip that is attached twice counts once.
-    by_content = {_identity(path / "bundle.json", BUNDLE): path for path in unpack(root / "input", scratch)}
-    unpacked = list(by_content.values())
+    def by_content(paths: Iterable[Path]) -> dict[str, Path]:
+        """Return the bundles by content: a zip that is attached twice counts once."""
+        return {_identity(path / "bundle.json", BUNDLE): path for path in paths}
+
+    unpacked = unpack(root / "input", scratch)
     bundles: list[Path] = []
     for name in wanted or [""]:
-        matching = [path for path in unpacked if path.name == name]
-        for path in matching or find_inputs(BUNDLE, name, root=root, log=log):
+        matching = by_content(path for path in unpacked if path.name == name)
+        for path in matching.values() or find_inputs(BUNDLE, name, root=root, log=log):
             if path in bundles:
                 raise ConfigError(f"{path} is named twice among the bundles: {', '.join(wanted)}.")
             bundles.append(path)
     if not wanted:
-        known = {_identity(path / "bundle.json", BUNDLE) for path in bundles}
-        bundles += [path for path in unpacked if _identity(path / "bundle.json", BUNDLE) not in known]
+        known = by_content(bundles)
+        bundles += [path for identity, path in by_content(unpacked).items() if identity not in known]
     for path in unpacked:
         if path in bundles:
             log(f"{BUNDLE.name}: {path}, unpacked from a zip")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,7 +102,8 @@ def recording_key(path: Path) -> str:
 
 
 def _absolute(path: Path) -> str:
-    return str(path) if is_remote(path) else str(path.absolute())
+    """Return the path of a recording, the same for each way to its folder; links to one file are different ones."""
+    return str(path) if is_remote(path) else str(Path(os.path.realpath(path.parent)) / path.name)
 
 
 def listed_path(path: Path) -> str:
@@ -185,9 +187,12 @@ class FolderStore:
         others = self._finished - {listed_path(each.path) for each in recordings}
         if others:
             noun = "recording that is" if len(others) == 1 else "recordings that are"
+            example, advice = min(others), "; name a new folder, remove that one, or name its recordings too."
+            if "://" not in example and not os.path.lexists(example):
+                advice = ", which no longer exists; name a new folder, or remove that one."
             raise DataError(
                 f"{self.folder} contains scores of {len(others)} {noun} not among the {len(recordings)} of this call, "
-                f"such as {min(others)}; name a new folder, remove that one, or name its recordings too."
+                f"such as {example}{advice}"
             )
 
     def write_manifest(self, values: Mapping[str, Any]) -> None:

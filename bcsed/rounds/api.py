@@ -71,9 +71,10 @@ def run(
     with lock_folder(out):
         remove_partial_files(out)
         ledger = read_ledger(out) if (out / LEDGER).is_file() else []
+        _require_same_data(out, data)
         for number, each in enumerate(plan.rounds, 1):
             if number <= len(ledger):
-                _verify(out, ledger[number - 1], data)
+                _verify(out, ledger[number - 1])
                 continue
             folder = out / f"round-{number}"
             pseudolabels = _label(plan, number, data, out, log, progress)
@@ -137,12 +138,16 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
         write_json(file, {"schema": SCHEMA, **values})
 
 
-def _verify(out: Path, entry: Mapping[str, Any], data: Path) -> None:
-    """Refuse a finished round whose bundles are not those of the ledger, or were trained on other data."""
+def _require_same_data(out: Path, data: Path) -> None:
+    """Refuse other training data than those of the first student; the later ones were trained on the same."""
+    for file in sorted(out.glob(f"round-1/*/run/{RUN}"))[:1]:
+        require_same_labels(read_description(file.parent), data, file.parent)
+
+
+def _verify(out: Path, entry: Mapping[str, Any]) -> None:
+    """Refuse a finished round whose bundles are not those of the ledger."""
     for student in entry["students"]:
         path = out / f"round-{entry['round']}" / student["name"] / "bundle"
-        if (path.with_name("run") / RUN).is_file():
-            require_same_labels(read_description(path.with_name("run")), data, path.with_name("run"))
         if load(path).sha256 != student["sha256"]:
             advice = "remove this round and the later ones from both."
             raise DataError(f"{path} is not the network listed in {out / LEDGER}; {advice}")

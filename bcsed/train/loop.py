@@ -39,7 +39,7 @@ Progress = Callable[[int, int, int, float], None]
 EpochDone = Callable[[Mapping[str, float]], None]
 Augmentations = tuple[Noise, Mix, Masks]
 
-# Curves are drawn at the last epoch, and at most this often before.
+# Curves are drawn when the training ends or stops, and at most this often before.
 _DRAW_S = 30.0
 # Attributes of the loop that a checkpoint contains in addition to tensors.
 _COUNTERS = ("epoch", "step", "loss_sum", "best", "history")
@@ -122,7 +122,7 @@ class Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
         self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
         self.epoch, self.step, self.loss_sum, self.best = 0, 0, 0.0, -math.inf
-        self.drawn_s = time.monotonic()
+        self.drawn_s, self.n_drawn = time.monotonic(), 0
         self.history: list[dict[str, float]] = []
 
     @property
@@ -163,12 +163,15 @@ class Loop:
                     self._save(LAST)
                     saved = time.monotonic()
                 if stop:
+                    self._draw()
                     self.processes.wait()
                     return
             self._finish_epoch(time.monotonic() - began)
             saved = time.monotonic()
             if epoch_done is not None and self.processes.first:
                 epoch_done(self.history[-1])
+        if self.epoch < self.fit.epochs:
+            self._draw()
 
     def _start_epoch(self) -> None:
         self.trained.train()
@@ -294,17 +297,21 @@ class Loop:
                     ranked.to_csv(temporary, index=False, float_format="%.4f")
             self._save(BEST)
         if self.processes.first:
-            table = pd.DataFrame(self.history)
             with atomic_write(self.out / METRICS) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g")
+                pd.DataFrame(self.history).to_csv(temporary, index=False, float_format="%.6g")
             # Drawing takes half a second, which may be longer than an epoch.
             if self.epoch == self.fit.epochs or time.monotonic() - self.drawn_s > _DRAW_S:
-                with atomic_write(self.out / PLOT) as temporary:
-                    learning_curves(table, temporary, title=self.experiment.name)
-                self.drawn_s = time.monotonic()
+                self._draw()
             # Last: a run killed earlier repeats the end of this epoch, a run killed later has all files.
             self._save(LAST)
         self.processes.wait()
+
+    def _draw(self) -> None:
+        """Draw the curves, unless those of all epochs are drawn."""
+        if self.processes.first and len(self.history) > self.n_drawn:
+            with atomic_write(self.out / PLOT) as temporary:
+                learning_curves(pd.DataFrame(self.history), temporary, title=self.experiment.name)
+            self.drawn_s, self.n_drawn = time.monotonic(), len(self.history)
 
     def _improved(self, values: Mapping[str, float]) -> bool:
         """Return True if the epoch has the best validation so far, and remember it."""

@@ -19,16 +19,8 @@ from ...train.checkpoints import BEST, METRICS, RUN, evaluation_path, read_descr
 # Keys of a run's description or a bundle's provenance that are not settings of the training.
 _NO_SETTINGS = (
     *("schema", "bcsed", "experiment", "recipe", "contract", "fingerprint", "fold", "data", "n_clips", "priors"),
-    *(
-        "labels_sha256",
-        "checkpoint",
-        "checkpoint_sha256",
-        "epoch",
-        "metrics",
-        "exported",
-        "torch_openvino_difference",
-        "versions",
-    ),
+    *("labels_sha256", "checkpoint", "checkpoint_sha256", "epoch", "metrics", "exported", "torch_openvino_difference"),
+    "versions",
 )
 
 

@@ -13,8 +13,9 @@ from ..explained import Candidate, Floats, describe
 from .context import StageContext
 from .stages import Array
 
-# Samples that are searched for a delay or a filter, and for another rate, and the least that must overlap.
-_DELAY_SAMPLES, _RATE_SAMPLES, _MIN_OVERLAP = 1 << 19, 1 << 17, 1 << 12
+# Samples that are searched for a delay or a filter, and for another rate; the least that must overlap; the edge of an
+# excerpt that a resampler's filter changes.
+_DELAY_SAMPLES, _RATE_SAMPLES, _MIN_OVERLAP, _EDGE_SAMPLES = 1 << 19, 1 << 17, 1 << 12, 1 << 10
 # Common sample rates of recordings.
 RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 # Share of the samples that silence must replace.
@@ -110,7 +111,7 @@ def _rates(rate: int, x: Floats, y: Floats) -> Iterator[Candidate]:
         n = min(len(restored), len(ours))
         # The ends of the excerpt have the edge of the resampler's filter.
         inner = slice(0, max(1, n - 512))
-        yield Candidate(cause, ours[inner], restored[inner], y[:n][inner])
+        yield Candidate(cause, ours[inner], restored[inner], (y if ratio < 1 else x)[:n][inner])
 
 
 def _twice(rate: int, x: Floats, y: Floats) -> Iterator[Candidate]:
@@ -121,8 +122,7 @@ def _twice(rate: int, x: Floats, y: Floats) -> Iterator[Candidate]:
         if via < rate:
             cause = f"nothing is left above {via / 2:,.0f} Hz: resampled twice via {via:,} Hz"
             again = np.resize(soxr.resample(soxr.resample(a, rate, via), via, rate), n)
-            # The end of the excerpt has the edge of the resampler's filter.
-            inner = slice(0, max(1, n - 1024))
+            inner = slice(0, max(1, n - _EDGE_SAMPLES))
             yield Candidate(cause, again[inner], b[inner], a[inner])
     spectrum, power = np.fft.rfft(a), np.square(np.abs(np.fft.rfft(b)))
     last = int(np.argmax(np.cumsum(power) >= 0.9999 * power.sum())) + 1
@@ -136,15 +136,15 @@ def _channels(context: StageContext, rate: int, y: Floats) -> Iterator[Candidate
     facts, x = context.ours.facts, context.ours.arrays["samples"]
     if facts.get("channels", 1) < 2 or facts.get("first_sample", 0):
         return
+    n = min(len(x), len(y), 16 * _DELAY_SAMPLES // facts["channels"])
     try:
         info = read_info(facts["file"])
-    except DataError:
+        with open_audio(info.path, info.raw) as file:
+            audio = file.read((n + _EDGE_SAMPLES) * info.sample_rate // rate, dtype="float32", always_2d=True)
+    except (DataError, OSError, RuntimeError, MemoryError):
         return
-    native = info.sample_rate
-    with open_audio(info.path, info.raw) as file:
-        audio = file.read(-(-len(x) * native // rate), always_2d=True)
     for number, channel in enumerate(audio.T, 1):
-        wave = channel if native == rate else soxr.resample(channel, native, rate)
-        n = min(len(wave), len(x), len(y))
+        wave = channel if info.sample_rate == rate else soxr.resample(channel, info.sample_rate, rate)
+        n = min(n, len(wave))
         cause = f"channel {number} of {audio.shape[1]} instead of the mean of the channels"
         yield Candidate(cause, wave[:n], y[:n], x[:n])
