@@ -15,7 +15,8 @@ from bcsed.config.contract import Frontend, wave_frontend
 from bcsed.errors import BcsedError, BundleError, ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import BIRDNET, ForeignModel, complete, read_labels
-from bcsed.predict.embed import embed, read_embeddings
+from bcsed.predict.embed import embed
+from bcsed.predict.embeddings import read_embeddings
 
 RATE, WINDOW, VALUES, CLASSES = 8000, 16_000, 6, ("Turdus merula", "Parus major", "Rana arvalis")
 MODEL = ForeignModel(sample_rate=RATE, scores="scores", embedding="features")

@@ -24,7 +24,7 @@ from bcsed.data.competitions import detect_competition, read_class_list
 from bcsed.data.label_files import read_soundscape_labels, read_train
 from bcsed.errors import BcsedError
 from bcsed.models.foreign import ForeignModel, read_labels
-from bcsed.predict.embed import read_embeddings
+from bcsed.predict.embeddings import read_embeddings
 from bcsed.rounds.plan import find_plan
 from bcsed.scores.calibration import read_thresholds
 from bcsed.scores.detections.raven_audacity import RAVEN, read_audacity, read_raven

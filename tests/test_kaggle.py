@@ -736,7 +736,8 @@ def test_clips_and_soundscapes_are_embedded(tree, layout, tiny, sealed, messages
     assert any("attach this notebook's output" in line for line in messages)
     out = kaggle.embed(settings, **options)
     assert out == tree / "working" / "embeddings.parquet"
-    from bcsed.predict.embed import parts_folder, read_embeddings
+    from bcsed.predict.embed import parts_folder
+    from bcsed.predict.embeddings import read_embeddings
 
     names = read_embeddings(out)[0]["filename"]
     assert names.nunique() == len(next(tree.rglob("train.csv")).read_text().splitlines()) - 1

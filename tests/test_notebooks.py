@@ -124,7 +124,7 @@ def test_metadata_says_everything_and_keeps_the_network_off(kind):
     assert (told["language"], told["kernel_type"]) == ("python", "notebook")
     assert told["dataset_sources"] == ["bcsed/bcsed-wheels"]
     assert told["competition_sources"] == ["birdclef-2026"]
-    assert told["kernel_sources"] == ([] if kind in TRAINING else ["bcsed/bcsed-train"])
+    assert told["kernel_sources"] == (["bcsed/bcsed-train"] if kind in ("pseudolabel", "submit") else [])
     assert told["id"] == "bcsed/" + told["title"].replace(" ", "-")
 
 
@@ -165,7 +165,7 @@ def test_settings_are_written_into_the_one_cell(tmp_path):
         ("train", ["fold=0.5"], "fold cannot be '0.5'"),
         ("train", ["allow_mismatch=1"], "allow_mismatch cannot be '1'; its default is False"),
         ("submit", ["tta_shifts_s=1.5"], "tta_shifts_s cannot be '1.5'"),
-        ("fly", [], "there is no notebook 'fly'; there are train, pseudolabel, rounds, submit"),
+        ("fly", [], "there is no notebook 'fly'; there are train, pseudolabel, rounds, embed, submit"),
     ],
 )
 def test_settings_that_make_no_sense(tmp_path, kind, words, sentence):

@@ -14,7 +14,8 @@ from bcsed.cli import main
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import ForeignModel
-from bcsed.predict.embed import embed, read_embeddings
+from bcsed.predict.embed import embed
+from bcsed.predict.embeddings import read_embeddings
 from bcsed.train import probe
 from bcsed.train.probe import ProbeOptions, train_probe
 

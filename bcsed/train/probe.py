@@ -24,7 +24,7 @@ from ..files import check_fields, sha256, shorten_list
 from ..models.bundle.bundle import Bundle, load
 from ..models.bundle.seal import require_new_folder
 from ..models.heads import ProbeHead, seal_head
-from ..predict.embed import read_embeddings
+from ..predict.embeddings import read_embeddings
 from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
 from .pseudolabels.table import read_pseudolabels

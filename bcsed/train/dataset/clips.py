@@ -18,7 +18,7 @@ from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
-from ...predict.embed import read_embeddings
+from ...predict.embeddings import read_embeddings
 from ...recordings import printable
 
 # Longer recordings are not cached; each window is read from the file.
@@ -191,7 +191,7 @@ class Embeddings:
 
 
 def read_teacher(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:
-    """Read a teacher's embeddings, a file of `bcsed.predict.embed.read_embeddings`, for the clips of these names."""
+    """Read the embeddings of clips from a file for `bcsed.predict.embeddings.read_embeddings`."""
     frame, vectors, _ = read_embeddings(path)
     clips, start_s = frame["filename"].to_numpy(str), frame["start_s"].to_numpy()
     return Embeddings(names, clips, start_s, vectors, frontend, where=str(path))
