@@ -37,7 +37,7 @@ class LogMel(torch.nn.Module):
     def __init__(self, frontend: Frontend) -> None:
         super().__init__()
         self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
-        self.is_wave = frontend.channels == "wave"
+        self.is_wave = frontend.is_wave
         if self.is_wave:
             return
         self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)

@@ -51,7 +51,7 @@ class Frontend:
             if getattr(self, name) > highest:
                 raise ConfigError(f"{name} must be at most {highest}, got {getattr(self, name)}.")
         one_of(self, "channels", ("deltas", "repeat", "mono", "wave"))
-        if self.channels == "wave":
+        if self.is_wave:
             if (self.hop_length, self.n_mels, self.time_folds) != (self.n_fft, self.n_fft, 1):
                 raise ConfigError("channels is 'wave', but frames and folds are those of an image; use wave_frontend.")
         else:
@@ -93,6 +93,11 @@ class Frontend:
     def image_shape(self) -> tuple[int, int]:
         """Height and width of the folded image, in pixels."""
         return self.n_mels * self.time_folds, self.n_frames // self.time_folds
+
+    @property
+    def is_wave(self) -> bool:
+        """Whether the network receives the samples, not an image."""
+        return self.channels == "wave"
 
     @property
     def n_channels(self) -> int:

@@ -79,7 +79,7 @@ class OpenVinoBackend(Backend):
 
         self.bundle, self.precision, self.cache = bundle, precision, cache
         frontend = bundle.contract.frontend
-        is_small = frontend.n_mels * frontend.n_frames <= PAIRED and frontend.channels != "wave"
+        is_small = frontend.n_mels * frontend.n_frames <= PAIRED and not frontend.is_wave
         batch_size = 2 if is_small else 1
         super().__init__(bundle.contract, bundle.steps, batch_size)
         graph = read_graph(bundle)
@@ -87,7 +87,7 @@ class OpenVinoBackend(Backend):
         # Twice the streams, so that no stream waits while another's outputs are copied.
         n_requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino.AsyncInferQueue(compiled, n_requests)
-        self._queue.set_callback(_call_embeddings if bundle.output == "embedding" else _call_results)
+        self._queue.set_callback(_call_embeddings if bundle.is_embedding else _call_results)
         self.max_in_flight = n_requests * batch_size
 
     def finish(self) -> None:

@@ -48,10 +48,11 @@ class ToImage(nn.Module):
     def __init__(self, frontend: Frontend) -> None:
         super().__init__()
         self.folds, self.channels, self.top_db = frontend.time_folds, frontend.channels, frontend.top_db
+        self.is_wave = frontend.is_wave
 
     def forward(self, db: torch.Tensor) -> torch.Tensor:
         """(B, F, T) dB -> (B, C, F*folds, T/folds); the samples of a wave, (samples per frame, T), stay as they are."""
-        if self.channels == "wave":
+        if self.is_wave:
             return db[:, None]
         high = db.amax((1, 2), keepdim=True)
         x = torch.maximum(db, high - self.top_db)

@@ -131,14 +131,14 @@ def _sections(inputs: Sequence[tuple[str, Path]], context: ReportContext) -> lis
 def _bundle_section(path: Path) -> Section:
     bundle = load(path)
     frontend, provenance = bundle.contract.frontend, bundle.provenance
-    is_wave, bands = frontend.channels == "wave", f"{frontend.fmin_hz:g} to {frontend.fmax_hz:g} Hz"
+    bands = f"{frontend.n_mels}, {frontend.fmin_hz:g} to {frontend.fmax_hz:g} Hz"
     metrics = {name: value for name, value in (provenance.get("metrics") or {}).items() if "auc" in name}
     facts = {
         "experiment": str(provenance.get("experiment", "")),
         "backbone": bundle.contract.net.backbone,
         "classes": str(len(bundle.contract.classes)),
         "window": f"{frontend.window_s:g} s in {bundle.steps} time steps",
-        "mel bands": "none, its input is the wave" if is_wave else f"{frontend.n_mels}, {bands}",
+        "mel bands": "none, its input is the wave" if frontend.is_wave else bands,
         "fingerprint": bundle.contract.fingerprint,
         "SHA-256 of the weights": bundle.sha256,
         **{f"{name} at export": f"{value:.4f}" for name, value in metrics.items()},

@@ -72,7 +72,7 @@ def score_excerpt(
     hop_s = frontend.hop_length / frontend.sample_rate
     inside = np.flatnonzero((start_s >= begin * hop_s - 1e-9) & (start_s < end * hop_s - 1e-9))
     inside = inside if len(inside) else np.array([0])
-    if frontend.channels == "wave":
+    if frontend.is_wave:
         drawn = spectrogram_excerpt(audio, spectrogram_frontend(member), row_s, block)
         db, begin, first_frame, end = (
             drawn.db,
@@ -95,7 +95,7 @@ def score_excerpt(
 
 def spectrogram_frontend(member: Backend | None) -> Frontend:
     """Return the front end of a spectrogram to draw: that of the network, if it has one that is an image."""
-    return WIDE_384 if member is None or member.contract.frontend.channels == "wave" else member.contract.frontend
+    return WIDE_384 if member is None or member.contract.frontend.is_wave else member.contract.frontend
 
 
 def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:

@@ -26,14 +26,7 @@ from ..scores.detections.detect import DetectionSettings
 from ..scores.detections.taxonomy import ClassName
 from ..scores.table import make_table, row_ids
 from .evaluation import full_name
-from .excerpt import (
-    Excerpt,
-    encode_ogg,
-    excerpt_rows,
-    score_excerpt,
-    spectrogram_excerpt,
-    spectrogram_frontend,
-)
+from .excerpt import Excerpt, encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt, spectrogram_frontend
 from .page import Figure, Item, Section, Sound, Table, make_figure
 
 _log = logging.getLogger(__name__)

@@ -114,7 +114,7 @@ def _compare_stage(context: StageContext, *, explain: bool) -> StageDifference:
         sentence = f"by up to {largest:.3g} (allowed {tolerance:g}) at {position}, in {share:.0%} of it"
     detail, cause = "", describe_constant(x, y) if explain else ""
     # Of a network that receives the wave, these stages are its samples, which were compared before.
-    is_wave = context.frontend is not None and context.frontend.channels == "wave"
+    is_wave = context.frontend is not None and context.frontend.is_wave
     if explain and not cause and not (is_wave and stage in ("db", "windows", "image")):
         detail, cause = _EXPLAIN[stage](context, x, y)
     sentence += "; " * bool(detail or cause) + ": ".join(filter(None, (detail, cause)))
