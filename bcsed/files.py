@@ -224,6 +224,14 @@ def require_file(path: Path, refused: type[BcsedError] = DataError) -> None:
             raise refused(f"{path}: is a folder, not a file." if is_folder else f"{path}: there is no such file.")
 
 
+def require_new_parquet(path: Path, kind: str) -> None:
+    """Refuse a file that is not named ``*.parquet`` (ConfigError) or exists (DataError); `kind` of table, in words."""
+    if path.suffix != ".parquet":
+        raise ConfigError(f"a table of {kind} is a .parquet file, got {path.name!r}.")
+    if path.exists():
+        raise DataError(f"{path} is already there; name another file, or remove it.")
+
+
 def require_own_file(path: Path, mark: str, kind: str) -> None:
     """Refuse (DataError) to replace a file that does not begin with a text of this `kind` of file; an empty one may."""
     if path.is_file():

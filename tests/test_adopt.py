@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import openvino
 import pytest
@@ -11,7 +14,8 @@ from openvino import opset13 as ops
 from bcsed import bundle, predict
 from bcsed.audio.windows import plan_windows
 from bcsed.cli import main
-from bcsed.config.contract import Frontend, wave_frontend
+from bcsed.config.contract import Frontend, Net, wave_frontend
+from bcsed.config.strict import to_dict
 from bcsed.errors import BcsedError, BundleError, ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import BIRDNET, ForeignModel, complete, read_labels
@@ -387,6 +391,16 @@ def test_a_network_of_bcsed_has_an_embedding_too(tiny, oracle, network, recordin
     np.testing.assert_allclose(vectors[1], expected, atol=1e-3)
     with pytest.raises(BundleError, match="returns no embedding; export the run again"):
         embed(oracle, tmp_path / "o.parquet", recordings=[recordings / "odd.wav"])
+
+
+def test_a_bundle_that_claims_to_be_of_embeddings_is_refused(write, labels, tmp_path):
+    adopted = adopt(write(), tmp_path / "b", labels=labels, model=MODEL)
+    contract = dataclasses.replace(adopted.contract, net=Net(pool="mean"))
+    manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    manifest |= {"contract": to_dict(contract), "fingerprint": contract.fingerprint}
+    (tmp_path / "b" / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"net.pool is 'mean'"):
+        bundle.load(tmp_path / "b")
 
 
 def test_windows_shorter_than_a_row_cover_it():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from ..errors import ConfigError
 from . import options
+from .evaluate import describe_interval
 from .options import Add
+from .predict import print_failures
 from .progress import Progress
 
 
@@ -38,8 +39,7 @@ def adopt(args: Namespace) -> int:
     model = ForeignModel(**stated) if stated else None
     bundle = adopt(args.file, args.out, labels=args.labels, model=model, names=names)
     frontend, provenance = bundle.contract.frontend, bundle.provenance
-    unmatched = provenance["unmatched"]
-    if unmatched:
+    if unmatched := provenance["unmatched"]:
         print(f"{len(unmatched)} classes of {args.taxonomy} have no counterpart: {', '.join(unmatched)}")
     parts = [f"{len(bundle.contract.classes)} classes"] if bundle.contract.classes else []
     parts += [f"an embedding of {bundle.n_features} values"] if bundle.n_features else []
@@ -70,8 +70,7 @@ def embed(args: Namespace) -> int:
             precision=args.precision,
             progress=progress.counter("recordings"),
         )
-    for problem in result.failures.head(20).itertuples():
-        print(f"{problem.status:7} {problem.reason}", file=sys.stderr)
+    print_failures(result)
     print(
         f"{args.out}: embeddings of {result.n_scored} of {result.n_recordings} recordings in {result.seconds:.1f} s "
         f"({result.n_resumed} from an earlier call); {result.n_failed} failed"
@@ -81,8 +80,6 @@ def embed(args: Namespace) -> int:
 
 def probe(args: Namespace) -> int:
     """Train a head on embeddings and seal it with their network as a bundle."""
-    import numpy as np
-
     from ..scores import metrics
     from ..train.probe import ProbeOptions, train_probe
 
@@ -99,11 +96,7 @@ def probe(args: Namespace) -> int:
         )
     if evaluation is not None:
         auc, n_classes = metrics.macro_auc(evaluation.truth, evaluation.scores)
-        interval = ""
-        if len(set(evaluation.files)) > 1:
-            rng = np.random.default_rng(0)
-            low, high = metrics.bootstrap_auc(evaluation.truth, evaluation.scores, evaluation.files, rng=rng)
-            interval = f" (95 % over recordings: {low:.3f} to {high:.3f})"
+        interval = describe_interval(evaluation.truth, evaluation.scores, evaluation.files)
         print(
             f"out of fold: macro ROC-AUC {auc:.4f} over {n_classes} of {len(evaluation.classes)} classes, "
             f"{len(evaluation.ids)} clips{interval}"
@@ -134,11 +127,10 @@ def _embed_options(_: ArgumentParser, add: Add) -> None:
     add("--out", required=True, metavar="FILE", help="the table to write, *.parquet; continued if interrupted")
     add("--recordings", nargs="+", metavar="PATH", help="files and folders, also s3://... and the like")
     add("--data", metavar="DIR", help="instead of recordings, the clips of a competition's folder")
-    add("--step-s", type=int, metavar="S", help="seconds between windows (the length of a window, rounded)")
+    add("--step-s", type=int, metavar="S", help="seconds between windows (the length of a window, rounded down)")
     add("--precision", choices=("f32", "bf16"), default="f32", help="of the network (%(default)s)")
     options.add_jobs(add)
-    options.add_value(add, "--workers", 1, "N", "number of workers")
-    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
+    options.add_workers(add)
 
 
 def _probe_options(_: ArgumentParser, add: Add) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 def evaluate(args: Namespace) -> int:
     """Evaluate scores, or a bundle on labelled recordings: macro ROC-AUC, cmAP and LRAP."""
-    import numpy as np
-
     from ..scores import metrics
     from ..scores.checks.ids import split_row_id
     from ..scores.evaluation import read_truth
@@ -41,19 +40,27 @@ def evaluate(args: Namespace) -> int:
     evaluated = metrics.align_tables(truth, scores, extra=True, where=str(args.scores))
     values = metrics.score_tables(truth, evaluated)
     recordings = [split_row_id(row_id)[0] for row_id in truth.index]
-    interval = ""
-    if len(set(recordings)) > 1:
-        low, high = metrics.bootstrap_auc(truth, evaluated, recordings, rng=np.random.default_rng(0))
-        interval = f" (95 % over recordings: {low:.3f} to {high:.3f})"
     print(
         f"macro ROC-AUC {values.macro_auc:.4f} over {values.n_classes} of {truth.shape[1]} classes, {values.n_rows} "
-        f"rows{interval}; cmAP {values.cmap:.4f}, LRAP {values.lrap:.4f}"
+        f"rows{describe_interval(truth, evaluated, recordings)}; cmAP {values.cmap:.4f}, LRAP {values.lrap:.4f}"
     )
     if args.per_class:
         print(metrics.per_class(truth, evaluated).to_string(index=False, float_format="%.4f"))
     if args.ablate is not None:
         _print_ablation(args, truth, scores, **ensemble)
     return 0
+
+
+def describe_interval(truth: Any, scores: Any, recordings: Sequence[str]) -> str:
+    """Return the interval of the macro ROC-AUC over recordings in parentheses, '' of a single recording."""
+    import numpy as np
+
+    from ..scores import metrics
+
+    if len(set(recordings)) < 2:
+        return ""
+    low, high = metrics.bootstrap_auc(truth, scores, recordings, rng=np.random.default_rng(0))
+    return f" (95 % over recordings: {low:.3f} to {high:.3f})"
 
 
 def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:

@@ -45,6 +45,12 @@ def add_jobs(add: Add, default: int = 2) -> None:
     add_value(add, "--jobs", default, "N", "decoding threads")
 
 
+def add_workers(add: Add) -> None:
+    """Add ``--workers`` and ``--backend``."""
+    add_value(add, "--workers", 1, "N", "number of workers")
+    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
+
+
 def add_bundles(add: Add, text: str, *, recordings: bool = True) -> None:
     """Add bundles, their weights and the `recordings` to score, which are required or optional."""
     add("bundles", nargs="+", metavar="BUNDLE", help=text)

@@ -83,10 +83,15 @@ def _read_output_options(args: Namespace) -> OutputOptions:
     )
 
 
-def _print_result(result: Result, out: str) -> int:
-    """Print the outcome of a prediction and return the exit status."""
+def print_failures(result: Result) -> None:
+    """Print the reasons of the first recordings that could not be scored."""
     for problem in result.failures.head(20).itertuples():
         print(f"{problem.status:7} {problem.reason}", file=sys.stderr)
+
+
+def _print_result(result: Result, out: str) -> int:
+    """Print the outcome of a prediction and return the exit status."""
+    print_failures(result)
     for note in result.notes.head(20).itertuples():
         print(f"note    {note.recording}: {note.note}", file=sys.stderr)
     for finding in result.findings:
@@ -238,8 +243,7 @@ def _predict_options(parser: ArgumentParser, add: Add) -> None:
     add("--budget-min", type=float, metavar="MIN", help="write all rows within these minutes")
     options.add_value(add, "--elapsed-min", 0.0, "MIN", "minutes of the budget already used")
     options.add_jobs(add)
-    options.add_value(add, "--workers", 1, "N", "number of workers")
-    add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
+    options.add_workers(add)
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")
     add("--shard", type=int, metavar="N", help="recordings per output part and worker task")
     add("--graph-cache", metavar="DIR", help="keep compiled networks here, for a faster start")

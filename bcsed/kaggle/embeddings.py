@@ -12,6 +12,7 @@ from . import inputs
 from .inputs import Log, find_input, kaggle_root
 from .notebooks import EmbedSettings
 from .session import OutOfTimeError, copy_scores, log_stop, minutes_left, stop_after
+from .submission import log_problems
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +53,7 @@ def embed(settings: EmbedSettings, *, root: str | Path | None = None, log: Log =
     except OutOfTimeError:
         log_stop(settings.hours, log)
         return None
-    for problem in result.failures.head(20).itertuples():
-        log(str(problem.reason))
+    log_problems(result, log)
     # The table contains all embeddings; the folder of thousands of parts would be mounted with it.
     for name in ("failures.csv", "notes.csv"):
         shutil.copyfile(parts_folder(out) / name, out.with_name(name))

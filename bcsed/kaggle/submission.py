@@ -107,7 +107,7 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
         budget=Budget(minutes=settings.budget_min, clock_start_s=_clock_start_s()),
         log=log,
     )
-    _log_problems(result, log)
+    log_problems(result, log)
     path = working / "submission.csv"
     write_checked(result, path, columns, expected_rows(recordings, competition, log), log)
     return Submission(
@@ -241,7 +241,8 @@ def _check_classes(bundles: Sequence[Bundle], columns: Sequence[str], template: 
             log(f"{template.name} has its columns in another order than {bundle.name}; they are matched by name")
 
 
-def _log_problems(result: Result, log: Log) -> None:
+def log_problems(result: Result, log: Log) -> None:
+    """Log the first failures and notes of a prediction, and what was left out."""
     for failure in result.failures.head(20).itertuples():
         log(f"{failure.status}: {failure.recording}: {failure.reason}")
     for note in result.notes.head(20).itertuples():

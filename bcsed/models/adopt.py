@@ -30,9 +30,11 @@ from .foreign import (
     read_foreign,
     read_labels,
 )
-from .heads import MARGIN
+from .heads import make_graph, to_logits
 
 Array = npt.NDArray[np.float32]
+# The peak of a quieter window is not scaled further.
+_QUIETEST = 1e-7
 
 
 def adopt(
@@ -132,7 +134,7 @@ def wrap_graph(
     wave = ops.transpose(image, ops.constant(np.array([0, 2, 1])))
     if model.peak is not None:
         highest = ops.reduce_max(ops.abs(wave), ops.constant(np.array([1, 2])), keep_dims=True)
-        wave = ops.multiply(wave, ops.divide(np.float32(model.peak), ops.maximum(highest, np.float32(MARGIN))))
+        wave = ops.multiply(wave, ops.divide(np.float32(model.peak), ops.maximum(highest, np.float32(_QUIETEST))))
     wave = ops.reshape(wave, ops.constant(np.array(shape)), special_zero=False)
     if parameter.get_element_type() != openvino.Type.f32:
         wave = ops.convert(wave, parameter.get_element_type().get_type_name())
@@ -142,16 +144,13 @@ def wrap_graph(
     if scores is not None:
         logits = ops.reshape(_as_f32(scores), ops.constant(np.array([1, 1, n_labels])), special_zero=False)
         if not model.are_logits:
-            p = ops.clamp(logits, MARGIN, 1.0 - MARGIN)
-            logits = ops.subtract(ops.log(p), ops.log(ops.subtract(np.float32(1.0), p)))
+            logits = to_logits(logits)
         if columns is not None:
             logits = ops.gather(logits, ops.constant(columns), ops.constant(np.int64(2)))
     outputs = {"logits": logits, "attention": ops.constant(np.zeros((1, 1, K), np.float32))}
     if embedding is not None:
         outputs["embedding"] = ops.reshape(_as_f32(embedding), ops.constant(np.array([1, -1])), special_zero=False)
-    sealed = openvino.Model([ops.result(node) for node in outputs.values()], [image], model.name)
-    for port, name in zip(sealed.outputs, outputs, strict=True):
-        port.get_tensor().set_names({name})
+    sealed = make_graph(outputs, [image], model.name)
     sealed.inputs[0].get_tensor().set_names({"wave"})
     sealed.validate_nodes_and_infer_types()
     return sealed

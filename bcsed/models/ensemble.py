@@ -94,13 +94,13 @@ def from_bundles(
     threads: int | None = None,
     precision: str = "f32",
     cache: str | Path | None = None,
-    output: str = "logits",
+    embeddings: bool = False,
 ) -> Ensemble:
     """Compile bundles into an ensemble, by default of equal weights; see also `Ensemble` and `bundle.compile_graph`.
 
-    With the `output` 'embedding' they compute embeddings, see `bundle.as_embedding`.
+    With `embeddings` they compute these, see `bundle.as_embedding`.
     """
-    if output == "embedding":
+    if embeddings:
         bundles = [as_embedding(bundle) for bundle in bundles]
     # Both are checked before the graphs are compiled, which takes long.
     all_classes = full_classes([bundle.contract for bundle in bundles], classes)

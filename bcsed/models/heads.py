@@ -18,7 +18,7 @@ from .bundle.seal import seal
 
 Array = npt.NDArray[np.float32]
 # A probability is at least this far from 0 and 1, so that its logit is finite.
-MARGIN = 1e-7
+_MARGIN = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,25 @@ class ProbeHead:
         return ProbeHead(((first, np.asarray(bias - first @ mean, np.float32)), *self.layers[1:]))
 
 
+def to_logits(probabilities: Any) -> Any:
+    """Return the node of an OpenVINO graph that computes the logits of probabilities."""
+    from openvino import opset13 as ops
+
+    p = ops.clamp(probabilities, _MARGIN, 1.0 - _MARGIN)
+    return ops.subtract(ops.log(p), ops.log(ops.subtract(np.float32(1.0), p)))
+
+
+def make_graph(outputs: Mapping[str, Any], inputs: Sequence[Any], name: str) -> Any:
+    """Return the ``openvino.Model`` of named output nodes."""
+    from openvino import Model
+    from openvino import opset13 as ops
+
+    graph = Model([ops.result(node) for node in outputs.values()], list(inputs), name)
+    for port, output in zip(graph.outputs, outputs, strict=True):
+        port.get_tensor().set_names({output})
+    return graph
+
+
 def seal_head(
     network: Bundle,
     head: ProbeHead,
@@ -57,7 +76,6 @@ def seal_head(
 
     BundleError if the network has no embedding, or the bundle cannot be written.
     """
-    from openvino import Model
     from openvino import opset13 as ops
 
     if as_embedding(network).n_features != head.layers[0][0].shape[1]:
@@ -68,15 +86,11 @@ def seal_head(
         x = ops.add(ops.matmul(x, ops.constant(weight.astype(np.float32)), False, True), bias.astype(np.float32))
         if index < len(head.layers) - 1:
             x = ops.relu(x)
-    p = ops.clamp(ops.softmax(x, 1), MARGIN, 1.0 - MARGIN)
-    logits = ops.subtract(ops.log(p), ops.log(ops.subtract(np.float32(1.0), p)))
     # Without the last column, "none of the classes".
-    columns = ops.gather(logits, ops.constant(np.arange(len(classes))), ops.constant(np.int64(1)))
+    columns = ops.gather(to_logits(ops.softmax(x, 1)), ops.constant(np.arange(len(classes))), ops.constant(np.int64(1)))
     steps = ops.unsqueeze(columns, ops.constant(np.int64(1)))
     outputs = {"logits": steps, "attention": ops.multiply(steps, np.float32(0.0)), "embedding": embedding}
-    sealed = Model([ops.result(node) for node in outputs.values()], graph.get_parameters(), graph.get_friendly_name())
-    for port, name in zip(sealed.outputs, outputs, strict=True):
-        port.get_tensor().set_names({name})
+    sealed = make_graph(outputs, graph.get_parameters(), graph.get_friendly_name())
     net = Net(backbone=network.contract.net.backbone)
     contract: Contract = replace(network.contract, classes=tuple(classes), groups=(), net=net)
     probed = run_probe(compile_graph(sealed, contract.frontend), contract.frontend)

@@ -13,7 +13,7 @@ from ..config.contract import Frontend
 from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
 from ..errors import ConfigError, DataError
-from ..files import as_path, atomic_write
+from ..files import as_path, atomic_write, require_new_parquet
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import from_bundles
 from ..recordings import find_recordings, recording_names
@@ -53,29 +53,17 @@ def embed(
     recording can be read.
     """
     out = as_path(out)
-    if out.suffix != ".parquet":
-        raise ConfigError(f"a table of embeddings is a .parquet file, got {out.name!r}.")
-    if out.exists():
-        raise DataError(f"{out} is already there; name another file, or remove it.")
+    require_new_parquet(out, "embeddings")
     if bool(recordings) == (data is not None):
         raise ConfigError("name recordings, or a competition's folder.")
-    ensemble, options = from_bundles([bundle], precision=precision, output="embedding"), options or RunOptions()
+    ensemble, options = from_bundles([bundle], precision=precision, embeddings=True), options or RunOptions()
     frontend = bundle.contract.frontend
     longest = max(1, int(frontend.window_s))
     if step_s is not None and not 1 <= step_s <= longest:
-        raise ConfigError(
-            f"the step must be 1 to {longest} s, at most a window of {frontend.window_s:g} s; got {step_s}."
-        )
+        window = f"a window of {frontend.window_s:g} s"
+        raise ConfigError(f"the step must be 1 to {longest} s, at most {window}; got {step_s}.")
     windowing = Windowing(row_s=longest if step_s is None else step_s)
-    if data is not None:
-        competition = detect_competition(data)
-        clips = read_train(data, competition, read_class_list(data, competition))
-        names = dict(zip(map(Path, clips["path"]), clips["filename"], strict=True))
-    else:
-        paths = find_recordings(recordings)
-        # With folders only where a name occurs twice.
-        unique = zip(paths, recording_names(paths), strict=True)
-        names = {path: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for path, name in unique}
+    names = _name_recordings(recordings) if data is None else _name_clips(data)
     result = predict(
         ensemble,
         list(names),
@@ -98,6 +86,20 @@ def embed(
     }
     _write(result, out, names, frontend, windowing, metadata)
     return result
+
+
+def _name_clips(data: str | Path) -> dict[Path, str]:
+    """Return the clips of a competition's folder, named as in its label file."""
+    competition = detect_competition(data)
+    clips = read_train(data, competition, read_class_list(data, competition))
+    return dict(zip(map(Path, clips["path"]), clips["filename"], strict=True))
+
+
+def _name_recordings(recordings: Sequence[str | Path]) -> dict[Path, str]:
+    """Return the recordings by their file names, with folders only where a name occurs twice."""
+    paths = find_recordings(recordings)
+    unique = zip(paths, recording_names(paths), strict=True)
+    return {path: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for path, name in unique}
 
 
 def parts_folder(out: str | Path) -> Path:

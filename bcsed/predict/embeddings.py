@@ -57,8 +57,6 @@ def _read_parquet(path: Path) -> tuple[Any, Any, Any, Any]:
     if len(lengths) > 1 or None in lengths:
         raise ValueError("vectors of several lengths")
     names = table["filename" if "filename" in table.column_names else "clip"].to_numpy()
-    vectors = (
-        column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1) if len(table) else np.empty((0, 0))
-    )
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1 if len(table) else 0)
     metadata = json.loads((table.schema.metadata or {}).get(b"bcsed", b"{}"))
     return names, table["start_s"].to_numpy(), vectors, metadata

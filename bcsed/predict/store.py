@@ -96,9 +96,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def recording_key(path: Path) -> str:
     """Return a hash of a recording's path, size and modification time."""
-    return hashlib.sha256(f"{_absolute(path)}|{file_signature(path)}".encode("utf-8", "surrogateescape")).hexdigest()[
-        :24
-    ]
+    return _short_hash(f"{_absolute(path)}|{file_signature(path)}".encode("utf-8", "surrogateescape"))
 
 
 def _absolute(path: Path) -> str:

@@ -87,7 +87,7 @@ def _make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> li
         ensemble=(
             *(("weights", ensemble.weights), ("mean", ensemble.mean), ("classes", ensemble.classes)),
             *(("threads", workers.threads_each), ("precision", members[0].precision), ("cache", members[0].cache)),
-            ("output", members[0].bundle.output),
+            ("embeddings", members[0].bundle.is_embedding),
         ),
         spec=run.spec,
         folder=run.store.folder.absolute(),

@@ -42,6 +42,10 @@ class Distributed:
             dist.all_reduce(value)
         return float(value) / self.size
 
+    def any(self, flag: bool) -> bool:
+        """Return True if a flag is set in one of the processes."""
+        return flag if self.size == 1 else self.mean(torch.tensor(float(flag), device=self.device)) > 0
+
     def check(self, batch_size: int) -> None:
         """Refuse (ConfigError) a batch without equal parts, or with parts of one clip, too few for BatchNorm."""
         if batch_size % self.size or batch_size // self.size < 2:

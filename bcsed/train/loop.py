@@ -183,8 +183,7 @@ class Loop:
 
         In all processes at the same step: none may wait for one that stopped.
         """
-        stop = time.monotonic() > self.stop_at or interrupt.asked()
-        return self.processes.mean(torch.tensor(float(stop), device=self.device)) > 0
+        return self.processes.any(time.monotonic() > self.stop_at or interrupt.asked())
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         rows, class_index = self.data.train_rows, self.data.inputs.class_index

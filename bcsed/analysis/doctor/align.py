@@ -241,15 +241,20 @@ def _named_orders(pair: AlignedTables, first: Ranks, second: Ranks, none: Misali
     for name, rows in (("reversed", np.lexsort((-end_s, recording))), ("sorted as text", as_text), ("", inverse)):
         order = np.empty_like(rows)
         order[by_time] = rows
-        correlation = finite_mean(correlate(first, second[order]))
-        yield replace(
-            none,
-            kind="row order",
-            correlation=correlation,
-            gain=correlation - none.correlation,
-            description=f"the rows of each recording in another order, {name or 'sorted as text'}",
-            second_rows=order,
-        )
+        yield _reordered(first, second, none, order, f", {name or 'sorted as text'}")
+
+
+def _reordered(first: Ranks, second: Ranks, none: Misalignment, rows: Index, how: str) -> Misalignment:
+    """Return the misalignment of other rows of the second table."""
+    correlation = finite_mean(correlate(first, second[rows]))
+    return replace(
+        none,
+        kind="row order",
+        correlation=correlation,
+        gain=correlation - none.correlation,
+        description=f"the rows of each recording in another order{how}",
+        second_rows=rows,
+    )
 
 
 def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment) -> Misalignment:
@@ -263,16 +268,8 @@ def _row_order(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignm
         return none
     n = len(assigned)
     rows = (np.arange(len(blocks[0]))[:, None] * n + assigned[None]).reshape(-1)
-    correlation = finite_mean(correlate(first, second[rows]))
-    return replace(
-        none,
-        kind="row order",
-        correlation=correlation,
-        gain=correlation - none.correlation,
-        description=f"the rows of each recording in another order: row {moved[0] + 1} at the position of row "
-        f"{assigned[moved[0]] + 1}",
-        second_rows=rows,
-    )
+    how = f": row {moved[0] + 1} at the position of row {assigned[moved[0]] + 1}"
+    return _reordered(first, second, none, rows, how)
 
 
 def _recordings(pair: AlignedTables, first: Ranks, second: Ranks, none: Misalignment) -> Misalignment:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from ..explained import MIN_VALUES, Candidate, Floats, explained_share
 
@@ -33,11 +34,11 @@ def find_functions(x: Floats, y: Floats) -> Iterator[tuple[str, Candidate]]:
         yield candidate("constant", f"{y.flat[0]:.4g} everywhere", y)
         return
     if y_is_probability:
-        yield candidate("sigmoid", f"{increasing}the sigmoid", _sigmoid(x))
+        yield candidate("sigmoid", f"{increasing}the sigmoid", expit(x))
     if x_is_probability and inside.mean() > 0.5:
         # Other values are beyond the precision of the first table.
-        logit = np.where(inside, _logit(np.clip(x, 1e-6, 1 - 1e-6)), y)
-        yield candidate("logit", f"{increasing}the logit", logit)
+        logits = np.where(inside, logit(np.clip(x, 1e-6, 1 - 1e-6)), y)
+        yield candidate("logit", f"{increasing}the logit", logits)
         log = np.where(inside, np.log(np.clip(x, 1e-6, 1)), y)
         yield candidate("logarithm", f"{increasing}the natural logarithm", log)
     if x_is_probability:
@@ -50,7 +51,7 @@ def find_functions(x: Floats, y: Floats) -> Iterator[tuple[str, Candidate]]:
     if bounds and y.size >= MIN_VALUES:
         yield candidate("clip", f"{{first}} cut off {' and '.join(bounds)}", np.clip(x, low, high))
     if x.shape[1] > 1 and np.allclose(y.sum(1), 1, atol=1e-3):
-        odds = np.exp(_logit(np.clip(x, 1e-12, 1 - 1e-12))) if x_is_probability else np.exp(x - x.max(1, keepdims=True))
+        odds = np.exp(logit(np.clip(x, 1e-12, 1 - 1e-12))) if x_is_probability else np.exp(x - x.max(1, keepdims=True))
         for parts, text in ((odds, "after the softmax over the classes"), (x, "with each row divided by its sum")):
             yield candidate("softmax", f"{{first}} {text}", parts / np.maximum(parts.sum(1, keepdims=True), 1e-30))
     if y.size >= MIN_VALUES:
@@ -141,19 +142,11 @@ def _probability_fits(x: Floats, y: Floats) -> Iterator[tuple[str, str, Floats]]
         if exponent > 0:
             yield "power", f"{increasing}to the power {exponent:.4g}", x**exponent
     inside = (x > 1e-4) & (x < 1 - 1e-4) & (y > 1e-4) & (y < 1 - 1e-4)
-    logit_x, logit_y = _logit(x[inside]), _logit(y[inside])
+    logit_x, logit_y = logit(x[inside]), logit(y[inside])
     if inside.sum() < MIN_VALUES or np.ptp(logit_x) == 0:
         return
     slope, base = map(float, np.polyfit(logit_x, logit_y, 1))
     if slope > 0:
         shift = f" and {base:+.3g}" if abs(base) > 1e-2 else ""
-        fitted = _sigmoid(slope * _logit(np.clip(x, 1e-12, 1 - 1e-12)) + base)
+        fitted = expit(slope * logit(np.clip(x, 1e-12, 1 - 1e-12)) + base)
         yield "temperature", f"{increasing}its logits divided by a temperature of {1 / slope:.4g}{shift}", fitted
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-np.clip(x, -500, 500)))
-
-
-def _logit(x: Floats) -> Floats:
-    return np.log(x) - np.log1p(-x)

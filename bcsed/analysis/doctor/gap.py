@@ -38,19 +38,11 @@ def describe_gap(
         count = f"{row_differs.sum()} of {len(row_differs)} rows"
         return "some rows", (np.flatnonzero(row_differs), columns), f"{both} in {count}, {rest} ({evidence})"
     if largest <= _SMALL and correlation > 0.995:
-        return (
-            "small",
-            None,
-            f"{both} by at most {largest:.1g} (mean Spearman {correlation:.4f}), and no cause explains it",
-        )
-    return (
-        "everywhere",
-        None,
-        (
-            f"{both} in {row_differs.mean():.0%} of their rows, by up to {largest:.2g} ({evidence}), and no shift, "
-            "order or function explains it; `bcsed trace` finds the stage that differs"
-        ),
-    )
+        text = f"{both} by at most {largest:.1g} (mean Spearman {correlation:.4f}), and no cause explains it"
+        return "small", None, text
+    size = f"in {row_differs.mean():.0%} of their rows, by up to {largest:.2g} ({evidence})"
+    advice = "no shift, order or function explains it; `bcsed trace` finds the stage that differs"
+    return "everywhere", None, f"{both} {size}, and {advice}"
 
 
 def _differing_ends(pair: AlignedTables, row_differs: npt.NDArray[np.bool_]) -> str:

@@ -34,7 +34,11 @@ class Bundle:
     provenance: Mapping[str, Any]  # on what and when it was trained; recorded only
     sha256: str  # digest of the graph's weights; it identifies the training
     n_features: int = 0  # values of the embedding of a window; 0 if the graph does not return one
-    output: str = "logits"  # what a backend computes: logits, or embedding, see `as_embedding`
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether a backend computes the embedding, see `as_embedding`."""
+        return self.contract.net.pool == "mean"
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ def as_embedding(bundle: Bundle) -> Bundle:
     classes, net = tuple(map(str, range(bundle.n_features))), replace(bundle.contract.net, heads="shared", pool="mean")
     contract = replace(bundle.contract, classes=classes, groups=(), net=net)
     priors = (0.0,) * bundle.n_features
-    return replace(bundle, contract=contract, steps=1, priors=priors, output="embedding")
+    return replace(bundle, contract=contract, steps=1, priors=priors)
 
 
 def read_graph(bundle: Bundle) -> Any:
@@ -163,7 +167,7 @@ def _check_graph(bundle: Bundle) -> int:
     image = [contract.frontend.n_mels, contract.frontend.n_frames]
     outputs = [bundle.steps, len(contract.classes)]
     # Graphs of waves are sealed for one window: many of their files know no other batch.
-    any_batch, batch = (1, 1) if contract.frontend.channels == "wave" else (-1, 2)
+    any_batch, batch = (1, 1) if contract.frontend.is_wave else (-1, 2)
     _check_ports(bundle, "input", graph.inputs, [[any_batch, *image]])
     shapes = [[any_batch, *outputs]] * 2
     if len(graph.outputs) > len(shapes) and (shape := _embedding_size(graph.outputs[2])):

@@ -59,6 +59,8 @@ def read_contract(path: Path, manifest: Mapping[str, Any]) -> Contract:
         contract = from_dict(Contract, manifest["contract"], "contract")
     except ConfigError as error:
         raise BundleError(f"{path / MANIFEST}: {error}") from error
+    if contract.net.pool == "mean":
+        raise BundleError(f"{path / MANIFEST}: net.pool is 'mean', which is for embeddings and never sealed.")
     if contract.fingerprint != manifest["fingerprint"]:
         raise BundleError(
             f"{path}: front end, network or class order were edited after sealing: the contract's fingerprint "

@@ -160,8 +160,6 @@ class Embeddings:
         *,
         where: str = "the embeddings",
     ) -> None:
-        if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
-            raise DataError(f"{where}: vectors must be finite numbers of shape (windows, D), got {vectors.shape}.")
         length = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
         self.unknown: npt.NDArray[np.float32] = np.zeros(
             vectors.shape[1], np.float32

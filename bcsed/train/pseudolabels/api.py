@@ -17,7 +17,7 @@ from ..._version import __version__
 from ...config.strict import to_dict
 from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
-from ...files import require_own_file, sha256
+from ...files import require_new_parquet, require_own_file, sha256
 from ...models.bundle.bundle import Bundle
 from ...models.ensemble import from_bundles
 from ...predict.api import RunOptions, predict
@@ -172,10 +172,7 @@ def make_pseudolabels(
 
 def require_new_table(out: Path) -> None:
     """Refuse a file that is not Parquet (ConfigError) or exists (DataError)."""
-    if out.suffix != ".parquet":
-        raise ConfigError(f"a table of pseudolabels is a .parquet file, got {out.name!r}.")
-    if out.exists():
-        raise DataError(f"{out} is already there; name another file, or remove it.")
+    require_new_parquet(out, "pseudolabels")
     require_own_file(out.with_suffix(".json"), '"teachers"', "the description of a table")
 
 
