@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bcsed.analysis import doctor
@@ -316,6 +316,7 @@ class TestTwoTables:
         assert "sorted as text" in doctor.compare(first, as_text).verdict
 
     @settings(max_examples=40, deadline=None)
+    @example(52, 0.5, (1, 2, 1), "logits")
     @given(
         st.integers(0, 10_000),
         st.sampled_from([1e-3, 1e-2, 0.1, 0.5, 3]),

@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 # A cause is named only if it explains at least this share of the squared difference.
 MIN_SHARE = 0.98
-# Values from which a cause with fitted parameters is accepted: fewer are matched by chance.
+# Values from which a cause is accepted that has fitted parameters or is not exact: fewer are matched by chance.
 MIN_VALUES = 20
 
 
@@ -54,7 +54,8 @@ def explained_share(candidate: Candidate) -> float:
 def explain(candidates: Iterable[Candidate], tolerance: float) -> Explanation | None:
     """Return the first cause that is exact to the tolerance, else the cause with the largest share.
 
-    None if no cause explains `MIN_SHARE`. Candidates with another shape than their target, or NaN, are ignored.
+    None if no cause explains `MIN_SHARE`, or there are few values and no cause is exact. Candidates with another shape
+    than their target, or NaN, are ignored.
     """
     best = None
     for candidate in candidates:
@@ -65,7 +66,7 @@ def explain(candidates: Iterable[Candidate], tolerance: float) -> Explanation | 
         if largest <= tolerance:
             return Explanation(candidate.cause, 1.0, largest)
         share = explained_share(candidate)
-        if share >= (best.share if best is not None else MIN_SHARE):
+        if second.size >= MIN_VALUES and share >= (best.share if best is not None else MIN_SHARE):
             best = Explanation(candidate.cause, min(share, 0.999), largest)
     return best
 
