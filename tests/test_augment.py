@@ -259,7 +259,9 @@ def excerpts(original: WaveBatch, at: list[int], *, weight: float = 0.5) -> Exce
     m, K = len(at), original.targets.shape[1]
     targets = (torch.rand(m, K, generator=g) * (torch.rand(m, K, generator=g) < 0.6)).round(decimals=2)
     weights = torch.where(targets > 0, weight, 1.0)
-    return Excerpts(torch.tensor(at), 0.3 * torch.randn(m, original.waves.shape[1], generator=g), targets, weights)
+    embeddings = torch.nn.functional.normalize(torch.randn(m, 3, generator=g))
+    waves = 0.3 * torch.randn(m, original.waves.shape[1], generator=g)
+    return Excerpts(torch.tensor(at), waves, targets, weights, embeddings)
 
 
 @pytest.mark.parametrize("mode", ["background", "mix", "substitute"])
@@ -304,14 +306,17 @@ def test_mix_is_half_and_half_and_substitute_is_the_excerpt():
     half = Injector(Injection(mode="mix"))(original, injected, generator())
     assert torch.equal(half.waves[4], 0.5 * original.waves[4] + 0.5 * injected.waves[0])
     assert torch.equal(half.targets[4], torch.maximum(original.targets[4], injected.targets[0]))
-    assert torch.equal(half.embeddings, original.embeddings)
+    assert torch.equal(half.embeddings[4], 0.5 * original.embeddings[4] + 0.5 * injected.embeddings[0])
     other = Injector(Injection(mode="substitute"))(original, injected, generator())
     assert torch.equal(other.waves[4], injected.waves[0])
     assert torch.equal(other.targets[4], injected.targets[0])
     assert torch.equal(other.weights[4], injected.weights[0])
-    # The embedding belongs to the replaced clip.
-    assert not other.embeddings[4].any()
-    assert other.embeddings[3].any()
+    assert torch.equal(other.embeddings[4], injected.embeddings[0])
+    assert torch.equal(other.embeddings[3], original.embeddings[3])
+    unknown = injected._replace(embeddings=torch.zeros(1, 3))
+    assert torch.equal(Injector(Injection(mode="mix"))(original, unknown, generator()).embeddings, original.embeddings)
+    # The embedding of the clip belongs to what was replaced.
+    assert not Injector(Injection(mode="substitute"))(original, unknown, generator()).embeddings[4].any()
 
 
 @given(cap=st.floats(0.05, 3.0), mode=st.sampled_from(["background", "mix", "substitute"]), union=st.booleans())
@@ -331,7 +336,8 @@ def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
 
 def test_in_situ_labels_join_as_a_union():
     original = WaveBatch(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
-    injected = Excerpts(torch.tensor([0]), torch.zeros(1, 4), torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]))
+    labels = torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]])
+    injected = Excerpts(torch.tensor([0]), torch.zeros(1, 4), *labels, torch.zeros(1, 0))
     out = Injector(Injection(), union=True)(original, injected, generator())
     torch.testing.assert_close(out.targets, torch.tensor([[0.8 + 0.5 * 0.2, 0.3]]))
     assert torch.equal(out.weights, torch.tensor([[1.0, 0.2]]))

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from bcsed.analysis import doctor
 from bcsed.analysis.trace import stages
-from bcsed.config.contract import TINY_128
 from bcsed.errors import BcsedError, BundleError, DataError
 from bcsed.files import read_errors
 from bcsed.models.pretrained_sources import read_source
@@ -22,7 +21,7 @@ from bcsed.scores import detections
 from bcsed.scores.evaluation import Evaluation, read_evaluation, write_evaluation
 from bcsed.scores.table import make_table
 from bcsed.train.checkpoints import load_state
-from bcsed.train.dataset.clips import read_teacher
+from bcsed.train.dataset.teacher import read_teacher
 
 LETTERS = np.array(["a", "b", "c"])
 TABLE = make_table([f"r_{5 * k}" for k in range(1, 5)], ["a", "b"], np.linspace(0.1, 0.9, 8))
@@ -30,7 +29,7 @@ RECORDING = detections.Recording(path="x/r.ogg", name="r", n_samples=640_000, sa
 
 
 def embeddings(path):
-    return read_teacher(path, ["a", "b"], TINY_128)
+    return read_teacher([path], ["a", "b"])
 
 
 def write_vectors(path):

@@ -4,9 +4,12 @@ import dataclasses
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bcsed.audio.decode import read_audio
 from bcsed.audio.headers import read_info
@@ -15,8 +18,9 @@ from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data, Injection
 from bcsed.errors import DataError
 from bcsed.train.dataset.batches import BatchInputs, batches, epoch_order
-from bcsed.train.dataset.clips import ClipReader, read_headers, read_teacher
+from bcsed.train.dataset.clips import ClipReader, read_headers
 from bcsed.train.dataset.excerpts import ExcerptSampler
+from bcsed.train.dataset.teacher import Teacher, read_teacher
 
 RATE = 32_000
 
@@ -383,25 +387,40 @@ def embeddings(**changes):
     arrays = {
         "clip": np.array(["x/1.ogg", "x/1.ogg", "y/9.ogg"]),
         "start_s": np.array([5.0, 0.0, 0.0]),
-        "vector": np.array([[0.0, 2.0], [3.0, 0.0], [1.0, 1.0]]),
+        # Their mean is 0.
+        "vector": np.array([[0.0, 2.0], [3.0, 0.0], [-3.0, -2.0]]),
     }
     return arrays | changes
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
+def test_embeddings_are_those_of_the_windows_inside(tmp_path, suffix):
     path, arrays = tmp_path / f"e.{suffix}", embeddings()
     if suffix == "npz":
         np.savez(path, **arrays)
     else:
-        import pandas as pd
-
         pd.DataFrame({**arrays, "vector": list(arrays["vector"])}).to_parquet(path)
-    teacher = read_teacher(path, NAMES, TINY_128)
+    teacher = read_teacher([path], NAMES)
     assert (len(teacher.unknown), teacher.n_known) == (2, 1)
-    assert teacher.nearest(0, 0).tolist() == [1, 0]
-    assert teacher.nearest(0, int(4 * RATE / TINY_128.hop_length)).tolist() == [0, 1]
-    assert teacher.nearest(1, 0).tolist() == [0, 0]
+    # Windows of 5 s, as their starts are 5 s apart.
+    for begin_s, end_s, expected in ((-1, 4, (1, 0)), (5, 9, (0, 1)), (2, 8, (1, 1)), (4, 7, (1, 2)), (12, 20, (0, 1))):
+        expected = np.array(expected) / np.linalg.norm(expected)
+        np.testing.assert_allclose(teacher.between(0, begin_s, end_s), expected, atol=1e-6)
+    assert teacher.between(1, 0, 5).tolist() == [0, 0]
+    assert teacher.of(["y/9.ogg"]).between(0, 0, 5).tolist() == pytest.approx(np.array([-3, -2]) / 13**0.5)
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True), st.floats(-5, 25), st.floats(0.5, 12))
+@settings(max_examples=50, deadline=None)
+def test_embeddings_have_a_common_part_removed(starts, begin_s, length_s):
+    """A vector that is added to all embeddings changes nothing."""
+    windows = pd.DataFrame({"filename": "a", "start_s": np.array(starts, float)})
+    vectors = np.random.default_rng(0).normal(size=(len(starts), 4)).astype(np.float32)
+    moved = vectors + np.float32(3)
+    first, second = (Teacher(["a"], windows, each, [3.0] * len(starts)) for each in (vectors, moved))
+    expected = first.between(0, begin_s, begin_s + length_s)
+    np.testing.assert_allclose(second.between(0, begin_s, begin_s + length_s), expected, atol=1e-3)
+    assert np.linalg.norm(expected) == pytest.approx(1, abs=1e-5) or len(starts) == 1
 
 
 @pytest.mark.parametrize(
@@ -410,25 +429,52 @@ def test_embeddings_are_found_by_clip_and_start(tmp_path, suffix):
         ({"clip": np.array(["a", "b", "c"])}, "none of the 2 clips has an embedding; .*'x/1.ogg'.*'a'"),
         ({"vector": np.full((3, 2), np.nan)}, "must be finite numbers"),
         ({"start_s": np.zeros(2)}, "3 clips, 2 starts and 3 vectors"),
+        ({"vector": np.ones((3, 2))}, "all embeddings are equal"),
     ],
 )
 def test_embeddings_that_cannot_be_used(tmp_path, changes, sentence):
     np.savez(tmp_path / "e.npz", **embeddings(**changes))
     with pytest.raises(DataError, match=sentence):
-        read_teacher(tmp_path / "e.npz", NAMES, TINY_128)
+        read_teacher([tmp_path / "e.npz"], NAMES)
+
+
+def test_tables_of_embeddings_that_do_not_fit_together(tmp_path):
+    np.savez(tmp_path / "e.npz", **embeddings())
+    np.savez(tmp_path / "s.npz", **embeddings(clip=np.array(["s", "s", "t"])))
+    np.savez(tmp_path / "wide.npz", **embeddings(vector=np.eye(3)))
+    both = read_teacher([tmp_path / "e.npz", tmp_path / "s.npz"], NAMES)
+    assert both.of(["s", "t", "u"]).n_known == 2
+    with pytest.raises(DataError, match=r"e\.npz and .*wide\.npz are embeddings of different networks"):
+        read_teacher([tmp_path / "e.npz", tmp_path / "wide.npz"], NAMES)
+    with pytest.raises(DataError, match=r"the window of 'x/1\.ogg' at 5 s is in several of"):
+        read_teacher([tmp_path / "e.npz", tmp_path / "e.npz"], NAMES)
 
 
 def test_files_that_are_not_embeddings(tmp_path):
     with pytest.raises(DataError, match="there is no such file of embeddings"):
-        read_teacher(tmp_path / "none.npz", NAMES, TINY_128)
+        read_teacher([tmp_path / "none.npz"], NAMES)
     for name in ("e.npz", "e.parquet"):
         (tmp_path / name).write_text("no table")
         with pytest.raises(DataError, match="not readable as a table of embeddings"):
-            read_teacher(tmp_path / name, NAMES, TINY_128)
+            read_teacher([tmp_path / name], NAMES)
     objects = np.array([{"a": 1}], dtype=object)
     np.savez(tmp_path / "o.npz", clip=objects, start_s=objects, vector=objects)
     with pytest.raises(DataError, match="not readable as a table of embeddings"):
-        read_teacher(tmp_path / "o.npz", NAMES, TINY_128)
+        read_teacher([tmp_path / "o.npz"], NAMES)
+
+
+def test_excerpts_have_the_embedding_of_their_part_of_the_soundscape(land):
+    """Each recording has windows of 1 s whose embedding is their start."""
+    names = [str(number) for number in range(len(land))]
+    windows = pd.DataFrame({"filename": np.repeat(names, 60), "start_s": np.tile(np.arange(60.0), len(land))})
+    vectors = np.stack([np.cos(windows["start_s"] / 20), np.sin(windows["start_s"] / 20)], 1).astype(np.float32)
+    teacher = Teacher(names, windows, vectors - vectors.mean(0), [1.0] * len(windows))
+    sampler = make_sampler(land)
+    sampler.teacher = teacher
+    rng = [np.random.default_rng(7), np.random.default_rng(7)]
+    begin = sampler._draw_begin(int(sampler.file[0]), 0, TINY_128.clip_samples, rng[0])
+    expected = teacher.between(int(sampler.file[0]), begin / RATE, (begin + TINY_128.clip_samples) / RATE)
+    np.testing.assert_allclose(sampler.window_around(0, rng[1]).embedding, expected, atol=1e-6)
 
 
 def test_a_sampler_without_rows(land):

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from bcsed.analysis.doctor.api import diagnose
-from bcsed.config.contract import TINY_128
 from bcsed.data.competitions import detect_competition, read_class_list
 from bcsed.data.label_files import read_soundscape_labels, read_train
 from bcsed.errors import BcsedError
@@ -32,7 +31,7 @@ from bcsed.scores.detections.tables import read_detections
 from bcsed.scores.detections.taxonomy import read_taxonomy
 from bcsed.scores.evaluation import read_evaluation, read_truth
 from bcsed.scores.table import read_table
-from bcsed.train.dataset.clips import read_teacher
+from bcsed.train.dataset.teacher import read_teacher
 
 CLASSES = ("a", "b")
 TEXTS = ("View", "Species", "Begin Path", "Begin File", "Common Name")
@@ -85,7 +84,7 @@ FORMS: dict[str, tuple[str | Callable[[Path], None], Callable[[Path], object]]] 
     "names.txt": ("A a_X\nB b_Y\n", lambda path: read_labels(path, ForeignModel())),
     "scores.parquet": (as_parquet(row_id=["r_5", "r_10"], a=[0.1, 0.2], b=[0.3, 0.4]), diagnose),
     "embeddings.parquet": (as_parquet(**VECTORS), read_embeddings),
-    "teacher.parquet": (as_parquet(**VECTORS), lambda path: read_teacher(path, ["a/1.ogg"], TINY_128)),
+    "teacher.parquet": (as_parquet(**VECTORS), lambda path: read_teacher([path], ["a/1.ogg"])),
     "evaluation.npz": (as_npz(**EVALUATION), read_evaluation),
 }
 TOKENS = (

@@ -582,7 +582,7 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
     folder = attach_model(tree, layout).parent
     (folder / "names.json").write_text('{"net.": "backbone."}')
     (folder / "perch.npz").write_bytes(b"")
-    settings = {"pretrained": WEIGHTS, "teacher": "perch.npz", "allow_mismatch": True, "on_error": "skip"}
+    settings = {"pretrained": WEIGHTS, "teacher": ["perch.npz"], "allow_mismatch": True, "on_error": "skip"}
     for key_map, expected in (
         ("order", "order"),
         ('{"": "backbone."}', {"": "backbone."}),
@@ -591,7 +591,7 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
     ):
         assert learn(tree, messages, key_map=key_map, **settings) is None
         (experiment, *_), given = calls.pop()
-        wanted = {"pretrained": folder / WEIGHTS, "teacher": folder / "perch.npz", "allow_mismatch": True}
+        wanted = {"pretrained": folder / WEIGHTS, "teacher": [folder / "perch.npz"], "allow_mismatch": True}
         no_tables = {"pseudolabels": None, "clip_pseudolabels": None}
         assert vars(given["inputs"]) == {**wanted, **no_tables, "key_map": expected}
         assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")

@@ -107,7 +107,7 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
     with pytest.raises(ConfigError, match=r"give them as --teacher FILE"):
         train.prepare_data(SMALL.vary("x", fit__distil_weight=1.0), data)
     with pytest.raises(ConfigError, match=r"set fit.distil_weight above 0"):
-        train.prepare_data(SMALL, data, inputs=train.TrainInputs(teacher=table))
+        train.prepare_data(SMALL, data, inputs=train.TrainInputs(teacher=[table]))
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are not in .*train_soundscapes"):
         empty = tmp_path / "data"
         import shutil
@@ -155,7 +155,7 @@ def everything(land25, tmp_path):
         pseudo__mode="substitute",
         pseudo__cap=0.9,
     )
-    return experiment, data, train.TrainInputs(pseudolabels=table, teacher=tmp_path / "e.npz")
+    return experiment, data, train.TrainInputs(pseudolabels=table, teacher=[tmp_path / "e.npz"])
 
 
 class StopError(Exception):
@@ -268,7 +268,7 @@ def test_distillation_ends_after_its_epochs(land25, tmp_path):
     experiment = SMALL.vary(
         "x", fit__distil_weight=100.0, fit__distil_epochs=1, fit__epochs=2, augment__mix="off", fit__lr_start=1e-5
     )
-    inputs = train.TrainInputs(teacher=tmp_path / "e.npz")
+    inputs = train.TrainInputs(teacher=[tmp_path / "e.npz"])
     run = train.train(experiment, data, tmp_path / "run", fold=None, inputs=inputs)
     first, second = pd.read_csv(run / "metrics.csv")["loss"]
     assert first > 20 > 5 > second
@@ -304,7 +304,7 @@ def test_distillation_reduces_the_distance_to_the_teacher(land25, tmp_path):
     ratio = {}
     for weight in (0.001, 5.0):
         experiment = SMALL.vary("x", fit__distil_weight=weight, fit__epochs=4, fit__lr=5e-3, augment__mix="off")
-        inputs = train.TrainInputs(teacher=tmp_path / "e.npz")
+        inputs = train.TrainInputs(teacher=[tmp_path / "e.npz"])
         run = train.train(experiment, data, tmp_path / str(weight), fold=None, inputs=inputs)
         table = pd.read_csv(run / "metrics.csv")["loss"] / weight
         ratio[weight] = table.iloc[-1] / table.iloc[0]

@@ -67,7 +67,7 @@ class TrainSettings(_TrainingSettings):
     key_map: str = _setting("", 'tensor names of these weights: JSON of prefixes, its file, or "order"')
     allow_mismatch: bool = _setting(False, "start although tensors are missing or unused")
     pseudolabels: str = _setting("", "slug or path of a table, if several are attached")
-    teacher: str = _setting("", "file, slug or path of a teacher's embeddings, for distillation")
+    teacher: Sequence[str] = _setting((), "files, slugs or paths of a teacher's embeddings, for distillation")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
     out = home / "working" / "run"
     files = TrainInputs(
         pseudolabels=_find_table(experiment, settings.pseudolabels, home, log),
-        teacher=find_input(inputs.TEACHER, settings.teacher, root=home, log=log) if settings.teacher else None,
+        teacher=[find_input(inputs.TEACHER, each, root=home, log=log) for each in settings.teacher],
         pretrained=weights,
         key_map=read_key_map(key_map) if key_map else None,
         allow_mismatch=settings.allow_mismatch,

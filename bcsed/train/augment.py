@@ -38,6 +38,7 @@ class Excerpts(NamedTuple):
     waves: torch.Tensor  # (m, n)
     targets: torch.Tensor  # (m, K)
     weights: torch.Tensor  # (m, K)
+    embeddings: torch.Tensor  # (m, D), as of `WaveBatch`
 
 
 Mix = Callable[[WaveBatch, torch.Generator], WaveBatch]
@@ -184,20 +185,23 @@ class Injector:
         if mode == "background":
             low, high = self.inject.gain
             gains = low + (high - low) * torch.rand(len(index), 1, generator=generator, device=waves.device)
-            mixed = waves + gains * injected
-        elif mode == "mix":
-            mixed = 0.5 * waves + 0.5 * injected
+            shares = torch.ones_like(gains), gains
         else:
-            mixed = injected
+            share = 0.5 if mode == "mix" else 0.0
+            shares = torch.full_like(waves[:, :1], share), torch.full_like(waves[:, :1], 1.0 - share)
+        mixed = injected if mode == "substitute" else shares[0] * waves + shares[1] * injected
         targets, weights = self._labels(batch.targets[index], batch.weights[index], excerpts)
-        embeddings = batch.embeddings
-        if mode == "substitute":
-            embeddings = embeddings.index_copy(0, index, torch.zeros_like(embeddings[index]))
+        embeddings = excerpts.embeddings
+        if mode != "substitute":
+            # Of an unknown excerpt, the embedding is that of the clip.
+            original = batch.embeddings[index]
+            joined = join_embeddings(original, embeddings, *shares)
+            embeddings = torch.where(embeddings.any(1, keepdim=True), joined, original)
         return WaveBatch(
             batch.waves.index_copy(0, index, mixed.to(batch.waves.dtype)),
             batch.targets.index_copy(0, index, targets),
             batch.weights.index_copy(0, index, weights),
-            embeddings,
+            batch.embeddings.index_copy(0, index, embeddings),
         )
 
     def _labels(

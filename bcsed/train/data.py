@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..audio.headers import AudioInfo
-from ..config.contract import Frontend
 from ..config.experiments import Experiment
 from ..config.recipe import Data
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
@@ -24,7 +23,9 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targe
 from ..errors import ConfigError, DataError
 from ..files import sha256
 from .dataset.batches import BatchInputs
-from .dataset.clips import ClipReader, Embeddings, read_headers, read_teacher
+from .dataset.clips import ClipReader, read_headers
+from .dataset.excerpts import ExcerptSampler
+from .dataset.teacher import Teacher, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
@@ -39,7 +40,7 @@ class TrainInputs:
     pseudolabels: str | Path | None = None  #: table of `bcsed.pseudolabels`, for an experiment that injects soundscapes
     #: Table of `bcsed.train.pseudolabels.clips`: targets of classes that the label file does not list for a clip.
     clip_pseudolabels: str | Path | None = None
-    teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
+    teacher: Sequence[str | Path] = ()  #: a teacher's embeddings of clips and soundscapes (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
     key_map: Mapping[str, str] | str | None = None  #: prefixes of tensor names in that file to those here, or 'order'
@@ -116,16 +117,16 @@ def prepare_data(
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
-    labelled = make_labelled_sampler(split, experiment, cache_gb)
-    injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb)
+    teacher = read_teacher(inputs.teacher, list(table["filename"])) if inputs.teacher else None
+    labelled = make_labelled_sampler(split, experiment, cache_gb, teacher)
+    injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
         values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
         weights[values > 0] = experiment.data.pseudo_loss_weight
         targets += experiment.data.pseudo_target * values
-    embeddings = None
-    if inputs.teacher is not None:
-        embeddings, sources["teacher"] = _teacher_embeddings(inputs.teacher, table, experiment.frontend)
+    if teacher is not None:
+        sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)
     # Without soundscapes, the clips have their half of the memory too.
     clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
@@ -142,7 +143,7 @@ def prepare_data(
             class_index=pd.Index(classes).get_indexer(table["label"]).astype(np.int64),
             labelled=labelled,
             injectors=injectors,
-            teacher=embeddings,
+            teacher=teacher,
             partners=_partners(table, rows) if experiment.data.pad == "join" else None,
             level=experiment.augment.level,
         ),
@@ -162,12 +163,20 @@ def prepare_data(
     )
 
 
-def _teacher_embeddings(path: str | Path, table: pd.DataFrame, frontend: Frontend) -> tuple[Embeddings, dict[str, Any]]:
-    """Return a teacher's embeddings of the clips, and their description."""
-    embeddings = read_teacher(path, list(table["filename"]), frontend)
-    level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
-    _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
-    return embeddings, {"sha256": sha256(Path(path)), "clips": embeddings.n_known}
+def _describe_teacher(
+    teacher: Teacher, samplers: Sequence[ExcerptSampler | None], inputs: TrainInputs
+) -> dict[str, Any]:
+    """Return the description of a teacher's embeddings, and log how many clips and soundscapes have one."""
+    known = {"clips": teacher.n_known}
+    totals = {"clips": len(teacher.names)}
+    of_soundscapes = [sampler.teacher for sampler in dict.fromkeys(samplers) if sampler is not None and sampler.teacher]
+    if of_soundscapes:
+        known["soundscapes"] = sum(each.n_known for each in of_soundscapes)
+        totals["soundscapes"] = sum(len(each.names) for each in of_soundscapes)
+    for kind, n in known.items():
+        level = logging.INFO if n == totals[kind] else logging.WARNING
+        _log.log(level, "%d of %d %s have a teacher's embedding", n, totals[kind], kind)
+    return {"sha256": [sha256(Path(path)) for path in inputs.teacher], **known}
 
 
 def _clip_pseudolabels(
@@ -214,10 +223,10 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
         raise ConfigError(
             f"{name} would not use the key map or --allow-mismatch: give initial weights as --pretrained."
         )
-    if experiment.fit.distil_weight > 0 and teacher is None:
+    if experiment.fit.distil_weight > 0 and not teacher:
         raise ConfigError(f"{name} needs a teacher's embeddings: give them as --teacher FILE.")
-    if teacher is not None and not experiment.fit.distil_weight > 0:
-        raise ConfigError(f"{name} would not read {teacher}: set fit.distil_weight above 0.")
+    if teacher and not experiment.fit.distil_weight > 0:
+        raise ConfigError(f"{name} would not read {teacher[0]}: set fit.distil_weight above 0.")
 
 
 def _read_clips(

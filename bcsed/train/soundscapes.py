@@ -24,6 +24,7 @@ from ..errors import DataError
 from ..recordings import find_recordings, printable
 from .dataset.clips import read_headers
 from .dataset.excerpts import ExcerptSampler
+from .dataset.teacher import Teacher
 from .pseudolabels.table import read_pseudolabels
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ def split_soundscapes(
     )
 
 
-def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_gb: float) -> ExcerptSampler | None:
+def make_labelled_sampler(
+    split: SoundscapeSplit, experiment: Experiment, cache_gb: float, teacher: Teacher | None = None
+) -> ExcerptSampler | None:
     """Return the labelled soundscapes to train on, if there are any; DataError if the experiment injects some."""
     rows = split.train
     if not len(rows):
@@ -100,7 +103,7 @@ def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_
     file, names = pd.factorize(rows["filename"])
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
-    settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+    settings = _sampler_settings(infos, experiment, cache_gb, teacher)
     values = multi_hot(rows["labels"], split.classes).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
@@ -111,6 +114,7 @@ def make_injectors(
     experiment: Experiment,
     pseudolabels: str | Path | None,
     cache_gb: float,
+    teacher: Teacher | None = None,
 ) -> tuple[tuple[tuple[ExcerptSampler, Injection], ...], dict[str, Any]]:
     """Return the sources of excerpts and how they are injected, and a description of the sources."""
     injectors: list[tuple[ExcerptSampler, Injection]] = []
@@ -122,9 +126,17 @@ def make_injectors(
             rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
             rows, sources["online"] = _unlabelled_rows(split)
-        settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+        settings = _sampler_settings(rows[0], experiment, cache_gb, teacher)
         injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
+
+
+def _sampler_settings(
+    infos: Sequence[AudioInfo], experiment: Experiment, cache_gb: float, teacher: Teacher | None
+) -> dict[str, Any]:
+    names = [printable(Path(info.path).name) for info in infos]
+    teacher = None if teacher is None else teacher.of(names)
+    return {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb, "teacher": teacher}
 
 
 def _pseudolabelled_rows(

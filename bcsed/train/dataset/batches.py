@@ -15,8 +15,9 @@ import torch
 
 from ...config.recipe import Data, Injection
 from ..augment import Excerpts, WaveBatch, set_level
-from .clips import Clip, ClipReader, Embeddings
+from .clips import Clip, ClipReader
 from .excerpts import NO_EMBEDDING, ExcerptSampler, join_labels
+from .teacher import Teacher
 
 # Batches that are being decoded at once.
 _AHEAD = 3
@@ -35,7 +36,7 @@ class BatchInputs:
     class_index: npt.NDArray[np.int64] | None = None
     labelled: ExcerptSampler | None = None  # row N + j of an epoch is a window around its row j
     injectors: tuple[tuple[ExcerptSampler, Injection], ...] = ()
-    teacher: Embeddings | None = None
+    teacher: Teacher | None = None
     partners: npt.NDArray[np.float64] | None = None  # cumulated chances of clips that short clips are joined with, (N,)
     level: str = "raw"  # of both clips that are joined
 
@@ -44,11 +45,12 @@ class BatchInputs:
         unknown = NO_EMBEDDING if self.teacher is None else self.teacher.unknown
         if row >= len(self.targets):
             assert self.labelled is not None
-            return self.labelled.window_around(row - len(self.targets), rng)._replace(embedding=unknown)
+            return self.labelled.window_around(row - len(self.targets), rng)
         if self.partners is not None and self.clips.is_short(row):
             return self._join_short(row, rng)._replace(embedding=unknown)
-        first = self.clips.first_frame(row, crop, rng)
-        embedding = unknown if self.teacher is None else self.teacher.nearest(row, first)
+        first, frontend = self.clips.first_frame(row, crop, rng), self.clips.frontend
+        begin_s = first * frontend.hop_length / frontend.sample_rate
+        embedding = unknown if self.teacher is None else self.teacher.between(row, begin_s, begin_s + frontend.window_s)
         return Clip(self.clips.window(row, first), self.targets[row], self.weights[row], embedding)
 
     def _join_short(self, row: int, rng: np.random.Generator) -> Clip:
@@ -185,8 +187,8 @@ def _collect(clips: list[Future[Clip]], injected: list[list[_Excerpt]]) -> Batch
     for futures in injected:
         decoded = [(sample, clip) for sample, future in futures if (clip := future.result()) is not None]
         index = torch.tensor([sample for sample, _ in decoded], dtype=torch.int64)
-        labelled = [part[:0] for part in batch[:3]]
+        labelled = [part[:0] for part in batch]
         if decoded:
-            labelled = [stack([clip[k] for _, clip in decoded]) for k in range(3)]
+            labelled = [stack(parts) for parts in zip(*(clip for _, clip in decoded), strict=True)]
         excerpts.append(Excerpts(index, *labelled))
     return Batch(batch, tuple(excerpts))

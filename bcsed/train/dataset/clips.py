@@ -1,4 +1,4 @@
-"""Windows of recordings, decoded once where memory allows, and a teacher's embeddings of them."""
+"""Windows of recordings, decoded once where memory allows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ...audio.spectrogram import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
-from ...predict.embeddings import read_embeddings
 from ...recordings import printable
 
 # Longer recordings are not cached; each window is read from the file.
@@ -145,51 +144,3 @@ def read_headers(paths: Sequence[str | Path], *, jobs: int = 4) -> tuple[list[Au
         str(path): str(result) for path, result in zip(paths, results, strict=True) if isinstance(result, DataError)
     }
     return [None if isinstance(result, DataError) else result for result in results], failures
-
-
-class Embeddings:
-    """A teacher's embeddings, found by clip and start of the window."""
-
-    def __init__(
-        self,
-        names: Sequence[str],  # of the training clips, as in the label file
-        clips: npt.NDArray[np.str_],  # of each embedding, (M,)
-        start_s: npt.NDArray[np.float64],  # of its window, (M,)
-        vectors: npt.NDArray[np.floating],  # (M, D)
-        frontend: Frontend,
-        *,
-        where: str = "the embeddings",
-    ) -> None:
-        length = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
-        self.unknown: npt.NDArray[np.float32] = np.zeros(
-            vectors.shape[1], np.float32
-        )  # the embedding of other clips, (D,)
-        self._frame_s = frontend.hop_length / frontend.sample_rate
-        order = np.lexsort((start_s, clips))
-        self._vectors: npt.NDArray[np.float32] = (vectors / np.maximum(length, 1e-12)).astype(np.float32)[order]
-        self._start, clips = start_s[order], clips[order]
-        known, first = np.unique(clips, return_index=True)
-        ranges = dict(zip(map(str, known), zip(first, [*first[1:], len(clips)], strict=True), strict=True))
-        self._ranges = [ranges.get(name) for name in names]
-        self.n_known = sum(bounds is not None for bounds in self._ranges)
-        if not self.n_known:
-            raise DataError(
-                f"{where}: none of the {len(names)} clips has an embedding; clips are named as in the label file, "
-                f"such as {names[0]!r}, and the file has {str(clips[0])!r}."
-            )
-
-    def nearest(self, clip: int, first: int) -> npt.NDArray[np.float32]:
-        """Return the embedding of the window that starts nearest to a frame of a clip, (D,); zeros if unknown."""
-        bounds = self._ranges[clip]
-        if bounds is None:
-            return self.unknown
-        begin, end = bounds
-        offset = int(np.abs(self._start[begin:end] - first * self._frame_s).argmin())
-        return np.asarray(self._vectors[begin + offset])
-
-
-def read_teacher(path: str | Path, names: Sequence[str], frontend: Frontend) -> Embeddings:
-    """Read the embeddings of clips from a file for `bcsed.predict.embeddings.read_embeddings`."""
-    frame, vectors, _ = read_embeddings(path)
-    clips, start_s = frame["filename"].to_numpy(str), frame["start_s"].to_numpy()
-    return Embeddings(names, clips, start_s, vectors, frontend, where=str(path))

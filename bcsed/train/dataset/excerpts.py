@@ -12,6 +12,7 @@ from ...config.contract import Frontend
 from ...config.recipe import Data, Injection
 from ...errors import DataError
 from .clips import Clip, ClipReader
+from .teacher import Teacher
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
@@ -33,11 +34,12 @@ class ExcerptSampler:
         data: Data,
         pseudo: bool,
         cache_gb: float = 0.0,
+        teacher: Teacher | None = None,  # of the same recordings
     ) -> None:
         if not len(file):
             raise DataError("no soundscape has a row that could be used.")
         self.clips = ClipReader(recordings, frontend, data, cache_gb)
-        self.frontend, self.data, self.pseudo = frontend, data, pseudo
+        self.frontend, self.data, self.pseudo, self.teacher = frontend, data, pseudo, teacher
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
         self.begin, self.end = (
@@ -59,6 +61,7 @@ class ExcerptSampler:
         n = self.frontend.clip_samples
         waves: list[npt.NDArray[np.float32]] = []
         labels: Labels | None = None
+        embeddings = []
         for length in (n,) if inject.excerpt == "whole" else (n // 2, n - n // 2):
             source = self._draw_source(inject, class_index, rng)
             if source is None:
@@ -68,14 +71,16 @@ class ExcerptSampler:
             waves.append(self.clips.samples(file, begin, begin + length))
             part = self._labels(file, begin, begin + length)
             labels = part if labels is None else join_labels(*labels, *part)
+            embeddings.append(self._embedding(file, begin, length))
         assert labels is not None
-        return Clip(np.concatenate(waves), *labels, NO_EMBEDDING)
+        return Clip(np.concatenate(waves), *labels, np.mean(embeddings, 0))
 
     def window_around(self, row: int, rng: np.random.Generator) -> Clip:
         """Return a window that contains a row at a random position, with its labels."""
         file, n = int(self.file[row]), self.frontend.clip_samples
         begin = self._draw_begin(file, row, n, rng)
-        return Clip(self.clips.samples(file, begin, begin + n), *self._labels(file, begin, begin + n), NO_EMBEDDING)
+        wave, labels = self.clips.samples(file, begin, begin + n), self._labels(file, begin, begin + n)
+        return Clip(wave, *labels, self._embedding(file, begin, n))
 
     def maxima(self) -> npt.NDArray[np.float64]:
         """Return for each recording the sum over classes of the highest label, (files,)."""
@@ -119,6 +124,12 @@ class ExcerptSampler:
             low, high = (min(max(edge, 0), last) for edge in edges)
         first = int(rng.integers(low, high, endpoint=True)) // frontend.hop_length
         return first * frontend.hop_length - margin
+
+    def _embedding(self, file: int, begin: int, length: int) -> npt.NDArray[np.float32]:
+        if self.teacher is None:
+            return NO_EMBEDDING
+        rate = self.frontend.sample_rate
+        return self.teacher.between(file, begin / rate, (begin + length) / rate)
 
     def _labels(self, file: int, begin: int, end: int) -> Labels:
         """Return targets and weights of an excerpt: the maximum over the rows inside it, see `data.excerpt_rows`."""
