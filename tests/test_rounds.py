@@ -225,6 +225,17 @@ def test_presets_can_be_planned(name):
             assert (experiment.pseudo.share > 0) == bool(each.teacher)
 
 
+def test_a_probe_is_the_first_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = rounds.find_plan("borrowed", probe="some/bundle", embeddings=["e.parquet"])
+    assert [each.teacher for each in plan.rounds] == [("some/bundle",), ("previous", "some/bundle")]
+    assert {each.embeddings for each in plan.rounds} == {("e.parquet",)}
+    with pytest.raises(ConfigError, match="a teacher of round 1 is a probe: name its bundle"):
+        _teachers(rounds.find_plan("borrowed"), 1, tmp_path)
+    with pytest.raises(ConfigError, match="no round of the plan tiny has the teacher 'probe', so b would not be used"):
+        rounds.find_plan("tiny", probe="b")
+
+
 def test_the_winners_powers():
     plan = rounds.find_plan("noisy-student")
     assert [each.power for each in plan.rounds] == [1.0, 1.0, 1.54, 1.82, 1.67]

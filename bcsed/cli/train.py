@@ -107,7 +107,7 @@ def rounds(args: Namespace) -> int:
     """Train in rounds (noisy student): train, export, pseudolabel, train again."""
     from .. import rounds as noisy_student
 
-    plan = noisy_student.find_plan(args.plan, args.set)
+    plan = noisy_student.find_plan(args.plan, args.set, probe=args.probe, embeddings=args.teacher)
     with Progress() as progress:
         ledger = noisy_student.run(
             plan,
@@ -196,11 +196,13 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
 
 
 def _rounds_options(_: ArgumentParser, add: Add) -> None:
-    presets = "write-up, write-up-ensemble, noisy-student, teacher-small, teacher-ensemble, rounds, tiny"
+    presets = "write-up, write-up-ensemble, noisy-student, teacher-small, teacher-ensemble, rounds, borrowed, tiny"
     add("plan", metavar="PLAN", help=f"a JSON file, or a preset: {presets}")
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
     options.add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
+    add("--probe", metavar="BUNDLE", help="the teacher 'probe' of a plan, e.g. of borrowed")
+    options.add_list(add, "--teacher", "FILE", "embeddings for students that distil (fit.distil_weight)")
     options.add_soundscapes(add, "labelled soundscapes on which each round is evaluated")
     options.add_train_options(add)
 

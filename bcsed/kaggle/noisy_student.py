@@ -86,7 +86,8 @@ def _read_plan(settings: RoundsSettings, home: Path, log: Log) -> tuple[Plan, Pl
     for each in named.rounds:
         weights = each.pretrained and str(session.find_weights(each.pretrained, home, lambda _: None))
         teacher = tuple(_find_teacher(member, home, log) for member in each.teacher)
-        rounds.append(replace(each, pretrained=weights, teacher=teacher))
+        tables = tuple(str(find_input(inputs.TEACHER, name, root=home, log=log)) for name in each.embeddings)
+        rounds.append(replace(each, pretrained=weights, teacher=teacher, embeddings=tables))
     return named, replace(named, rounds=tuple(rounds))
 
 

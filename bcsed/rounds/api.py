@@ -30,7 +30,7 @@ from ..train.checkpoints import RUN, export_run, finished, read_description
 from ..train.data import TrainInputs, TrainOptions, require_same_labels
 from ..train.pseudolabels.api import label_with_truth, make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
-from .plan import SCHEMA, Plan, read_plan_values
+from .plan import PROBE, SCHEMA, Plan, read_plan_values
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
@@ -184,6 +184,8 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
 def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
     """Return the teachers of a round and their weights."""
     each = plan.rounds[number - 1]
+    if PROBE in each.teacher and not Path(PROBE).exists():
+        raise ConfigError(f"a teacher of round {number} is a probe: name its bundle (on the command line, --probe).")
     teachers = []
     for member, weight in zip(each.teacher, each.weights or (1.0,) * len(each.teacher), strict=True):
         source = f"round-{number - 1}" if member == "previous" else member
@@ -207,7 +209,8 @@ def _train_student(
     if not finished(run_folder):
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
-        inputs = TrainInputs(pseudolabels=folder / TABLE if each.teacher else None, pretrained=each.pretrained)
+        table = folder / TABLE if each.teacher else None
+        inputs = TrainInputs(pseudolabels=table, pretrained=each.pretrained, teacher=each.embeddings)
         start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs)
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.

@@ -19,6 +19,9 @@ from ..train.pseudolabels.api import Selection
 # values have other names.
 SCHEMA = 2
 
+# The member of a preset's teachers that `find_plan` replaces by the path of a bundle.
+PROBE = "probe"
+
 T = TypeVar("T")
 
 
@@ -27,7 +30,8 @@ class Round:
     """The teachers and students of a round.
 
     Members of the `teacher` are ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the
-    path of a bundle; or the only member is a CSV file of true labels, whose students show the ceiling of any teacher.
+    path of a bundle (in presets ``probe``, see `find_plan`); or the only member is a CSV file of true labels, whose
+    students show the ceiling of any teacher.
     Without teachers, students are trained on clips only. `threshold` to `power` are the fields of
     `bcsed.train.pseudolabels.Selection`, `windows` and `stride_s` those of `bcsed.predict.Windowing`.
     """
@@ -52,6 +56,7 @@ class Round:
     epochs: int | None = None  # ``fit.epochs``
     set: tuple[str, ...] = ()  # other changes, as ``group.field=value``
     pretrained: str | None = None  # initial weights, see `bcsed.models.pretrained`
+    embeddings: tuple[str, ...] = ()  # files of embeddings for students that distil, see `bcsed.train.TrainInputs`
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -179,6 +184,14 @@ def _rounds() -> Plan:
     return Plan(name="rounds", rounds=(Round(experiments=("tiny",)), later))
 
 
+def _borrowed() -> Plan:
+    """Label with a probe on the embeddings of a foundation model, then also with the students of these labels."""
+    first = Round(
+        experiments=("tiny",), teacher=(PROBE,), share=0.5, injection="substitute", set=("pseudo.level=peak",)
+    )
+    return Plan(name="borrowed", rounds=(first, dataclasses.replace(first, teacher=("previous", PROBE))))
+
+
 def _tiny() -> Plan:
     """Train supervised, then twice with backgrounds; for the synthetic data."""
     later = Round(experiments=("tiny",), teacher=("previous",), share=0.5, set=("pseudo.level=rms",))
@@ -193,6 +206,7 @@ PRESETS: Mapping[str, Callable[[], Plan]] = {
     "teacher-small": lambda: _write_up("teacher-small", "exp-39"),
     "teacher-ensemble": lambda: _write_up("teacher-ensemble", "exp-102", "exp-98", "exp-96"),
     "rounds": _rounds,
+    "borrowed": _borrowed,
     "tiny": _tiny,
 }
 # Questions whose arms are plans: the students of the last rounds are compared, of "rounds" those of all rounds.
@@ -206,18 +220,28 @@ def find_plan(
     base: str | None = None,
     seeds: Sequence[int] | None = None,
     fold: int | None = None,
+    probe: str | Path | None = None,
+    embeddings: Sequence[str | Path] = (),
 ) -> Plan:
     """Return a preset by name, or the plan in a JSON file.
 
     `changes` are for every student, as ``group.field=value``; they take precedence over those of the plan. `base` is an
     experiment that replaces all others; several experiments of a round become as many seeds of it. `seeds` are those of
-    the students of the last round, `fold` is the one that the students of a preset hold out. ConfigError if there is no
-    such preset or file, or a field is unknown, of the wrong type or invalid.
+    the students of the last round, `fold` is the one that the students of a preset hold out. `probe` is the bundle of
+    the teacher ``probe``, and `embeddings` are those of rounds that name none. ConfigError if there is no such preset
+    or file, no round has that teacher, or a field is unknown, of the wrong type or invalid.
     """
     plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _read_plan(Path(name))
+    if probe is not None and not any(PROBE in each.teacher for each in plan.rounds):
+        raise ConfigError(f"no round of the plan {plan.name} has the teacher {PROBE!r}, so {probe} would not be used.")
     rounds = []
     for each in plan.rounds:
-        change: dict[str, Any] = {"set": (*each.set, *changes)}
+        change: dict[str, Any] = {
+            "set": (*each.set, *changes),
+            "embeddings": each.embeddings or tuple(map(str, embeddings)),
+        }
+        if probe is not None:
+            change["teacher"] = tuple(str(probe) if member == PROBE else member for member in each.teacher)
         if base is not None:
             change |= {"experiments": (base,), "seeds": tuple(range(len(each.experiments)))}
             if each.teacher and each.share is None:
