@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import openvino
 import pandas as pd
 import pytest
-from conftest import RATE, write_year
+from conftest import RATE
 from openvino import opset13 as ops
 
 from bcsed import bundle, metrics, predict
@@ -38,11 +40,6 @@ def foreign(tmp_path_factory):
     openvino.save_model(openvino.Model([ops.result(features)], [wave], "net"), folder / "net.xml")
     model = ForeignModel(sample_rate=RATE, embedding="features", licence="CC0")
     return adopt(folder / "net.xml", folder / "bundle", model=model)
-
-
-@pytest.fixture(scope="module")
-def year(tmp_path_factory):
-    return write_year(tmp_path_factory.mktemp("year"))
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +157,34 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
     assert "licence of the network: CC0" in printed
     assert main(call) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_probe_teaches_distilled_students(land25, foreign, tmp_path, capsys):
+    """The first round is labelled by a probe; students follow its embeddings of clips and soundscapes."""
+    data, _ = land25
+    embed(foreign, tmp_path / "clips.parquet", data=data)
+    embed(foreign, tmp_path / "land.parquet", recordings=[data / "train_soundscapes"])
+    train_probe([tmp_path / "clips.parquet"], data, tmp_path / "probe", log=lambda _: None)
+    quick = ("frontend.n_frames=64", "frontend.hop_length=2000", "net.backbone=resnet10t", "fit.epochs=1")
+    call = [
+        "rounds",
+        "borrowed",
+        "--data",
+        str(data),
+        "--probe",
+        str(tmp_path / "probe"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    teacher = ["--teacher", str(tmp_path / "clips.parquet"), str(tmp_path / "land.parquet")]
+    assert main([*call, *teacher, "--set", *quick, "fit.distil_weight=1"]) == 0
+    assert "round 2: 1 students" in capsys.readouterr().out
+    for number in (1, 2):
+        run = json.loads((tmp_path / "out" / f"round-{number}" / "tiny-s0" / "run" / "run.json").read_text())
+        assert {key: run["sources"]["teacher"][key] for key in ("clips", "soundscapes")} == {
+            "clips": 24,
+            "soundscapes": 6,
+        }
+    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())["rounds"]
+    assert [len(entry["teacher"]) for entry in ledger] == [1, 2]
