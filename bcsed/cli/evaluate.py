@@ -98,18 +98,18 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
 
 def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a folder of predict: scores (not post-processed for an ablation); members, weights and kind of mean."""
-    from ..predict.outputs import MEMBERS, SUBMISSION, read_members
-    from ..predict.store import read_manifest
+    from ..predict.outputs import MEMBERS, read_members
+    from ..predict.store import model_weights, read_manifest
     from ..scores.postprocess import combine
-    from ..scores.table import read_table
+    from ..scores.table import read_table, table_file
 
     manifest = read_manifest(folder)
     stages, kind = manifest["post_processing"], manifest["mean"]
-    weights = [float(model["weight"]) for model in manifest["models"]]
+    weights = model_weights(manifest["models"])
     members = read_members(folder) if (folder / MEMBERS).is_dir() else None
     ensemble = {"members": members, "weights": weights, "kind": kind}
     if not for_ablation or not stages:
-        return read_table(folder / SUBMISSION), ensemble
+        return read_table(table_file(folder)), ensemble
     if members is None:
         raise DataError(
             f"the scores in {folder} were already post-processed by {' '.join(stages)}; predict with --format members, "
