@@ -303,3 +303,24 @@ def test_a_teacher_of_rounds_can_be_a_table(oracle, other, tmp_path):
     teachers = api._teachers(Plan(name="one", rounds=(each,)), 1, tmp_path)
     assert [weight for _, weight in teachers] == [3.0, 1.0]
     assert [len(part) for part in split_members(member for member, _ in teachers)] == [1, 1]
+
+
+def test_tables_are_compared_with_bundles(oracle, recordings, other, tmp_path, capsys, rng):
+    truth = pd.DataFrame(rng.integers(0, 2, (20, 2)), pd.Index(IDS, name="row_id"), ["loud", "quiet"])
+    truth.to_csv(tmp_path / "truth.csv")
+    path = write(other[["loud", "quiet"]], tmp_path / "theirs.csv")
+    arguments = ["compare", str(path), "--truth", str(tmp_path / "truth.csv"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "theirs" in capsys.readouterr().out
+    both = [*arguments[:2], str(write(1 - other, tmp_path / "b.parquet")), *arguments[2:]]
+    assert main(both) == 0
+    table = pd.read_csv(tmp_path / "out" / "compare.csv")
+    gain = table["auc"].diff().iloc[1]
+    assert table["gain"].iloc[1] == pytest.approx(gain, abs=1e-4) and table["experiment"].tolist() == ["theirs", "b"]
+    # A bundle is scored, which needs the recordings.
+    assert main(["compare", str(oracle.path), *arguments[1:]]) == 2
+    from bcsed.report.api import report
+
+    predict(from_bundles([oracle, load_member(path)]), [recordings], out=tmp_path / "scores")
+    page = report([tmp_path / "scores"], tmp_path / "page.html", truth=tmp_path / "truth.csv")
+    assert "theirs.csv" in page.path.read_text()

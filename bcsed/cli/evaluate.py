@@ -139,20 +139,27 @@ def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, 
 
 
 def compare(args: Namespace) -> int:
-    """Compare runs and bundles, with intervals and paired gains."""
+    """Compare runs, bundles and score tables, with intervals and paired gains."""
     from ..analysis import compare as comparison
+    from ..models.ensemble import is_table
 
-    if (args.recordings is None) != (args.truth is None):
+    only_tables = args.truth is not None and all(is_table(Path(path)) for path in args.runs)
+    if (args.recordings is None) != (args.truth is None) and not only_tables:
         raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
     compared = []
     with Progress() as progress:
         for path in map(Path, args.runs):
             run = comparison.read_run(path)
-            if args.recordings is not None:
+            if args.truth is not None:
                 # A bundle is read-only: its evaluation is kept in the folder of the comparison.
                 keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
                 evaluation = comparison.evaluate_on_soundscapes(
-                    run, args.recordings, args.truth, keep=keep, jobs=args.jobs, progress=progress.counter(run.name)
+                    run,
+                    args.recordings or (),
+                    args.truth,
+                    keep=keep,
+                    jobs=args.jobs,
+                    progress=progress.counter(run.name),
                 )
                 run = dataclasses.replace(run, evaluation=evaluation)
             compared.append(run)
@@ -226,7 +233,7 @@ def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
 
 
 def _compare_options(_: ArgumentParser, add: Add) -> None:
-    add("runs", nargs="+", metavar="RUN", help="runs and bundles")
+    add("runs", nargs="+", metavar="RUN", help="runs, bundles, and score tables (*.csv, *.parquet, folders of predict)")
     add("--out", metavar="DIR", help="folder of compare.csv, compare.md and compare.png")
     add("--by-name", action="store_true", help="one line per name of an experiment")
     options.add_soundscapes(add, "labelled soundscapes on which all of them are evaluated")

@@ -110,10 +110,13 @@ class Ensemble:
 
 def load_member(path: str | Path, missing_rows: str = "refuse") -> Member:
     """Load a bundle, or read a score table: a CSV or Parquet file, or a folder of predict; errors as both."""
-    path = Path(path)
-    is_file = path.suffix.lower() == ".csv" or is_parquet(path)
+    return read_table_member(path, missing_rows) if is_table(Path(path)) else load(path)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is named as a score table, or is a folder of predict."""
     is_folder = path.is_dir() and not (path / MANIFEST).exists() and (path / "manifest.json").is_file()
-    return read_table_member(path, missing_rows) if is_file or is_folder else load(path)
+    return path.suffix.lower() == ".csv" or is_parquet(path) or is_folder
 
 
 def describe_members(members: Sequence[Member], weights: Sequence[Weight] | None = None) -> list[dict[str, Any]]:

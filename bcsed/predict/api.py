@@ -116,7 +116,7 @@ def predict(
         skipped=[*skipped, *rows.notes],
         failures=rows.failures,
     )
-    described = (*(member.bundle for member in members), *ensemble.tables)
+    described: list[Member] = [*(member.bundle for member in members), *ensemble.tables]
     n_resumed = len(named) - len(run.unfinished())
     fill = class_priors(described, spec.averaging) if output.on_error == "fill" or budget is not None else None
     form = (output.row_id, tuple(stages), output.taxa, fill, output.fill_s)

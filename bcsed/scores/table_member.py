@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,9 +68,9 @@ class TableMember:
         """Return its origin for a manifest, in the form of a bundle's."""
         return {"bundle": str(self.path), "experiment": "table", "fingerprint": "table", "sha256": self.sha256}
 
-    def select(self, ids: Sequence[str]) -> npt.NDArray[np.float32]:
+    def select(self, ids: list[str]) -> npt.NDArray[np.float32]:
         """Return the scores of some rows, NaN for a row that it lacks, (R, K)."""
-        return np.asarray(self.table.reindex(pd.Index(ids, dtype=object)).to_numpy(np.float32))
+        return np.asarray(self.table.reindex(ids).to_numpy(np.float32))
 
     def check_rows(self, n_rows: Mapping[str, int], row_s: int, form: str) -> list[str]:
         """Return the ids of rows of the recordings that it lacks.
