@@ -277,6 +277,35 @@ def test_shifts_pooling_and_precision_are_those_of_the_prediction(tree, layout, 
         submit(tree, messages, precision="int8")
 
 
+def test_a_table_that_another_cell_wrote_is_a_member(tree, layout, sealed, messages):
+    from bcsed import predict
+    from bcsed.scores.postprocess import ClassWeights, Power, combine
+    from bcsed.scores.table import make_table
+
+    folder = place(tree, layout, "competition", "birdclef-2025") / "train_soundscapes"
+    paths = sorted(folder.iterdir())[:2]
+    ids = [row_id for path in paths for row_id in row_ids(path.stem, 4, 5)]
+    values = np.random.default_rng(3).uniform(0.01, 0.9, (8, 4))
+    theirs = make_table(ids, [CLASSES[1], "unknown", CLASSES[0], CLASSES[2]], values)
+    file = tree / "working" / "theirs.csv"
+    theirs.to_csv(file, index_label="row_id")
+    # Without a bundle, the table alone.
+    submit(tree, messages, tables=[str(file)])
+    np.testing.assert_allclose(read_table(submission_csv(tree)), theirs[list(CLASSES)], atol=1e-6)
+    assert any("1 columns are not in sample_submission.csv, 'unknown' first" in line for line in messages)
+    attach(tree, layout, sealed)
+    settings = {"weights": [1, 2], "class_weights": [f"2.{CLASSES[0]}=0"], "ensemble_mean": "rank"}
+    submit(tree, messages, tables=[str(file)], postprocess=["2.power=2"], **settings)
+    ours = predict.predict([bundle.load(sealed)], paths).scores
+    members = {"ours": ours, "theirs": Power(2)(theirs)}
+    expected = combine(members, [1, ClassWeights(2, ((CLASSES[0], 0.0),))], "rank", CLASSES)
+    np.testing.assert_allclose(read_table(submission_csv(tree)), expected, atol=1e-6)
+    theirs.iloc[:7].to_csv(file, index_label="row_id")
+    with pytest.raises(DataError, match="lacks 1 of 8 rows"):
+        submit(tree, messages, tables=[str(file)])
+    submit(tree, messages, tables=[str(file)], missing_rows="others")
+
+
 def test_a_rerun_without_test_recordings_writes_nothing(tree, layout, sealed, messages, monkeypatch):
     attach(tree, layout, sealed)
     submission_csv(tree).write_text("left from before")

@@ -62,10 +62,10 @@ def test_members_with_some_of_the_classes_are_scattered_by_name(tiny, other, rec
 def test_a_list_that_nobody_answers_or_that_is_too_short_is_refused(tiny, other, recordings, tmp_path):
     template = tmp_path / "sample_submission.csv"
     template.write_text("row_id,a,b,c,d\nx_5,.3,.3,.3,.3\n")
-    with pytest.raises(BundleError, match=r"no bundle has class 'd' \(1 of 4 classes"):
+    with pytest.raises(BundleError, match=r"no member has class 'd' \(1 of 4 classes"):
         predict.predict([tiny, other], [recordings], output=OutputOptions(sample_submission=template))
     template.write_text("row_id,x,y\nx_5,.3,.3\n")
-    with pytest.raises(BundleError, match=r"bundle 1 has none of the 2 requested classes; its classes are"):
+    with pytest.raises(BundleError, match=r"member 1 has none of the 2 requested classes; its classes are"):
         predict.predict([other, tiny], [recordings], output=OutputOptions(sample_submission=template))
     with pytest.raises(ConfigError, match="one of prob, logit, rank; got 'median'"):
         from_bundles([tiny], mean="median")

@@ -246,7 +246,7 @@ def test_members_of_one_signal_share_its_picture(tiny, recordings, monkeypatch):
 
 
 def test_members_that_do_not_fit_are_refused(tiny, oracle, recordings):
-    with pytest.raises(BundleError, match="bundles 1 and 2 do not have the same classes: 'loud' is in only one"):
+    with pytest.raises(BundleError, match="members 1 and 2 do not have the same classes: 'loud' is in only one"):
         score([tiny, oracle], [recordings])
     with pytest.raises(ConfigError, match="2 weights for 1 members"):
         from_bundles([tiny], [1, 2])
@@ -426,7 +426,7 @@ def test_columns_follow_the_template(tiny, recordings, tmp_path):
     assert list(result.scores.columns) == ["c", "a", "b"]
     assert list(read_table(tmp_path / "out" / "submission.csv").columns) == ["c", "a", "b"]
     template.write_text("row_id,c,a,x\nx_5,.3,.3,.3\n")
-    with pytest.raises(BundleError, match="no bundle has class 'x'"):
+    with pytest.raises(BundleError, match="no member has class 'x'"):
         score(tiny, [recordings], output=OutputOptions(sample_submission=template))
 
 

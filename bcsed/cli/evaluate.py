@@ -98,18 +98,18 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
 
 def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a folder of predict: scores (not post-processed for an ablation); members, weights and kind of mean."""
-    from ..predict.outputs import MEMBERS, SUBMISSION, read_members
-    from ..predict.store import read_manifest
+    from ..predict.outputs import MEMBERS, read_members
+    from ..predict.store import model_weights, read_manifest
     from ..scores.postprocess import combine
-    from ..scores.table import read_table
+    from ..scores.table import read_table, table_file
 
     manifest = read_manifest(folder)
     stages, kind = manifest["post_processing"], manifest["mean"]
-    weights = [float(model["weight"]) for model in manifest["models"]]
+    weights = model_weights(manifest["models"])
     members = read_members(folder) if (folder / MEMBERS).is_dir() else None
     ensemble = {"members": members, "weights": weights, "kind": kind}
     if not for_ablation or not stages:
-        return read_table(folder / SUBMISSION), ensemble
+        return read_table(table_file(folder)), ensemble
     if members is None:
         raise DataError(
             f"the scores in {folder} were already post-processed by {' '.join(stages)}; predict with --format members, "
@@ -139,20 +139,27 @@ def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, 
 
 
 def compare(args: Namespace) -> int:
-    """Compare runs and bundles, with intervals and paired gains."""
+    """Compare runs, bundles and score tables, with intervals and paired gains."""
     from ..analysis import compare as comparison
+    from ..models.ensemble import is_table
 
-    if (args.recordings is None) != (args.truth is None):
+    only_tables = args.truth is not None and all(is_table(Path(path)) for path in args.runs)
+    if (args.recordings is None) != (args.truth is None) and not only_tables:
         raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
     compared = []
     with Progress() as progress:
         for path in map(Path, args.runs):
             run = comparison.read_run(path)
-            if args.recordings is not None:
+            if args.truth is not None:
                 # A bundle is read-only: its evaluation is kept in the folder of the comparison.
                 keep = Path(args.out) / run.name if (path / "bundle.json").is_file() and args.out else None
                 evaluation = comparison.evaluate_on_soundscapes(
-                    run, args.recordings, args.truth, keep=keep, jobs=args.jobs, progress=progress.counter(run.name)
+                    run,
+                    args.recordings or (),
+                    args.truth,
+                    keep=keep,
+                    jobs=args.jobs,
+                    progress=progress.counter(run.name),
                 )
                 run = dataclasses.replace(run, evaluation=evaluation)
             compared.append(run)
@@ -226,7 +233,7 @@ def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
 
 
 def _compare_options(_: ArgumentParser, add: Add) -> None:
-    add("runs", nargs="+", metavar="RUN", help="runs and bundles")
+    add("runs", nargs="+", metavar="RUN", help="runs, bundles, and score tables (*.csv, *.parquet, folders of predict)")
     add("--out", metavar="DIR", help="folder of compare.csv, compare.md and compare.png")
     add("--by-name", action="store_true", help="one line per name of an experiment")
     options.add_soundscapes(add, "labelled soundscapes on which all of them are evaluated")

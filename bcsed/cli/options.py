@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..config.experiments import Experiment, find_experiment, parse_changes
 
 if TYPE_CHECKING:
+    from ..models.ensemble import Member
     from ..predict import Windowing
+    from ..scores.postprocess import Weight
     from ..train.data import TrainInputs, TrainOptions
 
 Add = Callable[..., Any]  # add_argument of a parser or of a group
@@ -51,12 +53,30 @@ def add_workers(add: Add) -> None:
     add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
 
 
-def add_bundles(add: Add, text: str, *, recordings: bool = True) -> None:
-    """Add bundles, their weights and the `recordings` to score, which are required or optional."""
-    add("bundles", nargs="+", metavar="BUNDLE", help=text)
-    form = "files and folders, also s3://... and the like"
-    add("--recordings", nargs="+", required=recordings, metavar="PATH", help=form)
-    add("--weights", nargs="+", type=float, metavar="W", help="one weight per bundle (equal)")
+def add_bundles(add: Add, text: str, recordings: str) -> None:
+    """Add bundles and score tables, their weights, and `recordings` in words."""
+    add(
+        "bundles", nargs="+", metavar="BUNDLE", help=f"{text}; then score tables (*.csv, *.parquet, folders of predict)"
+    )
+    add("--recordings", nargs="+", metavar="PATH", help=f"files and folders, also s3://... and the like{recordings}")
+    add("--weights", nargs="+", type=float, metavar="W", help="one weight per member: bundles, then tables (equal)")
+    weights = "weight of a member for a taxon or a class, e.g. 2.Aves=0.5 1.frog1=0"
+    add_list(add, "--class-weight", "N.NAME=W", weights)
+    rows = "rows that a table lacks are an error, or the mean of the other members (%(default)s)"
+    add("--missing-rows", choices=("refuse", "others"), default="refuse", help=rows)
+    add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for weights and stages, names for detections")
+
+
+def read_members(args: Namespace) -> tuple[list[Member], tuple[Weight, ...] | None]:
+    """Return the bundles and score tables, and their weights."""
+    from ..models.ensemble import load_member
+    from ..scores.detections import read_taxonomy
+    from ..scores.postprocess import parse_weights
+
+    members = [load_member(path, args.missing_rows) for path in args.bundles]
+    taxonomy = read_taxonomy(args.taxonomy) if args.taxonomy is not None and args.class_weight else {}
+    taxa = {label: name.taxon for label, name in taxonomy.items()}
+    return members, parse_weights(args.weights, args.class_weight, [member.classes for member in members], taxa)
 
 
 def add_windowing(parser: ArgumentParser) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def predict(args: Namespace) -> int:
-    """Score recordings with a bundle or an ensemble of bundles."""
-    from ..models.bundle import load
+    """Score recordings with a bundle or an ensemble of bundles and score tables."""
+    from ..models.ensemble import split_members
     from ..predict import Budget, RunOptions, Workers, api, from_bundles
     from ..scores.postprocess import parse_stages
 
@@ -31,9 +31,12 @@ def predict(args: Namespace) -> int:
         raise ConfigError("--elapsed-min belongs to a budget; add --budget-min, or leave --elapsed-min out.")
     output = _read_output_options(args)
     with Progress() as progress:
+        members, weights = options.read_members(args)
+        if not args.recordings and split_members(members)[0]:
+            raise ConfigError("bundles score recordings: name these as --recordings PATH.")
         models = from_bundles(
-            [load(path) for path in args.bundles],
-            args.weights,
+            members,
+            weights,
             mean=args.ensemble_mean,
             classes=output.template_columns(),
             precision=args.precision,
@@ -42,7 +45,7 @@ def predict(args: Namespace) -> int:
         workers = Workers(n=args.workers, backend=args.backend, scheduler=args.scheduler)
         result = api.predict(
             models,
-            args.recordings,
+            args.recordings or (),
             out=args.out,
             windowing=options.read_windowing(args, shifts_s=args.tta_shifts_s),
             stages=parse_stages(args.postprocess),
@@ -215,11 +218,11 @@ def trace(args: Namespace) -> int:
 
 
 def _predict_options(parser: ArgumentParser, add: Add) -> None:
-    options.add_bundles(add, "one bundle, or several for an ensemble")
+    options.add_bundles(add, "one bundle, or several for an ensemble", "; not needed for tables alone")
     add("--out", required=True, metavar="OUT", help="folder of the results; continued if interrupted")
     add("--ensemble-mean", choices=("prob", "logit", "rank"), default="prob", help="mean of bundles (%(default)s)")
-    add("--postprocess", nargs="+", default=[], metavar="STAGE", help="smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5")
-    add("--taxonomy", metavar="FILE", help="taxonomy.csv: taxa for stages, names for detections")
+    stages = "smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5; of member 2 alone, before the mean: 2.smooth=..."
+    add("--postprocess", nargs="+", default=[], metavar="STAGE", help=stages)
     add("--precision", choices=("f32", "bf16"), default="f32", help="of the networks (%(default)s)")
     unreadable = "leave out unreadable recordings, or fill their rows with class priors (%(default)s)"
     add("--on-error", choices=("report", "fill"), default="report", help=unreadable)

@@ -54,7 +54,6 @@ def export(args: Namespace) -> int:
 
 def pseudolabel(args: Namespace) -> int:
     """Label soundscapes, or training clips out of fold, with the probabilities of bundles, the teachers."""
-    from ..models.bundle import load
     from ..train.pseudolabels import Selection, make_pseudolabels
     from ..train.pseudolabels.clips import make_clip_pseudolabels
 
@@ -62,8 +61,8 @@ def pseudolabel(args: Namespace) -> int:
         raise ConfigError(
             "name the soundscapes to label as --recordings PATH, or a competition's folder as --clips DIR."
         )
-    if args.clips is not None and args.weights is not None:
-        raise ConfigError("--weights is not used with --clips: each clip is labelled by the teachers that held it out.")
+    if args.clips is not None and (args.weights is not None or args.class_weight):
+        raise ConfigError("weights are not used with --clips: each clip is labelled by the teachers that held it out.")
     if args.clips is not None and args.frames:
         raise ConfigError("--frames labels the time steps of soundscapes; clips have one row each.")
 
@@ -79,13 +78,13 @@ def pseudolabel(args: Namespace) -> int:
         top_n=args.top_n,
         power=args.power,
     )
-    teachers, shared = [load(path) for path in args.bundles], {"selection": selection, "jobs": args.jobs}
+    (teachers, weights), shared = options.read_members(args), {"selection": selection, "jobs": args.jobs}
     with Progress() as progress:
         shared |= {"windowing": options.read_windowing(args), "progress": progress.counter("recordings")}
         if args.clips is not None:
             table = make_clip_pseudolabels(teachers, args.clips, args.out, **shared)
         else:
-            shared |= {"weights": args.weights, "frames": args.frames}
+            shared |= {"weights": weights, "frames": args.frames}
             table = make_pseudolabels(teachers, args.recordings, args.out, **shared)
     for note in table.provenance["notes"]:
         print(f"note    {note}", file=sys.stderr)
@@ -180,7 +179,7 @@ def _export_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
-    options.add_bundles(add, "the teachers", recordings=False)
+    options.add_bundles(add, "the teachers", ", to label")
     text = "instead of recordings, label the clips of a competition's folder: each by the teachers that held it out"
     add("--clips", metavar="DIR", help=text)
     add("--out", required=True, metavar="FILE", help="the table to write, *.parquet")

@@ -51,6 +51,7 @@ PSEUDOLABELS = InputKind(
 )
 WEIGHTS = InputKind("file of weights", _FILES, _ANY, True)
 TEACHER = InputKind("table of embeddings", ("*.parquet", "*.npz"), _ANY, True)
+TABLE = InputKind("score table", ("*.csv", "*.parquet"), _ANY, True)
 KEY_MAP = InputKind("key map", ("*.json",), _ANY, True)
 ROUNDS = InputKind("rounds to resume", ("rounds/plan.json",), RUN.attach, also_compare="ledger.json")
 PLAN = InputKind("plan of rounds", ("*.json",), "name a preset of `bcsed rounds`, or attach a plan", True)
@@ -103,7 +104,18 @@ def find_input(kind: InputKind, wanted: str = "", *, root: Path, log: Log) -> Pa
     return inputs[0]
 
 
-def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) -> list[Path]:
+def find_members(bundles: Sequence[str], tables: Sequence[str], *, root: Path, log: Log) -> list[Path]:
+    """Return the folders of bundles, see `find_bundles`, and the files of score tables.
+
+    No bundle needs to be attached if tables are named. A path of a table may also be in ``working``, where another cell
+    of the notebook has written it.
+    """
+    scratch = root / "working" / ".bundles"
+    folders = find_bundles(bundles, root=root, scratch=scratch, log=log, required=not tables)
+    return [*folders, *(find_input(TABLE, name, root=root, log=log) for name in tables)]
+
+
+def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log, required: bool = True) -> list[Path]:
     """Return the folders of the wanted bundles in their order, or of all attached bundles; unpack zips to `scratch`."""
     from .datasets import unpack
 
@@ -125,7 +137,7 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log) 
     for path in unpacked:
         if path in bundles:
             log(f"{BUNDLE.name}: {path}, unpacked from a zip")
-    if not bundles:
+    if not bundles and required:
         raise _not_attached(BUNDLE, f" below {root / 'input'}", root / "input")
     return bundles
 

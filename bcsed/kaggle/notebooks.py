@@ -84,7 +84,10 @@ class RoundsSettings(_TrainingSettings):
 @dataclass(frozen=True, kw_only=True)
 class _ScoringSettings(_Settings):
     bundles: Sequence[str] = _setting((), "slugs, names or paths of bundles; [] for all that are attached")
-    weights: Sequence[float] | None = _setting(None, "one weight per bundle, or None for equal weights")
+    tables: Sequence[str] = _setting((), "score tables to average too: paths, also in working, slugs or names of files")
+    missing_rows: str = _setting("refuse", "rows that a table lacks: an error; others: the mean of the other members")
+    weights: Sequence[float] | None = _setting(None, "one weight per bundle, then per table; None for equal weights")
+    class_weights: Sequence[str] = _setting((), 'for taxa or classes, such as ["2.Aves=0.5"] of the second of these')
     windows: str = _setting("centred", "or sliding, which is faster")
     stride_s: float | None = _setting(None, "stride of sliding windows in seconds; None for half a window")
     pool: str = _setting("bundle", "of a row's time steps: as trained, max or prob_max")
@@ -112,7 +115,7 @@ class SubmitSettings(_ScoringSettings):
     ensemble_mean: str = _setting("prob", "mean of the bundles: prob, logit or rank")
     tta_shifts_s: Sequence[float] = _setting((0.0,), "average windows shifted by these seconds, such as [0, 1.5, -1.5]")
     precision: str = _setting("f32", "of the networks; bf16 fails on a CPU without it")
-    postprocess: Sequence[str] = _setting((), 'stages, such as ["smooth=0.2,0.6,0.2", "top=3"]')
+    postprocess: Sequence[str] = _setting((), 'stages, such as ["smooth=0.2,0.6,0.2", "2.top=3"]; 2 alone')
     budget_min: float = _setting(80.0, "minutes from the start within which all rows are written")
     rehearse: int = _setting(20, "number of soundscapes in a rehearsal")
 
@@ -190,7 +193,10 @@ Attach the data of the competition, the data set of wheels, and bundles: outputs
 set of `bcsed kaggle dataset --bundles`. The notebook needs neither a network nor a GPU.
 
 When it is saved, it rehearses: it scores training soundscapes with the same code and estimates the time for all test
-recordings. When it is submitted, it scores the test recordings within its budget. The output is `submission.csv`.""",
+recordings. When it is submitted, it scores the test recordings within its budget. The output is `submission.csv`.
+
+Scores of another network are averaged too: write them with `row_id` and a column per class in a cell before the last
+one, and name the file in TABLES.""",
         SubmitSettings,
         uses_training=True,
     ),

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import from_dict, read_values, to_dict
-from ..data.competitions import detect_competition
+from ..data.competitions import detect_competition, read_taxa
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import shorten_list
 from ..recordings import find_recordings
@@ -102,8 +102,9 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
     Return ``working/pseudolabels.parquet``, or None if recordings are left for another session, which continues if the
     output of this one is attached. Arguments as for `train`; errors also as of `bcsed.train.pseudolabels`.
     """
-    from ..models.bundle import load
+    from ..models.ensemble import load_member
     from ..predict import Windowing
+    from ..scores.postprocess import parse_weights
     from ..train.pseudolabels import Selection, make_pseudolabels, scores_folder
 
     home = kaggle_root(root)
@@ -111,13 +112,15 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
     data = find_input(inputs.COMPETITION, settings.competition, root=home, log=log)
     competition = detect_competition(data)
     recordings = find_recordings([data / competition.soundscapes_dir])[: settings.limit]
-    bundles = inputs.find_bundles(settings.bundles, root=home, scratch=home / "working" / ".bundles", log=log)
+    paths = inputs.find_members(settings.bundles, settings.tables, root=home, log=log)
+    members = [load_member(path, settings.missing_rows) for path in paths]
+    taxa, classes = read_taxa(data, competition), [member.classes for member in members]
     scores = scores_folder(out)
     copy_scores(scores, home, log)
     log(f"labelling {len(recordings)} soundscapes of {data / competition.soundscapes_dir}")
     try:
         table = make_pseudolabels(
-            [load(path) for path in bundles],
+            members,
             recordings,
             out,
             selection=Selection(
@@ -128,7 +131,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
                 top_n=settings.top_n,
                 power=settings.power,
             ),
-            weights=settings.weights,
+            weights=parse_weights(settings.weights, settings.class_weights, classes, taxa),
             windowing=Windowing(
                 row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s, pool=settings.pool
             ),

@@ -26,11 +26,11 @@ from ..files import atomic_write
 from ..recordings import AUDIO_SUFFIXES, is_hidden, printable
 from ..scores.checks.ids import split_row_id
 from ..scores.table import check_submission, read_table, row_ids
-from .inputs import COMPETITION, Log, find_bundles, find_input, kaggle_root
+from .inputs import COMPETITION, Log, find_input, find_members, kaggle_root
 from .notebooks import SubmitSettings
 
 if TYPE_CHECKING:
-    from ..models.bundle import Bundle
+    from ..models.ensemble import Member
     from ..predict import Result
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
@@ -61,9 +61,9 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     Arguments as for `bcsed.kaggle.train`. No submission is written, and an error raised, if an input is not attached,
     bundles that were not named have different classes, nothing could be scored, or the submission is invalid.
     """
-    from ..models.bundle import load
+    from ..models.ensemble import load_member
     from ..predict import Budget, OutputOptions, RunOptions, Windowing, from_bundles, predict
-    from ..scores.postprocess import parse_stages
+    from ..scores.postprocess import parse_stages, parse_weights
 
     if settings.rehearse < 1:
         raise ConfigError(f"a rehearsal needs at least one soundscape, got {settings.rehearse}.")
@@ -76,8 +76,8 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
     competition = detect_competition(data)
     recordings, rerun = select_recordings(data, competition, settings.rehearse, log)
     template = data / competition.sample_submission_csv
-    paths = find_bundles(settings.bundles, root=home, scratch=working / ".bundles", log=log)
-    bundles = [load(path) for path in paths]
+    paths = find_members(settings.bundles, settings.tables, root=home, log=log)
+    members = [load_member(path, settings.missing_rows) for path in paths]
     output = OutputOptions(
         formats=(),
         taxa=read_taxa(data, competition),
@@ -87,11 +87,11 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
         fill_s=competition.recording_s,
     )
     columns = output.template_columns() or []
-    _check_classes(bundles, columns, template, log, named=bool(settings.bundles))
+    _check_classes(members, columns, template, log, named=bool(settings.bundles))
+    classes = [member.classes for member in members]
+    weights = parse_weights(settings.weights, settings.class_weights, classes, output.taxa)
     result = predict(
-        from_bundles(
-            bundles, settings.weights, mean=settings.ensemble_mean, classes=columns, precision=settings.precision
-        ),
+        from_bundles(members, weights, mean=settings.ensemble_mean, classes=columns, precision=settings.precision),
         recordings,
         out=working / "scores",
         windowing=Windowing(
@@ -221,9 +221,14 @@ def _clock_start_s() -> float:
     return process_age_s() if os.environ.get(RUN_TYPE_VARIABLE) == "Interactive" else 0.0
 
 
-def _check_classes(bundles: Sequence[Bundle], columns: Sequence[str], template: Path, log: Log, *, named: bool) -> None:
+def _check_classes(members: Sequence[Member], columns: Sequence[str], template: Path, log: Log, *, named: bool) -> None:
     """Refuse bundles of another competition, and bundles that were not named and have different classes."""
-    first = bundles[0]
+    from ..models.ensemble import split_members
+
+    bundles, tables = split_members(members)
+    for table in tables:
+        if unknown := sorted(set(table.classes) - set(columns)):
+            log(f"{table.path}: {len(unknown)} columns are not in {template.name}, {unknown[0]!r} first; not used")
     for bundle in bundles:
         unknown = sorted(set(bundle.contract.classes) - set(columns))
         if unknown:
@@ -231,11 +236,11 @@ def _check_classes(bundles: Sequence[Bundle], columns: Sequence[str], template: 
                 f"{bundle.path} has the class {unknown[0]!r} ({len(unknown)} such classes), which {template} does not "
                 "have; it was trained for another competition."
             )
-        different = sorted(set(bundle.contract.classes) ^ set(first.contract.classes))
+        different = sorted(set(bundle.contract.classes) ^ set(bundles[0].contract.classes))
         if different and not named:
             raise DataError(
-                f"{first.path} and {bundle.path} have different classes: only one of them has {different[0]!r}; name "
-                "the bundles to use, or attach only those."
+                f"{bundles[0].path} and {bundle.path} have different classes: only one of them has {different[0]!r}; "
+                "name the bundles to use, or attach only those."
             )
         if [name for name in columns if name in bundle.contract.classes] != list(bundle.contract.classes):
             log(f"{template.name} has its columns in another order than {bundle.name}; they are matched by name")

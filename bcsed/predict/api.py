@@ -13,9 +13,9 @@ from .. import interrupt
 from ..errors import ConfigError
 from ..files import as_path, lock_folder
 from ..models.backends import OpenVinoBackend
-from ..models.bundle.bundle import Bundle
-from ..models.ensemble import Ensemble, from_bundles
+from ..models.ensemble import Ensemble, Member, from_bundles
 from ..recordings import search_recordings
+from ..scores.detections import FORMATS as DETECTIONS
 from ..scores.postprocess.stages import Stage
 from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
@@ -26,6 +26,7 @@ from .result import Result, ResultWriter
 from .run import PredictionRun
 from .spec import RunSpec, Windowing, make_spec
 from .store import SCHEMA, FolderStore, MemoryStore, describe_recordings
+from .tables import match_tables, table_recordings
 from .workers import Workers, score_with_workers
 
 # Recordings are written in about so many parts at most; a smaller run writes one part per recording.
@@ -50,8 +51,8 @@ class RunOptions:
 
 
 def predict(
-    models: Ensemble | Sequence[Bundle],
-    recordings: Sequence[str | Path],
+    models: Ensemble | Sequence[Member],
+    recordings: Sequence[str | Path] = (),
     *,
     out: str | Path | None = None,
     windowing: Windowing | None = None,
@@ -62,29 +63,30 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Result:
-    """Score recordings with one bundle or an ensemble.
+    """Score recordings with one bundle or an ensemble, also of score tables.
 
     Parameters
     ----------
-    models : Ensemble or sequence of Bundle
-        An ensemble of `from_bundles` (weights, mean, precision), or bundles to average with equal weights.
+    models : Ensemble or sequence of Bundle and TableMember
+        An ensemble of `from_bundles` (weights, mean, precision), or bundles to average with equal weights. Score
+        tables, which follow the bundles, have rows in place of windows; see `bcsed.models.ensemble.load_member`.
     recordings : sequence of str or Path
         Files and folders, also fsspec URLs such as ``s3://bucket/folder``. Recordings of the same name are
-        distinguished by their folder: ``siteA/0001``.
+        distinguished by their folder: ``siteA/0001``. An ensemble of tables alone needs none: its rows are theirs.
     out : str or Path, optional
         A folder for the files of `output`, ``failures.csv``, ``notes.csv`` and ``manifest.json``. Each finished
         recording is stored there, and the same call resumes an interrupted run.
     windowing, output, options : Windowing, OutputOptions, RunOptions, optional
         Rows and windows; files and the treatment of unreadable recordings; threads, workers and shards.
     stages : sequence of Stage
-        Post-processing in this order, see `bcsed.scores.postprocess`.
+        Post-processing in this order, see `bcsed.scores.postprocess`; that of single members is before the mean.
     budget : Budget, optional
         The time limit. Recordings that could not be scored in time get rows of class priors, and are listed.
     progress, log : callable, optional
         Called with (finished recordings, all recordings); and with a sentence about each pass of a budget.
 
     Raises ConfigError, BundleError or DataError if arguments contradict each other, bundles do not fit together, or
-    `out` contains another run or scores of other recordings, or is in use.
+    `out` contains another run or scores of other recordings, or is in use, or a table lacks rows.
     """
     started = time.monotonic()
     windowing, output, options = windowing or Windowing(), output or OutputOptions(), options or RunOptions()
@@ -95,10 +97,12 @@ def predict(
     ensemble, members = _open_models(models, template, workers.threads_each)
     if keeps_frames:
         check_frames(ensemble, windowing)
-    spec = make_spec(ensemble, windowing, _settings(members, windowing, frames=keeps_frames))
-    _check_spec(spec, ensemble, output)
+    audio = bool(paths or members)
+    spec = make_spec(ensemble, windowing, _settings(ensemble, members, windowing, frames=keeps_frames))
+    _check_spec(spec, ensemble, output, audio=audio)
+    named = describe_recordings(paths) if audio else table_recordings(ensemble.tables)
+    rows = match_tables(ensemble.tables, named, spec, output.row_id, audio=audio)
     store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
-    named = describe_recordings(paths)
     store.require_recordings(named)
     run = PredictionRun(
         spec,
@@ -109,18 +113,21 @@ def predict(
         write_frames=frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
         log=log or _log.info,
-        skipped=skipped,
+        skipped=[*skipped, *rows.notes],
+        failures=rows.failures,
     )
-    bundles, n_resumed = [member.bundle for member in members], len(named) - len(run.unfinished())
-    fill = class_priors(bundles, spec.averaging) if output.on_error == "fill" or budget is not None else None
-    assembler = ScoreAssembler(
-        run, template or ensemble.classes, output.row_id, tuple(stages), output.taxa, fill, output.fill_s
-    )
-    finish = ResultWriter(assembler, output, template, bundles, budget, n_resumed, started)
+    described: list[Member] = [*(member.bundle for member in members), *ensemble.tables]
+    n_resumed = len(named) - len(run.unfinished())
+    fill = class_priors(described, spec.averaging) if output.on_error == "fill" or budget is not None else None
+    form = (output.row_id, tuple(stages), output.taxa, fill, output.fill_s)
+    assembler = ScoreAssembler(run, template or ensemble.classes, *form, ensemble.tables)
+    finish = ResultWriter(assembler, output, template, described, budget, n_resumed, started)
     with lock_folder(None if out is None else as_path(out)), single_torch_thread():
         left_out: Sequence[str] = ()
         with interrupt.postponed():
-            if workers.many:
+            if not members:
+                run.store_rows(rows.recordings)
+            elif workers.many:
                 score_with_workers(run, ensemble, workers)
             elif budget is not None:
                 with watchdog(budget, lambda: finish(("the run hung, and was ended",)).n_scored > 0):
@@ -131,9 +138,9 @@ def predict(
 
 
 def _open_models(
-    models: Ensemble | Sequence[Bundle], template: Sequence[str] | None, threads: int | None
+    models: Ensemble | Sequence[Member], template: Sequence[str] | None, threads: int | None
 ) -> tuple[Ensemble, list[OpenVinoBackend]]:
-    """Return the ensemble, with the classes of the template if there is one, and its members."""
+    """Return the ensemble, with the classes of the template if there is one, and its networks."""
     if not isinstance(models, Ensemble):
         ensemble = from_bundles(models, classes=template, threads=threads)
     else:
@@ -153,8 +160,12 @@ def _check_call(workers: Workers, budget: Budget | None, out: str | Path | None,
         raise ConfigError("frames are written to an output folder, and not within a budget.")
 
 
-def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions) -> None:
-    """Raise ConfigError for an invalid stride, shift or threshold before the first recording is decoded."""
+def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions, *, audio: bool) -> None:
+    """Raise ConfigError for an invalid stride, shift, threshold or format before the first recording is decoded."""
+    if not audio and set(output.formats) & set(DETECTIONS):
+        raise ConfigError("detections need the recordings of the score tables; name them.")
+    if "members" in output.formats and any(table.missing_rows == "others" for table in ensemble.tables):
+        raise ConfigError("the format members needs all rows of every member; leave it out, or refuse missing rows.")
     for view in spec.views:
         member = ensemble.members[view.member]
         frontend = member.contract.frontend
@@ -164,12 +175,15 @@ def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions) -> Non
         raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {n_classes} classes.")
 
 
-def _settings(members: Sequence[OpenVinoBackend], windowing: Windowing, *, frames: bool) -> Mapping[str, Any]:
-    """Return everything that changes the stored scores; means and post-processing are applied to these later."""
+def _settings(
+    ensemble: Ensemble, members: Sequence[OpenVinoBackend], windowing: Windowing, *, frames: bool
+) -> Mapping[str, Any]:
+    """Return everything that changes the stored scores, and the tables; the rest is applied to these later."""
     return {
         "schema": SCHEMA,
         "bundles": [[member.bundle.contract.fingerprint, member.bundle.sha256] for member in members],
         **vars(windowing),
-        "precision": members[0].precision,
+        "precision": members[0].precision if members else "f32",
         "frames": frames,
+        **({"tables": [table.sha256 for table in ensemble.tables]} if ensemble.tables else {}),
     }

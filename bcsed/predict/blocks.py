@@ -178,7 +178,9 @@ class Frames:
 
 
 def check_frames(ensemble: Ensemble, windowing: Windowing) -> None:
-    """Raise ConfigError unless windows slide, members' steps have one length, and the mean is not of ranks."""
+    """Raise ConfigError unless windows slide, all members have steps of one length, and the mean is not of ranks."""
+    if ensemble.tables:
+        raise ConfigError(f"{ensemble.tables[0].path} has rows and no time steps; leave it out, or the frames.")
     if windowing.windows != "sliding":
         raise ConfigError("frames have a common time axis only with sliding windows; use those.")
     lengths = sorted({_step_s(member) for member in ensemble.members})

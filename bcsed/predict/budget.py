@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 import sys
 import threading
 import time
@@ -198,8 +197,8 @@ class RefinementPlanner:
         return []
 
     def _gain(self, view: View, complete: Collection[int]) -> float:
-        weights = self.spec.averaging.weights
-        weight = weights[view.member] / statistics.fmean(weights)
+        weights = self.spec.averaging.weight_of.mean(axis=1)
+        weight = float(weights[view.member] / weights.mean())
         if view.member not in complete:
             gain = GAIN_MEMBER * weight / max(1, len(complete))
             return gain if view in self.spec.views else gain - GAIN_WINDOWING / 2
@@ -214,8 +213,8 @@ class RefinementPlanner:
                 sentences.append(f"member {member + 1} was left out: the time did not suffice for every recording")
             elif missing:
                 sentences.append(f"member {member + 1} lacks requested views in some recordings: {', '.join(missing)}")
-        averaging = self.spec.averaging
-        n_missing = len(averaging.classes) - len({int(k) for member in complete for k in averaging.columns[member]})
+        averaging, used = self.spec.averaging, (*complete, *self.spec.tables)
+        n_missing = len(averaging.classes) - len({int(k) for member in used for k in averaging.columns[member]})
         if complete and n_missing:
             sentences.append(f"{n_missing} classes belong to no member that was used; their columns contain priors")
         return sentences

@@ -17,13 +17,13 @@ from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, read_errors
 from ..recordings import printable
 from ..scores import detections, postprocess
-from ..scores.table import ROW_ID, open_submission, read_parquet, read_table
+from ..scores.table import ROW_ID, SCORES, SUBMISSION, open_submission, read_parquet, read_table
 from .assemble import RecordingScores, ScoreAssembler
 from .blocks import Frames
 from .store import Recording
 
 FORMATS = ("submission", "scores", *detections.FORMATS, "members", "frames")
-SUBMISSION, SCORES, FRAMES, MEMBERS, SPEARMAN = "submission.csv", "scores.parquet", "frames", "members", "members.csv"
+FRAMES, MEMBERS, SPEARMAN = "frames", "members", "members.csv"
 ON_ERROR = ("report", "fill")
 # Rows of one row group of a Parquet file.
 _GROUP = 4096
@@ -73,7 +73,8 @@ def write(
     """
     constant, row_s = set[str](), assembler.run.spec.row_s
     frontends = assembler.run.spec.averaging.frontends
-    band = {"fmin_hz": min(s.fmin_hz for s in frontends), "fmax_hz": max(s.fmax_hz for s in frontends)}
+    fmin_hz, fmax_hz = min((s.fmin_hz for s in frontends), default=0.0), (s.fmax_hz for s in frontends)
+    band = {"fmin_hz": fmin_hz, "fmax_hz": max(fmax_hz, default=float("inf"))}
     failures: list[str] = []
     with ExitStack() as stack:
         tables, wide = list[_Guarded](), list[_Guarded]()

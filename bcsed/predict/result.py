@@ -16,7 +16,7 @@ import pandas as pd
 from .._version import __version__
 from ..config.strict import to_dict
 from ..files import atomic_write
-from ..models.bundle.bundle import Bundle
+from ..models.ensemble import Member, describe_members
 from ..recordings import printable
 from ..scores import postprocess
 from ..scores.checks.api import check
@@ -25,7 +25,7 @@ from . import outputs
 from .assemble import RecordingScores, ScoreAssembler, join_scores
 from .budget import Budget, process_age_s
 from .outputs import OutputOptions
-from .store import FolderStore, listed_path
+from .store import FolderStore
 
 # Tables of at most so many rows are kept in memory to be checked.
 MAX_CHECKED = 50_000
@@ -73,7 +73,7 @@ class ResultWriter:
     assembler: ScoreAssembler
     output: OutputOptions
     template: Sequence[str] | None
-    bundles: Sequence[Bundle]
+    members: Sequence[Member]
     budget: Budget | None
     n_resumed: int
     started: float  # by time.monotonic
@@ -94,7 +94,7 @@ class ResultWriter:
                 outputs.write(self.assembler, folder, output, self.template, buffer.add)
                 n_rows = buffer.n_rows
                 if "members" in output.formats:
-                    matrix = outputs.write_members(self.assembler, folder, [bundle.name for bundle in self.bundles])
+                    matrix = outputs.write_members(self.assembler, folder, [member.name for member in self.members])
             else:
                 for scores in self.assembler:
                     buffer.add(scores)
@@ -138,21 +138,12 @@ class ResultWriter:
     def _scored(self, result: Result) -> list[str]:
         failed = set(result.failures["recording"])
         recordings = self.assembler.run.recordings
-        return [listed_path(each.path) for each in recordings if printable(each.path) not in failed]
+        return [each.listed for each in recordings if printable(each.path) not in failed]
 
     def _manifest(self, result: Result) -> dict[str, Any]:
         averaging, detection = self.assembler.run.spec.averaging, self.output.detection
         values: dict[str, Any] = {
-            "models": [
-                {
-                    "bundle": str(bundle.path),
-                    "experiment": bundle.provenance.get("experiment", ""),
-                    "fingerprint": bundle.contract.fingerprint,
-                    "sha256": bundle.sha256,
-                    "weight": weight,
-                }
-                for bundle, weight in zip(self.bundles, averaging.weights, strict=True)
-            ],
+            "models": describe_members(self.members, averaging.weights),
             "mean": averaging.mean,
             "post_processing": postprocess.describe(self.assembler.stages),
             "formats": list(self.output.formats),

@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ..models.ensemble import Ensemble
 from .blocks import Frames
 from .budget import SURE, Budget, CostModel, RefinementPlanner, measure_costs
 from .pipeline import RecordingOutcome, ScoringPipeline
-from .spec import RunSpec, View
-from .store import MAX_ROWS, FolderStore, MemoryStore, Recording
+from .spec import ROWS, RunSpec, View
+from .store import MAX_ROWS, FolderStore, MemoryStore, Recording, StoredScores
 
 _log = logging.getLogger(__name__)
 
@@ -85,13 +85,12 @@ class PredictionRun:
 
     def unfinished(self) -> list[Recording]:
         """Return the recordings that lack a requested view."""
-        names = {view.name for view in self.spec.views}
-        return [each for each in self.recordings if not names <= set(self.store.views(each.key))]
+        return [each for each in self.recordings if not self.spec.names <= set(self.store.views(each.key))]
 
     def is_scored(self, recording: Recording, members: Collection[int]) -> bool:
-        """Return whether any of some members scored a recording."""
+        """Return whether any of some members scored a recording, or whether it is one of score tables alone."""
         names = self.store.views(recording.key)
-        return any(self.spec.views_for(names, member) for member in members)
+        return ROWS in names or any(self.spec.views_for(names, member) for member in members)
 
     def run(
         self,
@@ -130,6 +129,12 @@ class PredictionRun:
             finally:
                 # Finished recordings are stored also if the run is interrupted.
                 self._put(finished)
+
+    def store_rows(self, scores: Mapping[str, StoredScores]) -> None:
+        """Store the recordings of a run of tables alone, by key, as if they were scored."""
+        new = [(each.key, scores[each.key]) for each in self.unfinished() if each.key in scores]
+        for first in range(0, len(new), self.shard):
+            self.store.put(new[first : first + self.shard])
 
     def _put(self, finished: Sequence[RecordingOutcome]) -> None:
         if not finished:

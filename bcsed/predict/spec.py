@@ -12,6 +12,9 @@ from ..config.strict import one_of
 from ..errors import ConfigError
 from ..models.ensemble import Ensemble, EnsembleMean
 
+# The view of a run of score tables alone, which are not stored: one value per row.
+ROWS = "rows"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Windowing:
@@ -81,8 +84,18 @@ class RunSpec:
 
     @property
     def members(self) -> range:
-        """The members' indices."""
+        """The networks' indices; those of tables follow."""
         return range(len(self.cheapest))
+
+    @property
+    def tables(self) -> range:
+        """The tables' indices."""
+        return range(len(self.cheapest), len(self.averaging.weights))
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the requested views."""
+        return {view.name for view in self.views} or {ROWS}
 
     @property
     def are_scores(self) -> bool:
@@ -91,6 +104,8 @@ class RunSpec:
 
     def views_for(self, names: Collection[str], member: int) -> list[str]:
         """Return the names of a member's usable views among some: the requested ones, or else the cheapest."""
+        if member not in self.members:
+            return []
         requested = [view.name for view in self.views if view.member == member and view.name in names]
         return requested or [name for name in (self.cheapest[member].name,) if name in names]
 

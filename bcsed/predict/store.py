@@ -33,6 +33,7 @@ from ..files import (
 )
 from ..models.backends import Array
 from ..recordings import printable, recording_names
+from ..scores.postprocess import ClassWeights, Weight
 
 MANIFEST, PARTS = "manifest.json", "parts"
 # Of the manifest and the parts; it is part of the settings that decide whether a folder can be resumed.
@@ -60,7 +61,12 @@ class Recording:
 
     path: Path
     name: str  # in row ids
-    key: str = ""  # in stored scores, see `recording_key`; empty if the file is missing
+    key: str = ""  # in stored scores, see `recording_key`; empty if the file is missing, `name` without audio
+
+    @property
+    def listed(self) -> str:
+        """The path by which the manifest lists it if it was scored; its name without audio."""
+        return self.name if self.key == self.name else printable(_absolute(self.path))
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     check_fields(manifest, {"detection.threshold": int | float, "detection.thresholds": dict}, file, optional=True)
     for number, model in enumerate(manifest["models"], 1):
         check_fields(model, {"weight": int | float}, f"{file}, model {number}")
+        check_fields(model, {"class_weights": dict}, f"{file}, model {number}", optional=True)
     return manifest
+
+
+def model_weights(models: Sequence[Mapping[str, Any]]) -> list[Weight]:
+    """Return the weights of the models of a manifest."""
+    by_class = [tuple(model.get("class_weights", {}).items()) for model in models]
+    numbers = [float(model["weight"]) for model in models]
+    return [ClassWeights(each, pairs) if pairs else each for each, pairs in zip(numbers, by_class, strict=True)]
 
 
 def recording_key(path: Path) -> str:
@@ -102,11 +116,6 @@ def recording_key(path: Path) -> str:
 def _absolute(path: Path) -> str:
     """Return the path of a recording, the same for each way to its folder; links to one file are different ones."""
     return str(path) if is_remote(path) else str(Path(os.path.realpath(path.parent)) / path.name)
-
-
-def listed_path(path: Path) -> str:
-    """Return the path by which the manifest lists a recording that was scored."""
-    return printable(_absolute(path))
 
 
 def describe_recordings(paths: Sequence[Path]) -> list[Recording]:
@@ -182,7 +191,7 @@ class FolderStore:
 
     def require_recordings(self, recordings: Sequence[Recording]) -> None:
         """Refuse (DataError) to replace the files of a finished run by those of other recordings, or of fewer."""
-        others = self._finished - {listed_path(each.path) for each in recordings}
+        others = self._finished - {each.listed for each in recordings}
         if others:
             noun = "recording that is" if len(others) == 1 else "recordings that are"
             example, advice = min(others), "; name a new folder, remove that one, or name its recordings too."

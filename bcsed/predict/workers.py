@@ -88,6 +88,7 @@ def _make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> li
             *(("weights", ensemble.weights), ("mean", ensemble.mean), ("classes", ensemble.classes)),
             *(("threads", workers.threads_each), ("precision", members[0].precision), ("cache", members[0].cache)),
             ("embeddings", members[0].bundle.is_embedding),
+            ("tables", tuple(replace(table, table=table.table[:0]) for table in ensemble.tables)),
         ),
         spec=run.spec,
         folder=run.store.folder.absolute(),
@@ -154,7 +155,8 @@ def _load_ensemble(
         loaded.append(load(path))
         if loaded[-1].sha256 != sha256:
             raise BundleError(f"{path} is another bundle on this worker than where the run was started.")
-    return from_bundles(loaded, **dict(arguments))
+    options = dict(arguments)
+    return from_bundles([*loaded, *options.pop("tables")], **options)
 
 
 @contextmanager

@@ -18,14 +18,14 @@ from ..models.backends import Backend
 from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
-from ..predict.store import read_manifest
+from ..predict.store import model_weights, read_manifest
 from ..recordings import find_recordings, printable, recording_names
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.detect import DetectionSettings
 from ..scores.evaluation import make_evaluation, read_truth
-from ..scores.table import check_table, read_parquet, read_table
+from ..scores.table import SCORES, SUBMISSION, check_table, read_parquet, read_table
 from .evaluation import evaluation_sections
 from .page import Item, Section, Table, make_figure
 from .recordings import Recording, ReportContext, Viewer, group_recordings, row_length
@@ -65,17 +65,17 @@ def read_prediction(path: Path) -> Prediction:
     manifest["row_s"] = manifest["settings"]["row_s"]
     members = outputs.read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
     paths: dict[str, str] = {}
-    if (path / outputs.SCORES).is_file():
-        table = read_parquet(path / outputs.SCORES)
-        with read_errors(path / outputs.SCORES, "a table of scores"):
+    if (path / SCORES).is_file():
+        table = read_parquet(path / SCORES)
+        with read_errors(path / SCORES, "a table of scores"):
             rows = parse_row_ids(table["row_id"])
             recordings = table["recording"].astype(str).to_numpy()
             paths = {rows.stems[stem]: name for stem, name in zip(rows.recording, recordings, strict=True)}
             scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
-    elif (path / outputs.SUBMISSION).is_file():
-        scores = read_table(path / outputs.SUBMISSION)
+    elif (path / SUBMISSION).is_file():
+        scores = read_table(path / SUBMISSION)
     elif members:
-        scores = postprocess.combine(members, [model["weight"] for model in models], kind=str(manifest["mean"]))
+        scores = postprocess.combine(members, model_weights(models), kind=str(manifest["mean"]))
     else:
         raise DataError(f"{path} contains no score table; predict with --format submission or scores.")
     scores.columns = scores.columns.astype(str)
@@ -187,8 +187,12 @@ def _mean_auc(truth: pd.DataFrame, table: pd.DataFrame) -> float | None:
 def _ablation(prediction: Prediction, truth: pd.DataFrame, context: ReportContext) -> list[Item]:
     """Return the contribution of each stage, member and mean."""
     members, kind = prediction.members, str(prediction.manifest["mean"])
-    weights = [model["weight"] for model in prediction.models]
-    stages = postprocess.parse_stages(prediction.manifest.get("post_processing") or postprocess.COMMON)
+    weights = model_weights(prediction.models)
+    # The scores of members are those after their own stages.
+    stages, _ = postprocess.split_stages(
+        postprocess.parse_stages(prediction.manifest.get("post_processing") or ()), len(prediction.models)
+    )
+    stages = stages or postprocess.parse_stages(postprocess.COMMON)
     scores = postprocess.combine(members, weights, kind=kind, classes=list(prediction.scores.columns))
     taxa = {label: name.taxon for label, name in context.names.items()}
     options: dict[str, Any] = {"members": members, "weights": weights, "kind": kind, "taxa": taxa}

@@ -23,6 +23,7 @@ from ..files import (
     write_json,
 )
 from ..models.bundle.bundle import Bundle, load
+from ..models.ensemble import Member, load_member
 from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
@@ -181,12 +182,12 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
     )
 
 
-def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
-    """Return the teachers of a round and their weights."""
+def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Member, float]]:
+    """Return the teachers of a round and their weights, score tables last."""
     each = plan.rounds[number - 1]
     if PROBE in each.teacher and not Path(PROBE).exists():
         raise ConfigError(f"a teacher of round {number} is a probe: name its bundle (on the command line, --probe).")
-    teachers = []
+    teachers: list[tuple[Member, float]] = []
     for member, weight in zip(each.teacher, each.weights or (1.0,) * len(each.teacher), strict=True):
         source = f"round-{number - 1}" if member == "previous" else member
         paths = [Path(source)]
@@ -194,8 +195,8 @@ def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Bundle, float]]:
             earlier, _, name = source.removeprefix("round-").partition("/")
             names = (name,) if name else plan.rounds[int(earlier) - 1].names()
             paths = [out / f"round-{earlier}" / student / "bundle" for student in names]
-        teachers += [(load(path), weight / len(paths)) for path in paths]
-    return teachers
+        teachers += [(load_member(path), weight / len(paths)) for path in paths]
+    return sorted(teachers, key=lambda teacher: not isinstance(teacher[0], Bundle))
 
 
 def _train_student(

@@ -30,10 +30,10 @@ class Round:
     """The teachers and students of a round.
 
     Members of the `teacher` are ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the
-    path of a bundle (in presets ``probe``, see `find_plan`); or the only member is a CSV file of true labels, whose
-    students show the ceiling of any teacher.
-    Without teachers, students are trained on clips only. `threshold` to `power` are the fields of
-    `bcsed.train.pseudolabels.Selection`, `windows` and `stride_s` those of `bcsed.predict.Windowing`.
+    path of a bundle (in presets ``probe``, see `find_plan`) or a score table (Parquet, or a folder of predict); or the
+    only member is a CSV file of true labels, whose students show the ceiling of any teacher. Without teachers, students
+    are trained on clips only. `threshold` to `power` are the fields of `bcsed.train.pseudolabels.Selection`, `windows`
+    and `stride_s` those of `bcsed.predict.Windowing`.
     """
 
     experiments: tuple[str, ...]  # names, one student each
@@ -69,7 +69,10 @@ class Round:
         if self.epochs is not None:
             at_least(self, 1, "epochs")
         if any(member.endswith(".csv") for member in self.teacher) and len(self.teacher) > 1:
-            raise ConfigError(f"true labels are the only teacher of their round, got {', '.join(self.teacher)}.")
+            members = ", ".join(self.teacher)
+            raise ConfigError(
+                f"true labels are the only teacher of their round, got {members}; give score tables as Parquet."
+            )
         self.selection()
 
     def selection(self) -> Selection:

@@ -19,6 +19,7 @@ from .metrics import align_tables, bootstrap_macro_auc, bootstrap_weights, class
 from .postprocess.combine import MEANS, combine
 from .postprocess.parse import apply, check_stages
 from .postprocess.stages import Stage
+from .postprocess.weights import Weight
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings")
@@ -32,7 +33,7 @@ def ablate(
     *,
     taxa: Mapping[str, str] | None = None,
     members: Mapping[str, pd.DataFrame] | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Weight] | None = None,
     kind: str = "prob",
     n: int = 1000,
     rng: np.random.Generator,
@@ -135,7 +136,7 @@ def _stage_variants(
 
 
 def _member_variants(
-    members: Mapping[str, pd.DataFrame], weights: Sequence[float] | None, kind: str
+    members: Mapping[str, pd.DataFrame], weights: Sequence[Weight] | None, kind: str
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
     shares = tuple(weights) if weights is not None else (1.0,) * len(members)
     # Computed first, so that members or weights that do not fit are refused before the evaluation.

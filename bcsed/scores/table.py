@@ -16,11 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
-from ..files import atomic_write, quote_list, read_columns, read_errors
+from ..files import atomic_write, quote_list, read_columns, read_errors, require_file
 from .checks.ids import parse_row_ids
 from .checks.values import find_broadcast
 
 ROW_ID = "{stem}_{end}"
+# Score tables in a folder of predict, and the columns of the second that are not classes.
+SUBMISSION, SCORES = "submission.csv", "scores.parquet"
+_ORIGIN = ["recording", "start_s", "end_s"]
 
 
 def row_ids(stem: str, n_rows: int, row_s: int, form: str = ROW_ID, first_row: int = 0) -> list[str]:
@@ -143,10 +146,34 @@ def read_parquet(path: Path, form: str = "Parquet") -> pd.DataFrame:
     return plain
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is named as Parquet."""
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
+def table_file(path: Path) -> Path:
+    """Return the score table of a folder of predict, or the path itself of a file."""
+    files = [path / name for name in (SUBMISSION, SCORES) if (path / name).is_file()]
+    if path.is_dir() and not files:
+        raise DataError(
+            f"{path} contains neither {SUBMISSION} nor {SCORES}; name a score table, or a folder of predict."
+        )
+    return files[0] if files else path
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV with ``row_id`` and one column per class; DataError if the file is missing or not such a table."""
+    """Read a CSV or Parquet table with ``row_id`` and one column per class.
+
+    DataError if the file is missing or not such a table. Of the ``scores.parquet`` of predict, only classes are read.
+    """
     path = Path(path)
-    table = read_columns(path, texts=["row_id"], low_memory=False)
+    if is_parquet(path):
+        require_file(path)
+        table = read_parquet(path)
+        table.columns = table.columns.astype(str)
+        table = table.drop(columns=_ORIGIN if set(_ORIGIN) <= set(table.columns) else [])
+    else:
+        table = read_columns(path, texts=["row_id"], low_memory=False)
     if "row_id" not in table.columns:
         raise DataError(f"{path}: no column 'row_id'; its first columns are {quote_list(table.columns)}.")
     if "" in table.columns:
@@ -154,7 +181,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if table["row_id"].isna().any():
         number = int(table["row_id"].isna().to_numpy().argmax())
         raise DataError(f"{path}: row {number + 2} of the file has no row_id.")
-    indexed: pd.DataFrame = table.assign(row_id=table["row_id"].str.strip()).set_index("row_id")
+    indexed: pd.DataFrame = table.assign(row_id=table["row_id"].astype(str).str.strip()).set_index("row_id")
     return indexed
 
 

@@ -15,11 +15,13 @@ from ...errors import BundleError, DataError
 from ...files import sha256
 from ...models.bundle.bundle import Bundle, load
 from ...models.bundle.manifest import GRAPH_WEIGHTS, MANIFEST, read_manifest
+from ...models.ensemble import is_table
 from ...predict.api import RunOptions, predict
 from ...predict.spec import Windowing
 from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
+from ...scores.table_member import read_table_member
 from ...train.checkpoints import BEST, LAST, export_run
 from .runs import ComparedRun
 
@@ -38,10 +40,11 @@ def evaluate_on_soundscapes(
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a run or a bundle on labelled soundscapes, with the code of a submission.
+    """Evaluate a run, a bundle or a score table on labelled soundscapes, with the code of a submission.
 
-    The checkpoint of a run is exported to ``compare-bundle`` once. Of the `recordings` (files and folders) only those
-    with truth are scored; the caller ensures that no training used them, not even as pseudolabels. For `truth_csv` see
+    Of a table, the labelled rows are evaluated, without the recordings. The checkpoint of a run is exported to
+    ``compare-bundle`` once. Of the `recordings` (files and folders) only those with truth are scored; the caller
+    ensures that no training used them, not even as pseudolabels. For `truth_csv` see
     `bcsed.scores.evaluation.read_truth`, for `windowing`, `jobs` and `progress` `bcsed.predict.predict`. The bundle and
     the evaluation are stored for the next call in `keep`, by default the run's folder; nothing is added to a bundle, so
     without `keep` its evaluation is not stored.
@@ -55,6 +58,8 @@ def evaluate_on_soundscapes(
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
     if len(between):
         raise DataError(f"{truth_csv}: truth must be 0 or 1, got {between[0]:g}.")
+    if is_table(compared.path):
+        return make_evaluation(truth, read_table_member(compared.path).table, where=str(compared.path))
     paths = _recordings_of(truth, recordings, truth_csv)
     checkpoint = _checkpoint(compared)
     folder = Path(keep) if keep is not None else compared.path if checkpoint is not None else None

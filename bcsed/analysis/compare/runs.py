@@ -13,7 +13,9 @@ from ...config.diff import flatten
 from ...errors import ConfigError, DataError
 from ...files import read_errors
 from ...models.bundle.manifest import MANIFEST, read_manifest
+from ...models.ensemble import is_table
 from ...scores.evaluation import Evaluation, read_evaluation
+from ...scores.table_member import read_table_member
 from ...train.checkpoints import BEST, METRICS, RUN, evaluation_path, read_description
 
 # Keys of a run's description or a bundle's provenance that are not settings of the training.
@@ -26,16 +28,16 @@ _NO_SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedRun:
-    """A finished run or a bundle."""
+    """A finished run, a bundle, or a score table."""
 
-    path: Path  # its folder
+    path: Path  # its folder or file
     experiment: str
     recipe: Mapping[str, Mapping[str, Any]]  # settings by group
     contract: Mapping[str, Any]  # as plain values
     origin: Mapping[str, Any]  # everything else that the training depends on: initial weights, clips, further data
     fold: int | None  # held out
     checkpoint: str  # 'best' or 'last'
-    history: pd.DataFrame  # one line per epoch, as in ``metrics.csv``; empty for a bundle
+    history: pd.DataFrame  # one line per epoch, as in ``metrics.csv``; empty for a bundle or a table
     evaluation: Evaluation | None = None  # None without held-out data and for a bundle
 
     @property
@@ -68,7 +70,7 @@ class ComparedRun:
 
 
 def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
-    """Read a finished run or a bundle.
+    """Read a finished run, a bundle, or a score table of any origin.
 
     Parameters
     ----------
@@ -86,6 +88,8 @@ def read_run(run: str | Path, *, checkpoint: str | None = None) -> ComparedRun:
     if not (run / RUN).is_file():
         if (run / MANIFEST).is_file():
             return _read_bundle(run)
+        if is_table(run):
+            return _read_table(run)
         raise DataError(f"{run} is neither a run nor a bundle: it has no {RUN} and no {MANIFEST}.")
     description = read_description(run)
     history = _read_history(run, description["recipe"]["fit"]["epochs"])
@@ -122,6 +126,19 @@ def _read_history(run: Path, n_epochs: int) -> pd.DataFrame:
             "`bcsed train ... --resume`."
         )
     return history
+
+
+def _read_table(path: Path) -> ComparedRun:
+    return ComparedRun(
+        path=path,
+        experiment=path.resolve().stem,
+        recipe={"fit": {"seed": 0}},
+        contract={"classes": list(read_table_member(path).classes)},
+        origin={},
+        fold=None,
+        checkpoint="last",
+        history=pd.DataFrame(),
+    )
 
 
 def _read_bundle(path: Path) -> ComparedRun:

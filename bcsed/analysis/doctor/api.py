@@ -18,7 +18,7 @@ from ...scores.checks.api import check
 from ...scores.checks.finding import ERROR, WARNING, Finding, make_finding, pluralize
 from ...scores.checks.ids import parse_row_ids
 from ...scores.checks.values import find_broadcast, numeric_values
-from ...scores.table import read_parquet
+from ...scores.table import is_parquet, read_parquet
 from .compare import TOLERANCE, Comparison, compare
 
 _TIMES = ("filename", "start", "end")
@@ -106,7 +106,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     require_file(path)
-    table: pd.DataFrame = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_text(path)
+    table: pd.DataFrame = read_parquet(path) if is_parquet(path) else _read_text(path)
     names = list(map(str, table.columns))
     if not names:
         raise DataError(f"{path}: the table has no columns.")

@@ -45,6 +45,16 @@ class Bundle:
         """The folder's name."""
         return self.path.resolve().name
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.contract.classes
+
+    def describe(self) -> dict[str, Any]:
+        """Return its origin for a manifest."""
+        experiment, fingerprint = self.provenance.get("experiment", ""), self.contract.fingerprint
+        return {"bundle": str(self.path), "experiment": experiment, "fingerprint": fingerprint, "sha256": self.sha256}
+
 
 def load(path: str | Path) -> Bundle:
     """Read and verify a bundle.

@@ -15,19 +15,25 @@ and off.
 
 from .combine import MEANS, combine, spearman
 from .parse import COMMON, apply, check_stages, describe, parse_stages
-from .stages import Power, Smooth, Stage, TopRows
+from .stages import MemberStage, Power, Smooth, Stage, TopRows, split_stages
+from .weights import ClassWeights, Weight, parse_weights
 
 __all__ = [
     "COMMON",
     "MEANS",
+    "ClassWeights",
+    "MemberStage",
     "Power",
     "Smooth",
     "Stage",
     "TopRows",
+    "Weight",
     "apply",
     "check_stages",
     "combine",
     "describe",
     "parse_stages",
+    "parse_weights",
     "spearman",
+    "split_stages",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ...errors import ConfigError, DataError
 from ..table import check_table, make_table
+from .weights import Weight, weight_rows
 
 Floats = npt.NDArray[np.float64]
 MEANS = ("prob", "logit", "rank")
@@ -20,7 +21,7 @@ LOGIT_EPS = 1e-7
 
 def combine(
     tables: Mapping[str, pd.DataFrame],
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Weight] | None = None,
     kind: str = "prob",
     classes: Sequence[str] | None = None,
 ) -> pd.DataFrame:
@@ -30,8 +31,8 @@ def combine(
     ----------
     tables : mapping of str to DataFrame
         A score table per member, all with the same rows. A class's mean is over the members that have the class.
-    weights : sequence of float, optional
-        One positive weight per member; they need not sum to 1. Equal by default.
+    weights : sequence of Weight, optional
+        One per member, a positive number or `ClassWeights`; they need not sum to 1. Equal by default.
     kind : {'prob', 'logit', 'rank'}
         Mean of probabilities; of logits (of scores clipped to `LOGIT_EPS`), which gives confident members more
         influence; or of percentiles within the class (``scipy.stats.rankdata / R``), which needs all rows of
@@ -45,29 +46,30 @@ def combine(
     check_kind(kind)
     members = _same_rows(tables)
     shares = tuple(weights) if weights is not None else (1.0,) * len(members)
-    check_weights(shares, len(members))
     known = dict.fromkeys(str(name) for table in members.values() for name in table.columns)
     names = list(known if classes is None else classes)
     missing = [name for name in names if name not in known]
     if missing:
         raise ConfigError(f"no member has class {missing[0]!r} ({len(missing)} such classes).")
-    column_of = {name: column for column, name in enumerate(names)}
+    rows = weight_rows(shares, [list(map(str, table.columns)) for table in members.values()], names)
     parts = []
-    for share, table in zip(shares, members.values(), strict=True):
-        common = [name for name in map(str, table.columns) if name in column_of]
-        parts.append((table[common].to_numpy(np.float64), np.array([column_of[name] for name in common], int), share))
+    for row, table in zip(rows, members.values(), strict=True):
+        columns = np.flatnonzero(row)
+        parts.append((table[[names[column] for column in columns]].to_numpy(np.float64), columns, row[columns]))
     scores = np.clip(weighted_mean(parts, len(names), kind), 0, 1)
     return make_table(list(next(iter(members.values())).index), names, scores.astype(np.float32))
 
 
 def weighted_mean(
-    parts: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.integer], float]], n_classes: int, kind: str
+    parts: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.integer], Floats]], n_classes: int, kind: str
 ) -> Floats:
-    """Return the weighted mean of score arrays of the same rows, (R, n_classes); NaN for a class that no part has.
+    """Return the weighted mean of score arrays of the same rows, (R, n_classes); NaN where no part has a score.
 
-    A part is probabilities of shape (R, k), the column of the result for each of the k classes, and a positive weight.
+    A part is probabilities of shape (R, k), NaN in rows that it lacks, and for each of the k classes its column in the
+    result and its positive weight.
     """
-    total, weights = np.zeros((len(parts[0][0]), n_classes)), np.zeros(n_classes)
+    total = np.zeros((len(parts[0][0]), n_classes))
+    weights = np.zeros_like(total)
     for scores, columns, weight in parts:
         values = scores.astype(np.float64)
         if kind == "rank":
@@ -75,8 +77,9 @@ def weighted_mean(
         elif kind == "logit":
             clipped = np.clip(values, LOGIT_EPS, 1 - LOGIT_EPS)
             values = np.log(clipped) - np.log1p(-clipped)
-        total[:, columns] += weight * values
-        weights[columns] += weight
+        known = ~np.isnan(values)
+        total[:, columns] += weight * np.where(known, values, 0)
+        weights[:, columns] += weight * known
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: Floats = total / weights
     if kind == "logit":
@@ -88,14 +91,6 @@ def check_kind(kind: str) -> None:
     """Raise ConfigError for an unknown kind of mean."""
     if kind not in MEANS:
         raise ConfigError(f"the mean of an ensemble must be one of {', '.join(MEANS)}; got {kind!r}.")
-
-
-def check_weights(weights: Sequence[float], n_members: int) -> None:
-    """Raise ConfigError unless there is one positive, finite weight per member."""
-    if len(weights) != n_members:
-        raise ConfigError(f"{len(weights)} weights for {n_members} members; give one weight per member.")
-    if not all(0 < weight < float("inf") for weight in weights):
-        raise ConfigError(f"weights must be positive numbers, got {', '.join(f'{weight:g}' for weight in weights)}.")
 
 
 def spearman(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

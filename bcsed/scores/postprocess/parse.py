@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError
-from .stages import Power, Smooth, Stage, TopRows
+from .stages import MemberStage, Power, Smooth, Stage, TopRows
 
 # The stages that published solutions share most often; a starting point, not a recommendation.
 COMMON = ("smooth=0.2,0.6,0.2", "top=3")
@@ -50,11 +50,25 @@ def parse_stages(texts: Iterable[str]) -> tuple[Stage, ...]:
     """Parse the stages of a command line, in order.
 
     The forms are ``smooth=W,W,W`` (a kernel), ``smooth.TAXON=W,W,W`` (the kernel of a taxon, in the same stage),
-    ``top=K`` or ``top=K,AMOUNT``, ``power=E``. Raises ConfigError for another text, or a repeated stage.
+    ``top=K`` or ``top=K,AMOUNT``, ``power=E``; and each of these after the number of an ensemble's member, to which
+    alone it is applied: ``2.top=3``. Raises ConfigError for another text, or a repeated stage.
 
     >>> parse_stages(["top=3,0.5", "smooth=.1,.8,.1"])
     (TopRows(k=3, amount=0.5), Smooth(kernel=(0.1, 0.8, 0.1), by_taxon=()))
+    >>> parse_stages(["2.power=2", "top=3"])
+    (MemberStage(member=2, stage=Power(exponent=2.0)), TopRows(k=3, amount=1.0))
     """
+    groups: dict[int, list[str]] = {}
+    for text in texts:
+        number, dot, rest = text.partition(".")
+        of_member = bool(dot) and number.isdecimal() and int(number) > 0
+        groups.setdefault(int(number) if of_member else 0, []).append(rest if of_member else text)
+    own = [MemberStage(number, stage) for number in sorted(groups) if number for stage in _parse_group(groups[number])]
+    return (*own, *_parse_group(groups.get(0, ())))
+
+
+def _parse_group(texts: Iterable[str]) -> tuple[Stage, ...]:
+    """Parse the stages of one member, or those after the mean."""
     values: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")

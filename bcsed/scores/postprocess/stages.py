@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ Floats = npt.NDArray[np.float64]
 class Stage(Protocol):
     """A function from score table to score table, with a text form."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """The kind of stage, which occurs once in a sequence."""
 
     def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> pd.DataFrame:
         """Return the table after this stage; errors as `apply`."""
@@ -131,6 +133,44 @@ class Power:
     def spell(self) -> list[str]:
         """Return the texts that `parse_stages` parses as this stage."""
         return [f"power={float(self.exponent)!r}"]
+
+
+@dataclass(frozen=True)
+class MemberStage:
+    """A stage for the scores of one member of an ensemble, before the mean; see `split_stages`."""
+
+    member: int  # number, from 1
+    stage: Stage
+
+    @property
+    def name(self) -> str:
+        """The kind of stage of this member."""
+        return f"{self.member}.{self.stage.name}"
+
+    def __call__(self, table: pd.DataFrame, taxa: Mapping[str, str] | None = None) -> NoReturn:  # noqa: ARG002
+        """Raise ConfigError: a table alone has no members."""
+        text = self.spell()[0]
+        raise ConfigError(f"{text!r} is a stage of member {self.member}; only predict applies it, before the mean.")
+
+    def spell(self) -> list[str]:
+        """Return the texts that `parse_stages` parses as this stage."""
+        return [f"{self.member}.{text}" for text in self.stage.spell()]
+
+
+def split_stages(stages: Iterable[Stage], n_members: int) -> tuple[tuple[Stage, ...], tuple[tuple[Stage, ...], ...]]:
+    """Return the stages after the mean, and those of each member before it; ConfigError for an unknown member."""
+    own: list[list[Stage]] = [[] for _ in range(n_members)]
+    shared = []
+    for stage in stages:
+        if not isinstance(stage, MemberStage):
+            shared.append(stage)
+        elif 1 <= stage.member <= n_members:
+            own[stage.member - 1].append(stage.stage)
+        else:
+            raise ConfigError(
+                f"{stage.spell()[0]!r}: there is no member {stage.member}; the members are 1 to {n_members}."
+            )
+    return tuple(shared), tuple(map(tuple, own))
 
 
 def rows_by_recording(row_ids: Iterable[object]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]]:

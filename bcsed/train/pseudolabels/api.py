@@ -18,13 +18,13 @@ from ...config.strict import to_dict
 from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
 from ...files import require_new_parquet, require_own_file, sha256
-from ...models.bundle.bundle import Bundle
-from ...models.ensemble import from_bundles
+from ...models.ensemble import Member, describe_members, from_bundles
 from ...predict.api import RunOptions, predict
 from ...predict.outputs import FRAMES, OutputOptions
 from ...predict.spec import Windowing
 from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
+from ...scores.postprocess import Weight
 from .table import Half, Pseudolabels, check_broadcast, write_pseudolabels
 
 # The smallest probability that is not 0 in float16.
@@ -89,12 +89,12 @@ def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: S
 
 
 def make_pseudolabels(
-    bundles: Sequence[Bundle],
+    bundles: Sequence[Member],
     recordings: Sequence[str | Path],
     out: str | Path,
     *,
     selection: Selection | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Weight] | None = None,
     windowing: Windowing | None = None,
     frames: bool = False,
     jobs: int = 2,
@@ -106,8 +106,8 @@ def make_pseudolabels(
 
     Parameters
     ----------
-    bundles, weights : sequence of Bundle, sequence of float
-        The teachers, with the same classes; their weights, equal by default.
+    bundles, weights : sequence of Bundle and TableMember, sequence of Weight
+        The teachers, with the same classes, score tables last; their weights, equal by default.
     recordings : sequence of str or Path
         Files and folders.
     out : str or Path
@@ -177,22 +177,13 @@ def require_new_table(out: Path) -> None:
 
 
 def describe_origin(
-    bundles: Sequence[Bundle], selection: Selection, weights: Sequence[float] | None = None
+    bundles: Sequence[Member], selection: Selection, weights: Sequence[Weight] | None = None
 ) -> dict[str, Any]:
     """Return the version, the date, the teachers and the selection of a table, for its provenance."""
     return {
         "bcsed": __version__,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "teachers": [
-            {
-                "bundle": str(bundle.path),
-                "experiment": bundle.provenance.get("experiment", ""),
-                "fingerprint": bundle.contract.fingerprint,
-                "sha256": bundle.sha256,
-                "weight": weight,
-            }
-            for bundle, weight in zip(bundles, [1.0] * len(bundles) if weights is None else weights, strict=True)
-        ],
+        "teachers": describe_members(bundles, weights),
         "selection": selection.describe(),
     }
 

@@ -16,6 +16,7 @@ from ...config.strict import from_dict, to_dict
 from ...data.competitions import detect_competition
 from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
+from ...models.ensemble import Member, split_members
 from ...predict.api import RunOptions, predict
 from ...predict.outputs import OutputOptions
 from ...predict.spec import Windowing
@@ -29,7 +30,7 @@ _Scores = npt.NDArray[np.float32]
 
 
 def make_clip_pseudolabels(
-    bundles: Sequence[Bundle],
+    teachers: Sequence[Member],
     data: str | Path,
     out: str | Path,
     *,
@@ -41,12 +42,15 @@ def make_clip_pseudolabels(
     """Label the clips of a competition's folder that teachers held out; write the table and return it.
 
     The table has a row per clip: the mean over the teachers that held the clip out of their maximum over its rows.
-    `bundles` were trained on the clips of `data` with a held-out fold each. Clips that no teacher held out, silent and
+    `teachers` were trained on the clips of `data` with a held-out fold each. Clips that no teacher held out, silent and
     unreadable ones are not in it. `out`, `selection` and other parameters are those of `make_pseudolabels`. ConfigError
     or DataError if a teacher held out no fold, was trained on other clips or has other classes, or `out` exists.
     """
     selection, out = selection or Selection(), Path(out)
     require_new_table(out)
+    bundles, tables = split_members(teachers)
+    if tables:
+        raise ConfigError(f"{tables[0].path} is a score table, which held out no clips; label clips with bundles.")
     windowing = windowing or Windowing(row_s=detect_competition(data).row_s)
     classes = bundles[0].contract.classes
     scores: dict[str, list[_Scores]] = {}
