@@ -138,7 +138,8 @@ def _probe_options(_: ArgumentParser, add: Add) -> None:
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="BUNDLE", help="a new folder")
     add("--bundle", metavar="BUNDLE", help="the network of the embeddings, if it was moved")
-    add("--head", choices=("linear", "hidden"), default="linear", help="without or with a hidden layer (%(default)s)")
+    text = "one layer; two; or two with attention to the windows before and after (%(default)s)"
+    add("--head", choices=("linear", "hidden", "sequence"), default="linear", help=text)
     add("--strength", type=float, metavar="C", help="inverse strength of the penalty (the best on folds of clips)")
     add("--balance", action="store_true", help="weigh classes inversely to their number of windows")
     options.add_value(add, "--mix", 0.0, "SHARE", "share of windows mixed with another, for the hidden layer")
