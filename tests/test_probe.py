@@ -68,7 +68,7 @@ def truth_of(scores: pd.DataFrame) -> pd.DataFrame:
         ProbeOptions(),
         ProbeOptions(head="hidden", mix=0.5),
         ProbeOptions(balance=True),
-        ProbeOptions(head="sequence", mix=0.5),
+        ProbeOptions(head="sequence"),
     ],
 )
 def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):

@@ -51,14 +51,15 @@ class ProbeOptions:
     head: str = "linear"
     strength: float | None = None  #: inverse strength of the linear penalty; None: the best of `STRENGTHS` on folds
     balance: bool = False  #: weigh classes inversely to their number of windows
-    mix: float = 0.0  #: share of windows, or of sequences, that are mixed with another; not for the linear head
+    #: Share of windows, or of sequences, that are mixed with another; by default 0, and 1 for the head 'sequence'.
+    mix: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         one_of(self, "head", ("linear", "hidden", "sequence"))
-        if not 0 <= self.mix <= 1:
-            raise ConfigError(f"mix must be a share in [0, 1], got {self.mix:g}.")
+        if not 0 <= self.mixed <= 1:
+            raise ConfigError(f"mix must be a share in [0, 1], got {self.mixed:g}.")
         if self.head == "linear" and self.mix:
             raise ConfigError(
                 "mix is for the heads 'hidden' and 'sequence'; the linear head is trained on single windows."
@@ -67,6 +68,11 @@ class ProbeOptions:
             raise ConfigError("strength is for the head 'linear'.")
         if self.strength is not None and not self.strength > 0:
             raise ConfigError(f"strength must be positive, got {self.strength:g}.")
+
+    @property
+    def mixed(self) -> float:
+        """The stated or default share of mixed windows."""
+        return float(self.head == "sequence") if self.mix is None else self.mix
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,11 @@ def train_probe(
         **{key: network.provenance[key] for key in ("model", "licence", "source") if key in network.provenance},
         "network": {"bundle": network.name, "fingerprint": network.contract.fingerprint, "sha256": network.sha256},
         "embeddings_sha256": [sha256(Path(path)) for path in embeddings],
-        "probe": {**to_dict(options), **({"strength": strength} if options.head == "linear" else {})},
+        "probe": {
+            **to_dict(options),
+            "mix": options.mixed,
+            **({"strength": strength} if options.head == "linear" else {}),
+        },
         "n_clips": len(np.unique(windows.clip_of[windows.clip_of >= 0])),
         "trained": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"bcsed": __version__},
@@ -297,7 +307,7 @@ def _fit(windows: Windows, options: ProbeOptions, strength: float) -> ProbeHead 
     if options.head == "linear":
         return _fit_linear(vectors, targets, weight, strength)
     if options.head == "sequence":
-        return fit_sequence(vectors, targets, weight, windows.following, options.mix, options.seed)
+        return fit_sequence(vectors, targets, weight, windows.following, options.mixed, options.seed)
     return _fit_hidden(vectors, targets, weight, options)
 
 
@@ -340,7 +350,9 @@ def _fit_hidden(vectors: Array, targets: Array, weight: Array, options: ProbeOpt
         for _ in range(_STEPS):
             first, second = torch.randint(len(x), (2, min(_BATCH, len(x))), generator=generator)
             share = torch.from_numpy(rng.uniform(0.5, 1.0, len(first)).astype(np.float32))
-            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mix), share, torch.ones(()))[:, None]
+            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mixed), share, torch.ones(()))[
+                :, None
+            ]
             logits = net(share * x[first] + (1 - share) * x[second])
             wanted = share * t[first] + (1 - share) * t[second]
             loss = -((wanted * logits.log_softmax(1)).sum(1) * w[first]).mean()
