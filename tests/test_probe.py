@@ -16,9 +16,10 @@ from bcsed.cli import main
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import ForeignModel
+from bcsed.models.heads import ProbeHead, SequenceHead, seal_head
 from bcsed.predict.embed import embed
 from bcsed.predict.embeddings import read_embeddings
-from bcsed.train import probe
+from bcsed.train import probe, sequence
 from bcsed.train.probe import ProbeOptions, train_probe
 
 WINDOW = 2 * RATE
@@ -58,9 +59,18 @@ def truth_of(scores: pd.DataFrame) -> pd.DataFrame:
     return truth
 
 
-@pytest.mark.parametrize("options", [ProbeOptions(), ProbeOptions(head="hidden", mix=0.5), ProbeOptions(balance=True)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ProbeOptions(),
+        ProbeOptions(head="hidden", mix=0.5),
+        ProbeOptions(balance=True),
+        ProbeOptions(head="sequence"),
+    ],
+)
 def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):
     monkeypatch.setattr(probe, "_STEPS", 150)
+    monkeypatch.setattr(sequence, "_UPDATES", 100)
     assert set(read_embeddings(table)[0]["filename"]) == set(pd.read_csv(year / "train.csv")["filename"])
     lines: list[str] = []
     sealed, evaluation = train_probe([table], year, tmp_path / "probe", options=options, log=lines.append)
@@ -72,13 +82,14 @@ def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):
     assert bundle.check(sealed)["logits"] < 1e-3
     scores = predict.predict([sealed], [year / "test_soundscapes"]).scores
     assert metrics.macro_auc(truth_of(scores), scores)[0] > 0.95
+    if options.head == "sequence":
+        assert (sealed.steps, sealed.contract.frontend.window_s) == (5, 10)
+        return
     embed(sealed, tmp_path / "again.parquet", data=year)
     np.testing.assert_allclose(read_embeddings(tmp_path / "again.parquet")[1], read_embeddings(table)[1], rtol=1e-5)
 
 
 def test_the_sealed_head_computes_the_trained_one(table, year, foreign, tmp_path):
-    from bcsed.models.heads import ProbeHead, seal_head
-
     rng = np.random.default_rng(0)
     E = foreign.n_features
     layers = ((rng.normal(0, 0.1, (5, E)), rng.normal(0, 1, 5)), (rng.normal(0, 1, (4, 5)), rng.normal(0, 1, 4)))
@@ -95,6 +106,76 @@ def test_the_sealed_head_computes_the_trained_one(table, year, foreign, tmp_path
     scores = predict.predict([sealed], [path], windowing=windowing).scores.to_numpy()
     softmax = head.scores(vectors[: len(scores)])[:, :3]
     np.testing.assert_allclose(scores, softmax, atol=1e-5)
+
+
+def make_sequence_head(n_values: int) -> SequenceHead:
+    rng = np.random.default_rng(2)
+
+    def layer(n_out: int, n_in: int) -> tuple[np.ndarray, np.ndarray]:
+        return rng.normal(0, 0.5, (n_out, n_in)).astype("f4"), rng.normal(0, 0.5, n_out).astype("f4")
+
+    layers = {"inner": layer(6, n_values), "query": layer(3, 6), "key": layer(3, 6), "value": layer(6, 6)}
+    return SequenceHead(**layers, outer=layer(4, 12), position=rng.normal(0, 1, (5, 5)).astype("f4"))
+
+
+@pytest.mark.parametrize("of", ["foreign", "tiny"])
+def test_the_sealed_sequence_head_computes_the_trained_one(of, recordings, tmp_path, request):
+    network = request.getfixturevalue(of)
+    length = round(network.contract.frontend.window_s)
+    embed(network, tmp_path / "e.parquet", recordings=[recordings / "long.wav"])
+    vectors = read_embeddings(tmp_path / "e.parquet")[1]
+    mean, scale = vectors.mean(0), float(vectors.std())
+    head = make_sequence_head(network.n_features).unscaled(mean, scale)
+    sealed = seal_head(
+        network, head, tmp_path / "b", classes=("a", "b", "c"), priors=np.full(3, 0.1, "f4"), provenance={}
+    )
+    assert bundle.check(sealed)["logits"] < 1e-3
+    windowing = predict.Windowing(row_s=length, windows="sliding", stride_s=5.0 * length)
+    scores = predict.predict([sealed], [recordings / "long.wav"], windowing=windowing).scores.to_numpy()
+    expected = head.scores(vectors[None, :5])[0, :, :3]
+    np.testing.assert_allclose(scores[:5], expected, atol=1e-4)
+    # A window is scored by its neighbours too.
+    other = vectors[None, :5].copy()
+    other[0, 0] += 3 * scale
+    assert np.abs(head.scores(other)[0, 1:, :3] - expected[1:]).max() > 1e-3
+    # Weights are stored once.
+    assert (sealed.path / "model.bin").stat().st_size < 1.1 * (network.path / "model.bin").stat().st_size + 4096
+
+
+def test_windows_follow_each_other_without_gaps():
+    names = np.array(["a", "a", "a", "b", "b", "b", "b", "a"], object)
+    start_s = np.array([3.0, 0.0, 4.0, 0.0, 1.0, 3.0, 10.0, 6.0])
+    following = sequence.find_followers(names, start_s, 3.0)
+    # 0, 3, 6 of a; 4 is the last window, moved into the recording; 0, 3 of b, and 1 and 10 alone.
+    assert following.tolist() == [7, 0, 2, 5, 4, 3, 6, 1]
+    assert sequence.make_runs(np.array([1, 2]), following).tolist() == [[1, 0, 7, 1, 0], [2] * 5]
+    select = probe.Windows(*[np.arange(8)] * 4, following).select(names == "b")
+    assert (select.following.tolist(), select.clip_of.tolist()) == ([2, 1, 0, 3], [3, 4, 5, 6])
+
+
+def test_scores_of_windows_are_means_over_positions():
+    head, rng = make_sequence_head(4), np.random.default_rng(0)
+    vectors, following = rng.normal(0, 1, (3, 4)).astype("f4"), np.array([1, 0, 2])
+    scores = sequence.score_windows(head, vectors, following)
+    np.testing.assert_allclose(scores[2], head.scores(vectors[None, [2] * 5])[0].mean(0), atol=1e-6)
+    both = head.scores(vectors[[[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]])
+    np.testing.assert_allclose(scores[0], (both[0, ::2].sum(0) + both[1, 1::2].sum(0)) / 5, atol=1e-6)
+
+
+def test_a_sequence_head_learns_from_neighbours():
+    # The class of the second half of each recording is only in the window before.
+    rng = np.random.default_rng(0)
+    vectors, targets = rng.normal(0, 0.1, (400, 4)).astype("f4"), np.zeros((400, 3), "f4")
+    label = rng.integers(2, size=200)
+    vectors[::2, 0] += 2 * label - 1
+    vectors[1::2, 1] += 2
+    targets[np.arange(400), np.repeat(label, 2)] = 1
+    following = np.arange(400) ^ 1
+    head = sequence.fit_sequence(vectors, targets, np.ones(400, "f4"), following, 0.0, 0)
+    best = sequence.score_windows(head, vectors, following).argmax(1)
+    assert (best == np.repeat(label, 2)).mean() > 0.95
+    again = sequence.fit_sequence(vectors, targets, np.ones(400, "f4"), following, 0.0, 0)
+    np.testing.assert_array_equal(again.outer[0], head.outer[0])
 
 
 def test_pseudolabelled_soundscapes_are_soft_targets(table, year, foreign, tmp_path, capsys):
@@ -147,7 +228,7 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
     pd.DataFrame({"filename": ["a"], "start_s": [0.0]}).to_parquet(tmp_path / "short.parquet")
     with pytest.raises(DataError, match=r"short.parquet: not readable as a table of embeddings"):
         train_probe([tmp_path / "short.parquet"], year, tmp_path / "p")
-    for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "hidden", "strength": 1.0}):
+    for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "sequence", "strength": 1.0}):
         with pytest.raises(ConfigError):
             ProbeOptions(**fields)
     call = ["probe", str(table), "--data", str(year), "--out", str(tmp_path / "q"), "--strength", "1"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed.audio.windows import count_rows, plan_windows
-from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_256, WIDE_384
+from bcsed.config.contract import FRONTENDS, TINY_128, WIDE_256, WIDE_384, wave_frontend
 from bcsed.errors import ConfigError
 
 STEPS = {"WIDE_384": 24, "WIDE_256": 16, "SHORT_256": 16, "TINY_128": 8}
@@ -76,6 +76,36 @@ def test_steps_that_do_not_divide_a_row_are_weighted():
     """WIDE_256 has time steps of 0.75 s; 5 s are 6.67 of these."""
     weights = plan_windows(32_000 * 60, WIDE_256, 16, 5, kind="sliding").weight[0]
     assert [int(weight) for weight in weights if weight] == [24_000] * 6 + [16_000]
+
+
+def test_windows_of_one_time_step_overlap_in_part():
+    """Each second of a row of 5 s is in three windows of 3 s per second, which reach beyond the row."""
+    frontend = wave_frontend(32_000, 96_000)
+    plan = plan_windows(32_000 * 20, frontend, 1, 5, kind="sliding", stride_s=1.0)
+    assert (plan.starts * frontend.hop_length / 32_000).tolist() == list(range(18))
+    assert plan.index[1].tolist() == list(range(3, 10))
+    assert (plan.weight[1] / 32_000).tolist() == [1, 2, 3, 3, 3, 2, 1]
+    whole = plan_windows(32_000 * 20, frontend, 1, 5, kind="sliding", stride_s=3.0)
+    assert (whole.starts * frontend.hop_length / 32_000).tolist() == [0, 3, 6, 9, 12, 15, 18]
+
+
+@settings(max_examples=60, deadline=None)
+@given(durations, st.sampled_from([0.4, 1.0, 2.9]), st.integers(1, 9))
+def test_overlapping_windows_of_one_time_step_do_not_depend_on_blocks(n_samples, stride_s, size):
+    frontend = wave_frontend(32_000, 96_000)
+
+    def used(first, last):
+        options = {"kind": "sliding", "stride_s": stride_s, "first_row": first, "last_row": last}
+        plan = plan_windows(n_samples, frontend, 1, 5, **options)
+        n_frames = -(-n_samples // frontend.hop_length)
+        assert (plan.starts <= max(0, n_frames - frontend.n_frames)).all()
+        rows = zip(plan.starts[plan.index], plan.weight, strict=True)
+        return [{int(s): int(w) for s, w in zip(*row, strict=True) if w} for row in rows]
+
+    total = count_rows(n_samples, 32_000, 5)
+    whole = used(0, total)
+    assert all(sum(row.values()) >= min(5 * 32_000, n_samples - 5 * 32_000 * k) for k, row in enumerate(whole))
+    assert [row for k in range(0, total, size) for row in used(k, min(k + size, total))] == whole
 
 
 def test_windows_do_not_drift_in_a_day():

@@ -66,8 +66,9 @@ def plan_windows(
     Windows of the kind 'centred' are one per row, centred on it and moved inside the recording at its ends; `shift_s`
     moves them to later times, rounded to frames. A row that is longer than a window gets as many as cover it, evenly
     distributed from its begin to its end. 'sliding' windows are one per `stride_s`, rounded to time steps and by
-    default half a window, averaged on the time axis of the recording. ConfigError if a stride is not in (0, window], or
-    a window would not contain its row.
+    default half a window, averaged on the time axis of the recording. Those of a network with one time step are one per
+    `stride_s`, rounded to frames and by default a window; a row averages them by their overlap with it. ConfigError if
+    a stride is not in (0, window], or a window would not contain its row.
     """
     if kind not in WINDOW_KINDS:
         raise ConfigError(f"windows must be one of {', '.join(WINDOW_KINDS)}; got {kind!r}.")
@@ -87,9 +88,13 @@ def plan_windows(
         candidates = cell.reshape(rows.size, -1)
     else:
         stride = _stride(frontend, per_step, stride_s)
-        starts, first_cell, n_cells = _sliding(rows, row_samples, n_samples, frontend, per_step, stride)
-        cell = starts[:, None] // per_step + np.arange(steps) - first_cell
-        first_frame = (first_cell + np.arange(n_cells))[None] * per_step
+        grid = 1 if stride % per_step else per_step
+        starts, first_cell, n_cells = _sliding(rows, row_samples, n_samples, frontend, grid, stride)
+        if grid < per_step:  # windows of one time step that overlap in part: each has its own cell
+            cell, n_cells, first_frame = np.arange(starts.size)[:, None], starts.size, starts[None]
+        else:
+            cell = starts[:, None] // per_step + np.arange(steps) - first_cell
+            first_frame = (first_cell + np.arange(n_cells))[None] * per_step
         candidates = np.broadcast_to(np.arange(n_cells), (rows.size, n_cells))
     # Samples that each time step shares with each row, (R, candidates).
     row_begin = (rows * row_samples)[:, None]
@@ -142,27 +147,31 @@ def _centred(
 
 
 def _stride(frontend: Frontend, per_step: int, stride_s: float | None) -> int:
-    """Return the stride in frames, a multiple of a time step, so that all windows share one grid of cells."""
+    """Return the stride in frames, a multiple of a time step, so that all windows share one grid of cells.
+
+    A stated stride of a network with one time step is rounded to frames instead.
+    """
     wanted = frontend.window_s / 2 if stride_s is None else stride_s
     if not 0 < wanted <= frontend.window_s:
         raise ConfigError(
             f"the stride of sliding windows must be in (0, {frontend.window_s:g}] s, at most a window; got {wanted:g}."
         )
-    step_s = per_step * frontend.hop_length / frontend.sample_rate
-    return max(1, math.floor(wanted / step_s + 0.5)) * per_step
+    unit = 1 if per_step == frontend.n_frames and stride_s is not None else per_step
+    unit_s = unit * frontend.hop_length / frontend.sample_rate
+    return max(1, math.floor(wanted / unit_s + 0.5)) * unit
 
 
 def _sliding(
-    rows: npt.NDArray[np.int64], row_samples: int, n_samples: int, frontend: Frontend, per_step: int, stride: int
+    rows: npt.NDArray[np.int64], row_samples: int, n_samples: int, frontend: Frontend, grid: int, stride: int
 ) -> tuple[npt.NDArray[np.int64], int, int]:
-    """Return the starts of the windows that touch the rows, the first cell and the number of cells."""
+    """Return the starts of the windows that touch the rows, the first cell and the number of cells of a grid."""
     n_frames = -(-n_samples // frontend.hop_length)
-    # The last window ends at the first multiple of a time step at or after the end of the recording.
-    final = max(0, -(-(n_frames - frontend.n_frames) // per_step) * per_step)
+    # The last window ends at the first multiple of the grid at or after the end of the recording.
+    final = max(0, -(-(n_frames - frontend.n_frames) // grid) * grid)
     starts = np.unique(np.minimum(np.arange(0, final + stride, stride), final))
     begin = rows[0] * row_samples // frontend.hop_length
     end = -(-min((rows[-1] + 1) * row_samples, n_samples) // frontend.hop_length)
     overlapping = starts[(starts < end) & (starts + frontend.n_frames > begin)]
-    first_cell = int(overlapping[0]) // per_step
-    n_cells = (int(overlapping[-1]) + frontend.n_frames) // per_step - first_cell
+    first_cell = int(overlapping[0]) // grid
+    n_cells = (int(overlapping[-1]) + frontend.n_frames) // grid - first_cell
     return overlapping, first_cell, n_cells

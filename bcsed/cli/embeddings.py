@@ -102,7 +102,8 @@ def probe(args: Namespace) -> int:
             f"{len(evaluation.ids)} clips{interval}"
         )
     licence = f"; licence of the network: {bundle.provenance['licence']}" if "licence" in bundle.provenance else ""
-    print(f"{args.out}: {len(bundle.contract.classes)} classes{licence}")
+    size = f"{len(bundle.contract.classes)} classes, windows of {bundle.contract.frontend.window_s:g} s"
+    print(f"{args.out}: {size}{licence}")
     return 0
 
 
@@ -138,10 +139,11 @@ def _probe_options(_: ArgumentParser, add: Add) -> None:
     add("--data", required=True, metavar="DIR", help="folder of the competition")
     add("--out", required=True, metavar="BUNDLE", help="a new folder")
     add("--bundle", metavar="BUNDLE", help="the network of the embeddings, if it was moved")
-    add("--head", choices=("linear", "hidden"), default="linear", help="without or with a hidden layer (%(default)s)")
+    text = "one layer; two; or two with attention to the windows before and after (%(default)s)"
+    add("--head", choices=("linear", "hidden", "sequence"), default="linear", help=text)
     add("--strength", type=float, metavar="C", help="inverse strength of the penalty (the best on folds of clips)")
     add("--balance", action="store_true", help="weigh classes inversely to their number of windows")
-    options.add_value(add, "--mix", 0.0, "SHARE", "share of windows mixed with another, for the hidden layer")
+    add("--mix", type=float, metavar="SHARE", help="share of windows mixed with another (0, for sequence 1)")
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels of soundscapes, as soft targets")
     options.add_value(add, "--seed", 0, "N", "seed of folds and head")
 

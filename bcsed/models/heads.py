@@ -19,13 +19,24 @@ from .bundle.seal import seal
 Array = npt.NDArray[np.float32]
 # A probability is at least this far from 0 and 1, so that its logit is finite.
 _MARGIN = 1e-7
+Layer = tuple[Array, Array]  # weight (outputs, inputs) and bias (outputs,)
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeHead:
     """Dense layers with ReLU between them, then a softmax over K classes and "none of them"."""
 
-    layers: tuple[tuple[Array, Array], ...]  # weight (outputs, inputs) and bias (outputs,) of each
+    layers: tuple[Layer, ...]
+
+    @property
+    def n_windows(self) -> int:
+        """Consecutive windows that the head receives."""
+        return 1
+
+    @property
+    def n_inputs(self) -> int:
+        """Values of an embedding."""
+        return self.layers[0][0].shape[1]
 
     def scores(self, vectors: Array) -> Array:
         """Return probabilities (N, K + 1) of embeddings (N, E)."""
@@ -34,14 +45,86 @@ class ProbeHead:
             x = x @ weight.T + bias
             if index < len(self.layers) - 1:
                 x = np.maximum(x, 0)
-        x = np.exp(x - x.max(1, keepdims=True))
-        return np.asarray(x / x.sum(1, keepdims=True), np.float32)
+        return _softmax(x)
 
     def unscaled(self, mean: Array, scale: float) -> ProbeHead:
         """Return the head that receives embeddings as they are instead of ``(x - mean) / scale``."""
-        weight, bias = self.layers[0]
-        first = weight / scale
-        return ProbeHead(((first, np.asarray(bias - first @ mean, np.float32)), *self.layers[1:]))
+        return ProbeHead((_unscaled(self.layers[0], mean, scale), *self.layers[1:]))
+
+    def to_graph(self, vectors: Any) -> Any:
+        """Return the node of an OpenVINO graph that computes logits (B, n, K + 1) of embeddings (B, n, E)."""
+        from openvino import opset13 as ops
+
+        x = vectors
+        for index, layer in enumerate(self.layers):
+            x = _dense(x, layer)
+            if index < len(self.layers) - 1:
+                x = ops.relu(x)
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceHead:
+    """Attention over n consecutive windows between two dense layers, then a softmax as in `ProbeHead`."""
+
+    inner: Layer  # E -> D, with ReLU
+    query: Layer  # D -> A
+    key: Layer  # D -> A
+    value: Layer  # D -> D, with ReLU after the attention
+    outer: Layer  # 2 D -> K + 1
+    position: Array  # (n, n), added to the products of queries and keys
+
+    @property
+    def n_windows(self) -> int:
+        """Consecutive windows that the head receives."""
+        return len(self.position)
+
+    @property
+    def n_inputs(self) -> int:
+        """Values of an embedding."""
+        return self.inner[0].shape[1]
+
+    def scores(self, vectors: Array) -> Array:
+        """Return probabilities (N, n, K + 1) of embeddings (N, n, E)."""
+
+        def dense(x: Any, layer: Layer) -> Any:
+            return x @ layer[0].T + layer[1]
+
+        x = np.maximum(dense(vectors, self.inner), 0)
+        products = dense(x, self.query) @ np.swapaxes(dense(x, self.key), 1, 2)
+        context = _softmax(products + self.position) @ dense(x, self.value)
+        return _softmax(dense(np.concatenate([x, np.maximum(context, 0)], 2), self.outer))
+
+    def unscaled(self, mean: Array, scale: float) -> SequenceHead:
+        """Return the head that receives embeddings as they are instead of ``(x - mean) / scale``."""
+        return replace(self, inner=_unscaled(self.inner, mean, scale))
+
+    def to_graph(self, vectors: Any) -> Any:
+        """Return the node of an OpenVINO graph that computes logits (B, n, K + 1) of embeddings (B, n, E)."""
+        from openvino import opset13 as ops
+
+        x = ops.relu(_dense(vectors, self.inner))
+        products = ops.matmul(_dense(x, self.query), _dense(x, self.key), False, True)
+        attention = ops.softmax(ops.add(products, ops.constant(self.position)), 2)
+        context = ops.relu(ops.matmul(attention, _dense(x, self.value), False, False))
+        return _dense(ops.concat([x, context], 2), self.outer)
+
+
+def _dense(x: Any, layer: Layer) -> Any:
+    from openvino import opset13 as ops
+
+    weight, bias = (values.astype(np.float32) for values in layer)
+    return ops.add(ops.matmul(x, ops.constant(weight), False, True), ops.constant(bias))
+
+
+def _unscaled(layer: Layer, mean: Array, scale: float) -> Layer:
+    weight = layer[0] / scale
+    return weight, np.asarray(layer[1] - weight @ mean, np.float32)
+
+
+def _softmax(x: Array) -> Array:
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(x / x.sum(-1, keepdims=True), np.float32)
 
 
 def to_logits(probabilities: Any) -> Any:
@@ -65,35 +148,57 @@ def make_graph(outputs: Mapping[str, Any], inputs: Sequence[Any], name: str) -> 
 
 def seal_head(
     network: Bundle,
-    head: ProbeHead,
+    head: ProbeHead | SequenceHead,
     out: str | Path,
     *,
     classes: Sequence[str],
     priors: Array,
     provenance: Mapping[str, Any],
 ) -> Bundle:
-    """Seal the graph of a network and a head on its embedding as one bundle, which computes one time step per window.
+    """Seal the graph of a network and a head on its embedding as one bundle.
+
+    Its window is as many windows of the network as the head receives, and each of them is a time step.
 
     BundleError if the network has no embedding, or the bundle cannot be written.
     """
     from openvino import opset13 as ops
 
-    if as_embedding(network).n_features != head.layers[0][0].shape[1]:
+    if as_embedding(network).n_features != head.n_inputs:
         raise BundleError(f"{network.path}: its embedding has {network.n_features} values, which do not fit the head.")
-    graph = read_graph(network)
-    embedding = x = graph.outputs[2].get_node().input_value(0)
-    for index, (weight, bias) in enumerate(head.layers):
-        x = ops.add(ops.matmul(x, ops.constant(weight.astype(np.float32)), False, True), bias.astype(np.float32))
-        if index < len(head.layers) - 1:
-            x = ops.relu(x)
+    n, frontend, graph = head.n_windows, network.contract.frontend, read_graph(network)
+    frontend = replace(frontend, n_frames=n * frontend.n_frames)
+    image, vectors = _embed_windows(graph, n)
     # Without the last column, "none of the classes".
-    columns = ops.gather(to_logits(ops.softmax(x, 1)), ops.constant(np.arange(len(classes))), ops.constant(np.int64(1)))
-    steps = ops.unsqueeze(columns, ops.constant(np.int64(1)))
+    columns, last = ops.constant(np.arange(len(classes))), ops.constant(np.int64(2))
+    steps = ops.gather(to_logits(ops.softmax(head.to_graph(vectors), 2)), columns, last)
+    embedding = ops.reduce_mean(vectors, ops.constant(np.array([1])), keep_dims=False)
     outputs = {"logits": steps, "attention": ops.multiply(steps, np.float32(0.0)), "embedding": embedding}
-    sealed = make_graph(outputs, graph.get_parameters(), graph.get_friendly_name())
+    sealed = make_graph(outputs, [image], graph.get_friendly_name())
     net = Net(backbone=network.contract.net.backbone)
-    contract: Contract = replace(network.contract, classes=tuple(classes), groups=(), net=net)
-    probed = run_probe(compile_graph(sealed, contract.frontend), contract.frontend)
+    contract: Contract = replace(network.contract, frontend=frontend, classes=tuple(classes), groups=(), net=net)
+    probed = run_probe(compile_graph(sealed, frontend), frontend)
     return seal(
-        out, sealed, probed, None, contract=contract, steps=1, priors=priors, recipe={}, provenance=dict(provenance)
+        out, sealed, probed, None, contract=contract, steps=n, priors=priors, recipe={}, provenance=dict(provenance)
     )
+
+
+def _embed_windows(graph: Any, n: int) -> tuple[Any, Any]:
+    """Return the input of n consecutive windows, and the node of their embeddings (B, n, E).
+
+    The graph is copied for each window, because many graphs of waves compute one window at a time; the weights of the
+    copies are stored once.
+    """
+    from openvino import opset13 as ops
+
+    batch, bands, frames = graph.inputs[0].partial_shape
+    sizes = [batch.get_length() if batch.is_static else -1, bands.get_length(), n * frames.get_length()]
+    image = ops.parameter(sizes, np.float32)
+    image.output(0).get_tensor().set_names(graph.inputs[0].get_names())
+    pieces, vectors = ops.split(image, ops.constant(np.int64(2)), n), []
+    for index in range(n):
+        copy = graph.clone()
+        for target in copy.inputs[0].get_node().output(0).get_target_inputs():
+            target.replace_source_output(pieces.output(index))
+        embedding = copy.outputs[2].get_node().input_value(0)
+        vectors.append(ops.unsqueeze(embedding, ops.constant(np.int64(1))))
+    return image, ops.concat(vectors, 1)

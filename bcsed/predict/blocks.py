@@ -187,6 +187,9 @@ def check_frames(ensemble: Ensemble, windowing: Windowing) -> None:
     if len(lengths) > 1:
         text = " and ".join(f"{float(length):g}" for length in lengths)
         raise ConfigError(f"the members have steps of {text} s; frames need steps of one length.")
+    strides_s = [m.contract.frontend.window_s for m in ensemble.members if m.steps == 1] if windowing.stride_s else []
+    if any(windowing.stride_s != window_s for window_s in strides_s):
+        raise ConfigError(f"frames of a network with one time step need its window as stride, {strides_s[0]:g} s.")
     if ensemble.mean == "rank":
         raise ConfigError("frames are probabilities; a mean of ranks has none.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from ..errors import ConfigError, DataError
 from ..files import check_fields, sha256, shorten_list
 from ..models.bundle.bundle import Bundle, load
 from ..models.bundle.seal import require_new_folder
-from ..models.heads import ProbeHead, seal_head
+from ..models.heads import ProbeHead, SequenceHead, seal_head
 from ..predict.embeddings import read_embeddings
 from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
 from .pseudolabels.table import read_pseudolabels
+from .sequence import find_followers, fit_sequence, score_windows
 
 Array = npt.NDArray[np.float32]
 
@@ -45,26 +46,36 @@ _BATCH, _STEPS, _RATE, _DECAY, _DROPOUT = 256, 600, 1e-3, 0.05, 0.3
 class ProbeOptions:
     """How a head on embeddings is trained."""
 
-    head: str = "linear"  #: multinomial logistic regression; or 'hidden', with one hidden layer of 512 units
+    #: Multinomial logistic regression; or 'hidden', with one hidden layer of 512 units; or 'sequence', with attention
+    #: over consecutive windows, see `bcsed.train.sequence`.
+    head: str = "linear"
     strength: float | None = None  #: inverse strength of the linear penalty; None: the best of `STRENGTHS` on folds
     balance: bool = False  #: weigh classes inversely to their number of windows
-    mix: float = 0.0  #: share of windows that are mixed with another one, for the hidden layer
+    #: Share of windows, or of sequences, that are mixed with another; by default 0, and 1 for the head 'sequence'.
+    mix: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
-        one_of(self, "head", ("linear", "hidden"))
-        if not 0 <= self.mix <= 1:
-            raise ConfigError(f"mix must be a share in [0, 1], got {self.mix:g}.")
+        one_of(self, "head", ("linear", "hidden", "sequence"))
+        if not 0 <= self.mixed <= 1:
+            raise ConfigError(f"mix must be a share in [0, 1], got {self.mixed:g}.")
         if self.head == "linear" and self.mix:
-            raise ConfigError("mix is for the head 'hidden'; the linear head is trained on single windows.")
-        if self.head == "hidden" and self.strength is not None:
+            raise ConfigError(
+                "mix is for the heads 'hidden' and 'sequence'; the linear head is trained on single windows."
+            )
+        if self.head != "linear" and self.strength is not None:
             raise ConfigError("strength is for the head 'linear'.")
         if self.strength is not None and not self.strength > 0:
             raise ConfigError(f"strength must be positive, got {self.strength:g}.")
 
+    @property
+    def mixed(self) -> float:
+        """The stated or default share of mixed windows."""
+        return float(self.head == "sequence") if self.mix is None else self.mix
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Windows:
     """Windows with embeddings and soft targets; the last column of the targets is "none of the classes"."""
 
@@ -72,6 +83,13 @@ class Windows:
     targets: Array  # (N, K + 1), shares that sum to 1
     fold_of: npt.NDArray[np.int64]  # (N,)
     clip_of: npt.NDArray[np.int64]  # (N,), row of the clip in the table; -1 for soundscapes
+    following: npt.NDArray[np.int64]  # (N,), the next window of the recording; after the last, the first
+
+    def select(self, kept: npt.NDArray[np.bool_]) -> Windows:
+        """Return some windows, which are all or none of each recording."""
+        following = (np.cumsum(kept) - 1)[self.following[kept]]
+        rows = (self.vectors[kept], self.targets[kept], self.fold_of[kept], self.clip_of[kept])
+        return Windows(*rows, following)
 
 
 def train_probe(
@@ -117,19 +135,23 @@ def train_probe(
     classes = read_class_list(data, competition)
     clips = read_train(data, competition, classes)
     targets = make_targets(clips, classes, Data())[0]
-    centre_s = start_s + 0.5 * network.contract.frontend.window_s
-    labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, centre_s)
-    windows = _make_windows(clips, targets, names, vectors, labels, options.seed)
+    window_s = network.contract.frontend.window_s
+    labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, start_s + 0.5 * window_s)
+    windows = _make_windows(clips, targets, (names, start_s, vectors), labels, window_s, options.seed)
     log(_describe(windows, len(clips), len(names), classes))
     mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
-    scaled = (windows.vectors - mean) / max(scale, 1e-9)
-    strength, evaluation = _evaluate(windows, scaled, clips, classes, options, log)
-    head = _fit(scaled, windows.targets, options, strength)
+    windows = replace(windows, vectors=(windows.vectors - mean) / max(scale, 1e-9))
+    strength, evaluation = _evaluate(windows, clips, classes, options, log)
+    head = _fit(windows, options, strength)
     provenance = {
         **{key: network.provenance[key] for key in ("model", "licence", "source") if key in network.provenance},
         "network": {"bundle": network.name, "fingerprint": network.contract.fingerprint, "sha256": network.sha256},
         "embeddings_sha256": [sha256(Path(path)) for path in embeddings],
-        "probe": {**to_dict(options), **({"strength": strength} if options.head == "linear" else {})},
+        "probe": {
+            **to_dict(options),
+            "mix": options.mixed,
+            **({"strength": strength} if options.head == "linear" else {}),
+        },
         "n_clips": len(np.unique(windows.clip_of[windows.clip_of >= 0])),
         "trained": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"bcsed": __version__},
@@ -182,12 +204,13 @@ def _label_windows(
 def _make_windows(
     clips: pd.DataFrame,
     targets: Array,
-    names: npt.NDArray[np.object_],
-    vectors: Array,
+    table: tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], Array],
     labels: Array | None,
+    window_s: float,
     seed: int,
 ) -> Windows:
     """Return the windows of clips and of pseudolabelled soundscapes, with their targets and folds."""
+    names, start_s, vectors = table
     clip_of = pd.Index(clips["filename"]).get_indexer(pd.Index(names))
     known = clip_of >= 0
     if not known.any():
@@ -208,7 +231,13 @@ def _make_windows(
     except DataError:  # too few clips to hold any out
         folds = np.full(len(clips), NEVER_HELD_OUT, np.int64)
     fold_of = np.where(clip_of >= 0, folds[clip_of], NEVER_HELD_OUT)
-    return Windows(vectors=vectors[known], targets=shares[known], fold_of=fold_of[known], clip_of=clip_of[known])
+    return Windows(
+        vectors=vectors[known],
+        targets=shares[known],
+        fold_of=fold_of[known],
+        clip_of=clip_of[known],
+        following=find_followers(names[known], start_s[known], window_s),
+    )
 
 
 def _describe(windows: Windows, n_clips: int, n_windows: int, classes: Sequence[str]) -> str:
@@ -227,7 +256,6 @@ def _describe(windows: Windows, n_clips: int, n_windows: int, classes: Sequence[
 
 def _evaluate(
     windows: Windows,
-    scaled: Array,
     clips: pd.DataFrame,
     classes: Sequence[str],
     options: ProbeOptions,
@@ -243,8 +271,12 @@ def _evaluate(
     for strength in strengths:
         scores = np.zeros_like(windows.targets)
         for fold in np.unique(windows.fold_of[held_out]):
-            train, valid = windows.fold_of != fold, windows.fold_of == fold
-            scores[valid] = _fit(scaled[train], windows.targets[train], options, strength).scores(scaled[valid])
+            head, valid = _fit(windows.select(windows.fold_of != fold), options, strength), windows.fold_of == fold
+            held = windows.select(valid)
+            if isinstance(head, SequenceHead):
+                scores[valid] = score_windows(head, held.vectors, held.following)
+            else:
+                scores[valid] = head.scores(held.vectors)
         loss = float(-(windows.targets * np.log(scores + 1e-9)).sum(1)[held_out].mean())
         setting = f"strength {strength:g}: " if options.head == "linear" else ""
         log(f"{setting}cross-entropy {loss:.4f} out of fold")
@@ -265,7 +297,8 @@ def _evaluate(
     return best[1], evaluation
 
 
-def _fit(vectors: Array, targets: Array, options: ProbeOptions, strength: float) -> ProbeHead:
+def _fit(windows: Windows, options: ProbeOptions, strength: float) -> ProbeHead | SequenceHead:
+    vectors, targets = windows.vectors, windows.targets
     weight = np.ones(len(vectors), np.float32)
     if options.balance:
         counts = targets.sum(0)
@@ -273,6 +306,8 @@ def _fit(vectors: Array, targets: Array, options: ProbeOptions, strength: float)
         weight *= len(weight) / weight.sum()
     if options.head == "linear":
         return _fit_linear(vectors, targets, weight, strength)
+    if options.head == "sequence":
+        return fit_sequence(vectors, targets, weight, windows.following, options.mixed, options.seed)
     return _fit_hidden(vectors, targets, weight, options)
 
 
@@ -315,7 +350,9 @@ def _fit_hidden(vectors: Array, targets: Array, weight: Array, options: ProbeOpt
         for _ in range(_STEPS):
             first, second = torch.randint(len(x), (2, min(_BATCH, len(x))), generator=generator)
             share = torch.from_numpy(rng.uniform(0.5, 1.0, len(first)).astype(np.float32))
-            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mix), share, torch.ones(()))[:, None]
+            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mixed), share, torch.ones(()))[
+                :, None
+            ]
             logits = net(share * x[first] + (1 - share) * x[second])
             wanted = share * t[first] + (1 - share) * t[second]
             loss = -((wanted * logits.log_softmax(1)).sum(1) * w[first]).mean()
