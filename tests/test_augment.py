@@ -29,11 +29,19 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def unmarked(B: int, K: int) -> torch.Tensor:
+    return torch.zeros(B, 0, K)
+
+
 def batch(B: int = 8, n: int = 400, K: int = 5):
     g = generator(9)
     embeddings = torch.nn.functional.normalize(torch.randn(B, 3, generator=g))
     return WaveBatch(
-        torch.randn(B, n, generator=g), torch.rand(B, K, generator=g).round(), torch.ones(B, K), embeddings
+        torch.randn(B, n, generator=g),
+        torch.rand(B, K, generator=g).round(),
+        torch.ones(B, K),
+        unmarked(B, K),
+        embeddings,
     )
 
 
@@ -49,7 +57,7 @@ def test_sumix_is_a_sum_with_bounded_gains(draw, lowest):
     waves = torch.zeros(B, B * 10)
     for index in range(B):
         waves[index, index * 10 : index * 10 + 10] = 1.0
-    original = WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    original = WaveBatch(waves, torch.eye(B), torch.ones(B, B), unmarked(B, B), torch.zeros(B, 0))
     mixed, targets, *_ = Sumix(draw, (0.3, 0.5))(original, generator(3))
     torch.testing.assert_close(mixed.abs().amax(1), torch.ones(B))
     gains = mixed[:, ::10]
@@ -74,7 +82,7 @@ def test_labels_are_the_maximum_and_its_weight():
 def test_same_generator_same_result_and_silence_stays_silence():
     first, second = (Sumix()(batch(), generator(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    silent = WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0))
+    silent = WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), unmarked(3, 2), torch.zeros(3, 0))
     waves = Sumix((2,))(silent, generator())[0]
     assert torch.equal(waves, torch.zeros(3, 50))
 
@@ -118,7 +126,7 @@ def test_gains_of_sumix_are_those_of_clips_of_equal_level(level):
     waves = torch.zeros(B, B * 10)
     for index in range(B):
         waves[index, index * 10 : index * 10 + 10] = 10.0 ** (index % 4 - 2)
-    clips = WaveBatch(set_level(waves, level), torch.eye(B), torch.ones(B, B), torch.zeros(B, 0))
+    clips = WaveBatch(set_level(waves, level), torch.eye(B), torch.ones(B, B), unmarked(B, B), torch.zeros(B, 0))
     parts = Sumix((1,), (0.3, 0.5), level)(clips, generator(2)).waves[:, ::10]
     ratios = [float(part[part > 0].min() / part.max()) for part in parts if (part > 0).sum() == 2]
     assert len(ratios) > B - 5
@@ -217,14 +225,17 @@ def test_a_mix_of_probability_0_is_the_identity(mix):
 def test_the_same_generator_mixes_the_same(mix):
     assert same(mix(batch(), generator(3)), mix(batch(), generator(3)))
     assert not same(mix(batch(), generator(3)), mix(batch(), generator(4)))
-    waves = mix(WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 0)), generator())[0]
+    waves = mix(
+        WaveBatch(torch.zeros(3, 50), torch.zeros(3, 2), torch.ones(3, 2), unmarked(3, 2), torch.zeros(3, 0)),
+        generator(),
+    )[0]
     assert torch.equal(waves, torch.zeros(3, 50))
 
 
 def constant_batch(B: int = 12, n: int = 240) -> WaveBatch:
     """Clip k is a constant k + 1, its one label is k, and its embedding points to k."""
     waves = (torch.arange(B) + 1.0)[:, None].repeat(1, n)
-    return WaveBatch(waves, torch.eye(B), torch.ones(B, B), torch.eye(B))
+    return WaveBatch(waves, torch.eye(B), torch.ones(B, B), unmarked(B, B), torch.eye(B))
 
 
 def test_mixup_is_half_and_half_with_all_labels():
@@ -261,7 +272,7 @@ def excerpts(original: WaveBatch, at: list[int], *, weight: float = 0.5) -> Exce
     weights = torch.where(targets > 0, weight, 1.0)
     embeddings = torch.nn.functional.normalize(torch.randn(m, 3, generator=g))
     waves = 0.3 * torch.randn(m, original.waves.shape[1], generator=g)
-    return Excerpts(torch.tensor(at), waves, targets, weights, embeddings)
+    return Excerpts(torch.tensor(at), waves, targets, weights, unmarked(m, K), embeddings)
 
 
 @pytest.mark.parametrize("mode", ["background", "mix", "substitute"])
@@ -335,9 +346,10 @@ def test_a_sample_gains_no_more_than_the_cap(cap, mode, union):
 
 
 def test_in_situ_labels_join_as_a_union():
-    original = WaveBatch(torch.zeros(1, 4), torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), torch.zeros(1, 0))
-    labels = torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]])
-    injected = Excerpts(torch.tensor([0]), torch.zeros(1, 4), *labels, torch.zeros(1, 0))
+    parts = torch.tensor([[0.8, 0.0]]), torch.ones(1, 2), unmarked(1, 2), torch.zeros(1, 0)
+    original = WaveBatch(torch.zeros(1, 4), *parts)
+    labels = torch.tensor([[0.5, 0.3]]), torch.tensor([[0.2, 0.2]]), unmarked(1, 2), torch.zeros(1, 0)
+    injected = Excerpts(torch.tensor([0]), torch.zeros(1, 4), *labels)
     out = Injector(Injection(), union=True)(original, injected, generator())
     torch.testing.assert_close(out.targets, torch.tensor([[0.8 + 0.5 * 0.2, 0.3]]))
     assert torch.equal(out.weights, torch.tensor([[1.0, 0.2]]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(args: Namespace) -> int:
-    """Evaluate scores, or a bundle on labelled recordings: macro ROC-AUC, cmAP and LRAP."""
+    """Evaluate scores, or a bundle on labelled recordings: macro ROC-AUC, cmAP and LRAP; or events: F1 and PSDS."""
     from ..scores import metrics
     from ..scores.checks.ids import split_row_id
     from ..scores.evaluation import read_truth
@@ -27,6 +27,12 @@ def evaluate(args: Namespace) -> int:
     if args.taxonomy is not None and args.ablate is None:
         raise ConfigError("--taxonomy is used by the stages of --ablate; add --ablate, or leave --taxonomy out.")
     path, ensemble = Path(args.scores), dict[str, Any]()
+    if args.events:
+        _print_events(args, path)
+    if args.truth is None:
+        if not args.events:
+            raise ConfigError("name the labels of rows as --truth FILE, or annotation tables as --events FILE.")
+        return 0
     if (path / "bundle.json").is_file():
         scores = _score_bundle(path, args)
     elif args.recordings or args.precision:
@@ -49,6 +55,35 @@ def evaluate(args: Namespace) -> int:
     if args.ablate is not None:
         _print_ablation(args, truth, scores, **ensemble)
     return 0
+
+
+def _print_events(args: Namespace, path: Path) -> None:
+    """Evaluate the rows of a score table or of a folder of predict, or time steps, against annotation tables."""
+    from ..predict.outputs import FRAMES, SUBMISSION
+    from ..scores.events import evaluate_events, read_frames, rows_of_table
+    from ..scores.table import check_table, read_table
+
+    if (path / "bundle.json").is_file():
+        raise ConfigError(f"--events evaluates scores, and {path} is a bundle: predict with it, and name the scores.")
+    if path.is_dir() and not (path / SUBMISSION).is_file():
+        scores, rows = read_frames(path / FRAMES if (path / FRAMES).is_dir() else path), "time steps"
+    else:
+        table = read_table(path / SUBMISSION if path.is_dir() else path)
+        check_table(table, where=str(path))
+        scores, rows = rows_of_table(table), "rows"
+    values = evaluate_events(scores, args.events, threshold=args.threshold, collar_s=args.collar_s)
+    f1 = [
+        f"{kind} F1 {values.macro(f'{kind}_f1'):.4f} (at best thresholds {values.macro(f'best_{kind}_f1'):.4f})"
+        for kind in ("collar", "intersection")
+    ]
+    print(
+        f"{' and '.join(f1)} at threshold {args.threshold:g}; PSDS1 {values.psds['psds1']:.4f}, PSDS2 "
+        f"{values.psds['psds2']:.4f}; {values.per_class['events'].sum()} events of {len(values.per_class)} of "
+        f"{values.n_classes} classes, {len(scores)} {rows} of {values.n_recordings} recordings, collar "
+        f"{values.collar_s:g} s"
+    )
+    if args.per_class:
+        print(values.per_class.to_string(index=False, float_format="%.4f"))
 
 
 def describe_interval(truth: Any, scores: Any, recordings: Sequence[str]) -> str:
@@ -218,7 +253,7 @@ def report(args: Namespace) -> int:
 
 def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a score table, a folder written by predict, or a bundle")
-    add("--truth", required=True, metavar="FILE", help="a table of 0 and 1, or filename,start,end,primary_label")
+    add("--truth", metavar="FILE", help="a table of 0 and 1, or filename,start,end,primary_label")
     add("--per-class", action="store_true", help="print one line per class")
     stages = (
         "evaluate with and without each stage of post-processing: smooth=W,W,W, smooth.TAXON=W,W,W, top=K, "
@@ -226,6 +261,11 @@ def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
     )
     add("--ablate", nargs="*", metavar="STAGE", help=stages)
     add("--taxonomy", metavar="FILE", help="taxonomy.csv, for stages of single taxa")
+    add = parser.add_argument_group("evaluation of events").add_argument
+    text = "annotation tables: collar-based and intersection-based F1 and PSDS, also of SCORES/frames (time steps)"
+    options.add_list(add, "--events", "FILE", text)
+    options.add_value(add, "--threshold", 0.5, "P", "scores of at least this are detections")
+    add("--collar-s", type=float, metavar="S", help="maximum difference of onsets (the length of a row)")
     add = parser.add_argument_group("evaluation of a bundle").add_argument
     add("--recordings", nargs="+", metavar="PATH", help="labelled recordings to score with the bundle")
     add("--precision", choices=("bf16",), help="evaluate this precision and compare it with f32")

@@ -129,6 +129,7 @@ def add_training(parser: ArgumentParser) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     text = "table of pseudolabels of the clips, written by pseudolabel --clips"
     add("--clip-pseudolabels", metavar="FILE", help=text)
+    add_list(add, "--events", "FILE", "annotation tables of clips and labelled soundscapes, for fit.strong_weight")
     add_list(add, "--teacher", "FILE", "a teacher's embeddings of the clips, and of soundscapes, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
@@ -155,6 +156,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
     return TrainInputs(
         pseudolabels=args.pseudolabels,
         clip_pseudolabels=args.clip_pseudolabels,
+        events=tuple(args.events),
         teacher=args.teacher,
         pretrained=None if args.pretrained == "none" else args.pretrained,
         key_map=None if args.key_map is None else read_key_map(args.key_map),

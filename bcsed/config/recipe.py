@@ -169,6 +169,7 @@ class Fit:
     focal_alpha: float = 0.8  #: weight of the positives; negatives have 1, in focal_torchvision 1 - alpha
     auc_bce: float = 0.25  #: λ of soft AUC + λ·BCE
     auc_pairs: str = "class"  #: soft AUC over the pairs of each class, or over all pairs of the batch (batch)
+    strong_weight: float = 0.0  #: weight of the loss of time steps in and outside marked events; 0: off
     distil_weight: float = 0.0  #: weight of the cosine distance to a teacher's embeddings; 0: off
     distil_epochs: int = 0  #: distillation only in the first epochs; 0: in all
     ema: float = 0.0  #: decay of the moving average of the weights, which is then validated and saved; 0: off
@@ -199,7 +200,9 @@ class Fit:
         at_least(self, 1, "epochs", "cycle_epochs")
         # BatchNorm has no variance over a single clip.
         at_least(self, 2, "batch_size")
-        at_least(self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight")
+        at_least(
+            self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight", "strong_weight"
+        )
         at_least(self, 0, "clip_norm", "distil_epochs", "swa_epochs", "freeze_epochs")
         if self.swa_epochs and self.ema:
             raise ConfigError(f"weights are averaged by swa_epochs or by ema, got {self.swa_epochs} and {self.ema:g}.")

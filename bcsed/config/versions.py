@@ -30,6 +30,7 @@ _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
         ("pseudo", "same_class"): True,
         ("labelled", "same_class"): True,
         ("fit", "auc_pairs"): "class",
+        ("fit", "strong_weight"): 0.0,
         ("fit", "distil_epochs"): 0,
         ("fit", "swa_epochs"): 0,
         ("fit", "freeze_epochs"): 0,

@@ -28,6 +28,7 @@ class WaveBatch(NamedTuple):
     waves: torch.Tensor  # (B, n)
     targets: torch.Tensor  # (B, K), in [0, 1]
     weights: torch.Tensor  # (B, K), the weight of each element in the loss
+    marks: torch.Tensor  # (B, t, K), strong labels of time steps: 1, 0, or -1 where unknown; t is 0 without them
     embeddings: torch.Tensor  # (B, D), a teacher's, of length 1, zeros if unknown; D is 0 without distillation
 
 
@@ -38,6 +39,7 @@ class Excerpts(NamedTuple):
     waves: torch.Tensor  # (m, n)
     targets: torch.Tensor  # (m, K)
     weights: torch.Tensor  # (m, K)
+    marks: torch.Tensor  # (m, t, K)
     embeddings: torch.Tensor  # (m, D), as of `WaveBatch`
 
 
@@ -128,7 +130,8 @@ class CutMix:
         waves = set_level(torch.where(replaced, batch.waves[other], batch.waves), self.level)
         mixed = _join(batch, other, waves, 1.0 - share, share)
         targets = (1.0 - share) * batch.targets + share * batch.targets[other]
-        return _where(draw[0] < self.p, mixed._replace(targets=targets), batch)
+        marks = _cut_marks(batch.marks, batch.marks[other], replaced)
+        return _where(draw[0] < self.p, mixed._replace(targets=targets, marks=marks), batch)
 
 
 def _join(
@@ -136,7 +139,10 @@ def _join(
 ) -> WaveBatch:
     """Return mixed waves with the labels and embeddings of both clips of each pair."""
     labels = join_labels(batch.targets, batch.weights, batch.targets[other], batch.weights[other])
-    return WaveBatch(waves, *labels, join_embeddings(batch.embeddings, batch.embeddings[other], gains, other_gains))
+    absent = (batch.targets <= 0) & (batch.weights > 0)
+    marks = join_marks(batch.marks, absent, batch.marks[other], absent[other])
+    embeddings = join_embeddings(batch.embeddings, batch.embeddings[other], gains, other_gains)
+    return WaveBatch(waves, *labels, marks, embeddings)
 
 
 def join_labels(
@@ -154,6 +160,29 @@ def join_labels(
     joined = torch.where(both, torch.maximum(weights, other_weights), joined)
     joined = torch.where(neither, torch.minimum(weights, other_weights), joined)
     return torch.maximum(targets, others), joined
+
+
+def join_marks(
+    marks: torch.Tensor, absent: torch.Tensor, others: torch.Tensor, other_absent: torch.Tensor
+) -> torch.Tensor:
+    """Return the marks (B, t, K) of the sum of two clips, of which `absent` (B, K) are the negative classes.
+
+    A step is positive if it is in one of them, negative if it is in both, else unknown. A class that is marked in one
+    clip and negative in the other, which nobody marked, keeps its marks.
+    """
+    own = torch.where((marks < 0) & (others >= 0) & absent[:, None], torch.zeros_like(marks), marks)
+    other = torch.where((others < 0) & (marks >= 0) & other_absent[:, None], torch.zeros_like(marks), others)
+    highest = torch.maximum(own, other)
+    return torch.where(highest > 0, highest, torch.minimum(own, other))
+
+
+def _cut_marks(marks: torch.Tensor, others: torch.Tensor, replaced: torch.Tensor) -> torch.Tensor:
+    """Return the marks of clips of which samples are `replaced` (B, n); at the edges, what both clips agree on."""
+    if not marks.shape[1]:
+        return marks
+    share = torch.nn.functional.adaptive_avg_pool1d(replaced[:, None].float(), marks.shape[1]).transpose(1, 2)
+    edge = torch.where(marks == others, marks, torch.full_like(marks, -1.0))
+    return torch.where(share <= 0, marks, torch.where(share >= 1, others, edge))
 
 
 def join_embeddings(
@@ -191,8 +220,10 @@ class Injector:
             shares = torch.full_like(waves[:, :1], share), torch.full_like(waves[:, :1], 1.0 - share)
         mixed = injected if mode == "substitute" else shares[0] * waves + shares[1] * injected
         targets, weights = self._labels(batch.targets[index], batch.weights[index], excerpts)
-        embeddings = excerpts.embeddings
+        embeddings, marks = excerpts.embeddings, excerpts.marks
         if mode != "substitute":
+            absent, other = ((x.targets <= 0) & (x.weights > 0) for x in (batch, excerpts))
+            marks = join_marks(batch.marks[index], absent[index], marks, other)
             # Of an unknown excerpt, the embedding is that of the clip.
             original = batch.embeddings[index]
             joined = join_embeddings(original, embeddings, *shares)
@@ -201,6 +232,7 @@ class Injector:
             batch.waves.index_copy(0, index, mixed.to(batch.waves.dtype)),
             batch.targets.index_copy(0, index, targets),
             batch.weights.index_copy(0, index, weights),
+            batch.marks.index_copy(0, index, marks),
             batch.embeddings.index_copy(0, index, embeddings),
         )
 
@@ -325,7 +357,8 @@ def make_augmentations(augment: Augment, top_db: float, epoch: int) -> tuple[Noi
 
 def _where(selected: torch.Tensor, first: WaveBatch, second: WaveBatch) -> WaveBatch:
     """Take each sample from the first batch where it is selected, (B, 1), else from the second."""
-    return WaveBatch(*(torch.where(selected, a, b) for a, b in zip(first, second, strict=True)))
+    parts = zip(first, second, strict=True)
+    return WaveBatch(*(torch.where(selected.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in parts))
 
 
 def _rms(waves: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from ..data.label_files import read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..files import sha256
+from ..recordings import printable
 from .dataset.batches import BatchInputs
 from .dataset.clips import ClipReader, read_headers
 from .dataset.excerpts import ExcerptSampler
@@ -29,6 +30,7 @@ from .dataset.teacher import Teacher, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
 from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
+from .strong_labels import describe_events, read_marked_events
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class TrainInputs:
     pseudolabels: str | Path | None = None  #: table of `bcsed.pseudolabels`, for an experiment that injects soundscapes
     #: Table of `bcsed.train.pseudolabels.clips`: targets of classes that the label file does not list for a clip.
     clip_pseudolabels: str | Path | None = None
+    #: Annotation tables of clips and labelled soundscapes, see `bcsed.data.annotations`, for `fit.strong_weight`.
+    events: Sequence[str | Path] = ()
     teacher: Sequence[str | Path] = ()  #: a teacher's embeddings of clips and soundscapes (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
@@ -102,23 +106,21 @@ def prepare_data(
     on.
     """
     inputs, options, data = inputs or TrainInputs(), options or TrainOptions(), Path(data)
-    cache_gb = options.cache_gb / 2
-    if fold is not None and not 0 <= fold < experiment.data.n_folds:
-        raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
-    _check_inputs(experiment, inputs)
+    cache_gb, setting = options.cache_gb / 2, experiment.data.duplicates
+    _check_inputs(experiment, inputs, fold)
     competition = detect_competition(data)
     classes = read_class_list(data, competition)
     listing = read_train(data, competition, classes)
     table, infos, skipped = _read_clips(data, listing, options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold)
-    setting = experiment.data.duplicates
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
     teacher = read_teacher(inputs.teacher, list(table["filename"])) if inputs.teacher else None
-    labelled = make_labelled_sampler(split, experiment, cache_gb, teacher)
+    events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
+    labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
@@ -133,6 +135,7 @@ def prepare_data(
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
+    sources |= describe_events(inputs.events, events, infos, rows.tolist(), split)
     return TrainingData(
         classes=classes,
         groups=_head_groups(experiment, data, competition, table, classes),
@@ -146,6 +149,7 @@ def prepare_data(
             teacher=teacher,
             partners=_partners(table, rows) if experiment.data.pad == "join" else None,
             level=experiment.augment.level,
+            events=tuple(events.get(printable(info.path)) for info in infos) if events else (),
         ),
         names=list(table["filename"]),
         originals=list(table["recording"]),
@@ -206,8 +210,10 @@ def _partners(table: pd.DataFrame, rows: npt.NDArray[np.int64]) -> npt.NDArray[n
     return np.cumsum(np.divide(counts, per_class, out=np.zeros_like(counts), where=per_class > 0))
 
 
-def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
-    """Refuse a file that the experiment needs and is missing, or that it has no use for."""
+def _check_inputs(experiment: Experiment, inputs: TrainInputs, fold: int | None) -> None:
+    """Refuse an unknown fold, and a file that the experiment needs and is missing, or that it has no use for."""
+    if fold is not None and not 0 <= fold < experiment.data.n_folds:
+        raise ConfigError(f"fold must be 0 to {experiment.data.n_folds - 1}, or none; got {fold}.")
     name, table, teacher = experiment.name, inputs.pseudolabels, inputs.teacher
     needs_table = experiment.pseudo.share > 0 and experiment.data.pseudo_source == "table"
     if needs_table and table is None:
@@ -227,6 +233,10 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs) -> None:
         raise ConfigError(f"{name} needs a teacher's embeddings: give them as --teacher FILE.")
     if teacher and not experiment.fit.distil_weight > 0:
         raise ConfigError(f"{name} would not read {teacher[0]}: set fit.distil_weight above 0.")
+    if experiment.fit.strong_weight > 0 and not inputs.events:
+        raise ConfigError(f"{name} needs marked events for fit.strong_weight: give tables of them as --events FILE.")
+    if inputs.events and not experiment.fit.strong_weight > 0:
+        raise ConfigError(f"{name} would not read {inputs.events[0]}: set fit.strong_weight above 0.")
 
 
 def _read_clips(

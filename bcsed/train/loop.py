@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import time
@@ -31,7 +32,7 @@ from .checkpoints import BEST, CONTRADICTIONS, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData, TrainOptions
 from .dataset.batches import Batch, batches, epoch_order
 from .distributed import Distributed
-from .losses import cosine_distance, criterion
+from .losses import cosine_distance, criterion, strong_loss
 from .validate import measure, rank_contradictions, validate_clips, validate_rows
 
 # Called with (epoch, steps done, steps of the epoch, mean loss so far).
@@ -95,6 +96,7 @@ class Loop:
         self.experiment, self.contract, self.data, self.fit = experiment, contract, data, experiment.fit
         self.processes, self.out, self.options, self.stop_at = processes, out, options, stop_at
         self.device, self.network = processes.device, network
+        self.inputs = dataclasses.replace(data.inputs, steps=network.steps if self.fit.strong_weight else 0)
         online = experiment.data.pseudo_source == "online"
         # Online pseudolabels are computed by the network in training.
         self.online = [online and sampler.pseudo for sampler, _ in data.inputs.injectors]
@@ -140,7 +142,7 @@ class Loop:
             augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             self._start_epoch()
             feed = batches(
-                self.data.inputs,
+                self.inputs,
                 self._order(self.epoch),
                 batch_size=self.fit.batch_size,
                 crop=self.experiment.data.crop,
@@ -205,6 +207,8 @@ class Loop:
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
             logits, attention, embedding = self.trained(db)
         loss = criterion(logits, attention, waves.targets, waves.weights, fit=self.fit, kind=self.contract.net.pool)
+        if self.fit.strong_weight:
+            loss = loss + self.fit.strong_weight * strong_loss(logits, attention, waves.marks, self.fit)
         if self.fit.distil_weight:
             # Zero after the last epoch with distillation: all processes must use the same parameters in every step.
             used = not self.fit.distil_epochs or self.epoch < self.fit.distil_epochs

@@ -97,6 +97,29 @@ def criterion(
     return torch.stack([_loss(p, target, weight, fit) for p in probabilities]).sum()
 
 
+def strong_loss(logits: torch.Tensor, attention: torch.Tensor, marks: torch.Tensor, fit: Fit) -> torch.Tensor:
+    """Return the loss of time steps with known marks; all inputs (B, t, K).
+
+    It is the mean over all steps of the loss of the frame logits, 0 where marks are unknown, in the form of `fit.loss`
+    (BCE for losses over several elements); plus the mean over clips and classes of -log of the share that positive
+    steps have of the attention to known steps, 0 for a class without positive steps.
+    """
+    logits, attention, known = logits.float(), attention.float(), (marks >= 0).float()
+    p, target = logits.sigmoid(), marks.clamp_min(0.0)
+    if fit.loss in ("focal", "focal_torchvision"):
+        form = focal if fit.loss == "focal" else focal_torchvision
+        frames = form(p, target, fit.focal_gamma, fit.focal_alpha)
+    else:
+        frames = bce(p, target)
+    share = attention.exp() * known
+    positive, total = (share * target).sum(1), share.sum(1)
+    # Both branches of `where` are differentiated, so the logarithm must be finite in both.
+    ones = torch.ones_like(total)
+    marked = positive > 0
+    missed = -(torch.where(marked, positive, ones) / torch.where(marked, total, ones)).log()
+    return (known * frames).mean() + missed.mean()
+
+
 def _loss(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, fit: Fit) -> torch.Tensor:
     if fit.loss in ("focal", "focal_torchvision"):
         form = focal if fit.loss == "focal" else focal_torchvision

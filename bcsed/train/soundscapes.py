@@ -6,7 +6,7 @@ Labelled recordings are never pseudolabelled, and no recording of a held-out sit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..data.labels import assign_site_folds
 from ..errors import DataError
 from ..recordings import find_recordings, printable
 from .dataset.clips import read_headers
+from .dataset.events import Events
 from .dataset.excerpts import ExcerptSampler
 from .dataset.teacher import Teacher
 from .pseudolabels.table import read_pseudolabels
@@ -89,9 +90,16 @@ def split_soundscapes(
 
 
 def make_labelled_sampler(
-    split: SoundscapeSplit, experiment: Experiment, cache_gb: float, teacher: Teacher | None = None
+    split: SoundscapeSplit,
+    experiment: Experiment,
+    cache_gb: float,
+    events: Mapping[str, Events],
+    teacher: Teacher | None = None,
 ) -> ExcerptSampler | None:
-    """Return the labelled soundscapes to train on, if there are any; DataError if the experiment injects some."""
+    """Return the labelled soundscapes to train on, if there are any; DataError if the experiment injects some.
+
+    `events` are those that are marked in recordings, by path.
+    """
     rows = split.train
     if not len(rows):
         if experiment.labelled.share > 0:
@@ -104,6 +112,8 @@ def make_labelled_sampler(
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
     settings = _sampler_settings(infos, experiment, cache_gb, teacher)
+    if events:
+        settings["events"] = [events.get(printable(info.path)) for info in infos]
     values = multi_hot(rows["labels"], split.classes).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 

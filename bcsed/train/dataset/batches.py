@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...audio.decode import Wave
 from ...config.recipe import Data, Injection
 from ..augment import Excerpts, WaveBatch, set_level
 from .clips import Clip, ClipReader
+from .events import Events, Piece, mark_steps, window_targets
 from .excerpts import NO_EMBEDDING, ExcerptSampler, join_labels
 from .teacher import Teacher
 
@@ -39,34 +41,68 @@ class BatchInputs:
     teacher: Teacher | None = None
     partners: npt.NDArray[np.float64] | None = None  # cumulated chances of clips that short clips are joined with, (N,)
     level: str = "raw"  # of both clips that are joined
+    events: tuple[Events | None, ...] = ()  # of each clip, None where nobody marked any; empty without strong labels
+    steps: int = 0  # time steps of a window that are marked; 0 without strong labels
 
     def read(self, row: int, crop: str, rng: np.random.Generator) -> Clip:
         """Return the clip of a row of an epoch."""
         unknown = NO_EMBEDDING if self.teacher is None else self.teacher.unknown
         if row >= len(self.targets):
             assert self.labelled is not None
-            return self.labelled.window_around(row - len(self.targets), rng)
+            return self.labelled.window_around(row - len(self.targets), rng, self.steps)
         if self.partners is not None and self.clips.is_short(row):
             return self._join_short(row, rng)._replace(embedding=unknown)
-        first, frontend = self.clips.first_frame(row, crop, rng), self.clips.frontend
+        events, frontend, n = self._events(row), self.clips.frontend, self.clips.length(row)
+        room = -(-n // frontend.hop_length) - frontend.n_frames
+        if events is not None and room > 0 and crop in ("random", "marked"):
+            first = events.draw_first(room, frontend, rng)
+        else:
+            first = self.clips.first_frame(row, crop, rng)
         begin_s = first * frontend.hop_length / frontend.sample_rate
         embedding = unknown if self.teacher is None else self.teacher.between(row, begin_s, begin_s + frontend.window_s)
-        return Clip(self.clips.window(row, first), self.targets[row], self.weights[row], embedding)
+        begin = first * frontend.hop_length - frontend.n_fft // 2
+        period = n if self.clips.data.pad != "zeros" and self.clips.is_short(row) else 0
+        return self._labelled(self.clips.window(row, first), [Piece(events, begin, period=period)], row, embedding)
+
+    def _events(self, row: int) -> Events | None:
+        return self.events[row] if self.events else None
+
+    def _labelled(
+        self,
+        wave: Wave,
+        pieces: Sequence[Piece],
+        row: int,
+        embedding: npt.NDArray[np.float32],
+        other: int | None = None,
+    ) -> Clip:
+        """Return a window of a clip, or of a clip and another, with the labels."""
+        labels = self.targets[row], self.weights[row]
+        if other is not None:
+            labels = join_labels(*labels, self.targets[other], self.weights[other])
+        marks = mark_steps(pieces, self.steps, self.targets.shape[1], self.clips.frontend)
+        labels = window_targets(marks, *labels, self.clips.data.label_target)
+        return Clip(wave, *labels, marks, embedding)
 
     def _join_short(self, row: int, rng: np.random.Generator) -> Clip:
         """Return a short clip followed by another clip, repeated to a window, with the labels of both."""
         assert self.partners is not None
         other = int(np.searchsorted(self.partners, rng.random() * self.partners[-1], side="right"))
         n = room = self.clips.frontend.clip_samples
-        parts = []
+        parts, sources = [], []
         for index in (row, other):
-            length = self.clips.recordings[index].length(self.clips.frontend.sample_rate)
+            length = self.clips.length(index)
             begin = int(rng.integers(0, max(0, length - room), endpoint=True))
+            sources.append((self._events(index), begin))
             wave = torch.from_numpy(self.clips.samples(index, begin, begin + min(length, room), pad="zeros"))
             parts.append(set_level(wave[None], self.level)[0].numpy())
             room -= len(wave)
-        labels = join_labels(self.targets[row], self.weights[row], self.targets[other], self.weights[other])
-        return Clip(np.resize(np.concatenate(parts), n), *labels, NO_EMBEDDING)
+        edges = np.cumsum([0, *map(len, parts)])
+        pieces = [
+            Piece(events, first, int(begin + shift), int(end + shift))
+            for shift in range(0, n, int(edges[-1]))
+            for (events, first), begin, end in zip(sources, edges[:-1], edges[1:], strict=True)
+        ]
+        return self._labelled(np.resize(np.concatenate(parts), n), pieces, row, NO_EMBEDDING, other)
 
     def class_of(self, row: int) -> int:
         """Return the class of a row of an epoch, -1 for negatives, labelled soundscapes and without `class_index`."""
@@ -156,7 +192,9 @@ def batches(
                 if low <= sample < high:
                     rng = np.random.default_rng([seed, epoch, 5, step * batch_size + sample])
                     class_index = inputs.class_of(int(chunk[sample])) if inject.same_class else -1
-                    futures.append((sample - low, executor.submit(sampler.sample, inject, class_index, rng)))
+                    futures.append(
+                        (sample - low, executor.submit(sampler.sample, inject, class_index, rng, inputs.steps))
+                    )
             excerpts.append(futures)
         return collector.submit(_collect, clips, excerpts)
 

@@ -29,11 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 class Clip(NamedTuple):
-    """A window (n,), its targets and loss weights (K,), and a teacher's embedding of it (D,)."""
+    """A window (n,), its targets and loss weights (K,), marks (steps, K), and a teacher's embedding of it (D,)."""
 
     wave: Wave
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
+    marks: npt.NDArray[np.float32]  # of its time steps, see `bcsed.train.dataset.events`; without strong labels, (0, K)
     embedding: npt.NDArray[np.float32]
 
 
@@ -86,10 +87,13 @@ class ClipReader:
         begin = first * frontend.hop_length - frontend.n_fft // 2
         return self.samples(index, begin, begin + frontend.clip_samples)
 
+    def length(self, index: int) -> int:
+        """Return the number of samples of a recording, at the sample rate of the front end."""
+        return self.recordings[index].length(self.frontend.sample_rate)
+
     def is_short(self, index: int) -> bool:
         """Return True if a recording is shorter than a window."""
-        n = self.recordings[index].length(self.frontend.sample_rate)
-        return -(-n // self.frontend.hop_length) < self.frontend.n_frames
+        return -(-self.length(index) // self.frontend.hop_length) < self.frontend.n_frames
 
     def samples(self, index: int, begin: int, end: int, pad: str | None = None) -> Wave:
         """Return samples `begin` to `end` of a recording, padded beyond its ends as in `pad`, by default `data.pad`.

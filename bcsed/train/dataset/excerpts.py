@@ -12,6 +12,7 @@ from ...config.contract import Frontend
 from ...config.recipe import Data, Injection
 from ...errors import DataError
 from .clips import Clip, ClipReader
+from .events import Events, Piece, mark_steps
 from .teacher import Teacher
 
 Labels = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -34,12 +35,14 @@ class ExcerptSampler:
         data: Data,
         pseudo: bool,
         cache_gb: float = 0.0,
+        events: Sequence[Events | None] = (),  # of each recording; empty without strong labels
         teacher: Teacher | None = None,  # of the same recordings
     ) -> None:
         if not len(file):
             raise DataError("no soundscape has a row that could be used.")
         self.clips = ClipReader(recordings, frontend, data, cache_gb)
-        self.frontend, self.data, self.pseudo, self.teacher = frontend, data, pseudo, teacher
+        self.frontend, self.data, self.pseudo, self.events = frontend, data, pseudo, events
+        self.teacher = teacher
         order = np.lexsort((start_s, file))
         self.file, self.values = file[order], np.asarray(values)[order]
         self.begin, self.end = (
@@ -53,13 +56,15 @@ class ExcerptSampler:
         """Return the number of rows."""
         return len(self.file)
 
-    def sample(self, inject: Injection, class_index: int, rng: np.random.Generator) -> Clip | None:
+    def sample(self, inject: Injection, class_index: int, rng: np.random.Generator, steps: int = 0) -> Clip | None:
         """Return a random excerpt of a window's length, None if no row has the class.
 
-        `class_index` is the class that a pseudolabelled substitute must have; -1 for any.
+        `class_index` is the class that a pseudolabelled substitute must have; -1 for any. `steps` is the number of time
+        steps of a window that are marked.
         """
         n = self.frontend.clip_samples
         waves: list[npt.NDArray[np.float32]] = []
+        pieces: list[Piece] = []
         labels: Labels | None = None
         embeddings = []
         for length in (n,) if inject.excerpt == "whole" else (n // 2, n - n // 2):
@@ -68,19 +73,27 @@ class ExcerptSampler:
                 return None
             file, row = source
             begin = self._draw_begin(file, row, length, rng)
+            pieces.append(self._piece(file, begin, length, sum(map(len, waves))))
             waves.append(self.clips.samples(file, begin, begin + length))
             part = self._labels(file, begin, begin + length)
             labels = part if labels is None else join_labels(*labels, *part)
             embeddings.append(self._embedding(file, begin, length))
         assert labels is not None
-        return Clip(np.concatenate(waves), *labels, np.mean(embeddings, 0))
+        return Clip(np.concatenate(waves), *labels, self._marks(pieces, steps), np.mean(embeddings, 0))
 
-    def window_around(self, row: int, rng: np.random.Generator) -> Clip:
+    def window_around(self, row: int, rng: np.random.Generator, steps: int = 0) -> Clip:
         """Return a window that contains a row at a random position, with its labels."""
         file, n = int(self.file[row]), self.frontend.clip_samples
         begin = self._draw_begin(file, row, n, rng)
         wave, labels = self.clips.samples(file, begin, begin + n), self._labels(file, begin, begin + n)
-        return Clip(wave, *labels, self._embedding(file, begin, n))
+        marks = self._marks([self._piece(file, begin, n)], steps)
+        return Clip(wave, *labels, marks, self._embedding(file, begin, n))
+
+    def _piece(self, file: int, first: int, length: int, begin: int = 0) -> Piece:
+        return Piece(self.events[file] if self.events else None, first, begin, begin + length)
+
+    def _marks(self, pieces: Sequence[Piece], steps: int) -> npt.NDArray[np.float32]:
+        return mark_steps(pieces, steps, self.values.shape[1], self.frontend)
 
     def maxima(self) -> npt.NDArray[np.float64]:
         """Return for each recording the sum over classes of the highest label, (files,)."""
