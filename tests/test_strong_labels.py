@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from conftest import RATE, write_csv
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bcsed import train
@@ -167,6 +167,7 @@ def read_batch(marked, seed: int, **fields) -> WaveBatch:
     return WaveBatch(*(torch.from_numpy(np.stack(parts)) for parts in zip(*clips, strict=True)))
 
 
+@example(seed=173, kind="cutmix")
 @given(seed=st.integers(0, 999), kind=st.sampled_from(["sumix", "mixup", "cutmix"]))
 @settings(max_examples=25, deadline=None)
 def test_marks_follow_the_samples_of_a_mixture(marked, seed, kind):
@@ -187,8 +188,11 @@ def test_marks_follow_the_samples_of_a_mixture(marked, seed, kind):
         for k in range(2):
             event, rest = share_inside(wave, (k + 1) / 10), share_inside(wave, (k + 1) / 100)
             other = share_inside(wave, (2 - k) / 10) + share_inside(wave, (2 - k) / 100)
-            assert (after.marks[row, event == 1, k] == 1).all()
-            assert (after.marks[row, rest == 1, k] == 0).all()
+            # A step beside the edge of the stretch may be unknown: the edges of steps are known to the front end only.
+            for share, mark in ((event, 1), (rest, 0)):
+                inner = (share == 1) & (np.roll(share, 1) == 1) & (np.roll(share, -1) == 1)
+                assert (after.marks[row, inner, k] == mark).all()
+                assert np.isin(after.marks[row, share == 1, k], (mark, -1)).all()
             # What is wholly of the other clip, where nobody marked the class, is not known.
             assert (after.marks[row, other == 1, k] == -1).all()
 
@@ -238,7 +242,7 @@ def test_excerpts_of_soundscapes_carry_marks(marked):
             assert (clip.marks[share == 0, 0] <= 0).all()
             assert (clip.marks[:, 1:] == -1).all()
     batch = read_batch(marked, 0)
-    excerpts = Excerpts(torch.tensor([1]), *(torch.from_numpy(part)[None] for part in clips[0][:4]))
+    excerpts = Excerpts(torch.tensor([1]), *(torch.from_numpy(part)[None] for part in clips[0]))
     replaced = Injector(Injection(mode="substitute"))(batch, excerpts, torch.Generator())
     assert torch.equal(replaced.marks[1], excerpts.marks[0])
     assert torch.equal(replaced.marks[0], batch.marks[0])
