@@ -120,8 +120,6 @@ def prepare_data(
     targets, weights = make_targets(table, classes, experiment.data)
     labelled = make_labelled_sampler(split, experiment, cache_gb)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb)
-    if inputs.labels:
-        sources["labels"] = [sha256(Path(path)) for path in inputs.labels]
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
         values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)

@@ -6,7 +6,7 @@ Labelled recordings are never pseudolabelled, and no recording of a held-out sit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,7 @@ from ..data.competitions import Competition, site_of
 from ..data.label_files import check_known, multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
-from ..files import shorten_list
+from ..files import sha256, shorten_list
 from ..recordings import find_recordings, printable
 from ..scores.labelling import label_recordings
 from .dataset.clips import read_headers
@@ -47,6 +47,7 @@ class SoundscapeSplit:
     train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
     labelled: frozenset[str]  # names of all human-labelled recordings
     held_sites: frozenset[str]  # no recording of these is used in training
+    sources: Mapping[str, Any]  # SHA-256 of further labels
 
 
 def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Sequence[str], row_s: int) -> pd.DataFrame:
@@ -120,6 +121,7 @@ def split_soundscapes(
         train=rows[~is_valid].reset_index(drop=True),
         labelled=frozenset(PurePosixPath(name).name for name in names),
         held_sites=held_sites,
+        sources={"labels": [sha256(Path(path)) for path in labels]} if labels else {},
     )
 
 
@@ -150,7 +152,7 @@ def make_injectors(
 ) -> tuple[tuple[tuple[ExcerptSampler, Injection], ...], dict[str, Any]]:
     """Return the sources of excerpts and how they are injected, and a description of the sources."""
     injectors: list[tuple[ExcerptSampler, Injection]] = []
-    sources: dict[str, Any] = {}
+    sources = dict(split.sources)
     if labelled is not None and experiment.labelled.share > 0:
         injectors.append((labelled, experiment.labelled))
     if experiment.pseudo.share > 0:
