@@ -68,9 +68,9 @@ def label_recordings(
     _check_stems(sorted(annotated))
     unknown = Counter[str]()
     if taxonomy is not None:
-        classes = events["label"].map(lambda label: _class_of(label, taxonomy)).astype(object)
+        classes = events["label"].map({label: _class_of(label, taxonomy) for label in events["label"].unique()})
         unknown.update(events["label"][classes == ""])
-        events = events.assign(label=classes)[classes != ""].reset_index(drop=True)
+        events = events.assign(label=classes.astype(object))[classes != ""].reset_index(drop=True)
         if unknown and events.empty:
             raise DataError(f"none of the labels is in the taxonomy: {next(iter(unknown))!r} first; correct the names.")
     kept = {name: seconds for name, seconds in lengths.items() if name in annotated}
