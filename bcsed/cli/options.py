@@ -18,6 +18,8 @@ Add = Callable[..., Any]  # add_argument of a parser or of a group
 # A command: its function, whose name and docstring are shown, the function that adds its options, and an example.
 Command = tuple[Callable[[Namespace], int], Callable[[ArgumentParser, Add], None], str]
 
+TRUTH = "a table of 0 and 1, filename,start,end,primary_label, or an annotation table"
+
 
 def add_command(commands: Any, command: Command) -> str:
     """Add a command to the subparsers of argparse, and return its description."""
@@ -129,6 +131,7 @@ def add_training(parser: ArgumentParser) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     text = "table of pseudolabels of the clips, written by pseudolabel --clips"
     add("--clip-pseudolabels", metavar="FILE", help=text)
+    add_list(add, "--labels", "FILE", "labels of further soundscapes, written by label, or annotation tables")
     add_list(add, "--events", "FILE", "annotation tables of clips and labelled soundscapes, for fit.strong_weight")
     add_list(add, "--teacher", "FILE", "a teacher's embeddings of the clips, and of soundscapes, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
@@ -156,6 +159,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
     return TrainInputs(
         pseudolabels=args.pseudolabels,
         clip_pseudolabels=args.clip_pseudolabels,
+        labels=tuple(args.labels),
         events=tuple(args.events),
         teacher=args.teacher,
         pretrained=None if args.pretrained == "none" else args.pretrained,
