@@ -92,6 +92,7 @@ def probe(args: Namespace) -> int:
             bundle=args.bundle,
             options=settings,
             pseudolabels=args.pseudolabels,
+            noise=args.noise,
             log=progress.log,
         )
     if evaluation is not None:
@@ -143,6 +144,7 @@ def _probe_options(_: ArgumentParser, add: Add) -> None:
     add("--balance", action="store_true", help="weigh classes inversely to their number of windows")
     options.add_value(add, "--mix", 0.0, "SHARE", "share of windows mixed with another, for the hidden layer")
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels of soundscapes, as soft targets")
+    options.add_list(add, "--noise", "FILE", "tables of embeddings of recordings without any class: negatives")
     options.add_value(add, "--seed", 0, "N", "seed of folds and head")
 
 

@@ -110,6 +110,7 @@ def add_training(parser: ArgumentParser) -> None:
     text = "table of pseudolabels of the clips, written by pseudolabel --clips"
     add("--clip-pseudolabels", metavar="FILE", help=text)
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
+    add("--noise", metavar="DIR", help="recordings without any class: negatives, and backgrounds of clips")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
     add("--key-map", metavar="JSON", help=text)
@@ -136,6 +137,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
         pseudolabels=args.pseudolabels,
         clip_pseudolabels=args.clip_pseudolabels,
         teacher=args.teacher,
+        noise=args.noise,
         pretrained=None if args.pretrained == "none" else args.pretrained,
         key_map=None if args.key_map is None else read_key_map(args.key_map),
         allow_mismatch=args.allow_mismatch,

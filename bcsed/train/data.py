@@ -19,7 +19,7 @@ from ..config.experiments import Experiment
 from ..config.recipe import Data
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
 from ..data.head_groups import group_by_frequency, group_by_taxon
-from ..data.label_files import read_train
+from ..data.label_files import add_noise, read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..files import sha256
@@ -27,7 +27,7 @@ from .dataset.batches import BatchInputs
 from .dataset.clips import ClipReader, Embeddings, read_headers, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
-from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
+from .soundscapes import make_backgrounds, make_injectors, make_labelled_sampler, split_soundscapes
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ class TrainInputs:
     #: Table of `bcsed.train.pseudolabels.clips`: targets of classes that the label file does not list for a clip.
     clip_pseudolabels: str | Path | None = None
     teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
+    #: Folder of recordings without any of the classes, in addition to the competition's folder ``noise``: negatives,
+    #: and backgrounds of clips.
+    noise: str | Path | None = None
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
     key_map: Mapping[str, str] | str | None = None  #: prefixes of tensor names in that file to those here, or 'order'
@@ -112,12 +115,17 @@ def prepare_data(
     split = split_soundscapes(data, competition, classes, experiment.data, fold)
     setting = experiment.data.duplicates
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
+    clips_sha256, noise_sha256 = _digest(table), None
+    if inputs.noise is not None:
+        table, infos, skipped, noise_sha256 = _add_noise(table, infos, skipped, inputs.noise, options)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
     labelled = make_labelled_sampler(split, experiment, cache_gb)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb)
+    if noise_sha256 is not None:
+        sources["noise"] = {"sha256": noise_sha256}
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
         values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
@@ -129,6 +137,7 @@ def prepare_data(
     # Without soundscapes, the clips have their half of the memory too.
     clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
+    injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, cache_gb)
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
@@ -153,7 +162,7 @@ def prepare_data(
         valid_rows=validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
         soundscapes=split.valid,
         row_truth=split.truth,
-        clips_sha256=_digest(table),
+        clips_sha256=clips_sha256,
         labels_sha256=_digest(listing),
         sources=sources,
         duplicates=duplicates,
@@ -235,6 +244,15 @@ def _read_clips(
     if table.empty:
         raise DataError(f"{data}: none of the training recordings can be read.")
     return table, [info for info in infos if info is not None], failures
+
+
+def _add_noise(
+    table: pd.DataFrame, infos: list[AudioInfo], skipped: dict[str, str], folder: str | Path, options: TrainOptions
+) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], str]:
+    """Return clips, headers and failures with the noise recordings of a folder, and the SHA-256 of their list."""
+    listed = add_noise(table, folder).iloc[len(table) :]
+    noise, more, failures = _read_clips(Path(folder), listed, options)
+    return pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures, _digest(noise)
 
 
 def _head_groups(

@@ -127,6 +127,28 @@ def make_injectors(
     return tuple(injectors), sources
 
 
+def make_backgrounds(
+    clips: pd.DataFrame, infos: Sequence[AudioInfo], classes: Sequence[str], experiment: Experiment, cache_gb: float
+) -> tuple[tuple[ExcerptSampler, Injection], ...]:
+    """Return the clips without any label as a source of excerpts, if there are some and the experiment injects them.
+
+    `clips` are some of the clips whose headers are `infos`, by their index.
+    """
+    negatives = clips.index[(clips["label"] == "") & ~clips["secondary"].astype(bool)]
+    if not len(negatives) or not experiment.noise.share:
+        return ()
+    window_s, recordings = experiment.frontend.window_s, [infos[row] for row in negatives]
+    # Rows of about a window, so that all positions of all recordings are equally likely.
+    n_rows = np.array([max(1, round(info.duration_s / window_s)) for info in recordings])
+    file = np.repeat(np.arange(len(recordings)), n_rows)
+    row_s = np.array([info.duration_s for info in recordings]) / n_rows
+    start_s = row_s[file] * np.concatenate([np.arange(n) for n in n_rows])
+    values = np.zeros((len(file), len(classes)), np.float16)
+    settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
+    sampler = ExcerptSampler(recordings, file, start_s, start_s + row_s[file], values, pseudo=False, **settings)
+    return ((sampler, experiment.noise),)
+
+
 def _pseudolabelled_rows(
     split: SoundscapeSplit, experiment: Experiment, path: str | Path
 ) -> tuple[_Rows, dict[str, Any]]:
