@@ -11,8 +11,9 @@ from conftest import RATE, write_year
 from openvino import opset13 as ops
 
 from bcsed import bundle, metrics, predict
+from bcsed.analysis.noise import score_noise
 from bcsed.cli import main
-from bcsed.errors import ConfigError, DataError
+from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import ForeignModel
 from bcsed.predict.embed import embed
@@ -150,8 +151,10 @@ def test_noise_is_none_of_the_classes(table, year, foreign, tmp_path, rng, capsy
     assert "10 of these windows are of noise" in capsys.readouterr().out
     before, after = (bundle.load(tmp_path / name) for name in ("before", "after"))
     assert (before.provenance["n_noise_windows"], after.provenance["n_noise_windows"]) == (0, 10)
-    noise = [predict.predict([each], [tmp_path / "new hum"]).scores.to_numpy().max() for each in (before, after)]
-    assert noise[0] > 0.5 and noise[1] < 0.2
+    noise = [score_noise(each, [tmp_path / "new hum"]) for each in (before, after)]
+    with pytest.raises(BundleError, match="has no classes"):
+        score_noise(foreign)
+    assert noise[0].to_numpy().max() > 0.5 and noise[1].to_numpy().max() < 0.2
     scores = predict.predict([after], [year / "test_soundscapes"]).scores
     assert metrics.macro_auc(truth_of(scores), scores)[0] > 0.95
     with pytest.raises(DataError, match=r"is in a table of noise and a clip of"):
