@@ -8,12 +8,14 @@ import numpy as np
 import openvino
 import pandas as pd
 import pytest
+import soundfile
 from conftest import RATE
 from openvino import opset13 as ops
 
 from bcsed import bundle, metrics, predict
+from bcsed.analysis.noise import score_noise
 from bcsed.cli import main
-from bcsed.errors import ConfigError, DataError
+from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models.adopt import adopt
 from bcsed.models.foreign import ForeignModel
 from bcsed.models.heads import ProbeHead, SequenceHead, seal_head
@@ -211,6 +213,33 @@ def test_clips_without_a_class_are_the_negatives(table, year, tmp_path):
     frogs = truth_of(scores)["frog1"] == 1
     assert scores[frogs].to_numpy().max() < 0.3
     assert scores[~frogs].max(axis=1).min() > 0.5
+
+
+def test_noise_is_none_of_the_classes(table, year, foreign, tmp_path, rng, capsys):
+    """A hum in a band of one class scores as that class until it is given as noise; the classes stay as they were."""
+    t = np.arange(20 * RATE) / RATE
+    for name in ("hum", "new hum"):
+        (tmp_path / name).mkdir()
+        wave = 0.1 * np.sin(2 * np.pi * 3100 * t + rng.uniform(0, 6)) + 0.01 * rng.standard_normal(t.size)
+        soundfile.write(tmp_path / name / "a.wav", wave, RATE)
+    embed(foreign, tmp_path / "noise.parquet", recordings=[tmp_path / "hum"])
+    words = ["probe", str(table), "--data", str(year), "--strength", "1", "--out"]
+    assert main([*words, str(tmp_path / "before")]) == 0
+    assert main([*words, str(tmp_path / "after"), "--noise", str(tmp_path / "noise.parquet")]) == 0
+    assert "10 of these windows are of noise" in capsys.readouterr().out
+    before, after = (bundle.load(tmp_path / name) for name in ("before", "after"))
+    assert (before.provenance["n_noise_windows"], after.provenance["n_noise_windows"]) == (0, 10)
+    noise = [score_noise(each, [tmp_path / "new hum"]) for each in (before, after)]
+    with pytest.raises(BundleError, match="has no classes"):
+        score_noise(foreign)
+    assert noise[0].to_numpy().max() > 0.5 and noise[1].to_numpy().max() < 0.2
+    scores = predict.predict([after], [year / "test_soundscapes"]).scores
+    assert metrics.macro_auc(truth_of(scores), scores)[0] > 0.95
+    with pytest.raises(DataError, match=r"is in a table of noise and a clip of"):
+        train_probe([table], year, tmp_path / "p", noise=[table])
+    with pytest.raises(DataError, match="no such file of embeddings"):
+        train_probe([table], year, tmp_path / "p", noise=[tmp_path / "absent.parquet"])
+    assert not (tmp_path / "p").exists()
 
 
 def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):

@@ -134,6 +134,7 @@ def add_training(parser: ArgumentParser) -> None:
     add_list(add, "--labels", "FILE", "labels of further soundscapes, written by label, or annotation tables")
     add_list(add, "--events", "FILE", "annotation tables of clips and labelled soundscapes, for fit.strong_weight")
     add_list(add, "--teacher", "FILE", "a teacher's embeddings of the clips, and of soundscapes, for distillation")
+    add("--noise", metavar="DIR", help="recordings without any class: negatives, and backgrounds of clips")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
     add("--key-map", metavar="JSON", help=text)
@@ -162,6 +163,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
         labels=tuple(args.labels),
         events=tuple(args.events),
         teacher=args.teacher,
+        noise=args.noise,
         pretrained=None if args.pretrained == "none" else args.pretrained,
         key_map=None if args.key_map is None else read_key_map(args.key_map),
         allow_mismatch=args.allow_mismatch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ from .options import Add
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..models.bundle import Bundle
     from ..predict import OutputOptions, Result
+    from ..scores.detections import SpeciesList
 
 
 def predict(args: Namespace) -> int:
     """Score recordings with a bundle or an ensemble of bundles and score tables."""
     from ..models.ensemble import split_members
     from ..predict import Budget, RunOptions, Workers, api, from_bundles
+    from ..scores.detections import read_species
     from ..scores.postprocess import parse_stages
 
     budget = None
@@ -42,6 +46,9 @@ def predict(args: Namespace) -> int:
             precision=args.precision,
             cache=args.graph_cache,
         )
+        if args.species is not None:
+            species = read_species(args.species, models.classes, output.names, deployments=args.deployments)
+            output = replace(output, species=species)
         workers = Workers(n=args.workers, backend=args.backend, scheduler=args.scheduler)
         result = api.predict(
             models,
@@ -55,21 +62,34 @@ def predict(args: Namespace) -> int:
             progress=progress.counter("recordings"),
             log=progress.log,
         )
+    if output.species is not None:
+        _print_removed(output.species, result)
     return _print_result(result, args.out)
+
+
+def _print_removed(species: SpeciesList, result: Result) -> None:
+    """Print what a list of species removed, and its names that match no class."""
+    classes = ", ".join(f"{name} {count}" for name, count in list(result.removed.items())[:5])
+    more = f" and {len(result.removed) - 5} more" if len(result.removed) > 5 else ""
+    counts = f"{sum(result.removed.values())} detections of {len(result.removed)} classes"
+    print(f"{species.path} removed {counts}{f' ({classes}{more})' if classes else ''}")
+    if species.unmatched:
+        print(f"{len(species.unmatched)} names of {species.path} match no class: {', '.join(species.unmatched)}")
 
 
 def _read_output_options(args: Namespace) -> OutputOptions:
     from ..predict.outputs import OutputOptions
-    from ..scores.calibration import read_thresholds
     from ..scores.detections import FORMATS, DetectionSettings, read_taxonomy
 
     settings = (args.class_threshold, args.thresholds, args.no_merge, args.gap_rows, args.min_rows > 1)
     if (any(settings) or args.threshold is not None) and not set(args.format) & set(FORMATS):
         raise ConfigError(f"thresholds and merging apply to detections; add --format {' or '.join(FORMATS)}.")
+    if args.species is not None and not set(args.format) & set(FORMATS):
+        raise ConfigError(f"--species limits detections, not scores; add --format {' or '.join(FORMATS)}.")
+    if args.deployments is not None and args.species is None:
+        raise ConfigError("--deployments states the sites of a list of species; add --species, or leave it out.")
     names = None if args.taxonomy is None else read_taxonomy(args.taxonomy)
-    thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
-    if args.thresholds is not None:
-        thresholds = {**read_thresholds(args.thresholds), **thresholds}
+    thresholds = _read_class_thresholds(args)
     return OutputOptions(
         formats=tuple(args.format),
         detection=DetectionSettings(
@@ -84,6 +104,14 @@ def _read_output_options(args: Namespace) -> OutputOptions:
         sample_submission=args.sample_submission,
         on_error=args.on_error,
     )
+
+
+def _read_class_thresholds(args: Namespace) -> dict[str, float]:
+    """Return the thresholds of single classes, in a file and on the command line."""
+    from ..scores.calibration import read_thresholds
+
+    thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
+    return thresholds if args.thresholds is None else {**read_thresholds(args.thresholds), **thresholds}
 
 
 def print_failures(result: Result) -> None:
@@ -111,9 +139,11 @@ def _print_result(result: Result, out: str) -> int:
 
 
 def check(args: Namespace) -> int:
-    """Verify the files of bundles and compute their probes again; exit 1 if one failed."""
+    """Verify the files of bundles and compute their probes again, or --noise; exit 1 if one failed."""
     from ..models.bundle import load, probe
 
+    if args.noise is None and (args.threshold is not None or args.class_threshold or args.thresholds is not None):
+        raise ConfigError("thresholds are those of detections in noise; add --noise, or leave them out.")
     n_failed = 0
     with Progress() as progress:
         for number, path in enumerate(args.bundles):
@@ -132,7 +162,32 @@ def check(args: Namespace) -> int:
             if args.precision is not None:
                 difference = probe.probe_difference(bundle, args.precision)
                 progress.log(f"        {args.precision} changes the logits of the probe by up to {difference:.2g}")
+            if args.noise is not None:
+                n_failed += _check_noise(bundle, args, progress)
     return 1 if n_failed else 0
+
+
+def _check_noise(bundle: Bundle, args: Namespace, progress: Progress) -> bool:
+    """Print the highest scores in noise, and return whether a class reaches its threshold."""
+    from ..analysis.noise import find_detections, score_noise
+    from ..scores.detections import DetectionSettings
+
+    threshold, thresholds = 0.5 if args.threshold is None else args.threshold, _read_class_thresholds(args)
+    DetectionSettings(threshold=threshold, thresholds=thresholds)  # refuses other values
+    unknown = sorted(set(thresholds).difference(bundle.contract.classes))
+    if unknown:
+        raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not a class of {bundle.path}.")
+    table = score_noise(bundle, args.noise)
+    for noise, scores in table.head(20).iterrows():
+        progress.log(f"        {noise}: {_list_values(scores.sort_values(ascending=False, kind='stable').head(3))}")
+    if len(table) > 20:
+        progress.log(f"        and {len(table) - 20} more recordings")
+    findings = find_detections(table, thresholds, threshold)
+    for finding in findings:
+        progress.log(f"{finding.severity:7} {finding.sentence}")
+    verdict = "FAILED  classes are detected in" if findings else "OK      no class is detected in"
+    progress.log(f"{verdict} {len(findings) or len(table)} of {len(table)} recordings of noise")
+    return bool(findings)
 
 
 def doctor(args: Namespace) -> int:
@@ -239,6 +294,9 @@ def _predict_options(parser: ArgumentParser, add: Add) -> None:
     add("--sample-submission", metavar="FILE", help="template whose columns are written")
     options.add_thresholds(add, "lowest score of a detection")
     add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
+    text = "names of the species that may be detected, a line each; or a CSV of site,species"
+    add("--species", metavar="FILE", help=text)
+    add("--deployments", metavar="FILE", help="sites for --species: a CSV of recordings (file, folder, pattern),site")
     add("--no-merge", action="store_true", help="do not merge consecutive rows into one detection")
     options.add_value(add, "--gap-rows", 0, "N", "merge detections across N rows")
     options.add_value(add, "--min-rows", 1, "N", "minimum rows of a detection")
@@ -255,6 +313,10 @@ def _predict_options(parser: ArgumentParser, add: Add) -> None:
 def _check_options(_: ArgumentParser, add: Add) -> None:
     add("bundles", nargs="+", metavar="BUNDLE", help="bundles to verify")
     add("--precision", choices=("bf16",), help="also compute the probe in this precision")
+    text = "also find classes that are detected in synthetic silence, noise, rain and wind, or in these recordings"
+    add("--noise", nargs="*", metavar="PATH", help=text)
+    options.add_thresholds(add, "with --noise: lowest score of a detection")
+    add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
 
 
 def _doctor_options(_: ArgumentParser, add: Add) -> None:

@@ -17,7 +17,7 @@ from .diff import flatten
 from .recipe import Augment, Data, Fit, Injection
 from .strict import read_value, to_dict
 
-GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "fit")
+GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "noise", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Experiment:
     augment: Augment = field(default_factory=Augment)
     pseudo: Injection = field(default_factory=Injection)  #: excerpts of pseudolabelled soundscapes in a batch
     labelled: Injection = field(default_factory=Injection)  #: excerpts of labelled soundscapes in a batch
+    #: excerpts of negatives in a batch, if there are any; a sample may have another excerpt too
+    noise: Injection = field(default_factory=lambda: Injection(share=0.25, level="rms"))
     fit: Fit = field(default_factory=Fit)
     private_lb: str = ""  #: private leaderboard score of the original
     public_lb: str = ""

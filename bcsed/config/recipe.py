@@ -44,6 +44,8 @@ class Data:
     #: the longest clip remains, or none if the audio is in a soundscape that validates (drop); not searched (off).
     duplicates: str = "keep"
     min_class_count: int = 20  #: classes with fewer clips are not validated, and are repeated up to this count
+    #: Negatives (clips without a label, noise recordings) are repeated up to this share of an epoch's clips; 0: never.
+    negative_share: float = 0.1
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -64,6 +66,8 @@ class Data:
         at_least(self, 0, "soundscape_repeats", "max_per_class")
         at_least(self, 2, "n_folds")
         at_least(self, 1, "min_class_count")
+        if not 0 <= self.negative_share < 1:
+            raise ConfigError(f"negative_share must be in [0, 1), got {self.negative_share:g}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,9 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from .recipe import Injection
+from .strict import to_dict
+
 # Fields added later, and the value that stands for the earlier behaviour.
 _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
     {
@@ -23,6 +26,7 @@ _ADDED: Mapping[tuple[str, ...], Any] = types.MappingProxyType(
         ("net", "last_conv"): True,
         ("data", "excerpt_rows"): "half",
         ("data", "duplicates"): "off",
+        ("data", "negative_share"): 0.0,
         ("augment", "level"): "raw",
         ("augment", "noise_measure"): "rms",
         ("augment", "mask_epochs"): 0,
@@ -90,6 +94,8 @@ def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("time_masks", "freq_masks"):
         if isinstance(augment.get(name), int):
             augment[name] = [augment[name]]
+    if "labelled" in values:
+        values.setdefault("noise", to_dict(Injection()))
     for path, default in _ADDED.items():
         parent = _parent(values, path)
         if (parent and len(path) > 1) or "classes" in parent:

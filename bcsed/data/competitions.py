@@ -16,8 +16,8 @@ from ..errors import ConfigError, DataError
 from ..files import os_errors, quote_list, read_columns, read_csv, shorten_list
 from ..recordings import AUDIO_SUFFIXES, is_hidden, printable, search_folder
 
-# Labels of a clip without any of the classes, unless they are in the class list.
-NEGATIVE_LABELS = ("", "nocall")
+# Labels of a clip or row without any of the classes, unless they are in the class list.
+NEGATIVE_LABELS = ("", "nocall", "noise", "background", "silence")
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +33,7 @@ class Competition:
     class_folders: bool = False  # the label file names clips without the folder of their class
     soundscapes_dir: str = "train_soundscapes"  # recordings to pseudolabel
     test_dir: str = "test_soundscapes"  # recordings to score
+    noise_dir: str = "noise"  # recordings without any of the classes, which need no label
     train_csv: str = "train.csv"  # labels of the clips
     label_column: str = "primary_label"  # of `train_csv` and `taxonomy_csv`
     sample_submission_csv: str = "sample_submission.csv"  # its header contains the classes after ``row_id``
@@ -111,6 +112,7 @@ SEVERAL = Competition(
     audio_dir="",
     soundscapes_dir="",
     test_dir="",
+    noise_dir="",
     train_csv="",
     sample_submission_csv="",
     taxonomy_csv="",

@@ -15,22 +15,24 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import read_csv, shorten_list
+from ..recordings import find_recordings, printable
 from .competitions import NEGATIVE_LABELS, SEVERAL, Competition, competitions_in, list_clips
 
 log = logging.getLogger(__name__)
 
 
 def read_train(folder: str | Path, competition: Competition, classes: Sequence[str]) -> pd.DataFrame:
-    """Read the labelled clips, one row per clip in the file's order.
+    """Read the labelled clips, one row per clip in the file's order, and the recordings of the folder ``noise``.
 
     The columns are ``path`` (str, joined to `folder`), ``filename``, ``label``, ``secondary`` (tuple of str, without
     the label), ``recording``, ``author`` ('' if unknown) and ``centres`` (tuple of float, seconds of marked calls; from
     an optional column, separated by semicolons). ``recording`` is the column of that name, else the part of the stem
     that matches `recording_pattern` (XC123 for ``XC123_0`` and ``XC123-1``), else the stem. The label of a negative
-    clip, without any of the classes, is '': in the file an empty cell or ``nocall``, for `FOLDERS` also a folder
-    ``nocall``. Unknown secondary labels, common in BirdCLEF, are dropped with a warning. Raises DataError if a column
-    is missing, the table is empty or has only negatives, a file is repeated, or a label is unknown. The clips of
-    `SEVERAL` follow each other; their ``filename`` is the path below `folder`.
+    clip, without any of the classes, is '': in the file an empty cell or one of `NEGATIVE_LABELS` such as ``nocall``,
+    for `FOLDERS` also a folder of that name; for the folder ``noise`` see `add_noise`. Unknown secondary labels, common
+    in BirdCLEF, are dropped with a warning. Raises DataError if a column is missing, the table is empty or has only
+    negatives, a file is repeated, or a label is unknown. The clips of `SEVERAL` follow each other; their ``filename``
+    is the path below `folder`.
     """
     folder = Path(folder)
     if competition is SEVERAL:
@@ -43,7 +45,9 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     if len(duplicates):
         raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
-    label = label.mask(label.isin(set(NEGATIVE_LABELS).difference(classes)), "")
+    negative = label.isin(set(NEGATIVE_LABELS).difference(classes))
+    _log_negatives(label[negative & ~label.isin(["", "nocall"])], source)
+    label = label.mask(negative, "")
     check_known(label[label != ""], classes, source)
     if not label.any():
         raise DataError(f"{source}: none of the {len(label)} clips has a label; training needs some that have.")
@@ -63,7 +67,28 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
             "centres": [_centres(cell, source) for cell in raw.get("centres", empty)],
         }
     )
-    return table
+    noise = folder / competition.noise_dir
+    return add_noise(table, noise) if competition.noise_dir and noise.is_dir() else table
+
+
+def add_noise(table: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
+    """Return a table of `read_train` with the recordings of a folder as negatives, each a recording of its own.
+
+    Their ``filename`` starts with the folder's name. DataError if the folder contains no recording, or a name occurs
+    twice.
+    """
+    paths, parent = find_recordings([folder]), Path(folder).absolute().parent
+    names = [printable(path.absolute().relative_to(parent).as_posix()) for path in paths]
+    repeated = sorted(set(names).intersection(table["filename"]))
+    if repeated:
+        raise DataError(
+            f"{folder}: {repeated[0]!r} is the name of a clip too ({len(repeated)} such); rename the folder."
+        )
+    columns = {"path": [str(path) for path in paths], "filename": names, "recording": names}
+    constant = {name: [value] * len(paths) for name, value in (("label", ""), ("secondary", ()), ("author", ""))}
+    noise = pd.DataFrame({**columns, **constant, "centres": [()] * len(paths)})
+    joined: pd.DataFrame = pd.concat([table, noise], ignore_index=True)
+    return joined
 
 
 def parse_labels(cell: str) -> tuple[str, ...]:
@@ -96,7 +121,8 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     """Read the labels of soundscape intervals.
 
     The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, and labels separated by
-    semicolons; the cell is empty for an interval without calls. DataError if it is invalid or a label is unknown.
+    semicolons; the cell of an interval without calls is empty, or one of `NEGATIVE_LABELS`. DataError if it is invalid,
+    or a label is unknown or beside one of these.
 
     The result has ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per
     interval in order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
@@ -104,11 +130,17 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])
     starts, ends = ([_seconds(cell, path) for cell in raw[name]] for name in ("start", "end"))
+    negative = set(NEGATIVE_LABELS).difference(classes)
     merged: dict[tuple[str, int, int], set[str]] = {}
     for name, start_s, end_s, cell in zip(raw["filename"], starts, ends, raw["primary_label"], strict=True):
         if end_s <= start_s:
             raise DataError(f"{path}: a row of {name!r} begins at {start_s} s and ends at {end_s} s.")
-        merged.setdefault((name, start_s, end_s), set()).update(parse_labels(cell))
+        labels = set(parse_labels(cell))
+        if labels & negative and labels - negative:
+            raise DataError(
+                f"{path}: a row of {name!r} has the labels {cell!r}, of a class and of none; remove either."
+            )
+        merged.setdefault((name, start_s, end_s), set()).update(labels - negative)
     check_known(set().union(*merged.values()), classes, path)
     index = {name: k for k, name in enumerate(classes)}
     table = pd.DataFrame(list(merged), columns=["filename", "start_s", "end_s"])
@@ -147,6 +179,13 @@ def multi_hot(labels: pd.Series[Any], classes: Sequence[str]) -> npt.NDArray[np.
     for row, names in enumerate(labels):
         values[row, [column[name] for name in names]] = 1
     return values
+
+
+def _log_negatives(labels: pd.Series[str], source: Path) -> None:
+    if len(labels):
+        names = shorten_list(sorted(set(labels)))
+        advice = "list a name as a class in classes.txt if it is to be detected"
+        log.warning("%s: %d clips labelled %s are negatives, without any class; %s", source, len(labels), names, advice)
 
 
 def _seconds(cell: str, path: Path) -> int:

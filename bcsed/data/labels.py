@@ -111,7 +111,8 @@ def training_rows(
     """Return the rows to train on: all but the held-out fold (if any), with rows of rare classes repeated.
 
     All clips of a class with fewer than `data.min_class_count` clips are repeated equally often, until that count is
-    reached; the repeats follow the rows. `fold_of` (N,): see `assign_folds`.
+    reached, and negatives in turn until they are `data.negative_share` of the clips; the repeats follow the rows.
+    `fold_of` (N,): see `assign_folds`.
     """
     if len(fold_of) != len(table):
         raise DataError(f"the folds are of {len(fold_of)} clips, the table has {len(table)}.")
@@ -122,6 +123,10 @@ def training_rows(
     for name, count in table["label"][label != ""].value_counts(sort=False).items():
         cycles = -(-data.min_class_count // count) - 1
         repeats.append(np.tile(rows[label[rows] == name], max(cycles, 0)))
+    negatives, share = rows[label[rows] == ""], data.negative_share
+    n_labelled = len(rows) - len(negatives) + sum(map(len, repeats))
+    missing = round(share / (1 - share) * n_labelled) - len(negatives)
+    repeats.append(np.resize(negatives, max(missing, 0) if len(negatives) else 0))
     return np.concatenate([rows, *repeats]).astype(np.int64)
 
 

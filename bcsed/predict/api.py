@@ -11,11 +11,12 @@ from typing import Any
 
 from .. import interrupt
 from ..errors import ConfigError
-from ..files import as_path, lock_folder
+from ..files import as_path, lock_folder, quote_list
 from ..models.backends import OpenVinoBackend
 from ..models.ensemble import Ensemble, Member, from_bundles
 from ..recordings import search_recordings
 from ..scores.detections import FORMATS as DETECTIONS
+from ..scores.detections.species import SpeciesList, find_site
 from ..scores.postprocess.stages import Stage
 from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
@@ -25,7 +26,7 @@ from .pipeline import single_torch_thread
 from .result import Result, ResultWriter
 from .run import PredictionRun
 from .spec import RunSpec, Windowing, make_spec
-from .store import SCHEMA, FolderStore, MemoryStore, describe_recordings
+from .store import SCHEMA, FolderStore, MemoryStore, Recording, describe_recordings
 from .tables import match_tables, table_recordings
 from .workers import Workers, score_with_workers
 
@@ -102,6 +103,8 @@ def predict(
     _check_spec(spec, ensemble, output, audio=audio)
     named = describe_recordings(paths) if audio else table_recordings(ensemble.tables)
     rows = match_tables(ensemble.tables, named, spec, output.row_id, audio=audio)
+    if output.species is not None:
+        _check_sites(output.species, named, log or _log.info)
     store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
     store.require_recordings(named)
     run = PredictionRun(
@@ -173,6 +176,15 @@ def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions, *, aud
     n_classes, unknown = len(ensemble.classes), sorted(set(output.detection.thresholds) - set(ensemble.classes))
     if unknown:
         raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {n_classes} classes.")
+
+
+def _check_sites(species: SpeciesList, recordings: Sequence[Recording], log: Callable[[str], None]) -> None:
+    """Refuse (DataError) a recording whose site has no list, and log the sites without a recording."""
+    for recording in recordings:
+        species.classes_of(recording.path)
+    unused = set(species.sites).difference(find_site(each.path, species.deployments) for each in recordings)
+    if unused:
+        log(f"{species.path}: no recording is of the sites {quote_list(sorted(unused))}")
 
 
 def _settings(

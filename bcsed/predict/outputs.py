@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class OutputOptions:
 
     formats: tuple[str, ...] = ("submission",)
     detection: detections.DetectionSettings = field(default_factory=detections.DetectionSettings)
+    species: detections.SpeciesList | None = None  # other classes are not detected; their scores are written
     names: Mapping[str, detections.ClassName] | None = None  # see `bcsed.scores.detections.read_taxonomy`
     taxa: Mapping[str, str] = field(default_factory=dict)  # taxonomic class of each class, for post-processing
     row_id: str = ROW_ID  # form of a row id, with ``{stem}`` (the recording's name) and ``{end}`` (second)
@@ -65,12 +67,14 @@ def write(
     output: OutputOptions,
     template: Sequence[str] | None,
     on_scores: Callable[[RecordingScores], None],
-) -> None:
+) -> Counter[str]:
     """Write the row formats of a run, with one recording in memory at a time.
 
-    `on_scores` is called with each recording too, so that nothing has to be read twice. DataError if a submission would
-    repeat one value over a recording's rows, or a file cannot be written, after all others are written.
+    Returns the number of detections of each class that the list of species removed. `on_scores` is called with each
+    recording too, so that nothing has to be read twice. DataError if a submission would repeat one value over a
+    recording's rows, or a file cannot be written, after all others are written.
     """
+    removed = Counter[str]()
     constant, row_s = set[str](), assembler.run.spec.row_s
     frontends = assembler.run.spec.averaging.frontends
     fmin_hz, fmax_hz = min((s.fmin_hz for s in frontends), default=0.0), (s.fmax_hz for s in frontends)
@@ -96,7 +100,7 @@ def write(
                 each.add(scores)
             # Class priors are no detections.
             if lists and scores.n_samples:
-                recording, lines = _detect(scores, output.detection, row_s)
+                recording, lines = _detect(scores, output, row_s, removed)
                 for each in lists:
                     each.add(recording, lines)
         for each in (*tables, *wide, *lists):
@@ -104,6 +108,7 @@ def write(
     if failures:
         others = ["All other files are written."] if len(output.formats) > len(failures) else []
         raise DataError(" ".join([*failures, *others]))
+    return removed
 
 
 class _Guarded:
@@ -137,11 +142,16 @@ class _Guarded:
 
 
 def _detect(
-    scores: RecordingScores, settings: detections.DetectionSettings, row_s: int
+    scores: RecordingScores, output: OutputOptions, row_s: int, removed: Counter[str]
 ) -> tuple[detections.Recording, pd.DataFrame]:
     path, name, n_samples = printable(scores.recording.path), scores.recording.name, scores.n_samples
     recording = detections.Recording(path=path, name=name, n_samples=n_samples, sample_rate=scores.sample_rate)
-    return recording, detections.detect(scores.table, [recording], settings, row_s=row_s)
+    lines = detections.detect(scores.table, [recording], output.detection, row_s=row_s)
+    if output.species is not None:
+        permitted = lines["label"].isin(output.species.classes_of(scores.recording.path))
+        removed.update(lines["label"][~permitted])
+        lines = lines[permitted].reset_index(drop=True)
+    return recording, lines
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,7 @@ class Result:
     silent: tuple[str, ...]  # names of recordings of digital silence, whose rows are equal
     left_out: tuple[str, ...]  # sentences about what was left out for lack of time
     findings: tuple[Finding, ...]  # problems of the scores, see `bcsed.scores.checks`; empty for very long tables
+    removed: Mapping[str, int]  # detections of each class that the list of species removed
     spearman: pd.DataFrame | None  # rank correlations between the members, with the format ``members``
     seconds: float  # wall time
     assembler: ScoreAssembler = field(repr=False)  # iterates over the rows, recording by recording
@@ -88,10 +90,10 @@ class ResultWriter:
             for name, table in (("failures.csv", failures), ("notes.csv", notes)):
                 with atomic_write(folder / name) as temporary:
                     table.to_csv(temporary, index=False)
-        buffer = CheckBuffer(self.assembler.classes)
+        buffer, removed = CheckBuffer(self.assembler.classes), Counter[str]()
         if n_failed < len(run.recordings) and run.spec.are_scores:
             if folder is not None and output.formats:
-                outputs.write(self.assembler, folder, output, self.template, buffer.add)
+                removed = outputs.write(self.assembler, folder, output, self.template, buffer.add)
                 n_rows = buffer.n_rows
                 if "members" in output.formats:
                     matrix = outputs.write_members(self.assembler, folder, [member.name for member in self.members])
@@ -108,6 +110,7 @@ class ResultWriter:
             silent=tuple(silent),
             left_out=tuple(left_out),
             findings=buffer.findings(silent),
+            removed=dict(removed.most_common()),
             spearman=matrix,
             seconds=time.monotonic() - self.started,
             assembler=self.assembler,
@@ -158,6 +161,8 @@ class ResultWriter:
                 **{name: importlib.metadata.version(name) for name in _LIBRARIES},
             },
         }
+        if self.output.species is not None:
+            values["species"], values["removed_detections"] = to_dict(self.output.species), result.removed
         if self.budget is not None:
             values["budget"] = {
                 **to_dict(self.budget),

@@ -94,7 +94,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder} is not a finished folder of predict: no {MANIFEST} lists its models.")
     manifest = {"post_processing": [], "detection": {}, **manifest}
     check_fields(manifest, _FINISHED, file)
-    check_fields(manifest, {"detection.threshold": int | float, "detection.thresholds": dict}, file, optional=True)
+    optional = {"detection.threshold": int | float, "detection.thresholds": dict, "removed_detections": dict}
+    check_fields(manifest, {**optional, "species": dict}, file, optional=True)
     for number, model in enumerate(manifest["models"], 1):
         check_fields(model, {"weight": int | float}, f"{file}, model {number}")
         check_fields(model, {"class_weights": dict}, f"{file}, model {number}", optional=True)

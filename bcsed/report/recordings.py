@@ -90,6 +90,7 @@ class Viewer:
     member: Backend | None = None  # the network that computes the attention; it has all of `classes`
     row_s: int = 5
     detection: DetectionSettings = field(default_factory=DetectionSettings)
+    species: detections.SpeciesList | None = None  # other classes are not detected
 
     def section(self, recordings: Sequence[Recording], remarks: Sequence[str] = ()) -> Section:
         """Return a table of all recordings, and the worst and the best as examples."""
@@ -146,6 +147,8 @@ class Viewer:
             scores = excerpt.rows if excerpt.rows.size else np.repeat(scores, n, 0)
             truth = None if truth is None else np.repeat(truth, n, 0)
         detected, true_calls = self._calls(scores, first, audio, self.detection, span_s), None
+        if self.species is not None:
+            detected = detected[detected["label"].isin(self.species.classes_of(recording.path or recording.name))]
         text = f"Detections: {_list_calls(detected, self.context.names)}."
         if truth is not None:
             true_calls = self._calls(np.nan_to_num(truth), first, audio, DetectionSettings(), span_s)

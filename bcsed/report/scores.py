@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import plot
+from ..config.strict import from_dict
 from ..errors import BcsedError, DataError
 from ..files import read_errors
 from ..models.backends import Backend
@@ -24,6 +25,7 @@ from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.detect import DetectionSettings
+from ..scores.detections.species import SpeciesList
 from ..scores.evaluation import make_evaluation, read_truth
 from ..scores.table import SCORES, SUBMISSION, check_table, read_parquet, read_table
 from .evaluation import evaluation_sections
@@ -99,8 +101,14 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
     detection = DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
     member = _load_member(prediction, context)
-    viewer = Viewer(classes=prediction.classes, row_s=row_s, context=context, member=member, detection=detection)
+    species = prediction.manifest.get("species")
+    listed = None if species is None else from_dict(SpeciesList, species, f"{prediction.path}: species")
+    shown: dict[str, Any] = {"row_s": row_s, "context": context, "member": member, "species": listed}
+    viewer = Viewer(classes=prediction.classes, detection=detection, **shown)
     remarks = [f"Rows with a score of at least {detection.threshold:g} are detections."]
+    if listed is not None:
+        n_removed = sum(prediction.manifest.get("removed_detections", {}).values())
+        remarks.append(f"Only the species of {listed.path} are detected; it removed {n_removed} detections.")
     if member is not None and len(prediction.models) > 1:
         remarks.append("The attention is that of one member; the scores are those of the ensemble.")
     section.sections.append(viewer.section(_recordings(prediction, ids, truth, context, row_s), remarks))

@@ -65,7 +65,8 @@ def rows_of_table(table: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"row {table.index[0]!r} has no end second, so its time is not known.")
     times = pd.DataFrame({"recording": np.array(ids.stems, object)[ids.recording], "end_s": ids.end_s.astype(float)})
     times.insert(1, "start_s", times["end_s"] - row_s)
-    return pd.concat([times, table.reset_index(drop=True)], axis=1)
+    rows: pd.DataFrame = pd.concat([times, table.reset_index(drop=True)], axis=1)
+    return rows
 
 
 def read_frames(folder: str | Path) -> pd.DataFrame:
@@ -166,7 +167,7 @@ def _measure(
         columns[f"best_{kind}_f1"] = [float(best[0][name]) for name in names]
     for scenario, criteria in _PSDS.items():
         # A single class cannot be confused with others.
-        used = dict(criteria)
+        used: dict[str, Any] = dict(criteria)
         if len(names) == 1 and used.pop("cttc_threshold", None):
             used["alpha_ct"] = 0.0
         psds[scenario], single, *_ = tool.intersection_based.psds(tables, truth, durations, **used)
@@ -210,4 +211,5 @@ def _import_tool() -> ModuleType:
         raise ConfigError(
             f"event-based figures need sed_scores_eval: pip install 'bcsed[events]' ({error})."
         ) from error
-    return sed_scores_eval
+    tool: ModuleType = sed_scores_eval
+    return tool

@@ -18,7 +18,7 @@ from ..config.experiments import Experiment
 from ..config.recipe import Data
 from ..data.competitions import Competition, detect_competition, read_class_list, read_taxa
 from ..data.head_groups import group_by_frequency, group_by_taxon
-from ..data.label_files import read_train
+from ..data.label_files import add_noise, read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..files import sha256
@@ -29,7 +29,7 @@ from .dataset.excerpts import ExcerptSampler
 from .dataset.teacher import Teacher, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
-from .soundscapes import make_injectors, make_labelled_sampler, split_soundscapes
+from .soundscapes import make_backgrounds, make_injectors, make_labelled_sampler, split_soundscapes
 from .strong_labels import describe_events, read_marked_events
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ class TrainInputs:
     #: Annotation tables of clips and labelled soundscapes, see `bcsed.data.annotations`, for `fit.strong_weight`.
     events: Sequence[str | Path] = ()
     teacher: Sequence[str | Path] = ()  #: a teacher's embeddings of clips and soundscapes (Parquet or npz), to distil
+    #: Folder of recordings without any of the classes, in addition to the competition's folder ``noise``: negatives,
+    #: and backgrounds of clips.
+    noise: str | Path | None = None
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
     key_map: Mapping[str, str] | str | None = None  #: prefixes of tensor names in that file to those here, or 'order'
@@ -116,6 +119,9 @@ def prepare_data(
     table, infos, skipped = _read_clips(data, listing, options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold, inputs.labels)
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
+    clips_sha256, noise_sha256 = _digest(table), None
+    if inputs.noise is not None:
+        table, infos, skipped, noise_sha256 = _add_noise(table, infos, skipped, inputs.noise, options)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
@@ -124,6 +130,8 @@ def prepare_data(
     events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
     labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
+    if noise_sha256 is not None:
+        sources["noise"] = {"sha256": noise_sha256}
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
         values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
@@ -134,6 +142,7 @@ def prepare_data(
     # Without soundscapes, the clips have their half of the memory too.
     clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
+    injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, cache_gb, teacher)
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
@@ -160,7 +169,7 @@ def prepare_data(
         valid_rows=validation_rows(fold_of, fold) if fold is not None else np.empty(0, np.int64),
         soundscapes=split.valid,
         row_truth=split.truth,
-        clips_sha256=_digest(table),
+        clips_sha256=clips_sha256,
         labels_sha256=_digest(listing),
         sources=sources,
         duplicates=duplicates,
@@ -256,6 +265,15 @@ def _read_clips(
     if table.empty:
         raise DataError(f"{data}: none of the training recordings can be read.")
     return table, [info for info in infos if info is not None], failures
+
+
+def _add_noise(
+    table: pd.DataFrame, infos: list[AudioInfo], skipped: dict[str, str], folder: str | Path, options: TrainOptions
+) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], str]:
+    """Return clips, headers and failures with the noise recordings of a folder, and the SHA-256 of their list."""
+    listed = add_noise(table, folder).iloc[len(table) :]
+    noise, more, failures = _read_clips(Path(folder), listed, options)
+    return pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures, _digest(noise)
 
 
 def _head_groups(

@@ -100,6 +100,7 @@ def train_probe(
     bundle: str | Path | None = None,
     options: ProbeOptions | None = None,
     pseudolabels: str | Path | None = None,
+    noise: Sequence[str | Path] = (),
     log: Callable[[str], None] = print,
 ) -> tuple[Bundle, Evaluation | None]:
     """Train a head on embeddings, evaluate it out of fold, and seal it with the network that computes them.
@@ -116,6 +117,8 @@ def train_probe(
         The bundle of the embeddings, by default at the path that their table states.
     pseudolabels : str or Path, optional
         Table of pseudolabels of soundscapes, whose values become soft targets of the windows.
+    noise : sequence of str or Path
+        Tables of `bcsed.predict.embed` of recordings without any of the classes: all windows are negatives.
     log : callable
         Called with a sentence about the choice of the strength.
 
@@ -124,7 +127,8 @@ def train_probe(
     """
     options = options or ProbeOptions()
     require_new_folder(out)
-    names, start_s, vectors, metadata = _read_tables(embeddings)
+    frame, vectors, metadata = _read_tables([*embeddings, *noise])
+    names = frame["filename"].to_numpy(object)
     path = Path(metadata["bundle"] if bundle is None else bundle)
     if bundle is None and not path.is_dir():
         raise ConfigError(f"the bundle of the embeddings is no longer {path}; name it as --bundle.")
@@ -135,10 +139,18 @@ def train_probe(
     classes = read_class_list(data, competition)
     clips = read_train(data, competition, classes)
     targets = make_targets(clips, classes, Data())[0]
-    window_s = network.contract.frontend.window_s
+    is_noise = (frame["table"] >= len(embeddings)).to_numpy()
+    mixed = frame["filename"][is_noise & frame["filename"].isin(clips["filename"])]
+    if len(mixed):
+        raise DataError(
+            f"{mixed.iloc[0]!r} is in a table of noise and a clip of {data}; noise has no clip of the data."
+        )
+    window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
     labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, start_s + 0.5 * window_s)
-    windows = _make_windows(clips, targets, (names, start_s, vectors), labels, window_s, options.seed)
+    windows = _make_windows(clips, targets, (names, start_s, vectors), labels, is_noise, window_s, options.seed)
     log(_describe(windows, len(clips), len(names), classes))
+    if noise:
+        log(f"{is_noise.sum()} of these windows are of noise, without any class")
     mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
     windows = replace(windows, vectors=(windows.vectors - mean) / max(scale, 1e-9))
     strength, evaluation = _evaluate(windows, clips, classes, options, log)
@@ -146,13 +158,14 @@ def train_probe(
     provenance = {
         **{key: network.provenance[key] for key in ("model", "licence", "source") if key in network.provenance},
         "network": {"bundle": network.name, "fingerprint": network.contract.fingerprint, "sha256": network.sha256},
-        "embeddings_sha256": [sha256(Path(path)) for path in embeddings],
+        "embeddings_sha256": [sha256(Path(path)) for path in (*embeddings, *noise)],
         "probe": {
             **to_dict(options),
             "mix": options.mixed,
             **({"strength": strength} if options.head == "linear" else {}),
         },
         "n_clips": len(np.unique(windows.clip_of[windows.clip_of >= 0])),
+        "n_noise_windows": int(is_noise.sum()),
         "trained": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"bcsed": __version__},
     }
@@ -162,19 +175,16 @@ def train_probe(
     return sealed, evaluation
 
 
-def _read_tables(
-    paths: Sequence[str | Path],
-) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], Array, dict[str, Any]]:
-    """Return file names, starts and vectors of tables of one bundle, and the description of the bundle."""
+def _read_tables(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Array, dict[str, Any]]:
+    """Return ``filename, start_s, table`` and vectors of tables of one bundle, and the description of the bundle."""
     tables = [read_embeddings(path) for path in paths]
     described = [metadata for _, _, metadata in tables]
     for path, metadata in zip(paths, described, strict=True):
         check_fields(metadata, {"bundle": str, "sha256": str}, path)
         if metadata["sha256"] != described[0]["sha256"]:
             raise DataError(f"{path}: its embeddings are not those of the bundle {described[0]['bundle']!r}.")
-    names = np.concatenate([frame["filename"].to_numpy(object) for frame, _, _ in tables])
-    start_s = np.concatenate([frame["start_s"].to_numpy(float) for frame, _, _ in tables])
-    return names, start_s, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
+    frame = pd.concat([table.assign(table=k) for k, (table, _, _) in enumerate(tables)], ignore_index=True)
+    return frame, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
 
 
 def _label_windows(
@@ -206,10 +216,11 @@ def _make_windows(
     targets: Array,
     table: tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], Array],
     labels: Array | None,
+    is_noise: npt.NDArray[np.bool_],
     window_s: float,
     seed: int,
 ) -> Windows:
-    """Return the windows of clips and of pseudolabelled soundscapes, with their targets and folds."""
+    """Return the windows of clips, of pseudolabelled soundscapes and of noise, with their targets and folds."""
     names, start_s, vectors = table
     clip_of = pd.Index(clips["filename"]).get_indexer(pd.Index(names))
     known = clip_of >= 0
@@ -221,8 +232,9 @@ def _make_windows(
     values = np.zeros((len(names), targets.shape[1]), np.float32)
     values[known] = targets[clip_of[known]]
     if labels is not None:
-        labelled = ~known & ~np.isnan(labels).any(1)
+        labelled = ~known & ~is_noise & ~np.isnan(labels).any(1)
         values[labelled], known = labels[labelled], known | labelled
+    known |= is_noise
     total = values.sum(1, keepdims=True)
     # A window without a class, or with an uncertain one, is partly "none"; several classes share a window.
     shares = np.hstack([values, np.maximum(0, 1 - total)]) / np.maximum(total, 1)

@@ -149,7 +149,7 @@ def make_labelled_sampler(
     file, names = pd.factorize(rows["filename"])
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
-    settings = _sampler_settings(infos, experiment, cache_gb, teacher)
+    settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
     values = multi_hot(rows["labels"], split.classes).astype(np.float16)
@@ -174,17 +174,47 @@ def make_injectors(
             rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
             rows, sources["online"] = _unlabelled_rows(split)
-        settings = _sampler_settings(rows[0], experiment, cache_gb, teacher)
+        settings = _sampler_settings(_names(rows[0]), experiment, cache_gb, teacher)
         injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
 
 
+def _names(infos: Sequence[AudioInfo]) -> list[str]:
+    return [printable(Path(info.path).name) for info in infos]
+
+
 def _sampler_settings(
-    infos: Sequence[AudioInfo], experiment: Experiment, cache_gb: float, teacher: Teacher | None
+    names: Sequence[str], experiment: Experiment, cache_gb: float, teacher: Teacher | None
 ) -> dict[str, Any]:
-    names = [printable(Path(info.path).name) for info in infos]
     teacher = None if teacher is None else teacher.of(names)
     return {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb, "teacher": teacher}
+
+
+def make_backgrounds(
+    clips: pd.DataFrame,
+    infos: Sequence[AudioInfo],
+    classes: Sequence[str],
+    experiment: Experiment,
+    cache_gb: float,
+    teacher: Teacher | None = None,
+) -> tuple[tuple[ExcerptSampler, Injection], ...]:
+    """Return the clips without any label as a source of excerpts, if there are some and the experiment injects them.
+
+    `clips` are some of the clips whose headers are `infos`, by their index.
+    """
+    negatives = clips.index[(clips["label"] == "") & ~clips["secondary"].astype(bool)]
+    if not len(negatives) or not experiment.noise.share:
+        return ()
+    window_s, recordings = experiment.frontend.window_s, [infos[row] for row in negatives]
+    # Rows of about a window, so that all positions of all recordings are equally likely.
+    n_rows = np.array([max(1, round(info.duration_s / window_s)) for info in recordings])
+    file = np.repeat(np.arange(len(recordings)), n_rows)
+    row_s = np.array([info.duration_s for info in recordings]) / n_rows
+    start_s = row_s[file] * np.concatenate([np.arange(n) for n in n_rows])
+    values = np.zeros((len(file), len(classes)), np.float16)
+    settings = _sampler_settings(list(clips["filename"][negatives]), experiment, cache_gb, teacher)
+    sampler = ExcerptSampler(recordings, file, start_s, start_s + row_s[file], values, pseudo=False, **settings)
+    return ((sampler, experiment.noise),)
 
 
 def _pseudolabelled_rows(

@@ -10,6 +10,7 @@ folders of the output.
 
 from .detect import COLUMNS, DetectionSettings, Recording, detect, parse_time
 from .raven_audacity import Writer, write_audacity, write_raven
+from .species import SpeciesList, read_species
 from .tables import FORMATS, read_detections, write, write_csv, write_parquet
 from .taxonomy import ClassName, read_taxonomy
 
@@ -19,10 +20,12 @@ __all__ = [
     "ClassName",
     "DetectionSettings",
     "Recording",
+    "SpeciesList",
     "Writer",
     "detect",
     "parse_time",
     "read_detections",
+    "read_species",
     "read_taxonomy",
     "write",
     "write_audacity",

@@ -185,10 +185,10 @@ def batches(
         order = np.random.default_rng([seed, epoch, 4, step]).permutation(len(chunk))
         excerpts, share = [], 0.0
         for sampler, inject in inputs.injectors:
-            # Consecutive parts of one permutation, so that no sample gets two excerpts.
+            # Consecutive parts of one permutation, so that a sample gets two excerpts only if all have one.
             begin, share = round(share * len(chunk)), share + inject.share
             futures = []
-            for sample in map(int, order[begin : round(share * len(chunk))]):
+            for sample in map(int, np.take(order, np.arange(begin, round(share * len(chunk))), mode="wrap")):
                 if low <= sample < high:
                     rng = np.random.default_rng([seed, epoch, 5, step * batch_size + sample])
                     class_index = inputs.class_of(int(chunk[sample])) if inject.same_class else -1

@@ -1,0 +1,151 @@
+"""Lists of the species that may be detected, everywhere or by site."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ...data.competitions import BIRDCLEF_2026, FOLDERS
+from ...errors import DataError
+from ...files import quote_list, read_csv, require_file, shorten_list
+from ...recordings import printable
+from .taxonomy import ClassName
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesList:
+    """The classes that may be detected; in a file of sites, those of each site."""
+
+    path: str
+    everywhere: tuple[str, ...]
+    sites: Mapping[str, Sequence[str]] = field(default_factory=dict)  # in addition; empty if the file names no sites
+    unmatched: tuple[str, ...] = ()  # names in the file that match no class
+    deployments: tuple[tuple[str, str], ...] = ()  # a file, folder or pattern of recordings, and its site
+
+    def classes_of(self, recording: str | Path) -> tuple[str, ...]:
+        """Return the classes that may be detected in a recording; DataError if its site is not in the list."""
+        if not self.sites:
+            return self.everywhere
+        site = find_site(recording, self.deployments)
+        if site not in self.sites:
+            known = f"the sites of {self.path} are {quote_list(sorted(self.sites))}"
+            raise DataError(
+                f"{printable(recording)}: its site is {site!r}, and {known}; add its species, or state the site of "
+                "recordings in a deployments.csv of recordings,site (--deployments)."
+            )
+        return (*self.everywhere, *self.sites[site])
+
+
+def read_species(
+    path: str | Path,
+    classes: Sequence[str],
+    names: Mapping[str, ClassName] | None = None,
+    *,
+    deployments: str | Path | None = None,
+) -> SpeciesList:
+    """Read a list of species: text with a name per line, or a CSV of ``species`` or of ``site,species``.
+
+    A name is a class, or the scientific or common name that `names` has for one, in any case, or both joined as
+    ``Turdus merula_Eurasian Blackbird`` (BirdNET's lists); lines that begin with ``#`` are comments. A line without a
+    site holds for all. `deployments` is a CSV of ``recordings`` (a file, a folder, or a pattern) and ``site``; other
+    recordings have the site in their name, else their folder is the site. DataError if a file cannot be read, or no
+    name matches a class.
+    """
+    path = Path(path)
+    lines = _read_lines(path)
+    index: dict[str, set[str]] = {}
+    for label in classes:
+        name = (names or {}).get(label)
+        for key in (label, *((name.scientific, name.common) if name else ())):
+            index.setdefault(_key(key), set()).add(label)
+    index.pop("", None)
+    sites: dict[str, set[str]] = {}
+    unmatched = dict[str, None]()
+    for site, text in lines:
+        scientific, _, common = text.partition("_")
+        joined = [scientific, common] if " " in scientific else []
+        matching = set[str]().union(*(index.get(_key(name), ()) for name in (text, *joined)))
+        if not matching:
+            unmatched[text] = None
+        sites.setdefault(site, set()).update(matching)
+    if not any(sites.values()):
+        advice = "names are classes" + ("" if names else ", or with --taxonomy scientific or common names")
+        raise DataError(
+            f"{path}: none of its {len(unmatched)} names ({shorten_list(unmatched, 3)}) is one of the {len(classes)} "
+            f"classes ({shorten_list(classes, 3)}); {advice}."
+        )
+    if deployments is not None and not set(sites) - {""}:
+        raise DataError(f"{path} names no sites, so {deployments} would not be used; leave it out.")
+    return SpeciesList(
+        path=str(path),
+        everywhere=tuple(sorted(sites.pop("", ()))),
+        sites={site: tuple(sorted(labels)) for site, labels in sites.items()},
+        unmatched=tuple(unmatched),
+        deployments=() if deployments is None else _read_deployments(Path(deployments)),
+    )
+
+
+def find_site(recording: str | Path, deployments: Iterable[tuple[str, str]] = ()) -> str:
+    """Return the site of a recording: from the deployments, else from its name, else the name of its folder.
+
+    DataError if deployments of several sites match it.
+
+    >>> find_site("card1/BC2026_Train_0039_S22_20211231_021500.ogg"), find_site("north/20240501_050000.wav")
+    ('S22', 'north')
+    """
+    path = PurePosixPath(printable(recording).replace("\\", "/"))
+    ends = ["/".join(path.parts[k:]) for k in range(len(path.parts))]
+    matching = {site for pattern, site in deployments if any(_is_in(pattern, end, path.suffix) for end in ends)}
+    if len(matching) > 1:
+        raise DataError(f"{path}: the deployments state several sites for it, {quote_list(sorted(matching))}.")
+    patterns = (BIRDCLEF_2026.name_pattern, FOLDERS.name_pattern)
+    matches = (re.fullmatch(pattern, path.stem) for pattern in patterns)
+    named = next((match["site"] for match in matches if match and match["site"]), None)
+    return next(iter(matching), named or path.parent.name)
+
+
+def _is_in(pattern: str, end: str, suffix: str) -> bool:
+    if any(mark in pattern for mark in "*?["):
+        return fnmatch.fnmatchcase(end, pattern)
+    return pattern in (end, end.removesuffix(suffix)) or end.startswith(f"{pattern}/")
+
+
+def _key(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _read_lines(path: Path) -> list[tuple[str, str]]:
+    """Return the site, '' for all, and the name of each line."""
+    require_file(path)
+    if path.suffix.lower() == ".csv":
+        table = read_csv(path, ["species"])
+        sites = table["site"] if "site" in table else [""] * len(table)
+        pairs = list(zip(sites, table["species"], strict=True))
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: a list of species is UTF-8 text, and it is not ({error.reason}).") from error
+        header = [cell.strip() for cell in next(csv.reader(text.splitlines()[:1]), [])]
+        if "species" in header and len(header) > 1:
+            raise DataError(f"{path}: its first line is that of a CSV; name the file *.csv.")
+        pairs = [("", line) for line in text.splitlines()]
+    stripped = [(site.strip(), name.strip()) for site, name in pairs]
+    lines = [(site, name) for site, name in stripped if name and not name.startswith("#")]
+    if not lines:
+        raise DataError(f"{path}: the list of species is empty; write a name per line.")
+    return lines
+
+
+def _read_deployments(path: Path) -> tuple[tuple[str, str], ...]:
+    table = read_csv(path, ["recordings", "site"])
+    cells = zip(table["recordings"].str.strip(), table["site"].str.strip(), strict=True)
+    lines = tuple((re.sub(r"^(\./)+|/+$", "", name.replace("\\", "/")), site) for name, site in cells)
+    invalid = next((number for number, line in enumerate(lines, 2) if not all(line)), None)
+    if invalid is not None:
+        raise DataError(f"{path}: line {invalid} needs recordings and a site.")
+    return lines
