@@ -177,14 +177,15 @@ def test_conflicts_are_named():
 def test_time_zones_and_daylight_saving():
     paris = Sources(zone=read_zone("Europe/Paris"))
     names = ["A_20230325_120000", "A_20230326_023000", "A_20230327_120000", "A_20231029_023000"]
-    result = found(names, paris)
-    assert result.table["utc_offset"].tolist()[::2] == [1, 2]
+    with pytest.raises(DataError, match=r"does not exist in Europe/Paris.*--clock"):
+        found(names, paris)
+    result = found([name for name in names if name != names[1]], paris)
+    assert result.table["utc_offset"].tolist() == [1, 2, 2]
     notes = dict(result.notes)
-    assert "does not exist in Europe/Paris" in notes[names[1]]
     assert "occurs twice" in notes[names[3]]
     said = " ".join(note for subject, note in result.notes if subject == "all")
     assert "+01:00, +02:00" in said
-    assert "column clock" in said
+    assert "(--clock)" in said
     assert "time zone is not known" in found(["A_20230325_120000"]).notes[0][1]
 
 
@@ -192,6 +193,8 @@ def test_a_clock_that_is_not_local_time(tmp_path):
     lines = table(tmp_path, "recordings,site,timezone,clock\ncard,A,Europe/Paris,UTC\n")
     result = found(["card/20230720_230000.wav"], Sources(lines=lines))
     assert result.table["start"][0] == datetime(2023, 7, 21, 1)
+    winter = Sources(zone=read_zone("Europe/Paris"), clock=read_zone("+01:00"))
+    assert found(["A_20230326_023000"], winter).table["start"][0] == datetime(2023, 3, 26, 3, 30)
     moved = found(["b/5AD7F2A0.WAV"], Sources(zone=read_zone("+02:00"))).table["start"][0]
     assert moved == datetime(2018, 4, 19, 3, 36, 32)
 

@@ -67,7 +67,8 @@ class Sources:
     metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # texts in the files, by recording
     paths: Mapping[str, str] = field(default_factory=dict)  # of recordings whose name is not their path
     pattern: re.Pattern[str] | None = None  # of names, see `read_pattern`
-    zone: tzinfo | None = None  # of lines and recordings that state none
+    zone: tzinfo | None = None  # of lines and recordings that state none, as is the clock
+    clock: tzinfo | None = None
 
 
 def read_zone(text: str) -> tzinfo:
@@ -127,17 +128,17 @@ def resolve(recordings: Sequence[str], durations_s: Sequence[float], sources: So
     start, or that overlaps an earlier one of its recorder, is a DataError, or left out with the reason with `skip`.
     """
     matcher = _Matcher(sources.lines)
-    rows, left_out, notes = list[dict[str, object]](), list[tuple[str, str]](), list[tuple[str, str]]()
+    rows, left_out, notes = list[tuple[object, ...]](), list[tuple[str, str]](), list[tuple[str, str]]()
     for recording, duration_s in zip(recordings, durations_s, strict=True):
         path = sources.paths.get(recording, recording)
         statements = read_statements(path, sources.metadata.get(recording, {}), sources.pattern)
         try:
             line, is_file = matcher.match(path, statements)
-            row, sentences = _resolve_recording(path, statements, line if is_file else None, line, sources.zone)
+            row, sentences = _resolve_recording(path, statements, line, sources, is_file=is_file)
         except DataError as error:
             left_out.append((recording, str(error)))
             continue
-        rows.append({"recording": recording, **row, "hours": duration_s / 3600})
+        rows.append((recording, *row[:4], duration_s / 3600, *row[4:]))
         notes += [(recording, sentence) for sentence in sentences]
     notes += [(f"line {line.number}", f"{line.recordings!r} matches no recording") for line in matcher.unused()]
     names = ("recording", "site", "recorder", "start", "utc_offset", "hours", "site_from", "start_from")
@@ -168,6 +169,8 @@ class _Matcher:
 
     def match(self, path: str, statements: Sequence[Statement]) -> tuple[Line | None, bool]:
         """Return the line, and whether it names the file; DataError if several lines match."""
+        if not self._lines:
+            return None, False
         full = PurePosixPath(path.replace("\\", "/"))
         # The path, and what remains of it below each of its folders; with and without suffix.
         ends = ["/".join(full.parts[k:]) for k in range(len(full.parts))]
@@ -201,34 +204,31 @@ def _is_during(line: Line, clock: datetime | None) -> bool:
 
 
 def _resolve_recording(
-    path: str, statements: Sequence[Statement], of_file: Line | None, line: Line | None, zone: tzinfo | None
-) -> tuple[dict[str, object], list[str]]:
-    """Return the fields of a recording, and sentences about sources that differ."""
+    path: str, statements: Sequence[Statement], line: Line | None, sources: Sources, *, is_file: bool
+) -> tuple[tuple[object, ...], list[str]]:
+    """Return the fields of a recording from its site on, and sentences about sources that differ."""
     listed = [] if line is None else [Statement(source="deployments", site=line.site, recorder=line.recorder)]
-    if of_file is not None and of_file.start is not None:
-        listed = [Statement(**{**vars(listed[0]), "clock": of_file.start})]
-    known, folder = [*listed, *statements], PurePosixPath(path.replace("\\", "/")).parent.name
+    if line is not None and is_file and line.start is not None:
+        listed = [Statement(**{**vars(listed[0]), "clock": line.start})]
+    known, folder = [*listed, *statements], f"//{path}".replace("\\", "/").rsplit("/", 2)[-2]
     recorder = next((each.recorder for each in known if each.recorder), "")
-    others = [Statement(source="folder", site=folder), Statement(source="recorder", site=recorder)]
-    stated = next((each for each in (*known, *others) if each.site), None)
+    sites = ((each.site, each.source) for each in known)
+    site, site_from = next((pair for pair in (*sites, (folder, "folder"), (recorder, "recorder")) if pair[0]), ("", ""))
     timed = [each for each in known if each.clock is not None]
     if not timed:
         raise DataError("; ".join(each.problem for each in statements if each.problem))
-    if stated is None:
+    if not site:
         raise DataError("no source states its site")
     sentences = []
     for each in known:
-        if each.site and each.site != stated.site:
-            sentences.append(
-                f"its site is {stated.site!r} in the {stated.source} and {each.site!r} in the {each.source}"
-            )
-    zone = (line and line.zone) or zone
-    clock_zone = (line and line.clock) or zone
+        if each.site and each.site != site:
+            sentences.append(f"its site is {site!r} in the {site_from} and {each.site!r} in the {each.source}")
+    zone = (line and line.zone) or sources.zone
+    clock_zone = (line and line.clock) or sources.clock or zone
     for each in timed[1:]:
         sentences += _compare_clocks(timed[0], each, clock_zone)
     start, offset, remarks = _localise(timed[0], clock_zone, zone)
-    fields = {"site": stated.site, "recorder": recorder, "start": start, "utc_offset": offset}
-    return {**fields, "site_from": stated.source, "start_from": timed[0].source}, [*sentences, *remarks]
+    return (site, recorder, start, offset, site_from, timed[0].source), [*sentences, *remarks]
 
 
 def _compare_clocks(used: Statement, other: Statement, zone: tzinfo | None) -> list[str]:
@@ -267,8 +267,9 @@ def _localise(used: Statement, clock_zone: tzinfo | None, zone: tzinfo | None) -
     else:
         moment = clock.replace(tzinfo=clock_zone)
         if moment.astimezone(timezone.utc).astimezone(clock_zone).replace(tzinfo=None) != clock:
-            remarks.append(f"{clock} does not exist in {clock_zone}, whose clocks went forward")
-        elif moment.utcoffset() != moment.replace(fold=1).utcoffset():
+            advice = "state the UTC offset of the recorder's clock (--clock, or the column clock)"
+            raise DataError(f"{clock} does not exist in {clock_zone}, whose clocks went forward: {advice}")
+        if moment.utcoffset() != moment.replace(fold=1).utcoffset():
             remarks.append(f"{clock} occurs twice in {clock_zone}, whose clocks went back; the first is used")
     # Through UTC, because arithmetic within a zone ignores daylight saving.
     local = moment.astimezone(timezone.utc).astimezone(zone or moment.tzinfo)
@@ -281,23 +282,23 @@ def _check_overlaps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, 
     known = table["utc_offset"].notna().all()
     start_s = table["start"].to_numpy().astype(np.int64) - (table["utc_offset"].to_numpy() * 3600 if known else 0)
     # A recorder that is not known is that of the site.
-    owner = np.where(table["recorder"] != "", "recorder " + table["recorder"], "site " + table["site"])
-    order = np.lexsort((start_s, owner))
-    names, hours = table["recording"].to_numpy(), table["hours"].to_numpy(np.float64)
-    gap_h, overlapping = np.full(len(table), np.nan), dict[int, str]()
-    last: int | None = None
-    for index in map(int, order):
-        if last is not None and owner[last] == owner[index]:
-            gap_s = start_s[index] - start_s[last] - 3600 * hours[last]
-            if gap_s < -_TOLERANCE_S:
-                overlap_s = min(-gap_s, 3600 * hours[index])
-                overlapping[index] = f"it overlaps {names[last]} of the same {owner[index]} by {overlap_s:.0f} s"
-                continue
+    owners = np.where(table["recorder"] != "", "recorder " + table["recorder"], "site " + table["site"])
+    order = np.lexsort((start_s, owners))
+    columns = (owners, start_s, 3600 * table["hours"].to_numpy(np.float64), table["recording"].to_numpy())
+    ordered = (each[order].tolist() for each in columns)
+    gap_h, overlapping, last = np.full(len(table), np.nan), dict[int, str](), ("", 0.0, "")
+    for index, owner, start, length_s, name in zip(order.tolist(), *ordered, strict=True):
+        gap_s = start - last[1]
+        if owner == last[0] and gap_s < -_TOLERANCE_S:
+            overlapping[index] = f"it overlaps {last[2]} of the same {owner} by {min(-gap_s, length_s):.0f} s"
+            continue
+        if owner == last[0]:
             gap_h[index] = max(gap_s, 0) / 3600
-        last = index
+        last = (owner, start + length_s, name)
     table.insert(6, "gap_h", gap_h)
     kept = np.delete(np.arange(len(table)), list(overlapping))
-    return table.iloc[kept].reset_index(drop=True), [(names[k], reason) for k, reason in sorted(overlapping.items())]
+    left_out = [(str(table["recording"][k]), reason) for k, reason in sorted(overlapping.items())]
+    return table.iloc[kept].reset_index(drop=True), left_out
 
 
 def _zone_notes(table: pd.DataFrame, sources: Sources) -> Iterable[tuple[str, str]]:
@@ -314,8 +315,8 @@ def _zone_notes(table: pd.DataFrame, sources: Sources) -> Iterable[tuple[str, st
             f"; it changes at {len(within)} sites ({quote_list(within, 3)}), as by daylight saving" if within else ""
         )
         yield "all", f"local times have the UTC offsets {', '.join(values)}{reason}"
-        if within and (sources.zone is not None or any(line.zone for line in sources.lines)):
-            advice = "if a recorder was not changed with them, state its offset in the column clock of the deployments"
+        if within and sources.clock is None and (sources.zone or any(line.zone for line in sources.lines)):
+            advice = "if a recorder's clock was not changed with them, state its UTC offset (--clock)"
             yield "all", f"clocks change within the survey; {advice}"
     elif offsets:
         yield "all", f"local times have the UTC offset {_format_offset(timedelta(hours=float(next(iter(offsets)))))}"

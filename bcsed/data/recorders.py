@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import PurePosixPath
 
 from ..errors import ConfigError
 from .competitions import COMPETITIONS
@@ -26,6 +25,7 @@ _NAME = re.compile(
     r"(?:[TS]|_(?:\d{1,3}|[A-Za-z]+))*"
 )
 _SITES = [re.compile(pattern) for pattern in dict.fromkeys(c.name_pattern for c in COMPETITIONS.values())]
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}$")
 _HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
 _AUDIOMOTH_ID = re.compile(r"[0-9A-F]{16}")
 # The first and the last year of AudioMoth's hexadecimal names.
@@ -100,8 +100,7 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
     >>> parse_name("SM4_0+1_20160612_053000.wav").site, parse_name("5AD7F2A0.WAV").clock
     ('SM4', datetime.datetime(2018, 4, 19, 1, 38, 8))
     """
-    stem = PurePosixPath(name).name
-    stem = PurePosixPath(stem).stem if re.search(r"\.[A-Za-z]\w{1,4}$", stem) else stem
+    stem = _SUFFIX.sub("", name.rpartition("/")[2])
     if pattern is not None:
         match = pattern.fullmatch(stem)
         if match is None:
