@@ -46,22 +46,21 @@ def survey(args: Namespace) -> int:
         facts = {"scores": str(path), "review": args.review, "n_unclear": 0 if reviewed is None else reviewed.n_unclear}
         out = Path(args.out)
         with lock_folder(out):
-            names = surveys.write_survey(result, out, {**facts, "row_s": rows.row_s})
-            _, tables = surveys.read_survey(out)
+            tables = surveys.write_survey(result, out, {**facts, "row_s": rows.row_s})
             for by, name in (("hour", "hourly"), ("day", "daily")):
                 save(plot.activity(tables[name], by).figure, out / f"{name}.png", "Activity")
-    _print(result, out, [*names, "hourly.png", "daily.png"])
+    _print(result, out)
     return 0
 
 
 def _find_scores(path: Path) -> tuple[Path, dict[str, str]]:
     """Return the score table of a prediction or file, and the recordings that could not be scored, with reasons."""
     from ..files import read_columns
-    from ..predict.outputs import SCORES, SUBMISSION
+    from ..scores.survey.rows import SCORE_TABLES
 
     if not path.is_dir():
         return path, {}
-    table = next((path / name for name in (SCORES, SUBMISSION) if (path / name).is_file()), None)
+    table = next((path / name for name in SCORE_TABLES if (path / name).is_file()), None)
     if table is None:
         raise DataError(f"{path} contains no score table; predict with --format scores or submission.")
     if not (path / "failures.csv").is_file():
@@ -123,7 +122,7 @@ def _find_files(recordings: list[str], names: dict[str, float], left_out: dict[s
     return matched
 
 
-def _print(result: Survey, out: Path, names: list[str]) -> None:
+def _print(result: Survey, out: Path) -> None:
     deployments = result.deployments
     n_days, hours = result.counts.shape[1], result.effort_h.sum()
     n_detected = int(result.counts.any((0, 1)).sum())
@@ -143,7 +142,7 @@ def _print(result: Survey, out: Path, names: list[str]) -> None:
         if len(unknown):
             first = unknown.iloc[0]
             print(f"{len(unknown)} reviewed classes without a density; {first['class']}: {first['reason']}")
-    print(f"{out}: {', '.join(names)}")
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
 def _survey_options(parser: ArgumentParser, add: Add) -> None:

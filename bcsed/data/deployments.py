@@ -266,10 +266,11 @@ def _localise(used: Statement, clock_zone: tzinfo | None, zone: tzinfo | None) -
         return clock, float("nan"), []
     else:
         moment = clock.replace(tzinfo=clock_zone)
-        if moment.astimezone(timezone.utc).astimezone(clock_zone).replace(tzinfo=None) != clock:
+        is_fixed = isinstance(clock_zone, timezone)
+        if not is_fixed and moment.astimezone(timezone.utc).astimezone(clock_zone).replace(tzinfo=None) != clock:
             advice = "state the UTC offset of the recorder's clock (--clock, or the column clock)"
             raise DataError(f"{clock} does not exist in {clock_zone}, whose clocks went forward: {advice}")
-        if moment.utcoffset() != moment.replace(fold=1).utcoffset():
+        if not is_fixed and moment.utcoffset() != moment.replace(fold=1).utcoffset():
             remarks.append(f"{clock} occurs twice in {clock_zone}, whose clocks went back; the first is used")
     # Through UTC, because arithmetic within a zone ignores daylight saving.
     local = moment.astimezone(timezone.utc).astimezone(zone or moment.tzinfo)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from ..errors import ConfigError
-from .competitions import COMPETITIONS
+from .competitions import BIRDCLEF_2026
 
 _TIME = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)[ T_-]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d)(?:\.\d+)?)?\s*(Z|UTC|[+-]\d\d:?(?:\d\d)?)?"
@@ -24,7 +24,8 @@ _NAME = re.compile(
     r"(?P<start>\d{8}[_T-]?\d{6}(?:Z|[+-]\d{4})?|\d{4}-\d\d-\d\d[ T_]\d\d[-:]?\d\d[-:]?\d\d)"
     r"(?:[TS]|_(?:\d{1,3}|[A-Za-z]+))*"
 )
-_SITES = [re.compile(pattern) for pattern in dict.fromkeys(c.name_pattern for c in COMPETITIONS.values())]
+# Of the competitions, names of 2026 have more than the site before the time.
+_NAME_2026 = re.compile(BIRDCLEF_2026.name_pattern)
 _SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}$")
 _HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
 _AUDIOMOTH_ID = re.compile(r"[0-9A-F]{16}")
@@ -115,9 +116,8 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
     start = _find_start(stem)
     if start is None:
         return Statement(source="name", problem="the name has no date and time")
-    matches = (match for each in _SITES if (match := each.fullmatch(stem)))
-    match = next(matches, None)
-    site = (start[1] if match is None else match.groupdict().get("site")) or ""
+    match = _NAME_2026.fullmatch(stem)
+    site = start[1] if match is None else match["site"]
     site = site.removesuffix("_0+1").removesuffix("_-")
     return _state("name", start[0], *(("", site) if _AUDIOMOTH_ID.fullmatch(site) else (site, "")))
 

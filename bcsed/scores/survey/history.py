@@ -183,11 +183,13 @@ class _Totals:
         site, local_s = self._site_of[recording], self.local_s[recording] + start_s
         day, hour = local_s // _DAY_S, (local_s // 3600 + self._day_start_h) % 24
         effort_s = np.clip(self._length_s[recording] - start_s, 0, self.rows.row_s)
-        np.add.at(self.effort_s, (site, day), effort_s)
-        np.add.at(self.hourly_effort_s, (site, hour), effort_s)
+        # Flat indices, for which numpy is fast.
+        D, K = self.counts.shape[1:]
+        np.add.at(self.effort_s.reshape(-1), site * D + day, effort_s)
+        np.add.at(self.hourly_effort_s.reshape(-1), site * 24 + hour, effort_s)
         row, column = np.nonzero(values >= self._least[site])
-        np.add.at(self.counts, (site[row], day[row], column), 1)
-        np.add.at(self.hourly, (site[row], hour[row], column), 1)
+        np.add.at(self.counts.reshape(-1), (site * D + day)[row] * K + column, 1)
+        np.add.at(self.hourly.reshape(-1), (site * 24 + hour)[row] * K + column, 1)
         self._detected.append((recording[row], start_s[row], column.astype(np.int32), values[row, column]))
         for number in np.unique(site):
             mine = np.flatnonzero(site == number)
@@ -197,7 +199,8 @@ class _Totals:
             self.best[number, higher] = best[higher]
             self.best_row[number, higher] = start + kept[mine[top[higher]]]
         for k, name in enumerate(self.columns):
-            np.add.at(self.cells[k], (site, score_cells(values[:, name])), 1)
+            cells = site * N_CELLS + score_cells(values[:, name])
+            np.add.at(self.cells[k].reshape(-1), cells, 1)
 
     def time(self, recording: Any, start_s: Any) -> Any:
         """Return the local times of seconds in recordings."""
@@ -206,20 +209,23 @@ class _Totals:
 
     def records(self, sites: list[str]) -> pd.DataFrame:
         """Return the uninterrupted runs of detections."""
-        recording, start_s, column, score = (np.concatenate(each) for each in zip(*self._detected, strict=True))
-        order = np.lexsort((start_s, recording, column))
-        recording, start_s, column, score = (each[order] for each in (recording, start_s, column, score))
-        first = np.ones(len(order), bool)
+        parts = [np.concatenate(each) for each in zip(*self._detected, strict=True)]
+        self._detected.clear()
+        order = np.lexsort((parts[1], parts[0], parts[2]))
+        recording, start_s, column, score = (each[order] for each in parts)
         same = (np.diff(column) == 0) & (np.diff(recording) == 0) & (np.diff(start_s) == self.rows.row_s)
-        first[1:] = ~same
-        starts = np.flatnonzero(first)
+        starts = np.flatnonzero(np.append(True, ~same)[: len(order)])
+        highest = np.maximum.reduceat(score, starts) if len(starts) else score
+        recording, start_s, column = recording[starts], start_s[starts], column[starts]
+        site, local_s = self._site_of[recording], self.local_s[recording] + start_s
+        order = np.lexsort((column, local_s, site))
         fields = {
-            "site": np.array(sites, object)[self._site_of[recording[starts]]],
-            "class": np.array(self.rows.classes, object)[column[starts]],
-            "recording": np.array(self.rows.recordings, object)[recording[starts]],
-            "start_s": start_s[starts],
-            "time": self.time(recording[starts], start_s[starts]),
-            "score": np.maximum.reduceat(score, starts) if len(starts) else score,
+            "site": pd.Categorical.from_codes(site[order], sites),
+            "class": pd.Categorical.from_codes(column[order], list(self.rows.classes)),
+            "recording": pd.Categorical.from_codes(recording[order], list(self.rows.recordings)),
+            "start_s": start_s[order],
+            "time": self.time(recording[order], start_s[order]),
+            "score": highest[order],
         }
-        table: pd.DataFrame = pd.DataFrame(fields).sort_values(["site", "time", "class"], ignore_index=True)
+        table: pd.DataFrame = pd.DataFrame(fields)
         return table

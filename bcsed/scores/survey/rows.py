@@ -16,6 +16,8 @@ from ...files import read_errors, require_file
 from ..checks.ids import infer_row_s, parse_row_ids
 from ..table import check_table, read_table
 
+# The score tables of a prediction folder; importing them from `bcsed.predict` would load its networks' libraries.
+SCORE_TABLES = ("scores.parquet", "submission.csv")
 # Rows of a block of a Parquet table: 8 MB of 30 classes.
 _BLOCK = 1 << 16
 _KEYS = ("row_id", "recording", "start_s", "end_s")
@@ -35,9 +37,8 @@ class Rows:
 
     def last_end_s(self) -> npt.NDArray[np.int64]:
         """Return the end of the last row of each recording."""
-        last = np.zeros(len(self.recordings), np.int64)
-        np.maximum.at(last, self.recording, self.start_s + self.row_s)
-        return last
+        last = pd.Series(self.start_s).groupby(self.recording).max()
+        return last.reindex(range(len(self.recordings))).to_numpy(np.int64) + self.row_s
 
 
 def read_rows(path: str | Path) -> Rows:

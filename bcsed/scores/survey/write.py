@@ -28,14 +28,16 @@ FILES = (
     *("density", "review_next", "records", "operation"),
 )
 _MATRICES = ("effort", "operation")
+# Lines of the record table that are written at once.
+_PART = 100_000
 _TEXTS = (
     *("site", "class", "recorder", "recording", "best_recording", "reason", "note", "start", "best_time"),
     *("occasion", "day", "source", "basis"),
 )
 
 
-def write_survey(result: Survey, folder: str | Path, facts: Mapping[str, Any]) -> list[str]:
-    """Write a survey to a folder, and return the names of its files and folders; `facts` are kept in the manifest.
+def write_survey(result: Survey, folder: str | Path, facts: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Write a survey to a folder, and return its long tables by name; `facts` are kept in the manifest.
 
     DataError if the folder contains something else, or a file cannot be written.
     """
@@ -45,6 +47,7 @@ def write_survey(result: Survey, folder: str | Path, facts: Mapping[str, Any]) -
     names = _class_files(result.classes)
     _remove_tables(folder)
     tables = _tables(result)
+    _write_records(folder / "records.csv", result.records)
     for name, table in tables.items():
         _write(folder / f"{name}.csv", table)
     counts, effort_h = result.occasions()
@@ -73,7 +76,7 @@ def write_survey(result: Survey, folder: str | Path, facts: Mapping[str, Any]) -
     }
     # The manifest comes last: without it, the folder is not complete.
     write_json(folder / MANIFEST, manifest)
-    return [*(f"{name}.csv" for name in (*tables, *_MATRICES)), "history", "counts", MANIFEST]
+    return tables
 
 
 def _remove_tables(folder: Path) -> None:
@@ -129,7 +132,6 @@ def _tables(result: Survey) -> dict[str, pd.DataFrame]:
         "daily": _long(result, result.counts, result.effort_h, "day", _days(result)),
         "species": result.species,
         "thresholds": result.thresholds,
-        "records": _records(result),
     }
     if result.density is not None and result.bins is not None:
         tables |= {"density": result.density, "review_next": result.bins}
@@ -156,21 +158,22 @@ def _long(
     return pd.DataFrame(fields)
 
 
-def _records(result: Survey) -> pd.DataFrame:
-    """Return camtrapR's record table: a line per uninterrupted detection."""
-    records = result.records
-    times = np.datetime_as_string(records["time"].to_numpy().astype("datetime64[s]")).tolist()
-    fields = {
-        "Station": records["site"],
-        "Species": records["class"],
-        "DateTimeOriginal": [time.replace("T", " ") for time in times],
-        "Date": [time[:10] for time in times],
-        "Time": [time[11:] for time in times],
-        "FileName": records["recording"],
-        "start_s": records["start_s"],
-        "score": records["score"],
-    }
-    return pd.DataFrame(fields)
+def _write_records(path: Path, records: pd.DataFrame) -> None:
+    """Write camtrapR's record table, a line per uninterrupted detection; in parts, as there may be millions."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow.csv import CSVWriter
+
+    names = ("Station", "Species", "DateTimeOriginal", "Date", "Time", "FileName", "start_s", "score")
+    schema = pa.schema([*((name, pa.string()) for name in names[:6]), (names[6], pa.int32()), (names[7], pa.float32())])
+    with atomic_write(path) as temporary, CSVWriter(temporary, schema) as writer:
+        for start in range(0, len(records), _PART):
+            part = pa.Table.from_pandas(records.iloc[start : start + _PART], preserve_index=False)
+            site, name, recording = (part[each].cast(pa.string()) for each in ("site", "class", "recording"))
+            time = part["time"].cast(pa.timestamp("s"))
+            text = pc.strftime(time, "%Y-%m-%d %H:%M:%S")
+            times = [text, pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11)]
+            writer.write_table(pa.table([site, name, *times, recording, part["start_s"], part["score"]], schema=schema))
 
 
 def _days(result: Survey) -> list[str]:
@@ -185,7 +188,7 @@ def read_survey(folder: str | Path) -> tuple[dict[str, Any], dict[str, pd.DataFr
     check_schema(manifest, folder / MANIFEST, (SCHEMA,))
     optional = ("density", "review_next")
     present = [name for name in FILES if name not in optional or (folder / f"{name}.csv").is_file()]
-    return manifest, {name: _read(folder / f"{name}.csv") for name in present if name not in _MATRICES}
+    return manifest, {name: _read(folder / f"{name}.csv") for name in present if name not in (*_MATRICES, "records")}
 
 
 def _read(path: Path) -> pd.DataFrame:
