@@ -11,14 +11,18 @@ import pandas as pd
 import pytest
 import soundfile
 
+from bcsed.audio.headers import read_info
 from bcsed.cli.app import main
-from bcsed.data.label_files import read_soundscape_labels
+from bcsed.config.contract import TINY_128
+from bcsed.config.recipe import Data
+from bcsed.data.annotations import read_annotations
+from bcsed.data.label_files import multi_hot, read_soundscape_labels, truth_table
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import review
 from bcsed.scores.calibration import read_thresholds
-from bcsed.scores.detections import read_audacity, read_raven
 from bcsed.scores.review.choose import _inclusion
 from bcsed.scores.table import make_table, row_ids
+from bcsed.train.dataset.excerpts import ExcerptSampler
 
 CLASSES = ("rook1", "024", "owl")
 
@@ -263,7 +267,7 @@ class TestFolder:
         chosen, expected = review.read_review(folder), review.read_answers(folder, [path])
         raven, audacity = (shutil.copytree(folder / "snippets", tmp_path / name) for name in ("raven", "audacity"))
         combined = raven / "bcsed.selections.txt"
-        assert list(read_raven(combined)["label"]) == [f"{name}?" for name in chosen["class"]]
+        assert list(read_annotations(combined)["label"]) == [f"{name}?" for name in chosen["class"]]
         words = {1: chosen["class"][0], 2: "no", 3: "wren", 4: "?"}
         lines = combined.read_text().splitlines()
         for number, word in words.items():
@@ -271,7 +275,7 @@ class TestFolder:
             cells[-2] = word
             lines[number] = "\t".join(cells)
             labels = audacity / f"{number:04d}.bcsed.data.labels.txt"
-            assert read_audacity(labels)["label"].item() == f"{chosen['class'][number - 1]}?"
+            assert read_annotations(labels)["label"].item() == f"{chosen['class'][number - 1]}?"
             labels.write_text(re.sub(r"\t[^\t]*;", f"\t{word};", labels.read_text()))
         combined.write_text("\n".join(lines) + "\n")
         for item in audacity.glob("*.selections.txt"):
@@ -343,11 +347,12 @@ class TestFolder:
             review.read_answers(folder, [first, second])
         labels = tmp_path / "0001.bcsed.data.labels.txt"
         labels.write_text("0.0\t5.0\t\n")
-        with pytest.raises(DataError, match="label of snippet 0001 is empty"):
+        with pytest.raises(DataError, match="label"):
             review.read_answers(folder, [labels])
-        labels.rename(labels.with_name("0099.bcsed.data.labels.txt"))
+        other = tmp_path / "0099.bcsed.data.labels.txt"
+        other.write_text("0.0\t5.0\tno\n")
         with pytest.raises(DataError, match="'0099' is not a snippet"):
-            review.read_answers(folder, [tmp_path / "0099.bcsed.data.labels.txt"])
+            review.read_answers(folder, [other])
 
     @pytest.mark.parametrize(
         ("call", "words"),
@@ -367,3 +372,165 @@ class TestFolder:
         assert main(["review", *[part.replace("FOLDER", str(folder)) for part in call], *budget]) == 2
         assert words in capsys.readouterr().err
         assert not (sounds / "new").exists() and not (sounds / "new.csv").exists()
+
+
+# ---- the labels ----------------------------------------------------------------------------------------------
+
+LABELS = """filename,start,end,primary_label,known
+x.wav,0,5,,a
+x.wav,5,10,,a;c
+x.wav,10,15,b,a;b
+"""
+
+
+class TestKnownClasses:
+    def test_labels_of_some_classes_are_read(self, tmp_path):
+        (tmp_path / "labels.csv").write_text(LABELS)
+        labels = read_soundscape_labels(tmp_path / "labels.csv", ("a", "b", "c"))
+        assert list(labels["known"]) == [("a",), ("a", "c"), ("a", "b")]
+        values = multi_hot(labels["labels"], ("a", "b", "c"), labels["known"])
+        nan = np.nan
+        np.testing.assert_array_equal(values, [[0, nan, nan], [0, nan, 0], [0, 1, nan]])
+        with pytest.raises(DataError, match="only some classes are known"):
+            truth_table(labels, ("a", "b", "c"))
+        (tmp_path / "all.csv").write_text("filename,start,end,primary_label,known\nx.wav,0,5,a,b;a\n")
+        assert truth_table(read_soundscape_labels(tmp_path / "all.csv", ("a", "b")), ("a", "b")).size == 2
+
+    @pytest.mark.parametrize(("line", "words"), [("x.wav,0,5,b,a", "not in its column known"), ("x.wav,0,5,,d", "'d'")])
+    def test_refusals(self, tmp_path, line, words):
+        (tmp_path / "labels.csv").write_text(LABELS + line.replace("0,5", "15,20") + "\n")
+        with pytest.raises(DataError, match=words):
+            read_soundscape_labels(tmp_path / "labels.csv", ("a", "b", "c"))
+
+    def test_unknown_classes_are_no_negatives_in_training(self, tmp_path):
+        """Of a window, a class is negative only if it is known in all but a second of it."""
+        soundfile.write(tmp_path / "x.wav", np.zeros(20 * 32_000, np.float32), 32_000)
+        (tmp_path / "labels.csv").write_text(LABELS)
+        labels = read_soundscape_labels(tmp_path / "labels.csv", ("a", "b", "c"))
+        values = multi_hot(labels["labels"], ("a", "b", "c"), labels["known"])
+        rows = (np.zeros(3, np.int64), labels["start_s"].to_numpy(), labels["end_s"].to_numpy(), values)
+        sampler = ExcerptSampler([read_info(tmp_path / "x.wav")], *rows, frontend=TINY_128, data=Data(), pseudo=False)
+        targets, weights = sampler._labels(0, 0, 8 * 32_000)
+        assert targets.tolist() == [0, 0, 0] and weights.tolist() == [1, 0, 0]
+        targets, weights = sampler._labels(0, round(4.5 * 32_000), round(10.5 * 32_000))
+        assert targets.tolist() == [0, 0, 0] and weights.tolist() == [1, 0, 1]
+        targets, weights = sampler._labels(0, 8 * 32_000, 16 * 32_000)
+        assert targets.tolist() == pytest.approx([0, Data().label_target, 0]) and weights.tolist() == [1, 1, 0]
+
+
+# ---- in a browser --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Return a function that starts a browser, always with the same profile."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, a test extra, is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium with its driver here (apt-get install chromium chromium-driver)")
+    started = []
+
+    def start():
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        flags = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--mute-audio",
+            "--window-size=1100,900",
+        )
+        for flag in (*flags, "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"):
+            options.add_argument(flag)
+        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        started.append(webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)))
+        return started[-1]
+
+    yield start
+    for browser in started:
+        browser.quit()
+
+
+@pytest.mark.slow
+class TestBrowser:
+    def test_a_review_by_keyboard_goes_on_after_the_browser_has_ended(self, browse, folder, tmp_path):
+        from selenium.webdriver.common.keys import Keys
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def status() -> str:
+            return browser.execute_script("return document.getElementById('count').textContent")
+
+        def shown() -> int:
+            return browser.execute_script(
+                "return Number(document.querySelector('main section:not([hidden])').dataset.item)"
+            )
+
+        def press(*keys: str) -> None:
+            browser.switch_to.active_element.send_keys(*keys)
+
+        browser = browse()
+        page = (folder / "review.html").as_uri()
+        browser.get(page)
+        assert (status(), shown()) == ("0 of 6 answered", 1)
+        press("y")
+        press("n")
+        assert (status(), shown()) == ("2 of 6 answered", 3)
+        press("o")
+        press("yn wren", Keys.ENTER)
+        assert (status(), shown()) == ("3 of 6 answered", 4)
+        press("u")
+        press(Keys.ARROW_RIGHT)
+        assert shown() == 6
+        press(Keys.ARROW_LEFT)
+        assert shown() == 5
+        WebDriverWait(browser, 20).until(
+            lambda _: browser.execute_script("return document.querySelectorAll('audio')[4].currentTime > 0.2")
+        )
+        assert browser.get_log("browser") == []
+        browser.quit()
+        browser = browse()
+        browser.get(page)
+        assert (status(), shown()) == ("4 of 6 answered", 5)
+        browser.find_element("id", "download").send_keys(Keys.ENTER)
+        path = tmp_path / "answers.json"
+        WebDriverWait(browser, 20).until(lambda _: path.exists())
+        answers = review.read_answers(folder, [path])
+        assert list(answers["answer"]) == ["yes", "no", "other", "unsure", "", ""]
+        assert answers["other"][2] == "yn wren"
+        browser.execute_script("localStorage.clear()")
+        browser.get(page)
+        assert status() == "0 of 6 answered"
+        browser.find_element("id", "load").send_keys(str(path))
+        WebDriverWait(browser, 20).until(lambda _: status() == "4 of 6 answered")
+        other = tmp_path / "other.json"
+        other.write_text(path.read_text().replace('"review": "', '"review": "x'))
+        browser.find_element("id", "load").send_keys(str(other))
+        message = "return document.getElementById('status').textContent"
+        WebDriverWait(browser, 20).until(lambda _: "not contain answers" in browser.execute_script(message))
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_names_for_screen_readers_and_no_requests(self, browse, folder, scheme):
+        browser = browse()
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get((folder / "review.html").as_uri())
+        nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        roles = ("button", "textbox", "combobox", "image", "progressbar", "region", "group", "Audio")
+        named = [
+            (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]
+        ]
+        mine = [(role, name) for role, name in named if role in roles]
+        assert {"Yes", "No", "No, another species", "Unsure", "Next →"} <= {
+            name for role, name in mine if role == "button"
+        }
+        assert any(role == "region" and name.endswith("?") for role, name in mine)
+        assert all(name for role, name in mine if role not in ("group", "Audio"))
+        assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+        paper, ink = browser.execute_script(
+            "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+        )
+        light = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (paper, ink)]
+        assert (light[0] > light[1] + 400) == (scheme == "light") and abs(light[0] - light[1]) > 400

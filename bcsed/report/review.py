@@ -67,7 +67,8 @@ def write_folder(
             snippet, labels = _write_snippet(folder, line, audio, span_s, row_s)
             raven(snippet, labels)
             audacity(snippet, labels)
-            item = {"number": line["item"], "name": full_name(line["class"], names), "score": line["score"]}
+            # Without the score, which would influence the listener.
+            item = {"number": line["item"], "name": full_name(line["class"], names)}
             times = {"recording": line["recording"], "start_s": row_s[0], "end_s": f"{row_s[1]:g}"}
             items.append({**item, **times, "figure": _draw(audio, span_s, row_s), "sound": _sound(audio, span_s)})
             progress(len(items), len(chosen))
@@ -124,7 +125,8 @@ def _draw(audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, flo
     options: dict[str, Any] = {"first_frame": excerpt.first_frame, "top_db": top_db, "colorbar": False, "title": ""}
     plot.spectrogram(excerpt.db, WIDE_384, ax, **options)
     for second in row_s:
-        ax.axvline(second, color="white", linewidth=1.5)
+        # Not exactly white, which is the colour of the page's paper.
+        ax.axvline(second, color="#fefefe", linewidth=1.5)
     ax.set_xlim(*span_s)
     text = f"Mel spectrogram from {span_s[0]:g} to {span_s[1]:g} s; the row is between the lines."
     return make_figure(ax, alt=text, caption=text, with_time=True)

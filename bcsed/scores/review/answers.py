@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ...data.annotations import read_annotations
 from ...errors import DataError
 from ...files import atomic_write, check_schema, quote_list, read_csv, read_json, write_json
-from ..detections.raven_audacity import AUDACITY_FILE, RAVEN_COMBINED, read_audacity, read_raven
 from .choose import COLUMNS
 
 REVIEW, SETTINGS, ANSWERS_FILE, SNIPPETS = "review.csv", "review.json", "answers.json", "snippets"
@@ -71,14 +72,15 @@ def unanswered_label(name: str) -> str:
 def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.DataFrame:
     """Return the chosen rows of a review with the columns ``answer`` ('' if unanswered) and ``other`` (a species).
 
-    `paths` are files of the page (``*.json``), Raven tables and Audacity labels of the snippets, or folders of these;
-    by default ``answers.json`` in the folder. Raises DataError if a file is invalid or belongs to another review,
-    an item has two different answers, or there is no answer.
+    `paths` are files of the page (``*.json``), Raven tables and Audacity labels of the snippets, or folders of these
+    tables; by default ``answers.json`` in the folder. Raises DataError if a file is invalid or of another review, an
+    item has two different answers, or there is no answer.
     """
     folder = Path(folder)
     chosen = read_review(folder)
     answers: dict[int, tuple[str, str]] = {}
-    for path in _files(paths or [folder / ANSWERS_FILE]):
+    listed = [Path(path) for path in paths] or [folder / ANSWERS_FILE]
+    for path in (file for each in listed for file in (sorted(each.glob("*.txt")) if each.is_dir() else [each])):
         for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, chosen):
             if answers.setdefault(item, answer) != answer:
                 before = " ".join(answers[item]).strip()
@@ -88,15 +90,6 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
     pairs = [answers.get(item, ("", "")) for item in chosen["item"]]
     table: pd.DataFrame = chosen.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
     return table
-
-
-def _files(paths: Iterable[str | Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-        # The combined table of Raven contains those of the single snippets.
-        files += [path / RAVEN_COMBINED] if path / RAVEN_COMBINED in inside else inside
-    return files
 
 
 def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
@@ -117,20 +110,14 @@ def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, s
 
 def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
     """Read labels of snippets: the unanswered label, the class (yes), a word, or another species."""
-    if path.name.endswith(AUDACITY_FILE.format("")):
-        labels = read_audacity(path)["label"]
-        names = [path.name.removesuffix(AUDACITY_FILE.format(""))] * len(labels)
-    else:
-        table = read_raven(path)
-        labels, names = table["label"], [Path(name).stem for name in table["recording"]]
+    events = read_annotations(path)
+    names = [re.split(r"[\\/]", name)[-1].removesuffix(".flac") for name in events["recording"]]
     classes = dict(zip(chosen["item"], chosen["class"], strict=True))
     answers = []
-    for name, text in zip(names, (str(label).strip() for label in labels), strict=True):
+    for name, text in zip(names, events["label"].str.strip(), strict=True):
         item = int(name) if name.isdecimal() and name.isascii() else -1
         if item not in classes:
             raise DataError(f"{path}: {name!r} is not a snippet of the review; snippets are named like 0001.flac.")
-        if not text:
-            raise DataError(f"{path}: the label of snippet {name} is empty; write yes, no, ? or another species.")
         if text == classes[item]:
             answers.append((item, ("yes", "")))
         elif text != unanswered_label(classes[item]):
