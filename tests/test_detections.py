@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bcsed.data.annotations import read_annotations
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import detections
 from bcsed.scores.detections.detect import DetectionSettings, Recording, detect
@@ -288,15 +289,16 @@ def test_written_files_are_read_again(tmp_path):
     write_all(tmp_path)
     pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.parquet"), expected())
     pd.testing.assert_frame_equal(detections.read_detections(tmp_path / "detections.csv"), expected(), rtol=1e-6)
-    raven = detections.read_raven(tmp_path / "raven" / "bcsed.selections.txt")
+    raven = read_annotations(tmp_path / "raven" / "bcsed.selections.txt")
     columns = expected()[["recording", "start_s", "end_s", "label", "score"]]
     pd.testing.assert_frame_equal(
         raven[list(columns)], columns.astype({"score": float}), rtol=0, atol=5e-5, check_column_type=False
     )
     np.testing.assert_allclose(raven["end_s"], columns["end_s"], atol=2e-6)
     assert raven["high_hz"].tolist() == [14_000.0] * 5 + [8000.0]
-    labels = detections.read_audacity(tmp_path / "audacity" / "siteA" / "0001.bcsed.data.labels.txt")
-    assert labels.to_numpy().tolist() == [[*line[3:6], line[6]] for line in LINES[:4]]
+    labels = read_annotations(tmp_path / "audacity" / "siteA" / "0001.bcsed.data.labels.txt")
+    assert labels[["start_s", "end_s", "label", "score"]].to_numpy().tolist() == [list(line[3:]) for line in LINES[:4]]
+    assert set(labels["recording"]) == {"0001"}
 
 
 def test_no_detections_are_valid_files(tmp_path):
@@ -306,10 +308,10 @@ def test_no_detections_are_valid_files(tmp_path):
         assert len(read) == 0 and list(read)[-3:] == ["scientific_name", "common_name", "score"]
         assert read["score"].dtype == np.float32 and read["start_s"].dtype == np.float64
     for name in ("bcsed.selections.txt", "still.bcsed.selections.txt"):
-        read = detections.read_raven(tmp_path / "raven" / name)
+        read = read_annotations(tmp_path / "raven" / name)
         assert len(read) == 0 and read["start_s"].dtype == np.float64
         assert list(pd.read_csv(tmp_path / "raven" / name, sep="\t")) == list(RAVEN)
-    assert len(detections.read_audacity(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
+    assert len(read_annotations(tmp_path / "audacity" / "still.bcsed.data.labels.txt")) == 0
     # Without recordings.
     write_all(tmp_path / "nothing", recordings=())
     assert len(detections.read_detections(tmp_path / "nothing" / "detections.parquet")) == 0
@@ -417,7 +419,7 @@ def test_special_characters_do_not_break_the_formats(tmp_path):
     for name in ("detections.csv", "detections.parquet"):
         read = detections.read_detections(tmp_path / name)
         assert read["recording"].tolist() == ['in/a,\t\\udcff\n"q".wav'] and read["label"].tolist() == ["NA"]
-    raven = detections.read_raven(tmp_path / "raven" / "bcsed.selections.txt")
+    raven = read_annotations(tmp_path / "raven" / "bcsed.selections.txt")
     assert raven["recording"].tolist() == ['in/a, \\udcff "q".wav'] and raven["label"].tolist() == ["NA"]
 
 
@@ -431,21 +433,16 @@ def test_many_detections_are_written_in_few_groups(tmp_path, monkeypatch):
 
 
 def test_labels_of_other_programs_are_read(tmp_path):
-    (tmp_path / "labels.txt").write_text("1.5\t2.25\tjay; perhaps\n\\\t100.0\t2000.0\n3\t4\t\n5\t6\tdog;.5\n")
-    read = detections.read_audacity(tmp_path / "labels.txt")
-    assert read["label"].tolist() == ["jay; perhaps", "", "dog"] and read["start_s"].tolist() == [1.5, 3, 5]
+    (tmp_path / "labels.txt").write_text("1.5\t2.25\tjay; perhaps\n\\\t100.0\t2000.0\n3\t4\towl\n5\t6\tdog;.5\n")
+    read = read_annotations(tmp_path / "labels.txt")
+    assert read["label"].tolist() == ["jay; perhaps", "owl", "dog"] and read["start_s"].tolist() == [1.5, 3, 5]
     assert read["score"].isna().tolist() == [True, True, False] and read["score"][2] == 0.5
 
 
 @pytest.mark.parametrize(
     ("read", "text", "message"),
     [
-        (detections.read_raven, None, "there is no such file"),
-        (detections.read_raven, b"", "no column 'Selection'; its columns are none"),
-        (detections.read_raven, b"Selection\tView\n", "no column 'Channel'; its columns are Selection, View"),
-        (detections.read_audacity, b"1\t2\n", "line 1 has 2 columns, expected 3"),
-        (detections.read_audacity, b"1\ttwo\tx\n", "is not a number"),
-        (detections.read_audacity, b"\xff\xfe", "not readable as UTF-8 text"),
+        (read_annotations, None, "there is no such file"),
         (detections.read_detections, None, "there is no such file"),
         (detections.read_detections, b"a,b\n", "no column 'recording', so it is not a table"),
         (detections.read_detections, b"", "not readable as a table of detections"),

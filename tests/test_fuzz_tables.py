@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bcsed.analysis.doctor.api import diagnose
 from bcsed.config.contract import TINY_128
+from bcsed.data.annotations import read_annotations
 from bcsed.data.competitions import detect_competition, read_class_list
 from bcsed.data.label_files import read_soundscape_labels, read_train
 from bcsed.errors import BcsedError
@@ -27,7 +28,7 @@ from bcsed.models.foreign import ForeignModel, read_labels
 from bcsed.predict.embeddings import read_embeddings
 from bcsed.rounds.plan import find_plan
 from bcsed.scores.calibration import read_thresholds
-from bcsed.scores.detections.raven_audacity import RAVEN, read_audacity, read_raven
+from bcsed.scores.detections.raven_audacity import RAVEN
 from bcsed.scores.detections.tables import read_detections
 from bcsed.scores.detections.taxonomy import read_taxonomy
 from bcsed.scores.evaluation import read_evaluation, read_truth
@@ -39,7 +40,9 @@ TEXTS = ("View", "Species", "Begin Path", "Begin File", "Common Name")
 SCORES = "row_id,a,b\n" + "".join(f"r{k // 4}_{5 * (k % 4) + 5},{k / 10:.3f},{1 - k / 20:.3f}\n" for k in range(8))
 TRUTH = "filename,start,end,primary_label\nr0.ogg,0,5,a\nr0.ogg,5,10,b\nr1.ogg,0,5,a;b\nr1.ogg,5,10,\n"
 DETECTIONS = "recording,name,begin_time,start_s,end_s,label,score\nr0.ogg,r0,,0,5,a,.5\n"
-SELECTIONS = "\t".join(RAVEN) + "\n" + "\t".join("a" if name in TEXTS else "1" for name in RAVEN) + "\n"
+SELECTIONS = (
+    "\t".join(RAVEN) + "\n" + "\t".join("a" if name in TEXTS else "12"[name[:3] == "End"] for name in RAVEN) + "\n"
+)
 TRAIN = "primary_label,secondary_labels,filename,author\na,['b'],a/1.ogg,x\nb,[],b/2.ogg,y\na,[],a/3.ogg,z\n"
 PLAN = {"name": "p", "fold": None, "rounds": [{"experiments": ["tiny"], "seeds": [0], "epochs": 1}]}
 
@@ -77,8 +80,8 @@ FORMS: dict[str, tuple[str | Callable[[Path], None], Callable[[Path], object]]] 
     "labels.csv": (TRUTH, lambda path: read_soundscape_labels(path, CLASSES)),
     "taxonomy.csv": ("primary_label,scientific_name\na,A a\nb,B b\n", read_taxonomy),
     "detections.csv": (DETECTIONS, read_detections),
-    "raven.txt": (SELECTIONS, read_raven),
-    "audacity.txt": ("0.0\t5.0\ta\n5.0\t9.5\tb\n", read_audacity),
+    "raven.txt": (SELECTIONS, read_annotations),
+    "audacity.txt": ("0.0\t5.0\ta\n5.0\t9.5\tb\n", read_annotations),
     "train.csv": (TRAIN, read_competition),
     "thresholds.json": (json.dumps({"schema": 1, "thresholds": {"a": 0.5}}), read_thresholds),
     "plan.json": (json.dumps(PLAN), lambda path: find_plan(str(path))),

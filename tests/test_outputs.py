@@ -19,6 +19,7 @@ from bcsed import predict
 from bcsed.audio.decode import read_there
 from bcsed.cli.app import main
 from bcsed.config.contract import Contract, Frontend, Net
+from bcsed.data.annotations import read_annotations
 from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.models.ensemble import from_bundles
@@ -132,8 +133,8 @@ def test_every_format_at_once(oracle, recordings, tmp_path):
     assert len(lines) == len(detections.read_detections(out / "detections.parquet")) > 0
     assert lines["end_s"].max() <= 60
     for name in ("blip", "long", "odd", "short"):
-        raven = detections.read_raven(out / "raven" / f"{name}.bcsed.selections.txt")
-        labels = detections.read_audacity(out / "audacity" / f"{name}.bcsed.data.labels.txt")
+        raven = read_annotations(out / "raven" / f"{name}.bcsed.selections.txt")
+        labels = read_annotations(out / "audacity" / f"{name}.bcsed.data.labels.txt")
         assert len(raven) == len(labels) == (lines["name"] == name).sum()
     # The last row of 23.4 s ends there.
     heard = lines[(lines["name"] == "odd") & (lines["end_s"] > 20)]

@@ -226,7 +226,12 @@ def test_a_prediction_with_failures(small, capsys):
 
 def review_lines(n, *, site="A_20240501_235950", **columns):
     lines = {"recording": [site] * 4 + ["B_20240501_060000"] * 4, "start_s": [0, 5, 10, 15] * 2, "class": ["aves1"] * 8}
-    lines |= {"score": np.linspace(0.1, 0.9, 8), "positive": [False] * 4 + [True] * 4, "weight": np.full(8, 2.5)}
+    lines |= {
+        "score": np.linspace(0.1, 0.9, 8),
+        "positive": [False] * 4 + [True] * 4,
+        "probability": np.full(8, 0.4),
+        "stratum": ["s"] * 8,
+    }
     return {name: values[:n] for name, values in {**lines, **columns}.items()}
 
 
@@ -245,7 +250,8 @@ def test_thresholds_of_sites_and_true_detections(tmp_path):
         "class": "x",
         "score": scores["x"].to_numpy(np.float64)[picked],
         "positive": (scores["x"].to_numpy() >= least)[picked],
-        "weight": 400 / 120,
+        "probability": 120 / 400,
+        "stratum": "s",
     }
     settings = SurveySettings(threshold=0.3, precision=1.0)
     result = survey(rows, deploy(rows), settings, Reviewed(pd.DataFrame(lines)))
@@ -281,29 +287,29 @@ def test_unclear_answers_are_missing_at_random(tmp_path):
     path = tmp_path / "r.csv"
     answers = ("yes", "no", "OTHER", "unsure", "")
     path.write_text(REVIEW + "".join(LINE.format(5 * k, 0.5, 0.1, answer) for k, answer in enumerate(answers)))
-    reviewed = read_reviews(path)
+    reviewed = read_reviews([path])
     assert reviewed.n_unclear == 2
     assert reviewed.table["positive"].tolist() == [True, False, False]
     # The three stand for the 50 rows for which the five stood.
-    assert reviewed.table["weight"].sum() == pytest.approx(50)
+    assert (1 / reviewed.table["probability"]).sum() == pytest.approx(50)
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (LINE.format(5, 0.5, 0.1, "maybe"), "answer must be yes, no, other or unsure, got 'maybe'"),
+        (LINE.format(5, 0.5, 0.1, "maybe"), "answer must be yes, no, other, unsure, got 'maybe'"),
         (LINE.format(5, 1.5, 0.1, "yes"), "score must be a number of 0 to 1"),
-        (LINE.format(5, 0.5, 0, "yes"), "probability must be"),
+        (LINE.format(5, 0.5, 0, "yes"), "probability must be a number"),
         (LINE.format("x", 0.5, 0.1, "yes"), "start_s must be"),
-        (LINE.format(5, 0.5, 0.1, ""), "no line has an answer"),
-        (2 * LINE.format(5, 0.5, 0.1, "yes"), "line 3 repeats"),
+        (LINE.format(5, 0.5, 0.1, ""), "no row has an answer"),
+        (2 * LINE.format(5, 0.5, 0.1, "yes"), "at 5 s and 'aves1' twice"),
     ],
 )
 def test_invalid_reviews(tmp_path, text, problem):
     path = tmp_path / "r.csv"
     path.write_text(REVIEW + text)
     with pytest.raises(DataError, match=problem):
-        read_reviews(path)
+        read_reviews([path])
 
 
 def test_reviews_of_other_scores_are_refused(small):
@@ -314,6 +320,35 @@ def test_reviews_of_other_scores_are_refused(small):
     unknown = Reviewed(pd.DataFrame(review_lines(8)).assign(**{"class": "bat"}))
     with pytest.raises(DataError, match="'bat' is not in the scores"):
         survey(rows, deploy(rows), reviewed=unknown)
+
+
+def test_the_answers_of_a_review(small, capsys):
+    from bcsed.scores.review import choose_rows, review_id, write_review
+
+    table = pd.read_csv(small / "scores.csv", index_col="row_id")
+    chosen = choose_rows(table, budget=12, by="random", classes=["aves1"])
+    write_review(chosen, small / "review", list(table.columns))
+    answers = {
+        str(item): {"answer": "yes" if score > 0.5 else "no"}
+        for item, score in zip(chosen["item"], chosen["score"], strict=True)
+    }
+    values = {"schema": 1, "review": review_id(chosen), "answers": answers}
+    (small / "review" / "answers.json").write_text(json.dumps(values))
+    command = ["survey", str(small / "scores.csv"), "--out", str(small / "out"), "--review", str(small / "review")]
+    assert main(command) == 0
+    _, tables = read_survey(small / "out")
+    density = tables["density"].set_index("site")
+    assert density.loc["", "low"] < 3 / 20 < density.loc["", "high"]
+    assert tables["species"]["n_reviewed"].sum() >= 1
+    assert main([*command[:-1], str(small / "scores.csv"), "more.json"]) == 2
+    assert "is not a folder of `bcsed review`" in capsys.readouterr().err
+    page = small / "page.html"
+    assert main(["report", str(small / "out"), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "Survey out" in text
+    assert "Species of the sites" in text
+    assert "What to review next" in text
+    assert text.count("<svg") >= 2
 
 
 @pytest.mark.parametrize(

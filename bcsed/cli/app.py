@@ -17,7 +17,7 @@ from .. import interrupt
 from .._version import __version__
 from ..errors import BcsedError
 from ..files import is_occupied, os_reason
-from . import embeddings, evaluate, kaggle, predict, start, survey, train
+from . import embeddings, evaluate, kaggle, predict, review, start, survey, train
 from .options import Command, add_command
 
 GROUPS: dict[str, tuple[Command, ...]] = {
@@ -25,7 +25,8 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "train": train.COMMANDS,
     "predict": predict.COMMANDS,
     "embeddings": embeddings.COMMANDS,
-    "evaluate": (*evaluate.COMMANDS, *survey.COMMANDS),
+    "evaluate": evaluate.COMMANDS,
+    "review": (*review.COMMANDS, *survey.COMMANDS),
     "diagnose": predict.DIAGNOSE,
     "Kaggle": kaggle.COMMANDS,
 }

@@ -43,7 +43,11 @@ def survey(args: Namespace) -> int:
         deployments = _resolve(args, rows, failed, progress)
         with progress.elapsed("counting detections"):
             result = surveys.survey(rows, deployments, settings, reviewed)
-        facts = {"scores": str(path), "review": args.review, "n_unclear": 0 if reviewed is None else reviewed.n_unclear}
+        facts = {
+            "scores": str(path),
+            "review": " ".join(args.review or ()),
+            "n_unclear": 0 if reviewed is None else reviewed.n_unclear,
+        }
         out = Path(args.out)
         with lock_folder(out):
             tables = surveys.write_survey(result, out, {**facts, "row_s": rows.row_s})
@@ -149,7 +153,8 @@ def _survey_options(parser: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a folder written by predict, or a score table")
     add("--out", required=True, metavar="DIR", help="folder of the tables and figures")
     add("--recordings", nargs="+", default=[], metavar="PATH", help="the recordings, for their lengths and metadata")
-    add("--review", metavar="FILE", help="reviewed rows with a column answer (yes, no, other, unsure)")
+    text = "a folder of review and its answers (answers.json), or the table of answers that review read writes"
+    add("--review", nargs="+", metavar="PATH", help=text)
     options.add_thresholds(add, "lowest score of a detection")
     add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
     options.add_value(add, "--precision", 0.9, "P", "precision that a site's own threshold reaches on reviewed rows")

@@ -72,7 +72,11 @@ def split_soundscapes(
         if not held_sites:
             _log.warning("fold %d holds out no site: labelled rows are of %d sites only", fold, len(fold_of))
     is_valid = np.full(len(rows), settings.soundscapes == "validate") | sites.isin(held_sites).to_numpy(bool)
-    valid, truth = rows[is_valid], pd.DataFrame()
+    is_complete = rows["known"].map(len) == len(classes) if "known" in rows else np.full(len(rows), True)
+    if not is_complete[is_valid].all():
+        n_partial = int((~is_complete[is_valid]).sum())
+        _log.warning("%d rows of which only some classes are known cannot validate and are not used", n_partial)
+    valid, truth = rows[is_valid & is_complete], pd.DataFrame()
     if len(valid):
         truth = truth_table(valid, classes, row_s=competition.row_s, row_id=competition.row_id)
     return SoundscapeSplit(
@@ -101,7 +105,7 @@ def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
     settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
-    values = multi_hot(rows["labels"], split.classes).astype(np.float16)
+    values = multi_hot(rows["labels"], split.classes, rows.get("known")).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 

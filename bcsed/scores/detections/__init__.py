@@ -9,7 +9,7 @@ folders of the output.
 """
 
 from .detect import COLUMNS, DetectionSettings, Recording, detect, parse_time
-from .raven_audacity import Writer, read_audacity, read_raven, write_audacity, write_raven
+from .raven_audacity import Writer, write_audacity, write_raven
 from .tables import FORMATS, read_detections, write, write_csv, write_parquet
 from .taxonomy import ClassName, read_taxonomy
 
@@ -22,9 +22,7 @@ __all__ = [
     "Writer",
     "detect",
     "parse_time",
-    "read_audacity",
     "read_detections",
-    "read_raven",
     "read_taxonomy",
     "write",
     "write_audacity",

@@ -3,24 +3,24 @@ r"""Raven selection tables and Audacity labels.
 Sources: the columns of Raven Pro's own selection tables (tab-separated, UTF-8; for a sequence of files, ``Begin Time
 (s)`` counts from the start of the sequence, ``Begin Path`` and ``File Offset (s)`` give the position in the file); the
 Audacity manual, "Importing and Exporting Labels": ``start<TAB>end<TAB>text`` in seconds. The optional second line
-(``\<TAB>low<TAB>high``) is not written, because a detection covers the network's full band.
+(``\<TAB>low<TAB>high``) is not written, because a detection covers the network's full band. `bcsed.data.annotations`
+reads both.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path, PurePath
 from typing import TextIO, TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from ...errors import ConfigError, DataError
-from ...files import as_path, atomic_write, require_file
+from ...errors import ConfigError
+from ...files import as_path, atomic_write
 from .detect import Recording, exact_times, format_times
 from .taxonomy import ClassName, display_name
 
@@ -95,48 +95,6 @@ def write_audacity(folder: str | Path, *, names: Mapping[str, ClassName] | None 
     yield add
 
 
-def read_raven(path: str | Path) -> pd.DataFrame:
-    """Read a table of `write_raven`; DataError if the file is missing or is not such a table.
-
-    The columns are ``recording`` (path), ``start_s``, ``end_s`` (in the recording, also from a combined table),
-    ``low_hz``, ``high_hz``, ``label`` (the column ``Species``) and ``score``.
-    """
-    table = _read(Path(path), RAVEN)
-    numbers = {name: _to_float(table[name], path) for name in (*RAVEN[3:7], "File Offset (s)", "Score")}
-    start = numbers["File Offset (s)"]
-    columns = {
-        "recording": table["Begin Path"],
-        "start_s": start,
-        # Rounded, because the sum of two rounded numbers is not exact.
-        "end_s": (start + numbers["End Time (s)"] - numbers["Begin Time (s)"]).round(6),
-        "low_hz": numbers["Low Freq (Hz)"],
-        "high_hz": numbers["High Freq (Hz)"],
-        "label": table["Species"],
-        "score": numbers["Score"],
-    }
-    detections: pd.DataFrame = pd.DataFrame(columns)
-    return detections
-
-
-def read_audacity(path: str | Path) -> pd.DataFrame:
-    """Read a file of `write_audacity`, or other Audacity labels; errors as of `read_raven`.
-
-    The columns are ``start_s``, ``end_s``, ``label`` and ``score`` (NaN where the text does not end with ``;`` and a
-    number). Lines of frequencies are skipped.
-    """
-    table = _read(Path(path), ())
-    table = table[table[0] != "\\"].reset_index(drop=True)
-    texts = table[2].str.extract(r"^(?P<label>.*?)(?:;(?P<score>\d*\.?\d+))?$")
-    columns = {
-        "start_s": _to_float(table[0], path),
-        "end_s": _to_float(table[1], path),
-        "label": texts["label"].fillna(""),
-        "score": texts["score"].astype(np.float64),
-    }
-    detections: pd.DataFrame = pd.DataFrame(columns)
-    return detections
-
-
 def _format_lines(
     recording: Recording, lines: pd.DataFrame, names: Mapping[str, ClassName] | None
 ) -> Iterator[tuple[Fraction, Fraction, str, str]]:
@@ -162,29 +120,3 @@ def _open_text(path: Path) -> TextIO:
 def _one_line(text: str) -> str:
     # Both formats lack quoting, so a tab in a file name would start a new column.
     return re.sub(r"[\t\r\n]+", " ", text)
-
-
-def _read(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Return a tab-separated file as text, with the `required` columns, or with three columns and no header."""
-    require_file(path)
-    try:
-        lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error.reason}).") from error
-    header = lines.pop(0) if required and lines else []
-    missing = [name for name in required if name not in header]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; its columns are {', '.join(header) or 'none'}.")
-    width = len(header) or 3
-    for number, line in enumerate(lines, 1 + bool(header)):
-        if len(line) != width:
-            raise DataError(f"{path}: line {number} has {len(line)} columns, expected {width}.")
-    table: pd.DataFrame = pd.DataFrame(lines, columns=header or range(width), dtype=object)
-    return table
-
-
-def _to_float(column: pd.Series[str], path: str | Path) -> pd.Series[float]:
-    try:
-        return column.astype(np.float64)
-    except ValueError as error:
-        raise DataError(f"{path}: a time or score is not a number ({error}).") from error

@@ -52,7 +52,7 @@ def species_table(
     ``expected_true`` are the detections that contain a call, with an interval: their number times the precision of the
     reviewed rows at or above the threshold, of the site if there are enough, else of all sites.
     """
-    rows, rng = totals.rows, np.random.default_rng(settings.seed)
+    rows = totals.rows
     n_detections, n_days = totals.counts.sum(1), (totals.counts > 0).sum(1)
     least = thresholds["threshold"].to_numpy().reshape(n_detections.shape)
     by_class = {} if answered is None else dict(iter(answered.groupby("column")))
@@ -74,7 +74,7 @@ def species_table(
         line |= {"n_reviewed": reviewed, "n_yes": n_yes, "best_reviewed": "yes" if best else "no"}
         if of_class is not None:
             own = reviewed >= settings.min_reviewed
-            precision = precision_above(mine if own else of_class, least[s, k], rng)
+            precision = precision_above(mine if own else of_class, least[s, k])
             values = [np.nan] * 3 if precision is None else [n_detections[s, k] * each for each in precision]
             line |= dict(zip(("expected_true", "expected_low", "expected_high"), values, strict=True))
         lines.append(line)

@@ -10,66 +10,65 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...files import quote_list, read_csv
-from .density import CONFIDENCE, Floats
+from ..review import ANSWERS, estimate_share, read_answers, weigh
+from .density import Floats
 
-ANSWERS = ("yes", "no", "other", "unsure", "")
-_COLUMNS = ("recording", "start_s", "class", "score", "probability", "answer")
+_COLUMNS = ("recording", "start_s", "class", "score", "stratum", "probability", "answer")
 # Rows with a call at or above a threshold, at least.
 _MIN_POSITIVES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Reviewed:
-    """Rows with a clear answer: ``recording, start_s, class, score, positive, weight``; and the others' number."""
+    """Rows with a clear answer: ``recording, start_s, class, score, stratum, probability, positive``."""
 
     table: pd.DataFrame
-    n_unclear: int = 0  # unsure, or not answered
+    n_unclear: int = 0  # rows without one: unsure, or not answered
 
 
-def read_reviews(path: str | Path) -> Reviewed:
-    """Read a table of reviewed rows: those of `bcsed review` with a column ``answer``.
+def read_reviews(paths: Sequence[str | Path]) -> Reviewed:
+    """Read a folder of `bcsed review` and its answers, or a table of answers of `bcsed review read`.
 
-    ``answer`` is yes, no, other (another class alone), unsure or empty; the last two are missing at random within
-    their ``stratum``. DataError if a column is missing or a value is not valid.
+    Answers are those of `bcsed.scores.review.read_answers`. Rows without a clear answer are missing at random within
+    their stratum. DataError if a file is invalid, a row and class occur twice, or there is no clear answer.
     """
-    path = Path(path)
-    table = read_csv(path, _COLUMNS)
-    numbers = {}
-    for name, low, high in (("start_s", 0, np.inf), ("score", 0, 1), ("probability", 0, 1)):
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
-        invalid = ~((values >= low) & (values <= high)) | (name == "probability") * (values == 0)
-        if invalid.any():
-            k = int(invalid.argmax())
-            raise DataError(
-                f"{path}: line {k + 2}: {name} must be a number of {low} to {high}, got {table[name][k]!r}."
-            )
-        numbers[name] = values
-    answers = table["answer"].str.strip().str.lower()
-    unknown = ~answers.isin(ANSWERS)
-    if unknown.any():
-        k = int(unknown.to_numpy().argmax())
-        raise DataError(
-            f"{path}: line {k + 2}: the answer must be yes, no, other or unsure, got {table['answer'][k]!r}."
-        )
+    first = Path(paths[0])
+    if first.is_dir():
+        table = read_answers(first, paths[1:])
+    elif len(paths) > 1:
+        raise ConfigError(f"{first} is not a folder of `bcsed review`; name one before its answers, or one table.")
+    else:
+        table = _read_table(first)
     keys = table[["recording", "start_s", "class"]]
     if keys.duplicated().any():
-        k = int(keys.duplicated().to_numpy().argmax())
-        raise DataError(f"{path}: line {k + 2} repeats the row and class of an earlier line; keep one answer for each.")
-    clear = answers.isin(("yes", "no", "other")).to_numpy()
-    if not clear.any():
-        raise DataError(f"{path}: no line has an answer (yes, no or other); answer some, or leave --review out.")
-    stratum = table["stratum"] if "stratum" in table else pd.Series("", index=table.index)
-    weight = pd.Series(1 / numbers["probability"])
-    total, kept = (each.groupby(stratum).transform("sum") for each in (weight, weight * clear))
-    lines: pd.DataFrame = table[["recording", "class"]].assign(
-        start_s=numbers["start_s"].astype(np.int64),
-        score=numbers["score"],
-        positive=answers == "yes",
-        weight=weight * total / kept.where(kept > 0, 1),
-    )
-    return Reviewed(lines[clear].reset_index(drop=True), int((~clear).sum()))
+        name, start_s, label = keys[keys.duplicated()].iloc[0]
+        raise DataError(f"{first} has the row of {name} at {start_s} s and {label!r} twice; keep one answer for each.")
+    if not table["answer"].isin(("yes", "no", "other")).any():
+        raise DataError(f"{first}: no row has an answer (yes, no or other); answer some, or leave --review out.")
+    lines = weigh(table)
+    return Reviewed(lines, len(table) - len(lines))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    table = read_csv(path, _COLUMNS)
+    for name, low, high in (("start_s", 0, np.inf), ("score", 0, 1), ("probability", 1e-12, 1)):
+        values = pd.to_numeric(table[name], errors="coerce")
+        invalid = ~values.between(low, high)
+        if invalid.any():
+            k = int(invalid.to_numpy().argmax())
+            raise DataError(
+                f"{path}: line {k + 2}: {name} must be a number of {low:g} to {high:g}, got {table[name][k]!r}."
+            )
+        table[name] = values
+    answers = table["answer"].str.strip().str.lower()
+    unknown = ~answers.isin((*ANSWERS, ""))
+    if unknown.any():
+        k = int(unknown.to_numpy().argmax())
+        raise DataError(f"{path}: line {k + 2}: the answer must be {', '.join(ANSWERS)}, got {table['answer'][k]!r}.")
+    typed: pd.DataFrame = table.assign(answer=answers, start_s=table["start_s"].astype(np.int64))
+    return typed
 
 
 def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
@@ -85,7 +84,8 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
     if unknown:
         raise DataError(f"the reviewed class {unknown[0]!r} is not in the scores, which have {quote_list(classes)}.")
     number = {name: k for k, name in enumerate(classes)}
-    return table.assign(recording=table["recording"].map(names), column=table["class"].map(number))
+    numbers = {"recording": table["recording"].map(names), "column": table["class"].map(number)}
+    return table.assign(**numbers, weight=1 / table["probability"])
 
 
 def lowest_threshold(
@@ -104,16 +104,10 @@ def lowest_threshold(
     return float(score[order][reached[-1]]), ""
 
 
-def precision_above(
-    table: pd.DataFrame, threshold: float, rng: np.random.Generator
-) -> tuple[float, float, float] | None:
+def precision_above(table: pd.DataFrame, threshold: float) -> tuple[float, float, float] | None:
     """Return the precision of rows of a class at or above a threshold, and its interval; None if none is reviewed."""
-    above = table[table["score"] >= threshold]
-    if above.empty:
+    inside = (table["score"] >= threshold).to_numpy()
+    if not inside.any():
         return None
-    weight, positive = above["weight"].to_numpy(), above["positive"].to_numpy()
-    precision = float((weight * positive).sum() / weight.sum())
-    n = weight.sum() ** 2 / (weight**2).sum()
-    draws = rng.beta(0.5 + n * precision, 0.5 + n * (1 - precision), size=2000)
-    low, high = np.quantile(draws, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
-    return precision, float(low), float(high)
+    arrays = (table[name].to_numpy() for name in ("positive", "probability", "stratum"))
+    return estimate_share(*arrays, inside)
