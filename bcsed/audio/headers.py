@@ -264,7 +264,7 @@ def _find_data(stream: BinaryIO, size: int, n_bytes: int) -> tuple[int, int, int
         begin, claimed = struct.unpack(f"{order}2I", start[4:12].ljust(8, b"\0"))
         end = begin + (n_bytes or claimed)
         return (begin, end, size, _ENDIAN[order]) if end < size - _LEAST_REST else None
-    layout = _LAYOUTS.get(mark)
+    layout = LAYOUTS.get(mark)
     if layout is None:
         return None
     order = layout.order
@@ -318,7 +318,7 @@ class _Layout:
             position += header + -(-n // self.pad) * self.pad
 
 
-_LAYOUTS = {
+LAYOUTS = {
     b"RIFF": _Layout("<", 4, "I", 12),
     b"RF64": _Layout("<", 4, "I", 12),
     b"RIFX": _Layout(">", 4, "I", 12),

@@ -17,7 +17,7 @@ from .. import interrupt
 from .._version import __version__
 from ..errors import BcsedError
 from ..files import is_occupied, os_reason
-from . import embeddings, evaluate, kaggle, label, predict, start, train
+from . import embeddings, evaluate, kaggle, label, predict, review, start, survey, train
 from .options import Command, add_command
 
 GROUPS: dict[str, tuple[Command, ...]] = {
@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "predict": predict.COMMANDS,
     "embeddings": embeddings.COMMANDS,
     "evaluate": evaluate.COMMANDS,
+    "review": (*review.COMMANDS, *survey.COMMANDS),
     "diagnose": predict.DIAGNOSE,
     "Kaggle": kaggle.COMMANDS,
 }

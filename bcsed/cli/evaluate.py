@@ -230,7 +230,7 @@ def calibrate(args: Namespace) -> int:
 
 
 def report(args: Namespace) -> int:
-    """Write an HTML page about runs, bundles, predictions, pseudolabels or rounds."""
+    """Write an HTML page about runs, bundles, predictions, pseudolabels, rounds or surveys."""
     from ..report.api import report as write_report
 
     with Progress() as progress:
@@ -290,7 +290,9 @@ def _calibrate_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _report_options(_: ArgumentParser, add: Add) -> None:
-    paths = "runs, bundles, folders of predict, score tables, tables of pseudolabels, rounds; or a folder of these"
+    paths = (
+        "runs, bundles, folders of predict, score tables, tables of pseudolabels, rounds, surveys; or a folder of these"
+    )
     add("paths", nargs="+", metavar="PATH", help=paths)
     add("--out", default="report.html", metavar="FILE", help="the page to write (%(default)s)")
     options.add_soundscapes(add, "folders of the recordings; with --truth, runs are evaluated on them")

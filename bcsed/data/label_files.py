@@ -121,30 +121,38 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     """Read the labels of soundscape intervals.
 
     The CSV has ``filename,start,end,primary_label``: times as ``HH:MM:SS`` or whole seconds, and labels separated by
-    semicolons; the cell of an interval without calls is empty, or one of `NEGATIVE_LABELS`. DataError if it is invalid,
-    or a label is unknown or beside one of these.
+    semicolons; the cell of an interval without calls is empty, or one of `NEGATIVE_LABELS`. A column ``known`` lists
+    the classes that were searched for, as `bcsed review read` writes it: all others are unknown, not absent. DataError
+    if it is invalid, or a label is unknown or beside one of the negative labels.
 
     The result has ``filename``, ``start_s``, ``end_s`` (int64) and ``labels`` (tuple, in class order), one row per
-    interval in order of first appearance. The labels of repeated intervals (all are in 2026) are joined.
+    interval in order of first appearance. The labels of repeated intervals (all are in 2026) are joined. If the file
+    has ``known``, so has the result (tuple).
     """
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])
     starts, ends = ([_seconds(cell, path) for cell in raw[name]] for name in ("start", "end"))
     negative = set(NEGATIVE_LABELS).difference(classes)
-    merged: dict[tuple[str, int, int], set[str]] = {}
-    for name, start_s, end_s, cell in zip(raw["filename"], starts, ends, raw["primary_label"], strict=True):
-        if end_s <= start_s:
-            raise DataError(f"{path}: a row of {name!r} begins at {start_s} s and ends at {end_s} s.")
-        labels = set(parse_labels(cell))
-        if labels & negative and labels - negative:
-            raise DataError(
-                f"{path}: a row of {name!r} has the labels {cell!r}, of a class and of none; remove either."
-            )
-        merged.setdefault((name, start_s, end_s), set()).update(labels - negative)
-    check_known(set().union(*merged.values()), classes, path)
     index = {name: k for k, name in enumerate(classes)}
-    table = pd.DataFrame(list(merged), columns=["filename", "start_s", "end_s"])
-    table["labels"] = [tuple(sorted(labels, key=index.__getitem__)) for labels in merged.values()]
+    columns = {"labels": "primary_label", **({"known": "known"} if "known" in raw else {})}
+    table = pd.DataFrame()
+    for column, source in columns.items():
+        merged: dict[tuple[str, int, int], set[str]] = {}
+        for name, start_s, end_s, cell in zip(raw["filename"], starts, ends, raw[source], strict=True):
+            if end_s <= start_s:
+                raise DataError(f"{path}: a row of {name!r} begins at {start_s} s and ends at {end_s} s.")
+            labels = set(parse_labels(cell))
+            if labels & negative and labels - negative:
+                raise DataError(
+                    f"{path}: a row of {name!r} has the labels {cell!r}, of a class and of none; remove either."
+                )
+            merged.setdefault((name, start_s, end_s), set()).update(labels - negative)
+        check_known(set().union(*merged.values()), classes, path)
+        if table.empty:
+            table = pd.DataFrame(list(merged), columns=["filename", "start_s", "end_s"])
+        table[column] = [tuple(sorted(labels, key=index.__getitem__)) for labels in merged.values()]
+    if "known" in table and any(set(row.labels) - set(row.known) for row in table.itertuples()):
+        raise DataError(f"{path}: a row has a primary_label that is not in its column known; add it there.")
     typed: pd.DataFrame = table.astype({"start_s": np.int64, "end_s": np.int64})
     return typed
 
@@ -155,8 +163,11 @@ def truth_table(
     """Return the labels of soundscape rows in the form of a score table.
 
     Each line of `labels` must be one row of the grid, of which the last of a recording may be shorter; else a DataError
-    is raised. The result contains 0 and 1 (float32) for the labelled rows only.
+    is raised, as if only some classes of a row are known. The result contains 0 and 1 (float32) for the labelled rows.
     """
+    if "known" in labels and any(len(known) < len(classes) for known in labels["known"]):
+        advice = "such rows are for training, and `bcsed review read` estimates precision from them"
+        raise DataError(f"only some classes are known in labelled rows, which cannot be the truth of all; {advice}.")
     ids = []
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):
         if start_s % row_s or not 0 < end_s - start_s <= row_s:
@@ -172,10 +183,14 @@ def truth_table(
     return table
 
 
-def multi_hot(labels: pd.Series[Any], classes: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return 1 at the labels of each row, else 0, shape (R, K)."""
+def multi_hot(
+    labels: pd.Series[Any], classes: Sequence[str], known: pd.Series[Any] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return 1 at the labels of each row, else 0, or NaN where a class is not `known`, shape (R, K)."""
     column = {name: k for k, name in enumerate(classes)}
-    values = np.zeros((len(labels), len(classes)), np.float32)
+    values = np.full((len(labels), len(classes)), 0 if known is None else np.nan, np.float32)
+    for row, names in enumerate(() if known is None else known):
+        values[row, [column[name] for name in names]] = 0
     for row, names in enumerate(labels):
         values[row, [column[name] for name in names]] = 1
     return values

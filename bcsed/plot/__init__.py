@@ -8,7 +8,8 @@ mel bands in Hz, power in dB), a title, and a legend if colours have a meaning. 
 * axes of recordings: `spectrogram`, `detections`, `attention`;
 * of data: `class_counts`, `durations`, `folds`, `rows_per_class`, `rows_per_recording`;
 * of trainings: `loss`, `validation`, `validations`, `variants`, `gains`;
-* of scores: `class_auc_bars`, `score_histogram`, `reliability`, `precision_recall`, `correlations`, `ablation`.
+* of scores: `class_auc_bars`, `score_histogram`, `reliability`, `precision_recall`, `correlations`, `ablation`;
+* of surveys: `activity`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from .classes import class_auc_bars, class_counts, folds, pseudolabel_counts, ro
 from .evaluation import ablation, correlations, precision_recall, reliability, score_histogram
 from .recordings import attention, detections, durations, rows_per_recording, spectrogram
 from .style import TAXON_COLOURS
+from .survey import activity
 from .training import comparison, curves, gains, learning_curves, loss, validation, validations, variants
 
 __all__ = [
     "TAXON_COLOURS",
     "ablation",
+    "activity",
     "attention",
     "class_auc_bars",
     "class_counts",

@@ -1,4 +1,4 @@
-"""Write one self-contained HTML page about trainings, bundles, predictions, pseudolabels and rounds."""
+"""Write one self-contained HTML page about trainings, bundles, predictions, surveys, pseudolabels and rounds."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from ..models.bundle.bundle import load
 from ..predict import store
 from ..rounds.api import LEDGER, TABLE
 from ..scores.detections.taxonomy import read_taxonomy
+from ..scores.survey import MANIFEST as SURVEY
 from ..train.checkpoints import RUN
 from .page import Page, Section, fit
 from .pseudolabels import pseudolabel_section, rounds_section
 from .recordings import ReportContext
 from .runs import class_names, comparison_section, run_section, scored_sections
 from .scores import prediction_section, read_prediction
+from .survey import survey_section
 
 LIMIT_MB = 10.0
 # The file that marks a folder, and the kind of the folder.
-_MARKERS = {RUN: "run", manifest.MANIFEST: "bundle", LEDGER: "rounds", store.MANIFEST: "scores"}
+_MARKERS = {RUN: "run", manifest.MANIFEST: "bundle", LEDGER: "rounds", store.MANIFEST: "scores", SURVEY: "survey"}
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def _sections(inputs: Sequence[tuple[str, Path]], context: ReportContext) -> lis
             sections.append(pseudolabel_section(path, context))
         elif kind == "rounds":
             sections.append(rounds_section(path))
+        elif kind == "survey":
+            sections.append(survey_section(path, context))
     comparable = [run for run in runs if run.evaluation is not None or len(run.history)]
     return [comparison_section(comparable), *sections] if len(comparable) > 1 else sections
 
@@ -160,7 +164,7 @@ def recognise(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
             reason = "it contains nothing that can be reported" if path.exists() else "there is no such path"
             raise DataError(
                 f"{path}: {reason}; name a run, a bundle, a folder of predict, a score table (.csv), a table of "
-                "pseudolabels (.parquet) or a folder of rounds."
+                "pseudolabels (.parquet), a survey or a folder of rounds."
             )
         inputs += known
     resolved = set[Path]()

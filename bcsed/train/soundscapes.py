@@ -56,24 +56,34 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     """Read the labels of soundscapes in a folder from several files, as `read_soundscape_labels`.
 
     Each file is for `read_soundscape_labels`, or an annotation table of recordings in the folder, whose rows it labels
-    completely. DataError if a label is unknown, or two files label a row differently.
+    completely. What several files know about a row is joined. DataError if a label is unknown, or two files label a row
+    differently.
     """
-    rows: dict[tuple[str, int, int], tuple[tuple[str, ...], Path]] = {}
+    rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
     for path in map(Path, files):
         if is_annotation_table(path):
             table = label_recordings([path], [folder], row_s=row_s).rows
             check_known(set().union(*table["labels"]), classes, path)
         else:
             table = read_soundscape_labels(path, classes)
-        for name, start_s, end_s, labels in table.itertuples(index=False):
-            first, source = rows.setdefault((name, start_s, end_s), (labels, path))
-            if set(first) != set(labels):
-                row = f"{name!r} from {start_s} to {end_s} s"
-                differ = f"{source} ({', '.join(first) or 'none'}) and {path} ({', '.join(labels) or 'none'})"
+        known = table["known"] if "known" in table else [classes] * len(table)
+        keys = zip(table["filename"], table["start_s"], table["end_s"], strict=True)
+        for key, labels, searched in zip(keys, map(set, table["labels"]), map(set, known), strict=True):
+            first, first_searched, source = rows.setdefault(key, (set(), set(), path))
+            if (first ^ labels) & searched & first_searched:
+                row = f"{key[0]!r} from {key[1]} to {key[2]} s"
+                here, other = (", ".join(sorted(names)) or "none" for names in (labels, first))
+                differ = f"{source} ({other}) and {path} ({here})"
                 raise DataError(f"two files label {row} differently: {differ}; correct one of them.")
-    keys = zip(*rows, strict=True) if rows else ((), (), ())
-    columns = dict(zip(("filename", "start_s", "end_s"), map(list, keys), strict=True))
-    merged = pd.DataFrame({**columns, "labels": [labels for labels, _ in rows.values()]})
+            first |= labels
+            first_searched |= searched
+    order = {name: k for k, name in enumerate(classes)}
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    merged = pd.DataFrame(dict(zip(("filename", "start_s", "end_s"), map(list, columns), strict=True)))
+    for name, position in (("labels", 0), ("known", 1)):
+        merged[name] = [tuple(sorted(row[position], key=order.__getitem__)) for row in rows.values()]
+    if all(len(searched) == len(classes) for searched in merged["known"]):
+        merged = merged.drop(columns="known")
     typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
     return typed
 
@@ -111,7 +121,11 @@ def split_soundscapes(
         if not held_sites:
             _log.warning("fold %d holds out no site: labelled rows are of %d sites only", fold, len(fold_of))
     is_valid = np.full(len(rows), settings.soundscapes == "validate") | sites.isin(held_sites).to_numpy(bool)
-    valid, truth = rows[is_valid], pd.DataFrame()
+    is_complete = rows["known"].map(len) == len(classes) if "known" in rows else np.full(len(rows), True)
+    if not is_complete[is_valid].all():
+        n_partial = int((~is_complete[is_valid]).sum())
+        _log.warning("%d rows of which only some classes are known cannot validate and are not used", n_partial)
+    valid, truth = rows[is_valid & is_complete], pd.DataFrame()
     if len(valid):
         truth = truth_table(valid, classes, row_s=competition.row_s, row_id=competition.row_id)
     return SoundscapeSplit(
@@ -152,7 +166,7 @@ def make_labelled_sampler(
     settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
-    values = multi_hot(rows["labels"], split.classes).astype(np.float16)
+    values = multi_hot(rows["labels"], split.classes, rows.get("known")).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 

@@ -29,7 +29,8 @@ class ExcerptSampler:
         file: npt.NDArray[np.int64],  # the recording of each row, (R,)
         start_s: npt.NDArray[np.integer | np.floating],
         end_s: npt.NDArray[np.integer | np.floating],
-        values: npt.NDArray[np.floating],  # human labels 0 or 1, pseudolabels in [0, 1], 0 if not selected, (R, K)
+        # Human labels 0, 1, or NaN where unknown; pseudolabels in [0, 1], 0 if not selected, (R, K).
+        values: npt.NDArray[np.floating],
         *,
         frontend: Frontend,
         data: Data,
@@ -44,7 +45,8 @@ class ExcerptSampler:
         self.frontend, self.data, self.pseudo, self.events = frontend, data, pseudo, events
         self.teacher = teacher
         order = np.lexsort((start_s, file))
-        self.file, self.values = file[order], np.asarray(values)[order]
+        self.file, self.values = file[order], np.nan_to_num(np.asarray(values)[order])
+        self.known = ~np.isnan(np.asarray(values)[order])
         self.begin, self.end = (
             np.rint(np.asarray(x)[order] * frontend.sample_rate).astype(np.int64) for x in (start_s, end_s)
         )
@@ -170,10 +172,9 @@ class ExcerptSampler:
         else:
             value = value * data.label_target
             n = self.clips.recordings[file].length(self.frontend.sample_rate)
-            unlabelled = min(end, n) - max(begin, 0) - overlap.clip(0).sum()
-            if unlabelled > self.frontend.sample_rate:
-                # Negatives are unknown if more than a second of the excerpt is without labels.
-                weight[value == 0] = 0.0
+            unlabelled = min(end, n) - max(begin, 0) - overlap.clip(0) @ self.known[rows]
+            # Negatives are unknown if more than a second of the excerpt is without labels of the class.
+            weight[(value == 0) & (unlabelled > self.frontend.sample_rate)] = 0.0
         weight[doubtful] = 0.0
         return value.astype(np.float32), weight
 

@@ -1,0 +1,103 @@
+"""The command for review by people: review."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..files import atomic_write, require_own_file
+from . import options
+from .options import Add
+from .progress import Progress
+
+
+def review(args: Namespace) -> int:
+    """Choose rows to listen to and write a page for it, or read the answers into labels."""
+    if args.inputs[0] == "read":
+        return _read(args)
+    from ..report.review import PAGE, write_folder
+    from ..report.scores import read_prediction
+    from ..scores.detections import read_taxonomy
+    from ..scores.review import ANSWERS_FILE, choose_rows
+
+    if len(args.inputs) > 1 or args.recordings is None:
+        raise ConfigError("review chooses rows of one SCORES, from --recordings PATH; `review read` reads answers.")
+    if args.thresholds is not None:
+        raise ConfigError("--thresholds are found from answers: bcsed review read FOLDER --thresholds FILE.")
+    scores = read_prediction(Path(args.inputs[0])).scores
+    chosen = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
+    names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
+    classes = list(map(str, scores.columns))
+    with Progress() as progress:
+        counter = progress.counter("rows")
+        write_folder(chosen, args.recordings, args.out, classes=classes, names=names, progress=counter)
+    print(
+        f"{args.out}: {len(chosen)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
+        f"{chosen['stratum'].nunique()} strata\n"
+        f"open {Path(args.out) / PAGE}, answer, download the answers, and read them: "
+        f"bcsed review read {args.out} {ANSWERS_FILE} --out labels.csv"
+    )
+    return 0
+
+
+def _read(args: Namespace) -> int:
+    from ..scores import review as reviews
+
+    if len(args.inputs) < 2:
+        raise ConfigError("name the folder of the review, and its answers: bcsed review read FOLDER answers.json.")
+    if args.recordings is not None or args.classes:
+        raise ConfigError("--recordings and --class choose rows; `review read` needs only the folder and the answers.")
+    folder, out = Path(args.inputs[1]), Path(args.out)
+    answers = reviews.read_answers(folder, args.inputs[2:])
+    curve = reviews.estimate_precision(answers)
+    settings = {"precision": args.precision, "min_positives": args.min_positives}
+    thresholds = reviews.find_thresholds(answers, curve, **settings)
+    labels = reviews.to_labels(answers, reviews.read_classes(folder))
+    tables = {"": labels, "_answers": answers, "_events": reviews.to_events(answers), "_precision": curve}
+    paths = {suffix: out.with_name(f"{out.stem}{suffix}{out.suffix}") for suffix in tables}
+    for suffix, table in tables.items():
+        require_own_file(paths[suffix], ",".join(table.columns), "a table of `review read`")
+    for suffix, table in tables.items():
+        with atomic_write(paths[suffix]) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    if args.thresholds is not None:
+        reviews.write_thresholds(thresholds, args.thresholds, **settings)
+    print(thresholds.to_string(index=False, float_format="%.3f", na_rep=""))
+    counts = answers["answer"].value_counts()
+    print(", ".join(f"{counts.get(answer, 0)} {answer or 'unanswered'}" for answer in (*reviews.ANSWERS, "")))
+    print(
+        f"{out}: {len(labels)} rows, in which all classes outside the column known are unknown; answers, events and "
+        f"precision (intervals of {reviews.CONFIDENCE:.0%}) beside it"
+        + (f"; thresholds in {args.thresholds}" if args.thresholds is not None else "")
+    )
+    return 0
+
+
+def _review_options(parser: ArgumentParser, add: Add) -> None:
+    text = "a folder of predict or a score table; or: read FOLDER [answers.json, tables of the snippets, or folders]"
+    add("inputs", nargs="+", metavar="SCORES", help=text)
+    add(
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="the new folder of the review; for read, the labels to write, *.csv",
+    )
+    choose = parser.add_argument_group("choose rows").add_argument
+    choose("--recordings", nargs="+", metavar="PATH", help="files and folders of the recordings")
+    options.add_value(choose, "--budget", 100, "N", "number of rows and classes to listen to")
+    text = (
+        "uncertain: scores between 0 and 1; site, hour: the same, in equal numbers by the names of recordings; top: "
+        "highest scores of each class and a random rest; bands: equal numbers from bands of each class's scores; random"
+    )
+    choose("--by", choices=("uncertain", "top", "bands", "site", "hour", "random"), default="uncertain", help=text)
+    choose("--class", dest="classes", nargs="+", action="extend", default=[], metavar="NAME", help="review only these")
+    choose("--taxonomy", metavar="FILE", help="taxonomy.csv, for names of the classes")
+    options.add_value(choose, "--seed", 0, "N", "seed of the random choice")
+    read = parser.add_argument_group("read answers").add_argument
+    options.add_value(read, "--precision", 0.9, "P", "precision to reach by thresholds")
+    options.add_value(read, "--min-positives", 3, "N", "minimum yes answers of a threshold")
+    read("--thresholds", metavar="FILE", help="write the thresholds, *.json, for predict --thresholds")
+
+
+COMMANDS = ((review, _review_options, "bcsed review scores --recordings wav --budget 200 --by bands --out review"),)

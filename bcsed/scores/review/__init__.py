@@ -1,0 +1,47 @@
+"""Review by people: choose rows to listen to, read the answers, estimate precision from them.
+
+The chosen rows (``review.csv``) have the columns `COLUMNS`; `read_answers` adds ``answer`` and ``other``.
+"""
+
+from .answers import (
+    ANSWERS,
+    ANSWERS_FILE,
+    REVIEW,
+    SCHEMA,
+    SNIPPETS,
+    read_answers,
+    read_classes,
+    read_review,
+    review_id,
+    to_events,
+    to_labels,
+    unanswered_label,
+    write_review,
+)
+from .choose import COLUMNS, WAYS, choose_rows
+from .precision import CONFIDENCE, estimate_precision, estimate_share, find_thresholds, weigh, write_thresholds
+
+__all__ = [
+    "ANSWERS",
+    "ANSWERS_FILE",
+    "COLUMNS",
+    "CONFIDENCE",
+    "REVIEW",
+    "SCHEMA",
+    "SNIPPETS",
+    "WAYS",
+    "choose_rows",
+    "estimate_precision",
+    "estimate_share",
+    "find_thresholds",
+    "read_answers",
+    "read_classes",
+    "read_review",
+    "review_id",
+    "to_events",
+    "to_labels",
+    "unanswered_label",
+    "weigh",
+    "write_review",
+    "write_thresholds",
+]

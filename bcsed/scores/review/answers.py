@@ -1,0 +1,158 @@
+"""Read the answers of a review, from the page or from tables of Raven and Audacity, into labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...data.annotations import read_annotations
+from ...errors import DataError
+from ...files import atomic_write, check_schema, quote_list, read_csv, read_json, write_json
+from .choose import COLUMNS
+
+REVIEW, SETTINGS, ANSWERS_FILE, SNIPPETS = "review.csv", "review.json", "answers.json", "snippets"
+ANSWERS = ("yes", "no", "other", "unsure")
+SCHEMA = 1
+# Labels of snippets that answer, besides the class (yes) and the name of another species.
+_WORDS = {
+    **dict.fromkeys(("yes", "y"), "yes"),
+    **dict.fromkeys(("no", "n", "nocall", "-"), "no"),
+    **dict.fromkeys(("other", "o"), "other"),
+    **dict.fromkeys(("unsure", "u", "?"), "unsure"),
+}
+
+
+def write_review(chosen: pd.DataFrame, folder: Path, classes: Sequence[str]) -> None:
+    """Write the chosen rows as ``review.csv``, and all classes of the scores as ``review.json``."""
+    write_json(folder / SETTINGS, {"schema": SCHEMA, "classes": list(classes)})
+    with atomic_write(folder / REVIEW) as temporary:
+        chosen[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_review(folder: str | Path) -> pd.DataFrame:
+    """Read the chosen rows of a folder of `bcsed review`; DataError if they are missing or invalid."""
+    path = Path(folder) / REVIEW
+    if not path.is_file():
+        raise DataError(f"{folder} is not a folder of `bcsed review`: it has no {REVIEW}.")
+    table = read_csv(path, COLUMNS)
+    try:
+        whole: dict[str, Any] = dict.fromkeys(("item", "start_s", "end_s"), int)
+        typed: pd.DataFrame = table.astype({**whole, "score": float, "probability": float})
+    except ValueError as error:
+        raise DataError(f"{path}: a cell is not a number ({error}).") from error
+    if not typed["probability"].between(0, 1, inclusive="right").all() or typed["item"].duplicated().any():
+        raise DataError(f"{path}: probabilities must be in (0, 1], and items distinct numbers.")
+    return typed
+
+
+def read_classes(folder: str | Path) -> list[str]:
+    """Return all classes of the scores whose rows were chosen; DataError if the folder's ``review.json`` is invalid."""
+    path = Path(folder) / SETTINGS
+    values = read_json(path, fields={"classes": list})
+    check_schema(values, path, (SCHEMA,))
+    return list(map(str, values["classes"]))
+
+
+def review_id(chosen: pd.DataFrame) -> str:
+    """Return a hash of the chosen rows and classes, by which answers are known to belong to them."""
+    text = "\n".join(f"{row}|{name}" for row, name in zip(chosen["row_id"], chosen["class"], strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def unanswered_label(name: str) -> str:
+    """Return the label of a snippet before it is answered."""
+    return f"{name}?"
+
+
+def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.DataFrame:
+    """Return the chosen rows of a review with the columns ``answer`` ('' if unanswered) and ``other`` (a species).
+
+    `paths` are files of the page (``*.json``), Raven tables and Audacity labels of the snippets, or folders of these
+    tables; by default ``answers.json`` in the folder. Raises DataError if a file is invalid or of another review, an
+    item has two different answers, or there is no answer.
+    """
+    folder = Path(folder)
+    chosen = read_review(folder)
+    answers: dict[int, tuple[str, str]] = {}
+    listed = [Path(path) for path in paths] or [folder / ANSWERS_FILE]
+    for path in (file for each in listed for file in (sorted(each.glob("*.txt")) if each.is_dir() else [each])):
+        for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, chosen):
+            if answers.setdefault(item, answer) != answer:
+                before = " ".join(answers[item]).strip()
+                raise DataError(f"{path}: item {item} is answered {' '.join(answer).strip()!r}, and {before!r} before.")
+    if not answers:
+        raise DataError(f"no item of {folder} is answered; answer some in its page, or in the tables of the snippets.")
+    pairs = [answers.get(item, ("", "")) for item in chosen["item"]]
+    table: pd.DataFrame = chosen.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
+    return table
+
+
+def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+    values = read_json(path, fields={"review": str, "answers": dict})
+    check_schema(values, path, (SCHEMA,))
+    if values["review"] != review_id(chosen):
+        raise DataError(f"{path}: these are answers of another review than that of the folder.")
+    answers = []
+    items = {str(item): int(item) for item in chosen["item"]}
+    for key, value in values["answers"].items():
+        cells = value if isinstance(value, dict) else {}
+        answer, other = cells.get("answer"), cells.get("other", "")
+        if key not in items or answer not in ANSWERS or not isinstance(other, str):
+            raise DataError(f"{path}: the answer {value!r} of item {key!r} is not one of {', '.join(ANSWERS)}.")
+        answers.append((items[key], (answer, other.strip() if answer == "other" else "")))
+    return answers
+
+
+def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+    """Read labels of snippets: the unanswered label, the class (yes), a word, or another species."""
+    events = read_annotations(path)
+    names = [re.split(r"[\\/]", name)[-1].removesuffix(".flac") for name in events["recording"]]
+    classes = dict(zip(chosen["item"], chosen["class"], strict=True))
+    answers = []
+    for name, text in zip(names, events["label"].str.strip(), strict=True):
+        item = int(name) if name.isdecimal() and name.isascii() else -1
+        if item not in classes:
+            raise DataError(f"{path}: {name!r} is not a snippet of the review; snippets are named like 0001.flac.")
+        if text == classes[item]:
+            answers.append((item, ("yes", "")))
+        elif text != unanswered_label(classes[item]):
+            answer = _WORDS.get(text.lower(), "other")
+            answers.append((item, (answer, text if text.lower() not in _WORDS else "")))
+    return answers
+
+
+def to_labels(answers: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+    """Return soundscape labels ``filename,start,end,primary_label,known``, a line per row with a clear answer.
+
+    ``known`` lists the classes about which an answer says something; all others are unknown, not absent. Of the species
+    that were named instead of the class, those among `classes` are labels.
+    """
+    allowed, rows = set(classes), []
+    for (filename, start_s, end_s), lines in answers.groupby(["recording", "start_s", "end_s"], sort=True):
+        present = {*lines["class"][lines["answer"] == "yes"], *(set(lines["other"]) & allowed)}
+        absent = set(lines["class"][lines["answer"].isin(("no", "other"))])
+        if both := sorted(present & absent):
+            where = f"{filename}, {start_s} to {end_s} s"
+            raise DataError(f"{quote_list(both)} is answered as present and as absent in {where}; correct the answers.")
+        if present | absent:
+            cells = ";".join(sorted(present)), ";".join(sorted(present | absent))
+            rows.append((filename, start_s, end_s, *cells))
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["filename", "start", "end", "primary_label", "known"])
+    return table
+
+
+def to_events(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the calls that were confirmed or named, ``filename,start,end,label``, a line per row and species."""
+    parts = [
+        answers[answers["answer"] == "yes"].assign(label=lambda lines: lines["class"]),
+        answers[answers["other"] != ""].assign(label=lambda lines: lines["other"]),
+    ]
+    renamed = pd.concat(parts).rename(columns={"recording": "filename", "start_s": "start", "end_s": "end"})
+    events = renamed[["filename", "start", "end", "label"]].drop_duplicates()
+    ordered: pd.DataFrame = events.sort_values(["filename", "start", "label"], ignore_index=True)
+    return ordered

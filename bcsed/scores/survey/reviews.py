@@ -1,0 +1,113 @@
+"""Read reviewed rows, and compute from them what detections are worth: precision, and thresholds of sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...errors import ConfigError, DataError
+from ...files import quote_list, read_csv
+from ..review import ANSWERS, estimate_share, read_answers, weigh
+from .density import Floats
+
+_COLUMNS = ("recording", "start_s", "class", "score", "stratum", "probability", "answer")
+# Rows with a call at or above a threshold, at least.
+_MIN_POSITIVES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Reviewed:
+    """Rows with a clear answer: ``recording, start_s, class, score, stratum, probability, positive``."""
+
+    table: pd.DataFrame
+    n_unclear: int = 0  # rows without one: unsure, or not answered
+
+
+def read_reviews(paths: Sequence[str | Path]) -> Reviewed:
+    """Read a folder of `bcsed review` and its answers, or a table of answers of `bcsed review read`.
+
+    Answers are those of `bcsed.scores.review.read_answers`. Rows without a clear answer are missing at random within
+    their stratum. DataError if a file is invalid, a row and class occur twice, or there is no clear answer.
+    """
+    first = Path(paths[0])
+    if first.is_dir():
+        table = read_answers(first, paths[1:])
+    elif len(paths) > 1:
+        raise ConfigError(f"{first} is not a folder of `bcsed review`; name one before its answers, or one table.")
+    else:
+        table = _read_table(first)
+    keys = table[["recording", "start_s", "class"]]
+    if keys.duplicated().any():
+        name, start_s, label = keys[keys.duplicated()].iloc[0]
+        raise DataError(f"{first} has the row of {name} at {start_s} s and {label!r} twice; keep one answer for each.")
+    if not table["answer"].isin(("yes", "no", "other")).any():
+        raise DataError(f"{first}: no row has an answer (yes, no or other); answer some, or leave --review out.")
+    lines = weigh(table)
+    return Reviewed(lines, len(table) - len(lines))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    table = read_csv(path, _COLUMNS)
+    for name, low, high in (("start_s", 0, np.inf), ("score", 0, 1), ("probability", 1e-12, 1)):
+        values = pd.to_numeric(table[name], errors="coerce")
+        invalid = ~values.between(low, high)
+        if invalid.any():
+            k = int(invalid.to_numpy().argmax())
+            raise DataError(
+                f"{path}: line {k + 2}: {name} must be a number of {low:g} to {high:g}, got {table[name][k]!r}."
+            )
+        table[name] = values
+    answers = table["answer"].str.strip().str.lower()
+    unknown = ~answers.isin((*ANSWERS, ""))
+    if unknown.any():
+        k = int(unknown.to_numpy().argmax())
+        raise DataError(f"{path}: line {k + 2}: the answer must be {', '.join(ANSWERS)}, got {table['answer'][k]!r}.")
+    typed: pd.DataFrame = table.assign(answer=answers, start_s=table["start_s"].astype(np.int64))
+    return typed
+
+
+def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
+    """Return the reviewed rows with the numbers of their recording and class; DataError if the scores lack one.
+
+    `names` are the names and paths of the recordings in the scores, and their numbers.
+    """
+    table = reviewed.table
+    missing = [name for name in table["recording"] if name not in names]
+    if missing:
+        raise DataError(f"the reviewed recording {missing[0]!r} is not in the scores ({len(missing)} such rows).")
+    unknown = sorted(set(table["class"]) - set(classes))
+    if unknown:
+        raise DataError(f"the reviewed class {unknown[0]!r} is not in the scores, which have {quote_list(classes)}.")
+    number = {name: k for k, name in enumerate(classes)}
+    numbers = {"recording": table["recording"].map(names), "column": table["class"].map(number)}
+    return table.assign(**numbers, weight=1 / table["probability"])
+
+
+def lowest_threshold(
+    score: Floats, positive: npt.NDArray[np.bool_], weight: Floats, precision: float
+) -> tuple[float, str]:
+    """Return the lowest score from which on reviewed rows reach a precision, or NaN and the reason."""
+    if positive.sum() < _MIN_POSITIVES:
+        return float("nan"), f"{int(positive.sum())} reviewed rows with a call, {_MIN_POSITIVES} needed"
+    order = np.argsort(-score, kind="stable")
+    true, total = np.cumsum((weight * positive)[order]), np.cumsum(weight[order])
+    last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
+    enough = last & (np.cumsum(positive[order]) >= _MIN_POSITIVES)
+    reached = np.flatnonzero(enough & (true / total >= precision))
+    if not len(reached):
+        return float("nan"), f"precision reaches {(true / total)[enough].max():.2f} at most"
+    return float(score[order][reached[-1]]), ""
+
+
+def precision_above(table: pd.DataFrame, threshold: float) -> tuple[float, float, float] | None:
+    """Return the precision of rows of a class at or above a threshold, and its interval; None if none is reviewed."""
+    inside = (table["score"] >= threshold).to_numpy()
+    if not inside.any():
+        return None
+    arrays = (table[name].to_numpy() for name in ("positive", "probability", "stratum"))
+    return estimate_share(*arrays, inside)
