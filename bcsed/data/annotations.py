@@ -5,8 +5,9 @@ tables with a header of recording, start, end and label under common names (Open
 crowsetta's generic form, ``detections.csv`` of bcsed). Columns are recognised by their names, in any order; the
 separator is a tab, comma or semicolon, decimals have a point or a comma, texts are UTF-8 or, with a mark, UTF-16.
 
-crowsetta is not used: its readers of Raven and Audacity require fixed columns and the name of the label, do not know
-several files in one table, comma decimals, frequency lines or UTF-16, and end with errors of pandera.
+crowsetta is not used: its readers of Raven and Audacity require fixed columns and the name of the label, take the label
+NA as missing, do not know several files in one table, comma decimals, frequency lines, waveform views or UTF-16, and
+end with errors of pandera.
 """
 
 from __future__ import annotations
