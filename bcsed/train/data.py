@@ -125,18 +125,14 @@ def prepare_data(
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
-    targets, weights = make_targets(table, classes, experiment.data)
+    targets, weights, listed, clip_source = _make_targets(table, classes, experiment, inputs.clip_pseudolabels)
     teacher = read_teacher(inputs.teacher, list(table["filename"])) if inputs.teacher else None
     events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
     labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
     if noise_sha256 is not None:
         sources["noise"] = {"sha256": noise_sha256}
-    listed = make_targets(table, classes, Data())[0] > 0
-    if inputs.clip_pseudolabels is not None:
-        values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
-        weights[values > 0] = experiment.data.pseudo_loss_weight
-        targets += experiment.data.pseudo_target * values
+    sources |= clip_source
     if teacher is not None:
         sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)
     # Without soundscapes, the clips have their half of the memory too.
@@ -176,6 +172,20 @@ def prepare_data(
         skipped=skipped,
         competition=competition,
     )
+
+
+def _make_targets(
+    table: pd.DataFrame, classes: Sequence[str], experiment: Experiment, pseudolabels: str | Path | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_], dict[str, Any]]:
+    """Return targets, loss weights and listed labels of the clips, and the description of their pseudolabels."""
+    targets, weights = make_targets(table, classes, experiment.data)
+    listed = make_targets(table, classes, Data())[0] > 0
+    if pseudolabels is None:
+        return targets, weights, listed, {}
+    values, source = _clip_pseudolabels(pseudolabels, table, classes, listed)
+    weights[values > 0] = experiment.data.pseudo_loss_weight
+    targets += experiment.data.pseudo_target * values
+    return targets, weights, listed, {"clip_pseudolabels": source}
 
 
 def _describe_teacher(

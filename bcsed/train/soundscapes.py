@@ -80,8 +80,8 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     order = {name: k for k, name in enumerate(classes)}
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     merged = pd.DataFrame(dict(zip(("filename", "start_s", "end_s"), map(list, columns), strict=True)))
-    for name, position in (("labels", 0), ("known", 1)):
-        merged[name] = [tuple(sorted(row[position], key=order.__getitem__)) for row in rows.values()]
+    for name, sets in (("labels", [row[0] for row in rows.values()]), ("known", [row[1] for row in rows.values()])):
+        merged[name] = [tuple(sorted(names, key=order.__getitem__)) for names in sets]
     if all(len(searched) == len(classes) for searched in merged["known"]):
         merged = merged.drop(columns="known")
     typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
