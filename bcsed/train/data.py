@@ -119,9 +119,9 @@ def prepare_data(
     table, infos, skipped = _read_clips(data, listing, options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold, inputs.labels)
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
-    clips_sha256, noise_sha256 = _digest(table), None
+    clips_sha256, noise = _digest(table), dict[str, Any]()
     if inputs.noise is not None:
-        table, infos, skipped, noise_sha256 = _add_noise(table, infos, skipped, inputs.noise, options)
+        table, infos, skipped, noise = _add_noise(table, infos, skipped, inputs.noise, options)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
@@ -130,9 +130,7 @@ def prepare_data(
     events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
     labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
-    if noise_sha256 is not None:
-        sources["noise"] = {"sha256": noise_sha256}
-    sources |= clip_source
+    sources |= noise | clip_source
     if teacher is not None:
         sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)
     # Without soundscapes, the clips have their half of the memory too.
@@ -279,11 +277,12 @@ def _read_clips(
 
 def _add_noise(
     table: pd.DataFrame, infos: list[AudioInfo], skipped: dict[str, str], folder: str | Path, options: TrainOptions
-) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], str]:
-    """Return clips, headers and failures with the noise recordings of a folder, and the SHA-256 of their list."""
+) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], dict[str, Any]]:
+    """Return clips, headers and failures with the noise recordings of a folder, and the description of these."""
     listed = add_noise(table, folder).iloc[len(table) :]
     noise, more, failures = _read_clips(Path(folder), listed, options)
-    return pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures, _digest(noise)
+    joined = pd.concat([table, noise], ignore_index=True)
+    return joined, infos + more, skipped | failures, {"noise": {"sha256": _digest(noise)}}
 
 
 def _head_groups(
