@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..audio.spectrogram import FLOOR_POWER
 from ..config.contract import Contract, Net
 from ..errors import BundleError
 from .bundle.bundle import Bundle, as_embedding, compile_graph, read_graph
@@ -180,6 +181,14 @@ def seal_head(
     return seal(
         out, sealed, probed, None, contract=contract, steps=n, priors=priors, recipe={}, provenance=dict(provenance)
     )
+
+
+def embed_silence(network: Bundle) -> Array:
+    """Return the embedding (E,) of a window of digital silence."""
+    frontend = network.contract.frontend
+    level = 0.0 if frontend.is_wave else 10 * np.log10(FLOOR_POWER)
+    window = np.full((1, frontend.n_mels, frontend.n_frames), level, np.float32)
+    return np.array(compile_graph(read_graph(network), frontend)(window)[2][0])
 
 
 def _embed_windows(graph: Any, n: int) -> tuple[Any, Any]:

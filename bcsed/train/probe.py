@@ -23,7 +23,7 @@ from ..errors import ConfigError, DataError
 from ..files import check_fields, sha256, shorten_list
 from ..models.bundle.bundle import Bundle, load
 from ..models.bundle.seal import require_new_folder
-from ..models.heads import ProbeHead, SequenceHead, seal_head
+from ..models.heads import ProbeHead, SequenceHead, embed_silence, seal_head
 from ..predict.embeddings import read_embeddings
 from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
@@ -153,6 +153,8 @@ def train_probe(
         log(f"{is_noise.sum()} of these windows are of noise, without any class")
     mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
     windows = replace(windows, vectors=(windows.vectors - mean) / max(scale, 1e-9))
+    if options.head == "sequence":
+        windows = _add_silence(windows, (embed_silence(network) - mean) / max(scale, 1e-9))
     strength, evaluation = _evaluate(windows, clips, classes, options, log)
     head = _fit(windows, options, strength)
     provenance = {
@@ -249,6 +251,18 @@ def _make_windows(
         fold_of=fold_of[known],
         clip_of=clip_of[known],
         following=find_followers(names[known], start_s[known], window_s),
+    )
+
+
+def _add_silence(windows: Windows, vector: Array) -> Windows:
+    """Return the windows with a last one of silence, which is none of the classes."""
+    none = np.eye(windows.targets.shape[1], dtype=np.float32)[-1:]
+    return Windows(
+        vectors=np.vstack([windows.vectors, vector]),
+        targets=np.vstack([windows.targets, none]),
+        fold_of=np.append(windows.fold_of, NEVER_HELD_OUT),
+        clip_of=np.append(windows.clip_of, -1),
+        following=np.append(windows.following, len(windows.following)),
     )
 
 

@@ -21,6 +21,8 @@ _BATCH, _UPDATES, _RATE, _DECAY, _DROPOUT = 64, 300, 1e-3, 0.05, 0.3
 _HIDDEN, _QUERY = 256, 64
 # Probability that another recording begins at a window, so that classes change within a sequence.
 _CHANGE = 1 / 3
+# Probability that it is silence, so that scores do not spread from a call into the end of a short recording.
+_SILENCE = 0.2
 # Least share of the first of two mixed windows; it is drawn for each window, as the levels of calls vary.
 _LEAST_SHARE = 0.3
 # Windows follow each other if one starts where the other ends, to this share of a window.
@@ -96,16 +98,19 @@ class _Attention(nn.Module):
 def fit_sequence(
     vectors: Array, targets: Array, weight: Array, following: Index, mix: float, seed: int
 ) -> SequenceHead:
-    """Train attention over sequences of windows, `mix` of which are sums of two."""
+    """Train attention over sequences of windows, `mix` of which are sums of two; the last window is silence."""
     rng, N = np.random.default_rng(seed), len(vectors)
     x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
 
+    def begin() -> Index:
+        return np.where(rng.random(_BATCH) < _SILENCE, N - 1, rng.integers(N, size=_BATCH))
+
     def draw() -> Index:
         runs = np.empty((CONTEXT, _BATCH), np.int64)
-        runs[0] = rng.integers(N, size=_BATCH)
+        runs[0] = begin()
         for previous, window in itertools.pairwise(runs):
             changes = rng.random(_BATCH) < _CHANGE
-            window[:] = np.where(changes, rng.integers(N, size=_BATCH), following[previous])
+            window[:] = np.where(changes, begin(), following[previous])
         return runs.T
 
     with torch.random.fork_rng(), single_torch_thread():
