@@ -43,6 +43,8 @@ class TrainInputs:
     clip_pseudolabels: str | Path | None = None
     #: Annotation tables of clips and labelled soundscapes, see `bcsed.data.annotations`, for `fit.strong_weight`.
     events: Sequence[str | Path] = ()
+    #: Labels of soundscapes in addition to the competition's, see `bcsed.train.soundscapes.read_labelled_rows`.
+    labels: Sequence[str | Path] = ()
     teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
@@ -111,7 +113,7 @@ def prepare_data(
     classes = read_class_list(data, competition)
     listing = read_train(data, competition, classes)
     table, infos, skipped = _read_clips(data, listing, options)
-    split = split_soundscapes(data, competition, classes, experiment.data, fold)
+    split = split_soundscapes(data, competition, classes, experiment.data, fold, inputs.labels)
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
