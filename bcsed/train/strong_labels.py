@@ -37,13 +37,10 @@ def read_marked_events(
     """
     if not paths:
         return {}
-    durations: dict[str | Path, float] = dict.fromkeys(listed, math.inf)
-    if split.folder.is_dir():
-        durations |= dict.fromkeys(find_recordings([split.folder]), math.inf)
-    known = {printable(info.path): info.duration_s for info in (*infos, *split.valid)}
-    table = read_annotations(
-        paths, recordings={path: known.get(printable(path), seconds) for path, seconds in durations.items()}
-    )
+    soundscapes = find_recordings([split.folder]) if split.folder.is_dir() else []
+    durations = dict.fromkeys([*map(printable, listed), *map(printable, soundscapes)], math.inf)
+    durations |= {printable(info.path): info.duration_s for info in (*infos, *split.valid)}
+    table = read_annotations(paths, recordings=durations)
     return to_events(table, split.classes, frontend.sample_rate)
 
 
