@@ -178,7 +178,7 @@ def test_a_mistake_is_one_sentence(here, capsys, mistake):
     assert sorted(path for path in here.rglob("*")) == before
 
 
-@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "evaluate x"])
+@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "calibrate x"])
 def test_calls_that_make_no_sense_show_the_usage(line, capsys):
     with pytest.raises(SystemExit) as told:
         main(line.split())

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,10 @@ _OFFSET_SHARE = 0.2
 _HALF = {"dtc_threshold": 0.5, "gtc_threshold": 0.5}
 # The two scenarios of DCASE: the onset matters; classes must not be confused.
 _PSDS: Mapping[str, Mapping[str, float]] = {
-    "psds1": {"dtc_threshold": 0.7, "gtc_threshold": 0.7, "alpha_ct": 0.0, "alpha_st": 1.0},
+    "psds1": {"dtc_threshold": 0.7, "gtc_threshold": 0.7, "alpha_st": 1.0},
     "psds2": {"dtc_threshold": 0.1, "gtc_threshold": 0.1, "cttc_threshold": 0.3, "alpha_ct": 0.5, "alpha_st": 1.0},
 }
+_CROSS = ("cttc_threshold", "alpha_ct")  # of detections in events of other classes
 
 
 class _Writable(pd.DataFrame):
@@ -58,7 +58,10 @@ class EventScores:
 
 
 def rows_of_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a score table with the columns recording, start_s and end_s and a column per class; DataError for gaps."""
+    """Return a score table with the columns recording, start_s, end_s and a column per class.
+
+    DataError if a row id has no end second.
+    """
     ids = parse_row_ids(table.index)
     row_s = infer_row_s(ids)
     if row_s is None or (ids.end_s < 0).any():
@@ -116,7 +119,7 @@ def evaluate_events(
     classes = [name for name in map(str, scores.columns) if name not in _TIMES]
     by_recording = {str(name): _in_time(rows, str(name)) for name, rows in scores.groupby("recording", sort=False)}
     durations = {name: float(rows["end_s"].iloc[-1]) for name, rows in by_recording.items()}
-    events = read_annotations(paths, recordings=dict(durations))
+    events = read_annotations(paths, recordings={**durations})
     unknown = sorted(set(events["label"]).difference(classes))
     if unknown or events.empty:
         problem = f"labels that are not among the {len(classes)} scored classes: {quote_list(unknown, 3)}"
@@ -167,9 +170,7 @@ def _measure(
         columns[f"best_{kind}_f1"] = [float(best[0][name]) for name in names]
     for scenario, criteria in _PSDS.items():
         # A single class cannot be confused with others.
-        used: dict[str, Any] = dict(criteria)
-        if len(names) == 1 and used.pop("cttc_threshold", None):
-            used["alpha_ct"] = 0.0
+        used = {name: criteria[name] for name in criteria if len(names) > 1 or name not in _CROSS}
         psds[scenario], single, *_ = tool.intersection_based.psds(tables, truth, durations, **used)
         columns[scenario] = [float(single[name]) for name in names]
     return columns, {name: float(value) for name, value in psds.items()}
@@ -201,7 +202,7 @@ def _joined(
     return truth
 
 
-def _import_tool() -> ModuleType:
+def _import_tool() -> Any:
     try:
         # Its dependencies import pkg_resources, which warns.
         with warnings.catch_warnings():

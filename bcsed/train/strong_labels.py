@@ -37,9 +37,10 @@ def read_marked_events(
     """
     if not paths:
         return {}
-    files = [*map(Path, listed), *(find_recordings([split.folder]) if split.folder.is_dir() else ())]
-    known = {printable(info.path): info.duration_s for info in (*infos, *split.valid)}
-    table = read_annotations(paths, recordings={path: known.get(printable(path), math.inf) for path in files})
+    soundscapes = find_recordings([split.folder]) if split.folder.is_dir() else []
+    durations = dict.fromkeys([*map(printable, listed), *map(printable, soundscapes)], math.inf)
+    durations |= {printable(info.path): info.duration_s for info in (*infos, *split.valid)}
+    table = read_annotations(paths, recordings=durations)
     return to_events(table, split.classes, frontend.sample_rate)
 
 
