@@ -110,34 +110,28 @@ def prepare_data(
     _check_inputs(experiment, inputs)
     competition = detect_competition(data)
     classes = read_class_list(data, competition)
-    listing = read_train(data, competition, classes)
-    table, infos, skipped = _read_clips(data, listing, options)
+    table, infos, skipped = _read_clips(data, listing := read_train(data, competition, classes), options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold)
     setting = experiment.data.duplicates
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
-    clips_sha256, noise_sha256 = _digest(table), None
-    if inputs.noise is not None:
-        table, infos, skipped, noise_sha256 = _add_noise(table, infos, skipped, inputs.noise, options)
-    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
+    clips_sha256 = _digest(table)
+    table, infos, skipped, noise = _add_noise(table, infos, skipped, inputs.noise, options)
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
+    n = len(table)
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights = make_targets(table, classes, experiment.data)
     labelled = make_labelled_sampler(split, experiment, cache_gb)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb)
-    if noise_sha256 is not None:
-        sources["noise"] = {"sha256": noise_sha256}
+    embeddings, teacher = _teacher_embeddings(inputs.teacher, table, experiment.frontend)
+    sources |= noise | teacher
     listed = make_targets(table, classes, Data())[0] > 0
     if inputs.clip_pseudolabels is not None:
         values, sources["clip_pseudolabels"] = _clip_pseudolabels(inputs.clip_pseudolabels, table, classes, listed)
         weights[values > 0] = experiment.data.pseudo_loss_weight
         targets += experiment.data.pseudo_target * values
-    embeddings = None
-    if inputs.teacher is not None:
-        embeddings, sources["teacher"] = _teacher_embeddings(inputs.teacher, table, experiment.frontend)
-    # Without soundscapes, the clips have their half of the memory too.
-    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
     injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, cache_gb)
+    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb  # without soundscapes, all of it
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
@@ -171,12 +165,16 @@ def prepare_data(
     )
 
 
-def _teacher_embeddings(path: str | Path, table: pd.DataFrame, frontend: Frontend) -> tuple[Embeddings, dict[str, Any]]:
-    """Return a teacher's embeddings of the clips, and their description."""
+def _teacher_embeddings(
+    path: str | Path | None, table: pd.DataFrame, frontend: Frontend
+) -> tuple[Embeddings | None, dict[str, Any]]:
+    """Return a teacher's embeddings of the clips, if there are any, and their description."""
+    if path is None:
+        return None, {}
     embeddings = read_teacher(path, list(table["filename"]), frontend)
     level = logging.INFO if embeddings.n_known == len(table) else logging.WARNING
     _log.log(level, "%d of %d clips have a teacher's embedding", embeddings.n_known, len(table))
-    return embeddings, {"sha256": sha256(Path(path)), "clips": embeddings.n_known}
+    return embeddings, {"teacher": {"sha256": sha256(Path(path)), "clips": embeddings.n_known}}
 
 
 def _clip_pseudolabels(
@@ -247,12 +245,21 @@ def _read_clips(
 
 
 def _add_noise(
-    table: pd.DataFrame, infos: list[AudioInfo], skipped: dict[str, str], folder: str | Path, options: TrainOptions
-) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], str]:
-    """Return clips, headers and failures with the noise recordings of a folder, and the SHA-256 of their list."""
-    listed = add_noise(table, folder).iloc[len(table) :]
-    noise, more, failures = _read_clips(Path(folder), listed, options)
-    return pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures, _digest(noise)
+    table: pd.DataFrame,
+    infos: list[AudioInfo],
+    skipped: dict[str, str],
+    folder: str | Path | None,
+    options: TrainOptions,
+) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], dict[str, Any]]:
+    """Return clips, headers and failures with the noise recordings of a folder, and their description."""
+    described = {}
+    if folder is not None:
+        listed = add_noise(table, folder).iloc[len(table) :]
+        noise, more, failures = _read_clips(Path(folder), listed, options)
+        table, infos, skipped = pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures
+        described = {"noise": {"sha256": _digest(noise)}}
+    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), len(table))
+    return table, infos, skipped, described
 
 
 def _head_groups(
