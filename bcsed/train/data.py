@@ -119,11 +119,10 @@ def prepare_data(
     table, infos, skipped = _read_clips(data, listing, options)
     split = split_soundscapes(data, competition, classes, experiment.data, fold, inputs.labels)
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
-    clips_sha256, noise = _digest(table), dict[str, Any]()
-    if inputs.noise is not None:
-        table, infos, skipped, noise = _add_noise(table, infos, skipped, inputs.noise, options)
-    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))
+    clips_sha256 = _digest(table)
+    table, infos, skipped, noise = _add_noise(table, infos, skipped, inputs.noise, options)
     # Without a held-out fold, no folds are assigned, which would need several clips of each class.
+    n = len(table)
     fold_of = np.full(n, NEVER_HELD_OUT) if fold is None else assign_folds(table, experiment.data, experiment.fit.seed)
     targets, weights, listed, clip_source = _make_targets(table, classes, experiment, inputs.clip_pseudolabels)
     teacher = read_teacher(inputs.teacher, list(table["filename"])) if inputs.teacher else None
@@ -133,10 +132,9 @@ def prepare_data(
     sources |= noise | clip_source
     if teacher is not None:
         sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)
-    # Without soundscapes, the clips have their half of the memory too.
-    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb
     rows = training_rows(table, fold_of, fold, experiment.data)
     injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, cache_gb, teacher)
+    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb  # without soundscapes, all of it
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
@@ -276,13 +274,21 @@ def _read_clips(
 
 
 def _add_noise(
-    table: pd.DataFrame, infos: list[AudioInfo], skipped: dict[str, str], folder: str | Path, options: TrainOptions
+    table: pd.DataFrame,
+    infos: list[AudioInfo],
+    skipped: dict[str, str],
+    folder: str | Path | None,
+    options: TrainOptions,
 ) -> tuple[pd.DataFrame, list[AudioInfo], dict[str, str], dict[str, Any]]:
-    """Return clips, headers and failures with the noise recordings of a folder, and the description of these."""
-    listed = add_noise(table, folder).iloc[len(table) :]
-    noise, more, failures = _read_clips(Path(folder), listed, options)
-    joined = pd.concat([table, noise], ignore_index=True)
-    return joined, infos + more, skipped | failures, {"noise": {"sha256": _digest(noise)}}
+    """Return clips, headers and failures with the noise recordings of a folder, and their description."""
+    described = {}
+    if folder is not None:
+        listed = add_noise(table, folder).iloc[len(table) :]
+        noise, more, failures = _read_clips(Path(folder), listed, options)
+        table, infos, skipped = pd.concat([table, noise], ignore_index=True), infos + more, skipped | failures
+        described = {"noise": {"sha256": _digest(noise)}}
+    _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), len(table))
+    return table, infos, skipped, described
 
 
 def _head_groups(
