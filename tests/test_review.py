@@ -294,15 +294,21 @@ class TestFolder:
             ("y.wav", 5, 10, "b", "", ""),
         ]
         answers = pd.DataFrame(lines, columns=["recording", "start_s", "end_s", "class", "answer", "other"])
-        labels = review.to_labels(answers, ("a", "b", "c"))
+        answers["row_id"] = [f"{line[0][0]}_{line[2]}" for line in lines]
+        ids = list(answers["row_id"].unique())
+        scores = make_table(ids, ("a", "b", "c"), np.array([[0.9, 0.5, 0.1]] * len(ids), np.float32))
+        labels = review.to_labels(answers, scores)
         expected = [("x.wav", 0, 5, "a", "a;b"), ("x.wav", 10, 15, "c", "a;c"), ("y.wav", 0, 5, "", "a")]
         assert list(labels.itertuples(index=False, name=None)) == expected
+        more = review.to_labels(answers, scores, absent_below=0.6)
+        assert list(more["primary_label"]) == list(labels["primary_label"])
+        assert list(more["known"]) == ["a;b;c", "a;b;c", "a;b;c"]
         events = review.to_events(answers)
         calls = [("x.wav", 0, 5, "a"), ("x.wav", 10, 15, "c"), ("y.wav", 0, 5, "fox")]
         assert list(events.itertuples(index=False, name=None)) == calls
         contradiction = pd.concat([answers, answers[:1].assign(answer="no")])
         with pytest.raises(DataError, match=r"'a' is answered as present and as absent in x\.wav, 0 to 5 s"):
-            review.to_labels(contradiction, ("a", "b", "c"))
+            review.to_labels(contradiction, scores)
 
     def test_the_command_reads_and_estimates(self, folder, tmp_path, capsys):
         path = write_answers(folder, tmp_path / "answers.json", ANSWERED)

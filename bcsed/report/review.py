@@ -38,15 +38,15 @@ def write_folder(
     recordings: Sequence[str | Path],
     out: str | Path,
     *,
-    classes: Sequence[str],
+    scores: pd.DataFrame,
     names: Mapping[str, ClassName],
     progress: Callable[[int, int], None],
 ) -> None:
     """Write ``review.csv``, the page and the snippets of the rows of `bcsed.scores.review.choose_rows`.
 
-    `recordings` are files or folders with all recordings of these rows, `out` is a new folder, `classes` are all that
-    the scores have, and `names` their common or scientific names. Raises DataError if a recording is missing or
-    unreadable, or the folder is not empty.
+    `recordings` are files or folders with all recordings of these rows, `out` is a new folder, `scores` are the table
+    that the rows were chosen from, and `names` the common or scientific names of its classes. Raises DataError if a
+    recording is missing or unreadable, or the folder is not empty.
     """
     folder = Path(out)
     if is_occupied(folder):
@@ -73,13 +73,13 @@ def write_folder(
             items.append({**item, **times, "figure": _draw(audio, span_s, row_s), "sound": _sound(audio, span_s)})
             progress(len(items), len(chosen))
     chosen = chosen.assign(recording=chosen["recording"].map(files))
-    species = {name: full_name(name, names) for name in classes}
+    species = {name: full_name(name, names) for name in map(str, scores.columns)}
     values = {"title": f"Review of {len(items)} rows", "review": review_id(chosen), "schema": SCHEMA}
     page = _template().render(items=items, species=species, **values)
     with atomic_write(folder / PAGE) as temporary:
         temporary.write_text(str(page), encoding="utf-8")
     # Last: a folder with this file is complete.
-    write_review(chosen, folder, classes)
+    write_review(chosen, folder, scores)
 
 
 def _find_paths(chosen: pd.DataFrame, recordings: Sequence[str | Path]) -> dict[str, Path]:
@@ -100,7 +100,7 @@ def _file_name(name: str, path: Path) -> str:
 
 
 def _write_snippet(
-    folder: Path, line: Mapping[str, Any], audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, float]
+    folder: Path, line: Mapping[Any, Any], audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, float]
 ) -> tuple[detections.Recording, pd.DataFrame]:
     """Write the sound of a row with its context as FLAC; return it and its label, which is to be edited."""
     import soundfile

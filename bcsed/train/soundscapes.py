@@ -75,8 +75,8 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
             before |= set(known)
     keys = zip(*rows, strict=True) if rows else ((), (), ())
     columns: dict[str, Any] = dict(zip(("filename", "start_s", "end_s"), map(list, keys), strict=True))
-    for number, column in enumerate(("labels", "known")):
-        columns[column] = [tuple(name for name in classes if name in row[number]) for row in rows.values()]
+    columns["labels"] = [tuple(name for name in classes if name in row[0]) for row in rows.values()]
+    columns["known"] = [tuple(name for name in classes if name in row[1]) for row in rows.values()]
     merged = pd.DataFrame(columns)
     typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
     return typed

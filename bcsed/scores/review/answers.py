@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ...data.annotations import read_annotations
-from ...errors import DataError
-from ...files import atomic_write, check_schema, quote_list, read_csv, read_json, write_json
+from ...errors import ConfigError, DataError
+from ...files import atomic_write, check_schema, quote_list, read_csv, read_json
 from .choose import COLUMNS
 
-REVIEW, SETTINGS, ANSWERS_FILE, SNIPPETS = "review.csv", "review.json", "answers.json", "snippets"
+REVIEW, SCORES, ANSWERS_FILE, SNIPPETS = "review.csv", "scores.csv", "answers.json", "snippets"
 ANSWERS = ("yes", "no", "other", "unsure")
 SCHEMA = 1
 # Labels of snippets that answer, besides the class (yes) and the name of another species.
@@ -27,9 +27,10 @@ _WORDS = {
 }
 
 
-def write_review(chosen: pd.DataFrame, folder: Path, classes: Sequence[str]) -> None:
-    """Write the chosen rows as ``review.csv``, and all classes of the scores as ``review.json``."""
-    write_json(folder / SETTINGS, {"schema": SCHEMA, "classes": list(classes)})
+def write_review(chosen: pd.DataFrame, folder: Path, scores: pd.DataFrame) -> None:
+    """Write the chosen rows as ``review.csv``, and all their scores as ``scores.csv``."""
+    with atomic_write(folder / SCORES) as temporary:
+        scores.loc[chosen["row_id"].unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
     with atomic_write(folder / REVIEW) as temporary:
         chosen[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
 
@@ -48,14 +49,6 @@ def read_review(folder: str | Path) -> pd.DataFrame:
     if not typed["probability"].between(0, 1, inclusive="right").all() or typed["item"].duplicated().any():
         raise DataError(f"{path}: probabilities must be in (0, 1], and items distinct numbers.")
     return typed
-
-
-def read_classes(folder: str | Path) -> list[str]:
-    """Return all classes of the scores whose rows were chosen; DataError if the folder's ``review.json`` is invalid."""
-    path = Path(folder) / SETTINGS
-    values = read_json(path, fields={"classes": list})
-    check_schema(values, path, (SCHEMA,))
-    return list(map(str, values["classes"]))
 
 
 def review_id(chosen: pd.DataFrame) -> str:
@@ -126,13 +119,21 @@ def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str,
     return answers
 
 
-def to_labels(answers: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+def to_labels(answers: pd.DataFrame, scores: pd.DataFrame, *, absent_below: float = 0.0) -> pd.DataFrame:
     """Return soundscape labels ``filename,start,end,primary_label,known``, a line per row with a clear answer.
 
     ``known`` lists the classes about which an answer says something; all others are unknown, not absent. Of the species
-    that were named instead of the class, those among `classes` are labels.
+    that were named instead of the class, those of `scores`, the score table of the chosen rows, are labels. Classes
+    whose score in a row is less than `absent_below` are taken as absent, unless an answer names them. Raises DataError
+    if a class is answered as present and as absent.
     """
-    allowed, rows = set(classes), []
+    if not 0 <= absent_below <= 1:
+        raise ConfigError(f"classes are absent below a score in [0, 1], got {absent_below:g}.")
+    if missing := sorted(set(answers["row_id"]) - set(scores.index)):
+        raise DataError(
+            f"the scores of {quote_list(missing)} are missing in {SCORES} of the review; choose rows again."
+        )
+    allowed, rows = set(map(str, scores.columns)), []
     for (filename, start_s, end_s), lines in answers.groupby(["recording", "start_s", "end_s"], sort=True):
         present = {*lines["class"][lines["answer"] == "yes"], *(set(lines["other"]) & allowed)}
         absent = set(lines["class"][lines["answer"].isin(("no", "other"))])
@@ -140,8 +141,9 @@ def to_labels(answers: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
             where = f"{filename}, {start_s} to {end_s} s"
             raise DataError(f"{quote_list(both)} is answered as present and as absent in {where}; correct the answers.")
         if present | absent:
-            cells = ";".join(sorted(present)), ";".join(sorted(present | absent))
-            rows.append((filename, start_s, end_s, *cells))
+            low = scores.loc[lines["row_id"].iloc[0]] < absent_below
+            known = present | absent | (set(map(str, scores.columns[low])) - set(lines["class"]))
+            rows.append((filename, start_s, end_s, ";".join(sorted(present)), ";".join(sorted(known))))
     table: pd.DataFrame = pd.DataFrame(rows, columns=["filename", "start", "end", "primary_label", "known"])
     return table
 
