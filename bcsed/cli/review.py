@@ -26,15 +26,15 @@ def review(args: Namespace) -> int:
     if args.thresholds is not None:
         raise ConfigError("--thresholds are found from answers: bcsed review read FOLDER --thresholds FILE.")
     scores = read_prediction(Path(args.inputs[0])).scores
-    chosen = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
+    drawn = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
     names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     classes = list(map(str, scores.columns))
     with Progress() as progress:
         counter = progress.counter("rows")
-        write_folder(chosen, args.recordings, args.out, scores=scores, names=names, progress=counter)
+        write_folder(drawn, args.recordings, args.out, scores=scores, names=names, progress=counter)
     print(
-        f"{args.out}: {len(chosen)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
-        f"{chosen['stratum'].nunique()} strata\n"
+        f"{args.out}: {len(drawn)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
+        f"{drawn['stratum'].nunique()} strata\n"
         f"open {Path(args.out) / PAGE}, answer, download the answers, and read them: "
         f"bcsed review read {args.out} {ANSWERS_FILE} --out labels.csv"
     )

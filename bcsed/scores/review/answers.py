@@ -27,12 +27,12 @@ _WORDS = {
 }
 
 
-def write_review(chosen: pd.DataFrame, folder: Path, scores: pd.DataFrame) -> None:
+def write_review(drawn: pd.DataFrame, folder: Path, scores: pd.DataFrame) -> None:
     """Write the chosen rows as ``review.csv``, and all their scores as ``scores.csv``."""
     with atomic_write(folder / SCORES) as temporary:
-        scores.loc[chosen["row_id"].unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
+        scores.loc[drawn["row_id"].unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
     with atomic_write(folder / REVIEW) as temporary:
-        chosen[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
+        drawn[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_review(folder: str | Path) -> pd.DataFrame:
@@ -51,9 +51,9 @@ def read_review(folder: str | Path) -> pd.DataFrame:
     return typed
 
 
-def review_id(chosen: pd.DataFrame) -> str:
+def review_id(drawn: pd.DataFrame) -> str:
     """Return a hash of the chosen rows and classes, by which answers are known to belong to them."""
-    text = "\n".join(f"{row}|{name}" for row, name in zip(chosen["row_id"], chosen["class"], strict=True))
+    text = "\n".join(f"{row}|{name}" for row, name in zip(drawn["row_id"], drawn["class"], strict=True))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -70,28 +70,28 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
     item has two different answers, or there is no answer.
     """
     folder = Path(folder)
-    chosen = read_review(folder)
+    drawn = read_review(folder)
     answers: dict[int, tuple[str, str]] = {}
     listed = [Path(path) for path in paths] or [folder / ANSWERS_FILE]
     for path in (file for each in listed for file in (sorted(each.glob("*.txt")) if each.is_dir() else [each])):
-        for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, chosen):
+        for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, drawn):
             if answers.setdefault(item, answer) != answer:
                 before = " ".join(answers[item]).strip()
                 raise DataError(f"{path}: item {item} is answered {' '.join(answer).strip()!r}, and {before!r} before.")
     if not answers:
         raise DataError(f"no item of {folder} is answered; answer some in its page, or in the tables of the snippets.")
-    pairs = [answers.get(item, ("", "")) for item in chosen["item"]]
-    table: pd.DataFrame = chosen.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
+    pairs = [answers.get(item, ("", "")) for item in drawn["item"]]
+    table: pd.DataFrame = drawn.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
     return table
 
 
-def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+def _read_page(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
     values = read_json(path, fields={"review": str, "answers": dict})
     check_schema(values, path, (SCHEMA,))
-    if values["review"] != review_id(chosen):
+    if values["review"] != review_id(drawn):
         raise DataError(f"{path}: these are answers of another review than that of the folder.")
     answers = []
-    items = {str(item): int(item) for item in chosen["item"]}
+    items = {str(item): int(item) for item in drawn["item"]}
     for key, value in values["answers"].items():
         cells = value if isinstance(value, dict) else {}
         answer, other = cells.get("answer"), cells.get("other", "")
@@ -101,11 +101,11 @@ def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, s
     return answers
 
 
-def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+def _read_labels(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
     """Read labels of snippets: the unanswered label, the class (yes), a word, or another species."""
     events = read_annotations(path)
     names = [re.split(r"[\\/]", name)[-1].removesuffix(".flac") for name in events["recording"]]
-    classes = dict(zip(chosen["item"], chosen["class"], strict=True))
+    classes = dict(zip(drawn["item"], drawn["class"], strict=True))
     answers = []
     for name, text in zip(names, events["label"].str.strip(), strict=True):
         item = int(name) if name.isdecimal() and name.isascii() else -1
