@@ -47,7 +47,7 @@ class SoundscapeSplit:
     valid: list[AudioInfo]  # labelled recordings that are held out
     truth: pd.DataFrame  # their labels, by row id
     train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
-    labelled: frozenset[str]  # names of all human-labelled recordings
+    labelled: frozenset[str]  # names of all recordings with completely labelled rows
     held_sites: frozenset[str]  # no recording of these is used in training
     sources: Mapping[str, Any]  # SHA-256 of further labels
 
@@ -107,6 +107,8 @@ def split_soundscapes(
             f"{data} has no labelled soundscapes, but {setting} trains on them; add --labels, or set it to validate."
         )
     names = list(dict.fromkeys(rows["filename"]))
+    # A recording of which only some classes are known may be pseudolabelled.
+    complete = rows["filename"][rows["known"].map(len) == len(classes)]
     present = {name for name in names if (folder / name).is_file()}
     if len(present) < len(names):
         _log.warning("%d of %d labelled soundscapes are not on disk", len(names) - len(present), len(names))
@@ -121,9 +123,8 @@ def split_soundscapes(
         if not held_sites:
             _log.warning("fold %d holds out no site: labelled rows are of %d sites only", fold, len(fold_of))
     is_valid = np.full(len(rows), settings.soundscapes == "validate") | sites.isin(held_sites).to_numpy(bool)
-    is_complete = rows["known"].map(len) == len(classes) if "known" in rows else np.full(len(rows), True)
-    if not is_complete[is_valid].all():
-        n_partial = int((~is_complete[is_valid]).sum())
+    is_complete = (rows["known"].map(len) == len(classes)).to_numpy(bool)
+    if n_partial := int((is_valid & ~is_complete).sum()):
         _log.warning("%d rows of which only some classes are known cannot validate and are not used", n_partial)
     valid, truth = rows[is_valid & is_complete], pd.DataFrame()
     if len(valid):
@@ -135,7 +136,7 @@ def split_soundscapes(
         valid=[read_info(folder / name) for name in dict.fromkeys(valid["filename"])],
         truth=truth,
         train=rows[~is_valid].reset_index(drop=True),
-        labelled=frozenset(PurePosixPath(name).name for name in names),
+        labelled=frozenset(PurePosixPath(name).name for name in complete),
         held_sites=held_sites,
         sources={"labels": [sha256(Path(path)) for path in labels]} if labels else {},
     )
