@@ -62,7 +62,7 @@ def score_windows(head: SequenceHead, vectors: Array, following: Index) -> Array
     for part in np.array_split(runs, -(-len(runs) // 1024)):
         np.add.at(total, part, head.scores(vectors[part]))
     # Each window is once at each position.
-    return total / CONTEXT
+    return np.asarray(total / CONTEXT, np.float32)
 
 
 class _Attention(nn.Module):
@@ -103,7 +103,8 @@ def fit_sequence(
     x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
 
     def begin() -> Index:
-        return np.where(rng.random(_BATCH) < _SILENCE, N - 1, rng.integers(N, size=_BATCH))
+        windows: Index = np.where(rng.random(_BATCH) < _SILENCE, N - 1, rng.integers(N, size=_BATCH))
+        return windows
 
     def draw() -> Index:
         runs = np.empty((CONTEXT, _BATCH), np.int64)
