@@ -103,8 +103,7 @@ def fit_sequence(
     x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
 
     def begin() -> Index:
-        windows: Index = np.where(rng.random(_BATCH) < _SILENCE, N - 1, rng.integers(N, size=_BATCH))
-        return windows
+        return np.where(rng.random(_BATCH) < _SILENCE, N - 1, rng.integers(N, size=_BATCH))
 
     def draw() -> Index:
         runs = np.empty((CONTEXT, _BATCH), np.int64)
@@ -112,7 +111,7 @@ def fit_sequence(
         for previous, window in itertools.pairwise(runs):
             changes = rng.random(_BATCH) < _CHANGE
             window[:] = np.where(changes, begin(), following[previous])
-        return runs.T
+        return np.ascontiguousarray(runs.T)
 
     with torch.random.fork_rng(), single_torch_thread():
         torch.manual_seed(seed)
