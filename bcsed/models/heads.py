@@ -37,7 +37,7 @@ class ProbeHead:
     @property
     def n_inputs(self) -> int:
         """Values of an embedding."""
-        return self.layers[0][0].shape[1]
+        return int(self.layers[0][0].shape[1])
 
     def scores(self, vectors: Array) -> Array:
         """Return probabilities (N, K + 1) of embeddings (N, E)."""
@@ -83,7 +83,7 @@ class SequenceHead:
     @property
     def n_inputs(self) -> int:
         """Values of an embedding."""
-        return self.inner[0].shape[1]
+        return int(self.inner[0].shape[1])
 
     def scores(self, vectors: Array) -> Array:
         """Return probabilities (N, n, K + 1) of embeddings (N, n, E)."""

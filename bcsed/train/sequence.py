@@ -62,7 +62,7 @@ def score_windows(head: SequenceHead, vectors: Array, following: Index) -> Array
     for part in np.array_split(runs, -(-len(runs) // 1024)):
         np.add.at(total, part, head.scores(vectors[part]))
     # Each window is once at each position.
-    return total / CONTEXT
+    return np.asarray(total / CONTEXT, np.float32)
 
 
 class _Attention(nn.Module):
@@ -111,7 +111,7 @@ def fit_sequence(
         for previous, window in itertools.pairwise(runs):
             changes = rng.random(_BATCH) < _CHANGE
             window[:] = np.where(changes, begin(), following[previous])
-        return runs.T
+        return np.ascontiguousarray(runs.T)
 
     with torch.random.fork_rng(), single_torch_thread():
         torch.manual_seed(seed)
