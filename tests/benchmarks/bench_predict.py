@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--backbone", default="tf_efficientnet_b0.ns_jft_in1k")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -42,7 +43,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder, 4 * options.recordings)
+        prepare(folder, 4 * options.recordings, options.backbone)
         speed(folder, options)
         start(folder)
         peaks = []
@@ -62,7 +63,7 @@ def main() -> None:
         print(f"ratio of peak memory: {peaks[1] / peaks[0]:.3f}")
 
 
-def prepare(folder: Path, n: int) -> None:
+def prepare(folder: Path, n: int, backbone: str) -> None:
     """Write four different minutes, and links to them under n names; seal three bundles."""
     import torch
 
@@ -77,7 +78,7 @@ def prepare(folder: Path, n: int) -> None:
     (folder / "recordings").mkdir()
     for place in range(n):
         (folder / "recordings" / f"r{place:04}.ogg").symlink_to(folder / f"minute{place % 4}.ogg")
-    net = Net()
+    net = Net(backbone=backbone)
     contract = Contract(frontend=WIDE_384, net=net, classes=tuple(f"class{k:03}" for k in range(206)))
     for seed in range(3):
         torch.manual_seed(seed)
