@@ -191,8 +191,9 @@ def test_the_package_keeps_its_size():
     sizes = sorted(path.read_text().count("\n") for path in MODULES)
     # 20,000, and what was added since: levels and recipes, duplicates, labels of clips, rounds on Kaggle, the checks of
     # headers, descriptions, graphs and tables, the search in folders, networks of other projects and heads on them,
-    # interruption by the user, causes that explain a difference.
-    assert sum(sizes) <= 24_500
+    # interruption by the user, causes that explain a difference; members that are tables, annotations and strong
+    # labels, negatives, review, surveys.
+    assert sum(sizes) <= 30_000
     assert sizes[len(sizes) // 2] <= 150
 
 

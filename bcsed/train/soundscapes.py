@@ -56,8 +56,8 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     """Read the labels of soundscapes in a folder from several files, as `read_soundscape_labels`.
 
     Each file is for `read_soundscape_labels`, or an annotation table of recordings in the folder, whose rows it labels
-    completely. What several files know about a row is joined. DataError if a label is unknown, or two files label a row
-    differently.
+    completely. The column ``known`` lists the classes that are known, from all files. DataError if a label is unknown,
+    or two files label a row differently.
     """
     rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
     for path in map(Path, files):
@@ -82,8 +82,6 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     merged = pd.DataFrame(dict(zip(("filename", "start_s", "end_s"), map(list, columns), strict=True)))
     for name, sets in (("labels", [row[0] for row in rows.values()]), ("known", [row[1] for row in rows.values()])):
         merged[name] = [tuple(sorted(names, key=order.__getitem__)) for names in sets]
-    if all(len(searched) == len(classes) for searched in merged["known"]):
-        merged = merged.drop(columns="known")
     typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
     return typed
 
@@ -167,7 +165,7 @@ def make_labelled_sampler(
     settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
-    values = multi_hot(rows["labels"], split.classes, rows.get("known")).astype(np.float16)
+    values = multi_hot(rows["labels"], split.classes, rows["known"]).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 
