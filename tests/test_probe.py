@@ -306,3 +306,31 @@ def test_a_probe_teaches_distilled_students(land25, foreign, tmp_path, capsys):
         }
     ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())["rounds"]
     assert [len(entry["teacher"]) for entry in ledger] == [1, 2]
+
+
+def test_labels_of_soundscapes_are_targets(land25, foreign, table, tmp_path):
+    """Labels outweigh pseudolabels; a row of which only an absent class is known is not used."""
+    data, _ = land25
+    embed(foreign, tmp_path / "land.parquet", recordings=[data / "train_soundscapes"])
+    name = sorted((data / "train_soundscapes").iterdir())[0].name
+    lines = [
+        "filename,start,end,primary_label,known",
+        f"{name},0,5,frog1,frog1",
+        f"{name},5,10,,frog1",
+        f"{name},10,15,,frog1;cuckoo1;1139490",
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    seen: list[str] = []
+    tables, options = [table, tmp_path / "land.parquet"], ProbeOptions(strength=0.1)
+    sealed, _ = train_probe(
+        tables, data, tmp_path / "probe", options=options, labels=[tmp_path / "labels.csv"], log=seen.append
+    )
+    assert "1 of 3 labelled rows are not used" in seen[0]
+    n_clip_windows, n_land = (len(read_embeddings(path)[0]) for path in tables)
+    used = int(seen[1].split()[0]) - n_clip_windows
+    # Windows of 2 s of two rows of 5 s, by their centres.
+    assert 4 <= used <= 6 < n_land
+    assert sealed.provenance["n_clips"] == 24
+    (tmp_path / "other.csv").write_text("filename,start,end,primary_label\nother.ogg,0,5,frog1\n")
+    with pytest.raises(DataError, match=r"other\.csv: none of its recordings has an embedding"):
+        train_probe(tables, data, tmp_path / "no", labels=[tmp_path / "other.csv"], log=seen.append)

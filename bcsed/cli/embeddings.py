@@ -92,6 +92,7 @@ def probe(args: Namespace) -> int:
             bundle=args.bundle,
             options=settings,
             pseudolabels=args.pseudolabels,
+            labels=args.labels,
             noise=args.noise,
             log=progress.log,
         )
@@ -146,6 +147,7 @@ def _probe_options(_: ArgumentParser, add: Add) -> None:
     add("--balance", action="store_true", help="weigh classes inversely to their number of windows")
     add("--mix", type=float, metavar="SHARE", help="share of windows mixed with another (0, for sequence 1)")
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels of soundscapes, as soft targets")
+    options.add_list(add, "--labels", "FILE", "labels of soundscapes, written by label or review read")
     options.add_list(add, "--noise", "FILE", "tables of embeddings of recordings without any class: negatives")
     options.add_value(add, "--seed", 0, "N", "seed of folds and head")
 

@@ -17,7 +17,7 @@ from .._version import __version__
 from ..config.recipe import Data
 from ..config.strict import check_types, one_of, to_dict
 from ..data.competitions import detect_competition, read_class_list
-from ..data.label_files import read_train
+from ..data.label_files import multi_hot, read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_priors, make_targets
 from ..errors import ConfigError, DataError
 from ..files import check_fields, sha256, shorten_list
@@ -29,6 +29,7 @@ from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
 from .pseudolabels.table import read_pseudolabels
 from .sequence import find_followers, fit_sequence, score_windows
+from .soundscapes import read_labelled_rows
 
 Array = npt.NDArray[np.float32]
 
@@ -100,6 +101,7 @@ def train_probe(
     bundle: str | Path | None = None,
     options: ProbeOptions | None = None,
     pseudolabels: str | Path | None = None,
+    labels: Sequence[str | Path] = (),
     noise: Sequence[str | Path] = (),
     log: Callable[[str], None] = print,
 ) -> tuple[Bundle, Evaluation | None]:
@@ -117,6 +119,9 @@ def train_probe(
         The bundle of the embeddings, by default at the path that their table states.
     pseudolabels : str or Path, optional
         Table of pseudolabels of soundscapes, whose values become soft targets of the windows.
+    labels : sequence of str or Path
+        Labels of soundscapes, as for `bcsed.train.TrainInputs`. A row of which only some classes are known is used if
+        one of them calls; the others then count as absent.
     noise : sequence of str or Path
         Tables of `bcsed.predict.embed` of recordings without any of the classes: all windows are negatives.
     log : callable
@@ -146,8 +151,9 @@ def train_probe(
             f"{mixed.iloc[0]!r} is in a table of noise and a clip of {data}; noise has no clip of the data."
         )
     window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
-    labels = None if pseudolabels is None else _label_windows(pseudolabels, classes, names, start_s + 0.5 * window_s)
-    windows = _make_windows(clips, targets, (names, start_s, vectors), labels, is_noise, window_s, options.seed)
+    sources = _read_rows(pseudolabels, labels, Path(data), classes, log)
+    of_rows = _label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None
+    windows = _make_windows(clips, targets, (names, start_s, vectors), of_rows, is_noise, window_s, options.seed)
     log(_describe(windows, len(clips), len(names), classes))
     if noise:
         log(f"{is_noise.sum()} of these windows are of noise, without any class")
@@ -189,27 +195,57 @@ def _read_tables(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Array, dict
     return frame, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
 
 
+def _read_rows(
+    pseudolabels: str | Path | None,
+    labels: Sequence[str | Path],
+    data: Path,
+    classes: Sequence[str],
+    log: Callable[[str], None],
+) -> list[tuple[str, pd.DataFrame, Array]]:
+    """Return ``name, start, end`` and values (R, K) of the rows of soundscapes, and their source, the labels last."""
+    sources = []
+    if pseudolabels is not None:
+        table = read_pseudolabels(pseudolabels)
+        if table.provenance.get("of") == "clips":
+            raise DataError(f"{pseudolabels} labels clips; a head learns from pseudolabels of soundscapes.")
+        values = table.columns(classes).astype(np.float32)
+        # A row that is not selected may contain calls.
+        used = np.full(len(values), True) if table.soft else values.any(1)
+        rows = pd.DataFrame({"name": table.filename, "start": table.start_s, "end": table.end_s})
+        sources.append((str(pseudolabels), rows[used], values[used]))
+    if labels:
+        competition = detect_competition(data)
+        read = read_labelled_rows(labels, data / competition.soundscapes_dir, classes, competition.row_s)
+        values = multi_hot(read["labels"], classes, read["known"])
+        # A row without a call of the known classes may contain others.
+        used = (values == 1).any(1) | ~np.isnan(values).any(1)
+        if not used.all():
+            log(f"{(~used).sum()} of {len(used)} labelled rows are not used: some classes are unknown, no other calls")
+        rows = read[["filename", "start_s", "end_s"]].set_axis(["name", "start", "end"], axis=1)
+        sources.append((", ".join(map(str, labels)), rows[used], np.nan_to_num(values[used])))
+    return sources
+
+
 def _label_windows(
-    path: str | Path, classes: Sequence[str], names: npt.NDArray[np.object_], centre_s: npt.NDArray[np.float64]
+    sources: Sequence[tuple[str, pd.DataFrame, Array]],
+    n_classes: int,
+    names: npt.NDArray[np.object_],
+    centre_s: npt.NDArray[np.float64],
 ) -> Array:
-    """Return the pseudolabels of the row in which the centre of each window lies, (N, K); NaN without a row."""
-    table = read_pseudolabels(path)
-    if table.provenance.get("of") == "clips":
-        raise DataError(f"{path} labels clips; a head learns from pseudolabels of soundscapes.")
-    values = table.columns(classes).astype(np.float32)
-    if not table.soft:
-        values[~values.any(1)] = np.nan  # not selected, which does not mean that no class calls
-    result = np.full((len(names), len(classes)), np.nan, np.float32)
-    rows = pd.DataFrame({"name": table.filename, "start": table.start_s, "end": table.end_s})
-    for name, group in rows.groupby("name"):
-        mine = np.flatnonzero(names == name)
-        order = np.argsort(group["start"].to_numpy(), kind="stable")
-        start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
-        at = np.searchsorted(start, centre_s[mine], side="right") - 1
-        inside = (at >= 0) & (centre_s[mine] < end[at])
-        result[mine[inside]] = values[group.index.to_numpy()[order][at[inside]]]
-    if np.isnan(result).all():
-        raise DataError(f"{path}: none of its recordings has an embedding; add the table of these soundscapes.")
+    """Return the labels of the row in which the centre of each window lies, (N, K); NaN without a row."""
+    result = np.full((len(names), n_classes), np.nan, np.float32)
+    for source, rows, values in sources:
+        labelled = np.full(len(names), False)
+        for name, group in rows.reset_index(drop=True).groupby("name"):
+            mine = np.flatnonzero(names == name)
+            order = np.argsort(group["start"].to_numpy(), kind="stable")
+            start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
+            at = np.searchsorted(start, centre_s[mine], side="right") - 1
+            inside = (at >= 0) & (centre_s[mine] < end[at])
+            result[mine[inside]] = values[group.index.to_numpy()[order][at[inside]]]
+            labelled[mine[inside]] = True
+        if not labelled.any():
+            raise DataError(f"{source}: none of its recordings has an embedding; add the table of these soundscapes.")
     return result
 
 
