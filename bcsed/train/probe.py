@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +16,22 @@ from .._version import __version__
 from ..config.recipe import Data
 from ..config.strict import check_types, one_of, to_dict
 from ..data.competitions import detect_competition, read_class_list
-from ..data.label_files import multi_hot, read_train
-from ..data.labels import NEVER_HELD_OUT, assign_folds, class_priors, make_targets
+from ..data.label_files import read_train
+from ..data.labels import NEVER_HELD_OUT, class_priors, make_targets
 from ..errors import ConfigError, DataError
-from ..files import check_fields, sha256, shorten_list
+from ..files import sha256
 from ..models.bundle.bundle import Bundle, load
 from ..models.bundle.seal import require_new_folder
 from ..models.heads import ProbeHead, SequenceHead, embed_silence, seal_head
-from ..predict.embeddings import read_embeddings
 from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
-from .pseudolabels.table import read_pseudolabels
-from .sequence import find_followers, fit_sequence, score_windows
-from .soundscapes import read_labelled_rows
+from .probe_windows import Windows, describe_windows, label_windows, make_windows, read_rows, read_tables
+from .sequence import fit_sequence, score_windows
 
 Array = npt.NDArray[np.float32]
 
 # Inverse strengths of the penalty of weights that are compared on folds, for embeddings of mean variance 1.
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
-# Rarer classes than in a training have clips held out, since a fit takes seconds.
-_FOLDS = Data(min_class_count=5)
 # Targets below this share of a window are left out.
 _LEAST = 0.02
 # Training of the hidden layer: AdamW with one cycle of the learning rate.
@@ -74,23 +69,6 @@ class ProbeOptions:
     def mixed(self) -> float:
         """The stated or default share of mixed windows."""
         return float(self.head == "sequence") if self.mix is None else self.mix
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows with embeddings and soft targets; the last column of the targets is "none of the classes"."""
-
-    vectors: Array  # (N, E)
-    targets: Array  # (N, K + 1), shares that sum to 1
-    fold_of: npt.NDArray[np.int64]  # (N,)
-    clip_of: npt.NDArray[np.int64]  # (N,), row of the clip in the table; -1 for soundscapes
-    following: npt.NDArray[np.int64]  # (N,), the next window of the recording; after the last, the first
-
-    def select(self, kept: npt.NDArray[np.bool_]) -> Windows:
-        """Return some windows, which are all or none of each recording."""
-        following = (np.cumsum(kept) - 1)[self.following[kept]]
-        rows = (self.vectors[kept], self.targets[kept], self.fold_of[kept], self.clip_of[kept])
-        return Windows(*rows, following)
 
 
 def train_probe(
@@ -132,7 +110,7 @@ def train_probe(
     """
     options = options or ProbeOptions()
     require_new_folder(out)
-    frame, vectors, metadata = _read_tables([*embeddings, *noise])
+    frame, vectors, metadata = read_tables([*embeddings, *noise])
     names = frame["filename"].to_numpy(object)
     path = Path(metadata["bundle"] if bundle is None else bundle)
     if bundle is None and not path.is_dir():
@@ -151,10 +129,10 @@ def train_probe(
             f"{mixed.iloc[0]!r} is in a table of noise and a clip of {data}; noise has no clip of the data."
         )
     window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
-    sources = _read_rows(pseudolabels, labels, Path(data), classes, log)
-    of_rows = _label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None
-    windows = _make_windows(clips, targets, (names, start_s, vectors), of_rows, is_noise, window_s, options.seed)
-    log(_describe(windows, len(clips), len(names), classes))
+    sources = read_rows(pseudolabels, labels, Path(data), classes, log)
+    of_rows = label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None
+    windows = make_windows(clips, targets, (names, start_s, vectors), of_rows, is_noise, window_s, options.seed)
+    log(describe_windows(windows, len(clips), len(names), classes))
     if noise:
         log(f"{is_noise.sum()} of these windows are of noise, without any class")
     mean, scale = windows.vectors.mean(0), float(np.sqrt(windows.vectors.var(0).mean()))
@@ -183,113 +161,6 @@ def train_probe(
     return sealed, evaluation
 
 
-def _read_tables(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Array, dict[str, Any]]:
-    """Return ``filename, start_s, table`` and vectors of tables of one bundle, and the description of the bundle."""
-    tables = [read_embeddings(path) for path in paths]
-    described = [metadata for _, _, metadata in tables]
-    for path, metadata in zip(paths, described, strict=True):
-        check_fields(metadata, {"bundle": str, "sha256": str}, path)
-        if metadata["sha256"] != described[0]["sha256"]:
-            raise DataError(f"{path}: its embeddings are not those of the bundle {described[0]['bundle']!r}.")
-    frame = pd.concat([table.assign(table=k) for k, (table, _, _) in enumerate(tables)], ignore_index=True)
-    return frame, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
-
-
-def _read_rows(
-    pseudolabels: str | Path | None,
-    labels: Sequence[str | Path],
-    data: Path,
-    classes: Sequence[str],
-    log: Callable[[str], None],
-) -> list[tuple[str, pd.DataFrame, Array]]:
-    """Return ``name, start, end`` and values (R, K) of the rows of soundscapes, and their source, the labels last."""
-    sources = []
-    if pseudolabels is not None:
-        table = read_pseudolabels(pseudolabels)
-        if table.provenance.get("of") == "clips":
-            raise DataError(f"{pseudolabels} labels clips; a head learns from pseudolabels of soundscapes.")
-        values = table.columns(classes).astype(np.float32)
-        # A row that is not selected may contain calls.
-        used = np.full(len(values), True) if table.soft else values.any(1)
-        rows = pd.DataFrame({"name": table.filename, "start": table.start_s, "end": table.end_s})
-        sources.append((str(pseudolabels), rows[used], values[used]))
-    if labels:
-        competition = detect_competition(data)
-        read = read_labelled_rows(labels, data / competition.soundscapes_dir, classes, competition.row_s)
-        values = multi_hot(read["labels"], classes, read["known"])
-        # A row without a call of the known classes may contain others.
-        used = (values == 1).any(1) | ~np.isnan(values).any(1)
-        if not used.all():
-            log(f"{(~used).sum()} of {len(used)} labelled rows are not used: some classes are unknown, no other calls")
-        rows = read[["filename", "start_s", "end_s"]].set_axis(["name", "start", "end"], axis=1)
-        sources.append((", ".join(map(str, labels)), rows[used], np.nan_to_num(values[used])))
-    return sources
-
-
-def _label_windows(
-    sources: Sequence[tuple[str, pd.DataFrame, Array]],
-    n_classes: int,
-    names: npt.NDArray[np.object_],
-    centre_s: npt.NDArray[np.float64],
-) -> Array:
-    """Return the labels of the row in which the centre of each window lies, (N, K); NaN without a row."""
-    result = np.full((len(names), n_classes), np.nan, np.float32)
-    for source, rows, values in sources:
-        labelled = np.full(len(names), False)
-        for name, group in rows.reset_index(drop=True).groupby("name"):
-            mine = np.flatnonzero(names == name)
-            order = np.argsort(group["start"].to_numpy(), kind="stable")
-            start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
-            at = np.searchsorted(start, centre_s[mine], side="right") - 1
-            inside = (at >= 0) & (centre_s[mine] < end[at])
-            result[mine[inside]] = values[group.index.to_numpy()[order][at[inside]]]
-            labelled[mine[inside]] = True
-        if not labelled.any():
-            raise DataError(f"{source}: none of its recordings has an embedding; add the table of these soundscapes.")
-    return result
-
-
-def _make_windows(
-    clips: pd.DataFrame,
-    targets: Array,
-    table: tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], Array],
-    labels: Array | None,
-    is_noise: npt.NDArray[np.bool_],
-    window_s: float,
-    seed: int,
-) -> Windows:
-    """Return the windows of clips, of pseudolabelled soundscapes and of noise, with their targets and folds."""
-    names, start_s, vectors = table
-    clip_of = pd.Index(clips["filename"]).get_indexer(pd.Index(names))
-    known = clip_of >= 0
-    if not known.any():
-        raise DataError(
-            f"none of the {len(clips)} clips has an embedding; clips are named as in the label file, such as "
-            f"{clips['filename'].iloc[0]!r}, and the embeddings have {names[0]!r}."
-        )
-    values = np.zeros((len(names), targets.shape[1]), np.float32)
-    values[known] = targets[clip_of[known]]
-    if labels is not None:
-        labelled = ~known & ~is_noise & ~np.isnan(labels).any(1)
-        values[labelled], known = labels[labelled], known | labelled
-    known |= is_noise
-    total = values.sum(1, keepdims=True)
-    # A window without a class, or with an uncertain one, is partly "none"; several classes share a window.
-    shares = np.hstack([values, np.maximum(0, 1 - total)]) / np.maximum(total, 1)
-    try:
-        folds = assign_folds(clips, _FOLDS, seed)
-    except DataError:  # too few clips to hold any out
-        folds = np.full(len(clips), NEVER_HELD_OUT, np.int64)
-    fold_of = np.where(clip_of >= 0, folds[clip_of], NEVER_HELD_OUT)
-    return Windows(
-        vectors=vectors[known],
-        targets=shares[known],
-        fold_of=fold_of[known],
-        clip_of=clip_of[known],
-        following=find_followers(names[known], start_s[known], window_s),
-    )
-
-
 def _add_silence(windows: Windows, vector: Array) -> Windows:
     """Return the windows with a last one of silence, which is none of the classes."""
     none = np.eye(windows.targets.shape[1], dtype=np.float32)[-1:]
@@ -300,20 +171,6 @@ def _add_silence(windows: Windows, vector: Array) -> Windows:
         clip_of=np.append(windows.clip_of, -1),
         following=np.append(windows.following, len(windows.following)),
     )
-
-
-def _describe(windows: Windows, n_clips: int, n_windows: int, classes: Sequence[str]) -> str:
-    """Return a sentence about what a head is trained on, and what is left out."""
-    n_embedded = len(np.unique(windows.clip_of[windows.clip_of >= 0]))
-    parts = [f"{len(windows.vectors)} windows, of {n_embedded} clips"]
-    if n_embedded < n_clips:
-        parts.append(f"{n_clips - n_embedded} clips have no embedding")
-    if len(windows.vectors) < n_windows:
-        parts.append(f"{n_windows - len(windows.vectors)} windows have no label and are not used")
-    absent = [name for name, total in zip(classes, windows.targets[:, :-1].sum(0), strict=True) if not total]
-    if absent:
-        parts.append(f"{len(absent)} classes have no window and get no score above 0: {shorten_list(absent)}")
-    return "; ".join(parts)
 
 
 def _evaluate(
