@@ -128,7 +128,7 @@ def test_the_files_of_a_survey(small, capsys):
     # The second row of A belongs to the first day, the third to the second.
     assert history == "site,2024-05-01,2024-05-02,2024-05-03\nA,1,1,0\nB,0,NA,1\n"
     assert (out / "counts" / "b_c.csv").read_text().splitlines()[1] == "A,0,1,0"
-    assert (out / "effort.csv").read_text().splitlines()[2] == "B,0.00555556,NA,0.00555556"
+    assert (out / "effort.csv").read_text().splitlines()[2] == "B,0.005556,NA,0.005556"
     assert (out / "operation.csv").read_text() == "Station,2024-05-01,2024-05-02,2024-05-03\nA,1,1,1\nB,1,0,1\n"
     records = pd.read_csv(out / "records.csv", keep_default_na=False)
     # Two rows in succession are a record.
