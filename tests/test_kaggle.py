@@ -621,7 +621,7 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
         assert learn(tree, messages, key_map=key_map, **settings) is None
         (experiment, *_), given = calls.pop()
         wanted = {"pretrained": folder / WEIGHTS, "teacher": [folder / "perch.npz"], "allow_mismatch": True}
-        no_tables = {"pseudolabels": None, "clip_pseudolabels": None}
+        no_tables = {"pseudolabels": None, "clip_pseudolabels": None, "labels": (), "events": (), "noise": None}
         assert vars(given["inputs"]) == {**wanted, **no_tables, "key_map": expected}
         assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")
     monkeypatch.undo()

@@ -200,6 +200,7 @@ ABLATION = ablate(
 )
 LOGITS = np.linspace(-3, 3, 24, dtype=np.float32).reshape(8, 3)
 AXES = {
+    "activity": (pd.DataFrame({"class": ["a"], "hour": [3], "detections": [2], "hours": [0.5]}), "hour"),
     "ablation": (ABLATION,),
     "attention": (LOGITS, np.tanh(LOGITS), ("a", "b", "c"), 1.0),
     "class_auc_bars": (metrics.per_class(TRUTH, SCORES),),

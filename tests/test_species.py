@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bcsed.cli import main
+from bcsed.data.annotations import read_annotations
 from bcsed.errors import DataError
 from bcsed.report.api import report
 from bcsed.scores import detections
@@ -129,7 +130,7 @@ def test_predict_and_report(oracle, recordings, tmp_path, capsys):
     kept = before["label"].eq("loud") == before["name"].str.startswith("north/")
     assert set(before["label"]) == {"loud", "quiet"} and 0 < kept.sum() < len(before)
     pd.testing.assert_frame_equal(after, before[kept].reset_index(drop=True))
-    raven = sum(len(detections.read_raven(path)) for path in (tmp_path / "out" / "raven").glob("*/*.txt"))
+    raven = sum(len(read_annotations(path)) for path in (tmp_path / "out" / "raven").glob("*/*.txt"))
     assert raven == len(after)
     scores = [pd.read_parquet(tmp_path / name / "scores.parquet") for name in ("all", "out")]
     pd.testing.assert_frame_equal(*scores)

@@ -99,7 +99,7 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
     """Return what the name of a recording states, by a pattern of `read_pattern` or those of known recorders.
 
     >>> parse_name("SM4_0+1_20160612_053000.wav").site, parse_name("5AD7F2A0.WAV").clock
-    ('SM4', datetime.datetime(2018, 4, 19, 1, 38, 8))
+    ('SM4', datetime.datetime(2018, 4, 19, 1, 36, 32))
     """
     stem = _SUFFIX.sub("", name.rpartition("/")[2])
     if pattern is not None:

@@ -74,9 +74,11 @@ def _read_table(path: Path) -> pd.DataFrame:
 def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
     """Return the reviewed rows with the numbers of their recording and class; DataError if the scores lack one.
 
-    `names` are the names and paths of the recordings in the scores, and their numbers.
+    `names` are the names and paths of the recordings in the scores, and their numbers; a score table contains them
+    without the ending of the file.
     """
-    table = reviewed.table
+    stems = {name: name if name in names else name.rpartition(".")[0] for name in set(reviewed.table["recording"])}
+    table = reviewed.table.assign(recording=reviewed.table["recording"].map(stems))
     missing = [name for name in table["recording"] if name not in names]
     if missing:
         raise DataError(f"the reviewed recording {missing[0]!r} is not in the scores ({len(missing)} such rows).")

@@ -56,7 +56,9 @@ class Teacher:
         gap = np.maximum(self._start_s[windows], begin_s) - np.minimum(self._end_s[windows], end_s)
         weight = (-gap).clip(0) if gap.min() < 0 else gap == gap.min()
         mean = weight.astype(np.float32) @ self._vectors[windows]
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+        length = float(np.linalg.norm(mean))
+        # Opposite windows have no mean direction.
+        return np.asarray(mean / length, np.float32) if length > 1e-4 else self.unknown
 
 
 def read_teacher(paths: Sequence[str | Path], names: Sequence[str]) -> Teacher:
