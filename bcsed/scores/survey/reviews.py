@@ -77,7 +77,9 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
     `names` are the names and paths of the recordings in the scores, and their numbers; a score table contains them
     without the ending of the file.
     """
-    stems = {name: name if name in names else name.rpartition(".")[0] for name in set(reviewed.table["recording"])}
+    stems = {
+        name: name if name in names else name.rpartition(".")[0] or name for name in set(reviewed.table["recording"])
+    }
     table = reviewed.table.assign(recording=reviewed.table["recording"].map(stems))
     missing = [name for name in table["recording"] if name not in names]
     if missing:
