@@ -81,6 +81,7 @@ FORMS: dict[str, tuple[str | Callable[[Path], None], Callable[[Path], object]]] 
     "taxonomy.csv": ("primary_label,scientific_name\na,A a\nb,B b\n", read_taxonomy),
     "detections.csv": (DETECTIONS, read_detections),
     "raven.txt": (SELECTIONS, read_annotations),
+    "events.csv": ("file,start,end,label\na,1,2.5,x\nb,0:03,0:04,y\n", read_annotations),
     "audacity.txt": ("0.0\t5.0\ta\n5.0\t9.5\tb\n", read_annotations),
     "train.csv": (TRAIN, read_competition),
     "thresholds.json": (json.dumps({"schema": 1, "thresholds": {"a": 0.5}}), read_thresholds),

@@ -16,6 +16,7 @@ from bcsed.cli.app import main
 from bcsed.config.contract import TINY_128
 from bcsed.config.recipe import Data
 from bcsed.data.annotations import read_annotations
+from bcsed.data.competitions import FOLDERS
 from bcsed.data.label_files import multi_hot, read_soundscape_labels, truth_table
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import review
@@ -23,6 +24,7 @@ from bcsed.scores.calibration import read_thresholds
 from bcsed.scores.review.choose import _inclusion
 from bcsed.scores.table import make_table, row_ids
 from bcsed.train.dataset.excerpts import ExcerptSampler
+from bcsed.train.soundscapes import read_labelled_rows, split_soundscapes
 
 CLASSES = ("rook1", "024", "owl")
 
@@ -292,15 +294,21 @@ class TestFolder:
             ("y.wav", 5, 10, "b", "", ""),
         ]
         answers = pd.DataFrame(lines, columns=["recording", "start_s", "end_s", "class", "answer", "other"])
-        labels = review.to_labels(answers, ("a", "b", "c"))
+        answers["row_id"] = [f"{line[0][0]}_{line[2]}" for line in lines]
+        ids = list(answers["row_id"].unique())
+        scores = make_table(ids, ("a", "b", "c"), np.array([[0.9, 0.5, 0.1]] * len(ids), np.float32))
+        labels = review.to_labels(answers, scores)
         expected = [("x.wav", 0, 5, "a", "a;b"), ("x.wav", 10, 15, "c", "a;c"), ("y.wav", 0, 5, "", "a")]
         assert list(labels.itertuples(index=False, name=None)) == expected
+        more = review.to_labels(answers, scores, absent_below=0.6)
+        assert list(more["primary_label"]) == list(labels["primary_label"])
+        assert list(more["known"]) == ["a;b;c", "a;b;c", "a;b;c"]
         events = review.to_events(answers)
         calls = [("x.wav", 0, 5, "a"), ("x.wav", 10, 15, "c"), ("y.wav", 0, 5, "fox")]
         assert list(events.itertuples(index=False, name=None)) == calls
         contradiction = pd.concat([answers, answers[:1].assign(answer="no")])
         with pytest.raises(DataError, match=r"'a' is answered as present and as absent in x\.wav, 0 to 5 s"):
-            review.to_labels(contradiction, ("a", "b", "c"))
+            review.to_labels(contradiction, scores)
 
     def test_the_command_reads_and_estimates(self, folder, tmp_path, capsys):
         path = write_answers(folder, tmp_path / "answers.json", ANSWERED)
@@ -401,6 +409,23 @@ class TestKnownClasses:
         (tmp_path / "labels.csv").write_text(LABELS + line.replace("0,5", "15,20") + "\n")
         with pytest.raises(DataError, match=words):
             read_soundscape_labels(tmp_path / "labels.csv", ("a", "b", "c"))
+
+    def test_partly_known_rows_train_and_do_not_validate(self, tmp_path):
+        (tmp_path / "soundscapes").mkdir()
+        soundfile.write(tmp_path / "soundscapes" / "x.wav", np.zeros(20 * 32_000, np.float32), 32_000)
+        path, classes = tmp_path / "review.csv", ("a", "b", "c")
+        path.write_text(LABELS)
+        split = split_soundscapes(tmp_path, FOLDERS, classes, Data(soundscapes="train"), None, [path])
+        assert list(split.train["known"]) == [("a",), ("a", "c"), ("a", "b")]
+        assert not split.valid and not split.labelled
+        assert not split_soundscapes(tmp_path, FOLDERS, classes, Data(soundscapes="validate"), None, [path]).valid
+        more = tmp_path / "more.csv"
+        more.write_text("filename,start,end,primary_label,known\nx.wav,0,5,b,b\n")
+        joined = read_labelled_rows([path, more], tmp_path / "soundscapes", classes, 5)
+        assert joined.loc[0, ["labels", "known"]].tolist() == [("b",), ("a", "b")]
+        more.write_text("filename,start,end,primary_label,known\nx.wav,0,5,a,a\n")
+        with pytest.raises(DataError, match="two files label"):
+            read_labelled_rows([path, more], tmp_path / "soundscapes", classes, 5)
 
     def test_unknown_classes_are_no_negatives_in_training(self, tmp_path):
         """Of a window, a class is negative only if it is known in all but a second of it."""

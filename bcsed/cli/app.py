@@ -17,11 +17,12 @@ from .. import interrupt
 from .._version import __version__
 from ..errors import BcsedError
 from ..files import is_occupied, os_reason
-from . import embeddings, evaluate, kaggle, predict, review, start, survey, train
+from . import embeddings, evaluate, kaggle, label, predict, review, start, survey, train
 from .options import Command, add_command
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "start": start.COMMANDS,
+    "label": label.COMMANDS,
     "train": train.COMMANDS,
     "predict": predict.COMMANDS,
     "embeddings": embeddings.COMMANDS,

@@ -36,7 +36,7 @@ def evaluate(args: Namespace) -> int:
     else:
         scores = read_table(path)
     check_table(scores, where=str(args.scores))
-    truth = read_truth(args.truth, list(map(str, scores.columns)))
+    truth = read_truth(args.truth, list(map(str, scores.columns)), scores.index)
     evaluated = metrics.align_tables(truth, scores, extra=True, where=str(args.scores))
     values = metrics.score_tables(truth, evaluated)
     recordings = [split_row_id(row_id)[0] for row_id in truth.index]
@@ -68,14 +68,15 @@ def _score_bundle(path: Path, args: Namespace) -> pd.DataFrame:
     import numpy as np
 
     from ..models.bundle import load
-    from ..predict import RunOptions, from_bundles, predict
+    from ..predict import RunOptions, Windowing, from_bundles, predict
     from ..scores import metrics
     from ..scores.evaluation import read_truth
+    from ..scores.labelling import row_ids_of
 
     if not args.recordings:
         raise ConfigError(f"{path} is a bundle; add the recordings to evaluate it on with --recordings.")
     bundle = load(path)
-    truth = read_truth(args.truth, bundle.contract.classes)
+    truth = read_truth(args.truth, bundle.contract.classes, row_ids_of(args.recordings, Windowing().row_s))
     with Progress() as progress:
         tables = [
             predict(
@@ -172,7 +173,7 @@ def calibrate(args: Namespace) -> int:
 
     scores = read_table(args.scores)
     check_table(scores, where=str(args.scores))
-    truth = read_truth(args.truth, list(map(str, scores.columns)))
+    truth = read_truth(args.truth, list(map(str, scores.columns)), scores.index)
     result = calibration.calibrate(truth, scores, precision=args.precision, min_positives=args.min_positives)
     print(result.table.to_string(index=False, float_format="%.3f"))
     print(result.reliability.to_string(index=False, float_format="%.3f"))
@@ -211,7 +212,7 @@ def report(args: Namespace) -> int:
 
 def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
     add("scores", metavar="SCORES", help="a score table, a folder written by predict, or a bundle")
-    add("--truth", required=True, metavar="FILE", help="a table of 0 and 1, or filename,start,end,primary_label")
+    add("--truth", required=True, metavar="FILE", help=options.TRUTH)
     add("--per-class", action="store_true", help="print one line per class")
     stages = (
         "evaluate with and without each stage of post-processing: smooth=W,W,W, smooth.TAXON=W,W,W, top=K, "

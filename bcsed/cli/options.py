@@ -16,6 +16,8 @@ Add = Callable[..., Any]  # add_argument of a parser or of a group
 # A command: its function, whose name and docstring are shown, the function that adds its options, and an example.
 Command = tuple[Callable[[Namespace], int], Callable[[ArgumentParser, Add], None], str]
 
+TRUTH = "a table of 0 and 1, filename,start,end,primary_label, or an annotation table"
+
 
 def add_command(commands: Any, command: Command) -> str:
     """Add a command to the subparsers of argparse, and return its description."""
@@ -109,6 +111,7 @@ def add_training(parser: ArgumentParser) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     text = "table of pseudolabels of the clips, written by pseudolabel --clips"
     add("--clip-pseudolabels", metavar="FILE", help=text)
+    add_list(add, "--labels", "FILE", "labels of further soundscapes, written by label, or annotation tables")
     add("--teacher", metavar="FILE", help="a teacher's embeddings of the clips, for distillation")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
@@ -135,6 +138,7 @@ def read_train_inputs(args: Namespace) -> TrainInputs:
     return TrainInputs(
         pseudolabels=args.pseudolabels,
         clip_pseudolabels=args.clip_pseudolabels,
+        labels=tuple(args.labels),
         teacher=args.teacher,
         pretrained=None if args.pretrained == "none" else args.pretrained,
         key_map=None if args.key_map is None else read_key_map(args.key_map),

@@ -26,15 +26,15 @@ def review(args: Namespace) -> int:
     if args.thresholds is not None:
         raise ConfigError("--thresholds are found from answers: bcsed review read FOLDER --thresholds FILE.")
     scores = read_prediction(Path(args.inputs[0])).scores
-    chosen = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
+    drawn = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
     names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     classes = list(map(str, scores.columns))
     with Progress() as progress:
         counter = progress.counter("rows")
-        write_folder(chosen, args.recordings, args.out, classes=classes, names=names, progress=counter)
+        write_folder(drawn, args.recordings, args.out, scores=scores, names=names, progress=counter)
     print(
-        f"{args.out}: {len(chosen)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
-        f"{chosen['stratum'].nunique()} strata\n"
+        f"{args.out}: {len(drawn)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
+        f"{drawn['stratum'].nunique()} strata\n"
         f"open {Path(args.out) / PAGE}, answer, download the answers, and read them: "
         f"bcsed review read {args.out} {ANSWERS_FILE} --out labels.csv"
     )
@@ -43,6 +43,7 @@ def review(args: Namespace) -> int:
 
 def _read(args: Namespace) -> int:
     from ..scores import review as reviews
+    from ..scores.table import read_table
 
     if len(args.inputs) < 2:
         raise ConfigError("name the folder of the review, and its answers: bcsed review read FOLDER answers.json.")
@@ -53,7 +54,7 @@ def _read(args: Namespace) -> int:
     curve = reviews.estimate_precision(answers)
     settings = {"precision": args.precision, "min_positives": args.min_positives}
     thresholds = reviews.find_thresholds(answers, curve, **settings)
-    labels = reviews.to_labels(answers, reviews.read_classes(folder))
+    labels = reviews.to_labels(answers, read_table(folder / reviews.SCORES), absent_below=args.absent_below)
     tables = {"": labels, "_answers": answers, "_events": reviews.to_events(answers), "_precision": curve}
     paths = {suffix: out.with_name(f"{out.stem}{suffix}{out.suffix}") for suffix in tables}
     for suffix, table in tables.items():
@@ -97,6 +98,8 @@ def _review_options(parser: ArgumentParser, add: Add) -> None:
     read = parser.add_argument_group("read answers").add_argument
     options.add_value(read, "--precision", 0.9, "P", "precision to reach by thresholds")
     options.add_value(read, "--min-positives", 3, "N", "minimum yes answers of a threshold")
+    text = "take classes as absent whose score in an answered row is less; 0: only answers count"
+    options.add_value(read, "--absent-below", 0.0, "P", text)
     read("--thresholds", metavar="FILE", help="write the thresholds, *.json, for predict --thresholds")
 
 

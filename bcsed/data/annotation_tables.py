@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import DataError
-from ..files import os_errors, quote_list, require_file
+from ..files import os_errors, quote_list, read_errors, require_file
 from ..recordings import printable
 from .label_files import parse_labels
 
@@ -49,7 +49,7 @@ _TABLE_ENDINGS = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
+_CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):(\d{1,6}(?:[.,]\d+)?)")
 _LARGEST = 10**9  # seconds, Hz
 # bcsed writes empty files of this name for recordings without detections.
 _EMPTY_LABELS = ".bcsed.data.labels.txt"
@@ -113,7 +113,8 @@ def _split_tabs(line: str) -> list[str]:
 def _split_header(path: Path, line: str) -> tuple[str, list[str]]:
     """Return the separator of a table, by which most columns are recognised, and the names of its columns."""
     known = {name for groups in _NAMES.values() for group in groups for name in group.split()}
-    headers = {mark: [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])] for mark in ",;"}
+    with read_errors(path, "a table"):
+        headers = {mark: [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])] for mark in ",;"}
     headers = {"\t": _split_tabs(line), **headers}
     separator = max(headers, key=lambda mark: (sum(_key(name) in known for name in headers[mark]), len(headers[mark])))
     if len(headers[separator]) < 2:
@@ -178,7 +179,7 @@ class _Reader:
             split = ((quoted.line_num, row) for row in quoted)
         try:
             filled = ((number, row) for number, row in split if any(map(str.strip, row)))
-            next(filled)
+            next(filled, None)
             for number, row in filled:
                 if len(row) < width or any(map(str.strip, row[width:])):
                     problem = f"{len(row)} columns, but the header has {width}; complete the line, or quote its cells"

@@ -40,7 +40,7 @@ def read_annotations(
     paths: str | Path | Iterable[str | Path],
     *,
     label_column: str | None = None,
-    recordings: Mapping[str | Path, float] | None = None,
+    recordings: Mapping[str, float] | Mapping[Path, float] | None = None,
 ) -> pd.DataFrame:
     """Read annotation tables; return one line per event, in the tables' order, with the columns of `COLUMNS`.
 
@@ -108,7 +108,7 @@ def match_recordings(sources: Mapping[str, str], recordings: Iterable[str | Path
     return matches
 
 
-def _locate(events: pd.DataFrame, recordings: Mapping[str | Path, float]) -> pd.DataFrame:
+def _locate(events: pd.DataFrame, recordings: Mapping[str, float] | Mapping[Path, float]) -> pd.DataFrame:
     """Replace names of recordings by their paths; cut events to the recordings' ends, or refuse them."""
     first = events.drop_duplicates("recording").set_index("recording")["source"]
     events = events.assign(recording=events["recording"].map(match_recordings(first.to_dict(), recordings)))

@@ -88,12 +88,14 @@ BIRDCLEF_2021 = replace(
     recording_s=600,
 )
 # Other recordings: audio/<class>/..., or audio/ and a labels.csv of filename,label[,secondary_labels][,author]
-# [,recording]; classes.txt or classes.csv if the class list should not be taken from these.
+# [,recording]; classes.txt or classes.csv if the class list should not be taken from these. Labelled soundscapes are
+# in soundscapes/, and their labels in soundscape_labels.csv, as `bcsed label` writes them.
 FOLDERS = Competition(
     name="folders",
     marks=("labels.csv", "audio"),
     audio_dir="audio",
     soundscapes_dir="soundscapes",
+    soundscape_labels_csv="soundscape_labels.csv",
     test_dir="test",
     train_csv="labels.csv",
     label_column="label",

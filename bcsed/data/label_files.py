@@ -44,7 +44,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
         raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
     label = label.mask(label.isin(set(NEGATIVE_LABELS).difference(classes)), "")
-    _check_known(label[label != ""], classes, source)
+    check_known(label[label != ""], classes, source)
     if not label.any():
         raise DataError(f"{source}: none of the {len(label)} clips has a label; training needs some that have.")
     empty = pd.Series([""] * len(raw), index=raw.index, dtype=object)
@@ -116,7 +116,7 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
             if end_s <= start_s:
                 raise DataError(f"{path}: a row of {name!r} begins at {start_s} s and ends at {end_s} s.")
             merged.setdefault((name, start_s, end_s), set()).update(parse_labels(cell))
-        _check_known(set().union(*merged.values()), classes, path)
+        check_known(set().union(*merged.values()), classes, path)
         if table.empty:
             table = pd.DataFrame(list(merged), columns=["filename", "start_s", "end_s"])
         table[column] = [tuple(sorted(labels, key=index.__getitem__)) for labels in merged.values()]
@@ -146,7 +146,7 @@ def truth_table(
     index = pd.Index(ids, dtype=object, name="row_id")
     if index.has_duplicates:
         raise DataError(f"two lines of labels are row {index[index.duplicated()][0]!r}.")
-    _check_known(set().union(*labels["labels"]), classes, "the soundscape labels")
+    check_known(set().union(*labels["labels"]), classes, "the soundscape labels")
     truth = multi_hot(labels["labels"], classes)
     table: pd.DataFrame = pd.DataFrame(truth, index=index, columns=pd.Index(list(classes), dtype=object))
     return table
@@ -199,7 +199,8 @@ def _known_secondary(
     return [tuple(name for name in known[cell] if name != label) for cell, label in zip(cells, primary, strict=True)]
 
 
-def _check_known(labels: Iterable[str], classes: Sequence[str], source: str | Path) -> None:
+def check_known(labels: Iterable[str], classes: Sequence[str], source: str | Path) -> None:
+    """Raise a DataError if labels are not among the classes."""
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         problem = f"labels that are not among the {len(classes)} classes: {shorten_list(map(repr, unknown))}"

@@ -34,24 +34,24 @@ CONTEXT_S = 2
 
 
 def write_folder(
-    chosen: pd.DataFrame,
+    drawn: pd.DataFrame,
     recordings: Sequence[str | Path],
     out: str | Path,
     *,
-    classes: Sequence[str],
+    scores: pd.DataFrame,
     names: Mapping[str, ClassName],
     progress: Callable[[int, int], None],
 ) -> None:
     """Write ``review.csv``, the page and the snippets of the rows of `bcsed.scores.review.choose_rows`.
 
-    `recordings` are files or folders with all recordings of these rows, `out` is a new folder, `classes` are all that
-    the scores have, and `names` their common or scientific names. Raises DataError if a recording is missing or
-    unreadable, or the folder is not empty.
+    `recordings` are files or folders with all recordings of these rows, `out` is a new folder, `scores` are the table
+    that the rows were chosen from, and `names` the common or scientific names of its classes. Raises DataError if a
+    recording is missing or unreadable, or the folder is not empty.
     """
     folder = Path(out)
     if is_occupied(folder):
         raise DataError(f"{folder} is not empty; name a new folder, so that no answers are lost.")
-    paths = _find_paths(chosen, recordings)
+    paths = _find_paths(drawn, recordings)
     infos = {name: read_info(path) for name, path in paths.items()}
     files = {name: _file_name(name, path) for name, path in paths.items()}
     items: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ def write_folder(
         detections.write_raven(folder / SNIPPETS, fmin_hz=0, fmax_hz=WIDE_384.fmax_hz) as raven,
         detections.write_audacity(folder / SNIPPETS) as audacity,
     ):
-        for line in chosen.to_dict("records"):
+        for line in drawn.to_dict("records"):
             audio = infos[line["recording"]]
             # The end of a recording may be within its last row.
             span_s = max(0, line["start_s"] - CONTEXT_S), min(line["end_s"] + CONTEXT_S, audio.duration_s)
@@ -71,22 +71,22 @@ def write_folder(
             item = {"number": line["item"], "name": full_name(line["class"], names)}
             times = {"recording": line["recording"], "start_s": row_s[0], "end_s": f"{row_s[1]:g}"}
             items.append({**item, **times, "figure": _draw(audio, span_s, row_s), "sound": _sound(audio, span_s)})
-            progress(len(items), len(chosen))
-    chosen = chosen.assign(recording=chosen["recording"].map(files))
-    species = {name: full_name(name, names) for name in classes}
-    values = {"title": f"Review of {len(items)} rows", "review": review_id(chosen), "schema": SCHEMA}
+            progress(len(items), len(drawn))
+    drawn = drawn.assign(recording=drawn["recording"].map(files))
+    species = {name: full_name(name, names) for name in map(str, scores.columns)}
+    values = {"title": f"Review of {len(items)} rows", "review": review_id(drawn), "schema": SCHEMA}
     page = _template().render(items=items, species=species, **values)
     with atomic_write(folder / PAGE) as temporary:
         temporary.write_text(str(page), encoding="utf-8")
     # Last: a folder with this file is complete.
-    write_review(chosen, folder, classes)
+    write_review(drawn, folder, scores)
 
 
-def _find_paths(chosen: pd.DataFrame, recordings: Sequence[str | Path]) -> dict[str, Path]:
+def _find_paths(drawn: pd.DataFrame, recordings: Sequence[str | Path]) -> dict[str, Path]:
     """Return the file of each recording, by its name in row ids."""
     files = find_recordings(recordings)
     paths = {printable(path.stem): path for path in files} | dict(zip(recording_names(files), files, strict=True))
-    needed = list(dict.fromkeys(chosen["recording"]))
+    needed = list(dict.fromkeys(drawn["recording"]))
     if missing := [name for name in needed if name not in paths]:
         raise DataError(
             f"{len(missing)} of {len(needed)} recordings are not in the folders of --recordings: {quote_list(missing)}."
@@ -100,7 +100,7 @@ def _file_name(name: str, path: Path) -> str:
 
 
 def _write_snippet(
-    folder: Path, line: Mapping[str, Any], audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, float]
+    folder: Path, line: Mapping[Any, Any], audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, float]
 ) -> tuple[detections.Recording, pd.DataFrame]:
     """Write the sound of a row with its context as FLAC; return it and its label, which is to be edited."""
     import soundfile

@@ -140,7 +140,7 @@ def _distribution(prediction: Prediction) -> Section:
 
 
 def _read_truth(prediction: Prediction, path: str | Path) -> pd.DataFrame:
-    truth = read_truth(path, prediction.classes)
+    truth = read_truth(path, prediction.classes, prediction.scores.index)
     known: pd.DataFrame = truth.loc[truth.index.intersection(prediction.scores.index, sort=False)]
     if known.empty:
         advice = "name the labels of the same recordings."

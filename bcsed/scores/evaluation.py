@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..data.label_files import read_soundscape_labels, truth_table
+from ..data.annotated_rows import is_annotation_table, label_rows
+from ..data.annotations import read_annotations
+from ..data.label_files import check_known, multi_hot, read_soundscape_labels, truth_table
 from ..errors import DataError
 from ..files import atomic_write, check_schema, read_errors, require_file
-from .checks.ids import parse_row_ids
+from .checks.ids import RowIds, infer_row_s, parse_row_ids
 from .metrics import align_tables, check_truth
-from .table import check_table, read_table
+from .table import check_table, make_table, read_table
 
 KINDS = {"rows": "soundscape rows", "clips": "held-out clips"}
 # Files without a number are of schema 1: they differ in nothing else.
@@ -117,15 +119,19 @@ def read_evaluation(path: str | Path) -> Evaluation:
         raise DataError(f"{path} is damaged: {error}") from error
 
 
-def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read the labels of rows from a CSV; return a table of 0 and 1, indexed by ``row_id``.
+def read_truth(path: str | Path, classes: Sequence[str], row_ids: Iterable[str] | None = None) -> pd.DataFrame:
+    """Read the labels of rows; return a table of 0 and 1, indexed by ``row_id``.
 
-    The CSV is a wide table, ``row_id`` and a column per class, which may have some of the scored `classes` only, in
+    The file is a wide CSV, ``row_id`` and a column per class, which may have some of the scored `classes` only, in
     its own order; or labels in the form ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`),
-    which give a column for each of `classes`. Another class is an error.
+    which give a column for each of `classes`; or, if the `row_ids` of the recordings are known, a table for
+    `bcsed.data.annotations.read_annotations`, which labels all their rows of the recordings that are in it. Another
+    class is an error.
     """
     path = Path(path)
     require_file(path)
+    if row_ids is not None and is_annotation_table(path):
+        return _annotated_truth(path, classes, parse_row_ids(row_ids))
     with path.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" not in header:
@@ -136,3 +142,17 @@ def read_truth(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
     if unknown:
         raise DataError(f"{path}: class {unknown[0]!r} is not in the scores ({len(unknown)} such classes).")
     return table
+
+
+def _annotated_truth(path: Path, classes: Sequence[str], rows: RowIds) -> pd.DataFrame:
+    row_s = infer_row_s(rows) or 5
+    ends = {stem: float(rows.end_s[rows.recording == k].max()) for k, stem in enumerate(rows.stems)}
+    events = read_annotations(path, recordings=ends)
+    if events.empty:
+        raise DataError(f"{path}: contains no event; name rows without labels by `bcsed label --files`.")
+    lengths = {name: ends[name] for name in dict.fromkeys(events["recording"])}
+    labelled = label_rows(events, lengths, row_s=row_s)
+    check_known(set().union(*labelled["labels"]), classes, path)
+    ids = [f"{name}_{start_s + row_s}" for name, start_s in zip(labelled["filename"], labelled["start_s"], strict=True)]
+    truth: pd.DataFrame = make_table(ids, classes, multi_hot(labelled["labels"], classes))
+    return truth

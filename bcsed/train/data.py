@@ -39,6 +39,8 @@ class TrainInputs:
     pseudolabels: str | Path | None = None  #: table of `bcsed.pseudolabels`, for an experiment that injects soundscapes
     #: Table of `bcsed.train.pseudolabels.clips`: targets of classes that the label file does not list for a clip.
     clip_pseudolabels: str | Path | None = None
+    #: Labels of soundscapes in addition to the competition's, see `bcsed.train.soundscapes.read_labelled_rows`.
+    labels: Sequence[str | Path] = ()
     teacher: str | Path | None = None  #: a teacher's embeddings of the clips (Parquet or npz), to distil
     #: Initial weights instead of timm's or random ones: a run, a bundle or a file, see `bcsed.models.pretrained`.
     pretrained: str | Path | None = None
@@ -109,7 +111,7 @@ def prepare_data(
     classes = read_class_list(data, competition)
     listing = read_train(data, competition, classes)
     table, infos, skipped = _read_clips(data, listing, options)
-    split = split_soundscapes(data, competition, classes, experiment.data, fold)
+    split = split_soundscapes(data, competition, classes, experiment.data, fold, inputs.labels)
     setting = experiment.data.duplicates
     table, infos, duplicates = separate_duplicates(table, infos, split.valid, setting, jobs=options.jobs)
     _log.info("%d of %d clips are negative: they have no label", (table["label"] == "").sum(), n := len(table))

@@ -6,9 +6,9 @@ Labelled recordings are never pseudolabelled, and no recording of a held-out sit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ import pandas as pd
 from ..audio.headers import AudioInfo, read_info
 from ..config.experiments import Experiment
 from ..config.recipe import Data, Injection
+from ..data.annotated_rows import is_annotation_table
 from ..data.competitions import Competition, site_of
-from ..data.label_files import multi_hot, read_soundscape_labels, truth_table
+from ..data.label_files import check_known, multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
+from ..files import sha256, shorten_list
 from ..recordings import find_recordings, printable
+from ..scores.labelling import label_recordings
 from .dataset.clips import read_headers
 from .dataset.excerpts import ExcerptSampler
 from .pseudolabels.table import read_pseudolabels
@@ -42,27 +45,69 @@ class SoundscapeSplit:
     valid: list[AudioInfo]  # labelled recordings that are held out
     truth: pd.DataFrame  # their labels, by row id
     train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
-    labelled: frozenset[str]  # names of all human-labelled recordings
+    labelled: frozenset[str]  # names of all recordings with completely labelled rows
     held_sites: frozenset[str]  # no recording of these is used in training
+    sources: Mapping[str, Any]  # SHA-256 of further labels
+
+
+def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Sequence[str], row_s: int) -> pd.DataFrame:
+    """Read the labels of soundscapes in a folder from several files, as `read_soundscape_labels`.
+
+    Each file is for `read_soundscape_labels`, or an annotation table of recordings in the folder, whose rows it labels
+    completely. The column ``known`` lists all classes unless the file has such a column; of a row in several files, the
+    known classes are joined. DataError if a label is unknown, or two files label a row differently.
+    """
+    rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
+    for path in map(Path, files):
+        if is_annotation_table(path):
+            table = label_recordings([path], [folder], row_s=row_s).rows
+            check_known(set().union(*table["labels"]), classes, path)
+        else:
+            table = read_soundscape_labels(path, classes)
+        known_classes = table.get("known", pd.Series([classes] * len(table)))
+        for (name, start_s, end_s, labels, *_), known in zip(table.itertuples(index=False), known_classes, strict=True):
+            first, before, source = rows.setdefault((name, start_s, end_s), (set(labels), set(known), path))
+            if (first ^ set(labels)) & before & set(known):
+                row = f"{name!r} from {start_s} to {end_s} s"
+                differ = f"{source} ({', '.join(sorted(first)) or 'none'}) and {path} ({', '.join(labels) or 'none'})"
+                raise DataError(f"two files label {row} differently: {differ}; correct one of them.")
+            first |= set(labels)
+            before |= set(known)
+    keys = zip(*rows, strict=True) if rows else ((), (), ())
+    columns: dict[str, Any] = dict(zip(("filename", "start_s", "end_s"), map(list, keys), strict=True))
+    columns["labels"] = [tuple(name for name in classes if name in row[0]) for row in rows.values()]
+    columns["known"] = [tuple(name for name in classes if name in row[1]) for row in rows.values()]
+    merged = pd.DataFrame(columns)
+    typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
+    return typed
 
 
 def split_soundscapes(
-    data: Path, competition: Competition, classes: Sequence[str], settings: Data, fold: int | None
+    data: Path,
+    competition: Competition,
+    classes: Sequence[str],
+    settings: Data,
+    fold: int | None,
+    labels: Sequence[str | Path] = (),
 ) -> SoundscapeSplit:
-    """Split labelled soundscapes into those to validate on and those to train on."""
+    """Split labelled soundscapes, those of the competition and of further `labels`, to validate on and to train on."""
     folder = data / competition.soundscapes_dir
-    file = data / competition.soundscape_labels_csv  # the folder itself if there is no such file
-    if file.is_file():
-        rows = read_soundscape_labels(file, classes)
-    elif settings.soundscapes == "validate":
-        rows = pd.DataFrame({"filename": []})
-    else:
+    own = data / competition.soundscape_labels_csv  # the folder itself if there is no such file
+    files = [*([own] if own.is_file() else []), *labels]
+    rows = read_labelled_rows(files, folder, classes, competition.row_s)
+    if not files and settings.soundscapes != "validate":
         setting = f"data.soundscapes={settings.soundscapes}"
-        raise DataError(f"{data} has no labelled soundscapes, but {setting} trains on them; set it to validate.")
+        raise DataError(
+            f"{data} has no labelled soundscapes, but {setting} trains on them; add --labels, or set it to validate."
+        )
     names = list(dict.fromkeys(rows["filename"]))
+    # A recording of which only some classes are known may be pseudolabelled.
+    complete = rows["filename"][rows["known"].map(len) == len(classes)]
     present = {name for name in names if (folder / name).is_file()}
     if len(present) < len(names):
         _log.warning("%d of %d labelled soundscapes are not on disk", len(names) - len(present), len(names))
+    if labels and not present:
+        raise DataError(f"none of the {len(names)} soundscapes of {shorten_list(map(str, files))} is in {folder}.")
     rows = rows[rows["filename"].isin(present)].reset_index(drop=True)
     sites = rows["filename"].map(lambda name: site_of(name, competition))
     held_sites = frozenset[str]()
@@ -72,9 +117,8 @@ def split_soundscapes(
         if not held_sites:
             _log.warning("fold %d holds out no site: labelled rows are of %d sites only", fold, len(fold_of))
     is_valid = np.full(len(rows), settings.soundscapes == "validate") | sites.isin(held_sites).to_numpy(bool)
-    is_complete = rows["known"].map(len) == len(classes) if "known" in rows else np.full(len(rows), True)
-    if not is_complete[is_valid].all():
-        n_partial = int((~is_complete[is_valid]).sum())
+    is_complete = (rows["known"].map(len) == len(classes)).to_numpy(bool)
+    if n_partial := int((is_valid & ~is_complete).sum()):
         _log.warning("%d rows of which only some classes are known cannot validate and are not used", n_partial)
     valid, truth = rows[is_valid & is_complete], pd.DataFrame()
     if len(valid):
@@ -86,8 +130,9 @@ def split_soundscapes(
         valid=[read_info(folder / name) for name in dict.fromkeys(valid["filename"])],
         truth=truth,
         train=rows[~is_valid].reset_index(drop=True),
-        labelled=frozenset(names),
+        labelled=frozenset(PurePosixPath(name).name for name in complete),
         held_sites=held_sites,
+        sources={"labels": [sha256(Path(path)) for path in labels]} if labels else {},
     )
 
 
@@ -105,7 +150,7 @@ def make_labelled_sampler(split: SoundscapeSplit, experiment: Experiment, cache_
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
     settings: dict[str, Any] = {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb}
-    values = multi_hot(rows["labels"], split.classes, rows.get("known")).astype(np.float16)
+    values = multi_hot(rows["labels"], split.classes, rows["known"]).astype(np.float16)
     return ExcerptSampler(infos, file, start_s, end_s, values, pseudo=False, **settings)
 
 
@@ -118,7 +163,7 @@ def make_injectors(
 ) -> tuple[tuple[tuple[ExcerptSampler, Injection], ...], dict[str, Any]]:
     """Return the sources of excerpts and how they are injected, and a description of the sources."""
     injectors: list[tuple[ExcerptSampler, Injection]] = []
-    sources: dict[str, Any] = {}
+    sources = dict(split.sources)
     if labelled is not None and experiment.labelled.share > 0:
         injectors.append((labelled, experiment.labelled))
     if experiment.pseudo.share > 0:

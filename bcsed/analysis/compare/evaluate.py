@@ -20,6 +20,7 @@ from ...predict.spec import Windowing
 from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
 from ...scores.evaluation import Evaluation, make_evaluation, read_evaluation, read_truth, write_evaluation
+from ...scores.labelling import row_ids_of
 from ...train.checkpoints import BEST, LAST, export_run
 from .runs import ComparedRun
 
@@ -51,7 +52,7 @@ def evaluate_on_soundscapes(
     truth is invalid or has other classes, a row of it cannot be scored, or a file cannot be written.
     """
     windowing, truth_csv = windowing or Windowing(), Path(truth_csv)
-    truth = read_truth(truth_csv, compared.classes)
+    truth = read_truth(truth_csv, compared.classes, row_ids_of(recordings, windowing.row_s))
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
     if len(between):
         raise DataError(f"{truth_csv}: truth must be 0 or 1, got {between[0]:g}.")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ...data.annotations import read_annotations
-from ...errors import DataError
-from ...files import atomic_write, check_schema, quote_list, read_csv, read_json, write_json
+from ...errors import ConfigError, DataError
+from ...files import atomic_write, check_schema, quote_list, read_csv, read_json
 from .choose import COLUMNS
 
-REVIEW, SETTINGS, ANSWERS_FILE, SNIPPETS = "review.csv", "review.json", "answers.json", "snippets"
+REVIEW, SCORES, ANSWERS_FILE, SNIPPETS = "review.csv", "scores.csv", "answers.json", "snippets"
 ANSWERS = ("yes", "no", "other", "unsure")
 SCHEMA = 1
 # Labels of snippets that answer, besides the class (yes) and the name of another species.
@@ -27,11 +27,12 @@ _WORDS = {
 }
 
 
-def write_review(chosen: pd.DataFrame, folder: Path, classes: Sequence[str]) -> None:
-    """Write the chosen rows as ``review.csv``, and all classes of the scores as ``review.json``."""
-    write_json(folder / SETTINGS, {"schema": SCHEMA, "classes": list(classes)})
+def write_review(drawn: pd.DataFrame, folder: Path, scores: pd.DataFrame) -> None:
+    """Write the chosen rows as ``review.csv``, and all their scores as ``scores.csv``."""
+    with atomic_write(folder / SCORES) as temporary:
+        scores.loc[drawn["row_id"].unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
     with atomic_write(folder / REVIEW) as temporary:
-        chosen[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
+        drawn[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_review(folder: str | Path) -> pd.DataFrame:
@@ -50,17 +51,9 @@ def read_review(folder: str | Path) -> pd.DataFrame:
     return typed
 
 
-def read_classes(folder: str | Path) -> list[str]:
-    """Return all classes of the scores whose rows were chosen; DataError if the folder's ``review.json`` is invalid."""
-    path = Path(folder) / SETTINGS
-    values = read_json(path, fields={"classes": list})
-    check_schema(values, path, (SCHEMA,))
-    return list(map(str, values["classes"]))
-
-
-def review_id(chosen: pd.DataFrame) -> str:
+def review_id(drawn: pd.DataFrame) -> str:
     """Return a hash of the chosen rows and classes, by which answers are known to belong to them."""
-    text = "\n".join(f"{row}|{name}" for row, name in zip(chosen["row_id"], chosen["class"], strict=True))
+    text = "\n".join(f"{row}|{name}" for row, name in zip(drawn["row_id"], drawn["class"], strict=True))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -77,28 +70,28 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
     item has two different answers, or there is no answer.
     """
     folder = Path(folder)
-    chosen = read_review(folder)
+    drawn = read_review(folder)
     answers: dict[int, tuple[str, str]] = {}
     listed = [Path(path) for path in paths] or [folder / ANSWERS_FILE]
     for path in (file for each in listed for file in (sorted(each.glob("*.txt")) if each.is_dir() else [each])):
-        for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, chosen):
+        for item, answer in (_read_page if path.suffix == ".json" else _read_labels)(path, drawn):
             if answers.setdefault(item, answer) != answer:
                 before = " ".join(answers[item]).strip()
                 raise DataError(f"{path}: item {item} is answered {' '.join(answer).strip()!r}, and {before!r} before.")
     if not answers:
         raise DataError(f"no item of {folder} is answered; answer some in its page, or in the tables of the snippets.")
-    pairs = [answers.get(item, ("", "")) for item in chosen["item"]]
-    table: pd.DataFrame = chosen.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
+    pairs = [answers.get(item, ("", "")) for item in drawn["item"]]
+    table: pd.DataFrame = drawn.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
     return table
 
 
-def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+def _read_page(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
     values = read_json(path, fields={"review": str, "answers": dict})
     check_schema(values, path, (SCHEMA,))
-    if values["review"] != review_id(chosen):
+    if values["review"] != review_id(drawn):
         raise DataError(f"{path}: these are answers of another review than that of the folder.")
     answers = []
-    items = {str(item): int(item) for item in chosen["item"]}
+    items = {str(item): int(item) for item in drawn["item"]}
     for key, value in values["answers"].items():
         cells = value if isinstance(value, dict) else {}
         answer, other = cells.get("answer"), cells.get("other", "")
@@ -108,11 +101,11 @@ def _read_page(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, s
     return answers
 
 
-def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
+def _read_labels(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, str]]]:
     """Read labels of snippets: the unanswered label, the class (yes), a word, or another species."""
     events = read_annotations(path)
     names = [re.split(r"[\\/]", name)[-1].removesuffix(".flac") for name in events["recording"]]
-    classes = dict(zip(chosen["item"], chosen["class"], strict=True))
+    classes = dict(zip(drawn["item"], drawn["class"], strict=True))
     answers = []
     for name, text in zip(names, events["label"].str.strip(), strict=True):
         item = int(name) if name.isdecimal() and name.isascii() else -1
@@ -126,13 +119,21 @@ def _read_labels(path: Path, chosen: pd.DataFrame) -> list[tuple[int, tuple[str,
     return answers
 
 
-def to_labels(answers: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+def to_labels(answers: pd.DataFrame, scores: pd.DataFrame, *, absent_below: float = 0.0) -> pd.DataFrame:
     """Return soundscape labels ``filename,start,end,primary_label,known``, a line per row with a clear answer.
 
     ``known`` lists the classes about which an answer says something; all others are unknown, not absent. Of the species
-    that were named instead of the class, those among `classes` are labels.
+    that were named instead of the class, those of `scores`, the score table of the chosen rows, are labels. Classes
+    whose score in a row is less than `absent_below` are taken as absent, unless an answer names them. Raises DataError
+    if a class is answered as present and as absent.
     """
-    allowed, rows = set(classes), []
+    if not 0 <= absent_below <= 1:
+        raise ConfigError(f"classes are absent below a score in [0, 1], got {absent_below:g}.")
+    if missing := sorted(set(answers["row_id"]) - set(scores.index)):
+        raise DataError(
+            f"the scores of {quote_list(missing)} are missing in {SCORES} of the review; choose rows again."
+        )
+    allowed, rows = set(map(str, scores.columns)), []
     for (filename, start_s, end_s), lines in answers.groupby(["recording", "start_s", "end_s"], sort=True):
         present = {*lines["class"][lines["answer"] == "yes"], *(set(lines["other"]) & allowed)}
         absent = set(lines["class"][lines["answer"].isin(("no", "other"))])
@@ -140,8 +141,9 @@ def to_labels(answers: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
             where = f"{filename}, {start_s} to {end_s} s"
             raise DataError(f"{quote_list(both)} is answered as present and as absent in {where}; correct the answers.")
         if present | absent:
-            cells = ";".join(sorted(present)), ";".join(sorted(present | absent))
-            rows.append((filename, start_s, end_s, *cells))
+            low = scores.loc[lines["row_id"].iloc[0]] < absent_below
+            known = present | absent | (set(map(str, scores.columns[low])) - set(lines["class"]))
+            rows.append((filename, start_s, end_s, ";".join(sorted(present)), ";".join(sorted(known))))
     table: pd.DataFrame = pd.DataFrame(rows, columns=["filename", "start", "end", "primary_label", "known"])
     return table
 

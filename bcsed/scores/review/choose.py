@@ -110,15 +110,17 @@ def _stratify(
     rank = np.argsort(np.argsort(-p, axis=0, kind="stable"), axis=0, kind="stable")  # 0 is the highest score
     each = budget // K
     if by == "top":
-        parts, suffixes = 2, ("top", "rest")
+        suffixes: tuple[str, ...] = ("top", "rest")
         part = (rank >= each - max(_MIN_REST, round(_REST * each))).astype(np.int64)
     else:
-        parts = max(1, min(_MAX_BANDS, each // _PER_BAND))
-        suffixes = tuple(f"band {number} of {parts}" for number in range(1, parts + 1))
-        part = np.minimum(np.floor(-np.log2((rank + 0.5) / R)).astype(np.int64), parts - 1)
+        n_bands = max(1, min(_MAX_BANDS, each // _PER_BAND))
+        suffixes = tuple(f"band {number} of {n_bands}" for number in range(1, n_bands + 1))
+        part = np.minimum(np.floor(-np.log2((rank + 0.5) / R)).astype(np.int64), n_bands - 1)
+    parts = len(suffixes)
     present, codes = np.unique(part + parts * np.arange(K), return_inverse=True)
-    titles = [f"{names[code // parts]} {suffixes[code % parts]}" for code in present]
-    return codes.reshape(-1).astype(np.int64), titles, (present % parts == 0) & (by == "top")
+    full = np.asarray((present % parts == 0) & (by == "top"), bool)
+    listed = [f"{names[code // parts]} {suffixes[code % parts]}" for code in present]
+    return codes.reshape(-1).astype(np.int64), listed, full
 
 
 def _site(stem: str) -> str:

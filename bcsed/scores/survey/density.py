@@ -4,7 +4,7 @@ The rows of a class are divided into bins of scores: the lowest half of all rows
 share of rows with a call is the sum over bins of the share of rows in a bin times the share of these that contain a
 call, which the reviewed rows estimate. Each reviewed row counts for the inverse of its inclusion probability.
 
-Navine, Denton, Weldy, Hart: All thresholds barred: direct estimation of call density in bioacoustic data, 2024.
+Navine et al.: All thresholds barred: direct estimation of call density in bioacoustic data, 2024.
 """
 
 from __future__ import annotations
