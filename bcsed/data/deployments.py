@@ -10,6 +10,7 @@ such as ``+01:00``. ``clock`` is that of the recorder, for times whose source st
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 import zoneinfo
 from collections import Counter
@@ -217,28 +218,34 @@ def _resolve_recording(
     path: str, statements: Sequence[Statement], line: Line | None, sources: Sources, *, is_file: bool
 ) -> tuple[tuple[object, ...], list[str]]:
     """Return the fields of a recording from its site on, and sentences about sources that differ."""
-    listed = [] if line is None else [Statement(source="deployments", site=line.site, recorder=line.recorder)]
-    if line is not None and is_file and line.start is not None:
-        listed = [Statement(**{**vars(listed[0]), "clock": line.start})]
-    known, folder = [*listed, *statements], f"//{path}".replace("\\", "/").rsplit("/", 2)[-2]
-    recorder = next((each.recorder for each in known if each.recorder), "")
-    sites = ((each.site, each.source) for each in known)
-    site, site_from = next((pair for pair in (*sites, (folder, "folder"), (recorder, "recorder")) if pair[0]), ("", ""))
-    timed = [each for each in known if each.clock is not None]
+    known, timed, sentences = list(statements), list[Statement](), list[str]()
+    if line is not None:
+        start = line.start if is_file else None
+        known.insert(0, Statement(source="deployments", site=line.site, recorder=line.recorder, clock=start))
+    site = site_from = recorder = ""
+    for each in known:
+        recorder = recorder or each.recorder
+        if each.clock is not None:
+            timed.append(each)
+        if each.site and not site:
+            site, site_from = each.site, each.source
+        elif each.site and each.site != site:
+            sentences.append(f"its site is {site!r} in the {site_from} and {each.site!r} in the {each.source}")
+    if not site:
+        folder = f"//{path}".replace("\\", "/").rsplit("/", 2)[-2]
+        site, site_from = (folder, "folder") if folder else (recorder, "recorder")
     if not timed:
         raise DataError("; ".join(each.problem for each in statements if each.problem))
     if not site:
         raise DataError("no source states its site")
-    sentences = []
-    for each in known:
-        if each.site and each.site != site:
-            sentences.append(f"its site is {site!r} in the {site_from} and {each.site!r} in the {each.source}")
     zone = (line and line.zone) or sources.zone
     clock_zone = (line and line.clock) or sources.clock or zone
     for each in timed[1:]:
         sentences += _compare_clocks(timed[0], each, clock_zone)
-    start, offset, remarks = _localise(timed[0], clock_zone, zone)
-    return (site, recorder, start, offset, site_from, timed[0].source), [*sentences, *remarks]
+    clock, utc_offset = timed[0].clock, timed[0].utc_offset
+    assert clock is not None
+    start, offset, remark = _localise(clock, utc_offset, clock_zone, zone)
+    return (site, recorder, start, offset, site_from, timed[0].source), [*sentences, *([remark] if remark else [])]
 
 
 def _compare_clocks(used: Statement, other: Statement, zone: tzinfo | None) -> list[str]:
@@ -266,14 +273,17 @@ def _format_offset(offset: timedelta | None) -> str:
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-def _localise(used: Statement, clock_zone: tzinfo | None, zone: tzinfo | None) -> tuple[datetime, float, list[str]]:
-    """Return the local start, its UTC offset in hours (NaN if unknown), and remarks."""
-    clock, remarks = used.clock, list[str]()
-    assert clock is not None
-    if used.utc_offset is not None:
-        moment = clock.replace(tzinfo=timezone(used.utc_offset))
+# Recorders of a survey share their schedule.
+@functools.lru_cache(maxsize=1 << 16)
+def _localise(
+    clock: datetime, utc_offset: timedelta | None, clock_zone: tzinfo | None, zone: tzinfo | None
+) -> tuple[datetime, float, str]:
+    """Return the local start, its UTC offset in hours (NaN if unknown), and a remark or ''."""
+    remark = ""
+    if utc_offset is not None:
+        moment = clock.replace(tzinfo=timezone(utc_offset))
     elif clock_zone is None:
-        return clock, float("nan"), []
+        return clock, float("nan"), ""
     else:
         moment = clock.replace(tzinfo=clock_zone)
         is_fixed = isinstance(clock_zone, timezone)
@@ -281,11 +291,10 @@ def _localise(used: Statement, clock_zone: tzinfo | None, zone: tzinfo | None) -
             advice = "state the UTC offset of the recorder's clock (--clock, or the column clock)"
             raise DataError(f"{clock} does not exist in {clock_zone}, whose clocks went forward: {advice}")
         if not is_fixed and moment.utcoffset() != moment.replace(fold=1).utcoffset():
-            remarks.append(f"{clock} occurs twice in {clock_zone}, whose clocks went back; the first is used")
-    # Through UTC, because arithmetic within a zone ignores daylight saving.
-    local = moment.astimezone(timezone.utc).astimezone(zone or moment.tzinfo)
+            remark = f"{clock} occurs twice in {clock_zone}, whose clocks went back; the first is used"
+    local = moment.astimezone(zone or moment.tzinfo)
     offset = local.utcoffset() or timedelta()
-    return local.replace(tzinfo=None), offset.total_seconds() / 3600, remarks
+    return local.replace(tzinfo=None), offset.total_seconds() / 3600, remark
 
 
 def _check_overlaps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

@@ -7,10 +7,11 @@ Labs (``20230420T074000+1000_REC``), and of the competitions.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 
 from ..errors import ConfigError
 from .competitions import BIRDCLEF_2026
@@ -38,8 +39,7 @@ _COMMENT = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Statement:
+class Statement(NamedTuple):
     """What one source states about a recording; a `problem` is the reason why it states no start."""
 
     source: str
@@ -66,6 +66,8 @@ def parse_offset(text: str) -> timedelta | None:
     return None if offset > timedelta(hours=14) or int(minutes or 0) > 59 else -offset if sign == "-" else offset
 
 
+# Recorders of a survey share their schedule.
+@functools.lru_cache(maxsize=1 << 16)
 def parse_start(text: str) -> tuple[datetime, timedelta | None] | None:
     """Return a time such as ``2023-04-20T07:40:00+02:00`` without its offset, and the offset; None if it is not valid.
 
@@ -73,11 +75,14 @@ def parse_start(text: str) -> tuple[datetime, timedelta | None] | None:
     (datetime.datetime(2023, 4, 20, 7, 40), None)
     """
     match = _TIME.fullmatch(text.strip())
-    offset = None if match is None or match[7] is None else parse_offset(match[7])
-    if match is None or (match[7] and offset is None):
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, zone = match.groups()
+    offset = parse_offset(zone) if zone else None
+    if zone and offset is None:
         return None
     try:
-        return datetime(*(int(number or 0) for number in match.groups()[:6])), offset  # type: ignore[arg-type]
+        return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0)), offset
     except ValueError:
         return None
 
@@ -144,7 +149,7 @@ def parse_comment(text: str) -> Statement | None:
     start = f"{match['year']}-{match['month']}-{match['day']} {match['clock']}"
     statement = _state("comment", start, "", match["recorder"] or "")
     offset = parse_offset(match["zone"]) if match["zone"] else None
-    return Statement(**{**vars(statement), "utc_offset": offset})
+    return statement._replace(utc_offset=offset)
 
 
 def parse_guano(text: str) -> Statement | None:
@@ -164,5 +169,6 @@ def read_statements(
 
     `texts` are those of `bcsed.audio.metadata.read_metadata`.
     """
-    inside = (parse_guano(texts.get("guano", "")), parse_comment(texts.get("comment", "")))
-    return (*filter(None, inside), parse_name(name, pattern))
+    parsers = (("guano", parse_guano), ("comment", parse_comment))
+    inside = [parse(texts[key]) for key, parse in parsers if key in texts]
+    return (*(each for each in inside if each is not None), parse_name(name, pattern))

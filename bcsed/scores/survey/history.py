@@ -100,17 +100,18 @@ def survey(
         )
     table = deployments.table
     number = {name: k for k, name in enumerate(rows.recordings)}
-    missing = [name for name in table["recording"] if name not in number]
+    names = table["recording"].tolist()
+    missing = [name for name in names if name not in number]
     if missing:
         raise DataError(f"the recording {missing[0]!r} of the deployments has no rows in {rows.path}.")
     answered = None
     codes, sites = pd.factorize(table["site"], sort=True)
-    index = table["recording"].map(number).to_numpy()
+    index = np.array([number[name] for name in names])
     site_of = np.full(len(rows.recordings), -1)
     site_of[index] = codes
     if reviewed is not None:
-        names = {**number, **dict(zip(recording_names(list(map(Path, rows.recordings))), number.values(), strict=True))}
-        answered = locate(reviewed, names, rows.classes)
+        by_name = dict(zip(recording_names(list(map(Path, rows.recordings))), number.values(), strict=True))
+        answered = locate(reviewed, {**number, **by_name}, rows.classes)
         answered = answered.assign(site=site_of[answered["recording"]])
         answered = answered[answered["site"] >= 0]
     thresholds = site_thresholds(answered, list(sites), rows.classes, settings)

@@ -102,7 +102,7 @@ def _read_parquet(path: Path) -> Rows:
             for batch in pq.ParquetFile(path).iter_batches(_BLOCK, columns=list(classes)):
                 columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in classes]
                 values = np.column_stack(columns).astype(np.float32, copy=False)
-                if not ((values >= 0) & (values <= 1)).all():
+                if not (values.min() >= 0 and values.max() <= 1):  # false for NaN
                     raise DataError(f"{path} has a score that is not in [0, 1]; scores must be probabilities.")
                 yield values
 
