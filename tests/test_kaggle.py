@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import io
 import json
 import os
 import shutil
@@ -104,11 +106,18 @@ def tree(tmp_path, land25, layout):
     return root
 
 
-def minute(path: Path, seconds: float = 60.0, seed: int = 3) -> Path:
-    rng = np.random.default_rng(seed)
+@functools.cache
+def noise(seconds: float, seed: int) -> bytes:
+    """Return an OGG file; a minute takes most of a second to encode."""
+    rng, file = np.random.default_rng(seed), io.BytesIO()
     n = round(seconds * RATE)
     level = np.repeat(rng.uniform(0.005, 0.2, int(np.ceil(seconds))), RATE)[:n]
-    soundfile.write(path, (level * rng.standard_normal(n)).astype("float32"), RATE)
+    soundfile.write(file, (level * rng.standard_normal(n)).astype("float32"), RATE, format="OGG")
+    return file.getvalue()
+
+
+def minute(path: Path, seconds: float = 60.0, seed: int = 3) -> Path:
+    path.write_bytes(noise(seconds, seed))
     return path
 
 

@@ -577,15 +577,17 @@ def test_from_an_empty_machine_to_a_submission(machine, tmp_path, monkeypatch, y
     assert (site.root / "working" / "pseudolabels.parquet").is_file(), told
     site.mount("bcsed-pseudolabel")
 
-    told, seen = execute(home, folders["submit"], "submit", site.root, monkeypatch, probe=True)
-    assert "rehearsal: 3 recordings" in told
     template = list(read_table(data / "sample_submission.csv").columns)
-    rehearsed = read_table(site.root / "working" / "submission.csv")
-    assert (len(rehearsed), list(rehearsed.columns)) == (36, template)
-    # The wheel's bcsed ran, and nothing of training with it.
-    assert str(home / "venv") in seen["home"]
-    assert not [name for name in seen["modules"] if name.startswith(FORBIDDEN)]
-    site.session()
+    # test_kaggle.py rehearses in the older layout too.
+    if year == 2026:
+        told, seen = execute(home, folders["submit"], "submit", site.root, monkeypatch, probe=True)
+        assert "rehearsal: 3 recordings" in told
+        rehearsed = read_table(site.root / "working" / "submission.csv")
+        assert (len(rehearsed), list(rehearsed.columns)) == (36, template)
+        # The wheel's bcsed ran, and nothing of training with it.
+        assert str(home / "venv") in seen["home"]
+        assert not [name for name in seen["modules"] if name.startswith(FORBIDDEN)]
+        site.session()
 
     for path in (data / "test_soundscapes").iterdir():
         (site.data / "test_soundscapes" / path.name).symlink_to(path)

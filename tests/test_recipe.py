@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import runpy
-import subprocess
+import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ import torch
 from test_train import SMALL, same, states
 
 from bcsed import train
+from bcsed.cli.app import main
 from bcsed.config.contract import Contract
+from bcsed.config.recipe import Fit
 from bcsed.data.competitions import site_of
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
@@ -431,69 +434,76 @@ def test_starting_from_an_earlier_run(year, tmp_path):
     assert json.loads((second / "run.json").read_text())["start"] == "weights of first"
 
 
-def torchrun(words, n=2):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={n}", "--master_port=0"]
-    command += ["--standalone", "-m", "bcsed", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+def join(target, args, rank, port, log):
+    """Be one of two processes, as torchrun starts them."""
+    ranks = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ.update(ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT=f"{port}")
+    with Path(f"{log}-{rank}").open("w") as stream, contextlib.redirect_stdout(stream):
+        sys.exit(target(*args))
+
+
+def run_two(forkserver, log, target, *args):
+    """Run a function in two processes that train together; return what each prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        forkserver.Process(target=join, args=(target, args, rank, port, log), daemon=True) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [Path(f"{log}-{rank}").read_text() for rank in range(2)]
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network(land25, tmp_path):
+def test_two_processes_train_one_network(land25, tmp_path, forkserver):
+    """Forked ones; test_kaggle.py and test_interrupt.py start them by torchrun."""
     data, table = land25
-    words = ["train", "tiny", "--data", data, "--fold", 0, "--pseudolabels", table, "--jobs", 1]
+    words = ["train", "tiny", "--data", data, "--fold", 0, "--pseudolabels", table, "--jobs", 1, "--device", "cpu"]
     changes = ["net.backbone=mobilenetv3_small_050", "fit.epochs=2", "data.min_class_count=2", "data.n_folds=3"]
-    changes += ["pseudo.share=0.5", "fit.batch_size=4", "fit.ema=0.9", "data.pad=zeros"]
-    words += [word for change in changes for word in ("--set", change)]
-    done = torchrun([*words, "--out", tmp_path / "two"])
-    assert done.returncode == 0, done.stderr[-2000:]
+    words += ["--set", *changes, "pseudo.share=0.5", "fit.batch_size=4", "fit.ema=0.9", "data.pad=zeros", "--out"]
+    first, second = (
+        run_two(forkserver, tmp_path / "log", main, [*map(str, words), str(tmp_path / name)]) for name in ("a", "b")
+    )
     # Only the first process prints.
-    assert done.stdout.count("epoch 1/2") == 1
-    assert train.finished(tmp_path / "two")
-    table = pd.read_csv(tmp_path / "two" / "metrics.csv")
+    assert first[0].count("epoch 1/2") == second[0].count("epoch 1/2") == 1
+    assert first[1] == second[1] == ""
+    assert train.finished(tmp_path / "a")
+    table = pd.read_csv(tmp_path / "a" / "metrics.csv")
     assert (table["clip_classes"] == 3).all()
-    again = torchrun([*words, "--out", tmp_path / "again"])
-    assert again.returncode == 0
-    assert same(states(tmp_path / "two"), states(tmp_path / "again"))
+    assert same(states(tmp_path / "a"), states(tmp_path / "b"))
     # test_kaggle.py sees two processes refuse it.
     with pytest.raises(ConfigError, match="2 processes cannot share a batch of 3 equally"):
         Distributed(0, 2, torch.device("cpu")).check(3)
 
 
+def take_step(path):
+    generator = torch.Generator().manual_seed(0)
+    x, target = torch.randn(8, 6, generator=generator), (torch.rand(8, 3, generator=generator) > 0.5).float()
+    with join_processes("cpu") as processes:
+        torch.manual_seed(0)
+        net = torch.nn.Linear(6, 3)
+        trained = torch.nn.parallel.DistributedDataParallel(net) if processes.size > 1 else net
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        low, high = processes.rank * 8 // processes.size, (processes.rank + 1) * 8 // processes.size
+        logits = trained(x[low:high])[:, None]
+        attention, weights = torch.zeros_like(logits), torch.ones(high - low, 3)
+        loss = criterion(logits, attention, target[low:high], weights, fit=Fit(), kind="prob")
+        loss.backward()
+        optimizer.step()
+        value = processes.mean(loss)
+        if processes.first:
+            torch.save({"weight": net.weight.data, "loss": value}, path)
+
+
 @pytest.mark.slow
-def test_one_step_of_two_processes_is_the_step_of_one(tmp_path, monkeypatch):
+def test_one_step_of_two_processes_is_the_step_of_one(tmp_path, forkserver):
     """The mean of two half batches' gradients is the whole batch's: without BatchNorm, the same network."""
-    script = tmp_path / "step.py"
-    script.write_text(
-        """
-import sys, torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-from bcsed.train.distributed import join_processes
-from bcsed.config import Fit
-from bcsed.train.losses import criterion
-g = torch.Generator().manual_seed(0)
-x, target = torch.randn(8, 6, generator=g), (torch.rand(8, 3, generator=g) > .5).float()
-with join_processes("cpu") as processes:
-    torch.manual_seed(0)
-    net = torch.nn.Linear(6, 3)
-    trained = DistributedDataParallel(net) if processes.size > 1 else net
-    optimizer = torch.optim.SGD(net.parameters(), lr=.1)
-    low, high = processes.rank * 8 // processes.size, (processes.rank + 1) * 8 // processes.size
-    logits = trained(x[low:high])[:, None]
-    attention = torch.zeros_like(logits)
-    loss = criterion(logits, attention, target[low:high], torch.ones(high - low, 3), fit=Fit(), kind="prob")
-    loss.backward()
-    optimizer.step()
-    value = processes.mean(loss)
-    if processes.first:
-        torch.save({"weight": net.weight.data, "loss": value}, sys.argv[1])
-"""
-    )
-    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "one")])
-    runpy.run_path(str(script))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([*command, str(script), str(tmp_path / "two")], check=True, timeout=600, capture_output=True)
+    take_step(tmp_path / "one")
+    run_two(forkserver, tmp_path / "log", take_step, tmp_path / "two")
     single, double = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     torch.testing.assert_close(single["weight"], double["weight"], rtol=1e-5, atol=1e-7)
     assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)

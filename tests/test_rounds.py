@@ -355,7 +355,7 @@ def results_of(out):
 def test_a_plan_killed_ten_times_gives_identical_results(land25, tmp_path, forkserver):
     data, _ = land25
     plan = tmp_path / "plan.json"
-    quick = [*QUICK, "augment.sumix_draw=[0,1,1,2]", "pseudo.level=rms"]
+    quick = [*QUICK, "fit.epochs=1", "augment.sumix_draw=[0,1,1,2]", "pseudo.level=rms"]
     values = {
         "fold": 0,
         "set": quick,
