@@ -116,8 +116,17 @@ def read_deployments(path: str | Path) -> list[Line]:
         if times["start"] and times["end"] and times["start"] >= times["end"]:
             raise DataError(f"{path}: line {number}: its end, {times['end']}, is not after its start.")
         pattern = re.sub(r"^(\./)+|/+$", "", values["recordings"].replace("\\", "/"))
-        fields = {"recordings": pattern, "site": values["site"], "recorder": values.get("recorder", "")}
-        lines.append(Line(number=number, **fields, **times, zone=zones["timezone"], clock=zones["clock"]))
+        line = Line(
+            number=number,
+            recordings=pattern,
+            site=values["site"],
+            recorder=values.get("recorder", ""),
+            start=times["start"],
+            end=times["end"],
+            zone=zones["timezone"],
+            clock=zones["clock"],
+        )
+        lines.append(line)
     return lines
 
 

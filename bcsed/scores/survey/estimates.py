@@ -33,15 +33,17 @@ def site_thresholds(
             part = parts.get((s, k))
             n, value, reason = 0 if part is None else len(part), float("nan"), ""
             if part is not None and n >= settings.min_reviewed:
-                arrays = (part[column].to_numpy() for column in ("score", "positive", "weight"))
-                value, reason = lowest_threshold(*arrays, settings.precision)
+                score, positive, weight = (part[column].to_numpy() for column in ("score", "positive", "weight"))
+                value, reason = lowest_threshold(score, positive, weight, settings.precision)
             elif n:
                 reason = f"{n} reviewed rows, {settings.min_reviewed} needed"
             general = settings.thresholds.get(name, settings.threshold)
             own = bool(np.isfinite(value))
             source = "site" if own else "class" if name in settings.thresholds else "all"
             lines.append((site, name, value if own else general, source, n, reason))
-    return pd.DataFrame(lines, columns=["site", "class", "threshold", "source", "n_reviewed", "reason"])
+    names = ["site", "class", "threshold", "source", "n_reviewed", "reason"]
+    table: pd.DataFrame = pd.DataFrame(lines, columns=names)
+    return table
 
 
 def species_table(
@@ -72,7 +74,7 @@ def species_table(
         reviewed = 0 if mine is None else len(mine)
         best = mine is not None and bool(((mine["recording"] == recording) & (mine["start_s"] == start_s)).any())
         line |= {"n_reviewed": reviewed, "n_yes": n_yes, "best_reviewed": "yes" if best else "no"}
-        if of_class is not None:
+        if of_class is not None and mine is not None:
             own = reviewed >= settings.min_reviewed
             precision = precision_above(mine if own else of_class, least[s, k])
             values = [np.nan] * 3 if precision is None else [n_detections[s, k] * each for each in precision]

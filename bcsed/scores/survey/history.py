@@ -221,9 +221,9 @@ class _Totals:
         site, local_s = self._site_of[recording], self.local_s[recording] + start_s
         order = np.lexsort((column, local_s, site))
         fields = {
-            "site": pd.Categorical.from_codes(site[order], sites),
-            "class": pd.Categorical.from_codes(column[order], list(self.rows.classes)),
-            "recording": pd.Categorical.from_codes(recording[order], list(self.rows.recordings)),
+            "site": pd.Categorical.from_codes(site[order], pd.Index(sites)),
+            "class": pd.Categorical.from_codes(column[order], pd.Index(self.rows.classes)),
+            "recording": pd.Categorical.from_codes(recording[order], pd.Index(self.rows.recordings)),
             "start_s": start_s[order],
             "time": self.time(recording[order], start_s[order]),
             "score": highest[order],

@@ -85,7 +85,8 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
         raise DataError(f"the reviewed class {unknown[0]!r} is not in the scores, which have {quote_list(classes)}.")
     number = {name: k for k, name in enumerate(classes)}
     numbers = {"recording": table["recording"].map(names), "column": table["class"].map(number)}
-    return table.assign(**numbers, weight=1 / table["probability"])
+    located: pd.DataFrame = table.assign(**numbers, weight=1 / table["probability"])
+    return located
 
 
 def lowest_threshold(
@@ -109,5 +110,5 @@ def precision_above(table: pd.DataFrame, threshold: float) -> tuple[float, float
     inside = (table["score"] >= threshold).to_numpy()
     if not inside.any():
         return None
-    arrays = (table[name].to_numpy() for name in ("positive", "probability", "stratum"))
-    return estimate_share(*arrays, inside)
+    positive, probability, stratum = (table[name].to_numpy() for name in ("positive", "probability", "stratum"))
+    return estimate_share(positive, probability, stratum, inside)

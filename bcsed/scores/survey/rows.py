@@ -38,7 +38,8 @@ class Rows:
     def last_end_s(self) -> npt.NDArray[np.int64]:
         """Return the end of the last row of each recording."""
         last = pd.Series(self.start_s).groupby(self.recording).max()
-        return last.reindex(range(len(self.recordings))).to_numpy(np.int64) + self.row_s
+        ends: npt.NDArray[np.int64] = last.reindex(range(len(self.recordings))).to_numpy(np.int64) + self.row_s
+        return ends
 
 
 def read_rows(path: str | Path) -> Rows:

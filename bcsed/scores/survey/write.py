@@ -155,7 +155,8 @@ def _long(
         "hours": hours,
         "per_hour": detections / hours,
     }
-    return pd.DataFrame(fields)
+    table: pd.DataFrame = pd.DataFrame(fields)
+    return table
 
 
 def _write_records(path: Path, records: pd.DataFrame) -> None:
