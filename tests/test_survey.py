@@ -327,7 +327,7 @@ def test_the_answers_of_a_review(small, capsys):
 
     table = pd.read_csv(small / "scores.csv", index_col="row_id")
     chosen = choose_rows(table, budget=12, by="random", classes=["aves1"])
-    write_review(chosen, small / "review", list(table.columns))
+    write_review(chosen, small / "review", table)
     answers = {
         str(item): {"answer": "yes" if score > 0.5 else "no"}
         for item, score in zip(chosen["item"], chosen["score"], strict=True)
