@@ -365,7 +365,7 @@ def test_a_signal_to_the_process_alone(tiny, many, tmp_path, number):
 
     def press(process, *_):
         if log.exists() and len(log.read_text().splitlines()) > 1:
-            process.send_signal(number)
+            os.kill(process.pid, number)
             return True
         return False
 
@@ -474,7 +474,7 @@ def test_rounds_interrupted_at_every_step_give_the_same_bytes(land25, tmp_path, 
                 interrupt_at(patch, kind, name, 2)
             statuses.append(main([*words, str(out)]))
         assert len(statuses) < 20
-    assert len(statuses) > 4
+    assert len(statuses) > 3
     assert statuses[-1] == 0
     assert main([*words, str(out)]) == 0
     assert results_of(out) == results_of(tmp_path / "whole")
