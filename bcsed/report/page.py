@@ -129,7 +129,7 @@ class Page:
 
 def render(page: Page) -> bytes:
     """Return a page as one HTML file."""
-    return str(_template().render(page=page)).encode()
+    return str(load_template("page.html", "page.js").render(page=page, title=page.title)).encode()
 
 
 def fit(page: Page, limit: int) -> bytes:
@@ -190,14 +190,16 @@ def _cell(value: Any) -> Cell:
 
 
 @functools.cache
-def _template() -> Any:
+def load_template(body: str, *scripts: str) -> Any:
+    """Return the jinja2 template of a page, which needs a ``title``: the common head and style, a body, and scripts."""
     import jinja2
 
     files = importlib.resources.files(__package__)
-    template, css, js = (files.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    names = ("head.html", body, "page.css", *scripts)
+    head, text, css, *js = (files.joinpath(name).read_text(encoding="utf-8") for name in names)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    values = {"with_prefix": with_prefix, "version": __version__, "css": css, "js": js}
-    return environment.from_string(template, globals=values)
+    values = {"with_prefix": with_prefix, "version": __version__, "css": css, "js": "".join(js)}
+    return environment.from_string(head.rstrip("\n") + text, globals=values)
 
 
 def svg(ax: Any) -> tuple[str, int]:

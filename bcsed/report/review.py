@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from .. import plot
-from .._version import __version__
 from ..audio.decode import read_audio
 from ..audio.headers import AudioInfo, read_info
 from ..config.contract import WIDE_384
@@ -26,7 +23,7 @@ from ..scores.detections.taxonomy import ClassName
 from ..scores.review import ANSWERS_FILE, SCHEMA, SNIPPETS, review_id, unanswered_label, write_review
 from .evaluation import full_name
 from .excerpt import encode_ogg, spectrogram_excerpt
-from .page import Figure, Sound, make_figure, with_prefix
+from .page import Figure, Sound, load_template, make_figure
 
 PAGE = "review.html"
 # Seconds before and after a row.
@@ -75,7 +72,8 @@ def write_folder(
     drawn = drawn.assign(recording=drawn["recording"].map(files))
     species = {name: full_name(name, names) for name in map(str, scores.columns)}
     values = {"title": f"Review of {len(items)} rows", "review": review_id(drawn), "schema": SCHEMA}
-    page = _template().render(items=items, species=species, **values)
+    template = load_template("review.html", "page.js", "review.js")
+    page = template.render(items=items, species=species, answers_file=ANSWERS_FILE, **values)
     with atomic_write(folder / PAGE) as temporary:
         temporary.write_text(str(page), encoding="utf-8")
     # Last: a folder with this file is complete.
@@ -135,15 +133,3 @@ def _draw(audio: AudioInfo, span_s: tuple[float, float], row_s: tuple[float, flo
 def _sound(audio: AudioInfo, span_s: tuple[float, float]) -> Sound:
     caption = f"Sound from {span_s[0]:g} to {span_s[1]:.4g} s"
     return Sound(uri=encode_ogg(audio, *span_s), caption=caption, start_s=span_s[0])
-
-
-@functools.cache
-def _template() -> Any:
-    import jinja2
-
-    files = importlib.resources.files(__package__)
-    parts = ("review.html", "page.css", "page.js", "review.js")
-    template, css, *scripts = (files.joinpath(name).read_text(encoding="utf-8") for name in parts)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    values = {"with_prefix": with_prefix, "version": __version__, "answers_file": ANSWERS_FILE}
-    return environment.from_string(template, globals={**values, "css": css, "js": "".join(scripts)})
