@@ -162,15 +162,20 @@ def expected_calibration_error(bins: pd.DataFrame) -> float:
 
 def write_thresholds(calibration: Calibration, path: str | Path) -> None:
     """Write the thresholds by class as JSON, with their settings and the classes without a threshold."""
-    without = calibration.table[calibration.table["threshold"].isna()]
+    settings = {"precision": calibration.precision, "min_positives": calibration.min_positives}
+    ece = {"expected_calibration_error": round(calibration.ece, 6)}
+    write_threshold_table(calibration.table, path, {**settings, "n_rows": calibration.n_rows, **ece})
+
+
+def write_threshold_table(table: pd.DataFrame, path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Write the thresholds of a table ``class, threshold, reason`` (NaN without one) for `read_thresholds`."""
+    is_reached = table["threshold"].notna()
+    reached, without = table[is_reached], table[~is_reached]
     values = {
         "schema": SCHEMA,
-        "thresholds": dict(calibration.thresholds),
+        "thresholds": dict(zip(reached["class"], reached["threshold"], strict=True)),
         "without": dict(zip(without["class"], without["reason"], strict=True)),
-        "precision": calibration.precision,
-        "min_positives": calibration.min_positives,
-        "n_rows": calibration.n_rows,
-        "expected_calibration_error": round(calibration.ece, 6),
+        **settings,
     }
     require_own_file(Path(path), '"thresholds"', "a file of thresholds")
     write_json(Path(path), values)

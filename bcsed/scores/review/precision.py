@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError
-from ...files import require_own_file, write_json
-from ..calibration import SCHEMA
+from ..calibration import write_threshold_table
 from .answers import ANSWERS
 
 Floats = npt.NDArray[np.float64]
@@ -121,15 +120,5 @@ def find_thresholds(
 
 def write_thresholds(table: pd.DataFrame, path: str | Path, *, precision: float, min_positives: int) -> None:
     """Write the result of `find_thresholds` in the form of `bcsed.scores.calibration.write_thresholds`."""
-    is_reached = table["threshold"].notna()
-    reached, without = table[is_reached], table[~is_reached]
-    values = {
-        "schema": SCHEMA,
-        "thresholds": dict(zip(reached["class"], reached["threshold"], strict=True)),
-        "without": dict(zip(without["class"], without["reason"], strict=True)),
-        "precision": precision,
-        "min_positives": min_positives,
-        "n_rows": int(table[list(ANSWERS)].to_numpy().sum()),
-    }
-    require_own_file(Path(path), '"thresholds"', "a file of thresholds")
-    write_json(Path(path), values)
+    n_rows = int(table[list(ANSWERS)].to_numpy().sum())
+    write_threshold_table(table, path, {"precision": precision, "min_positives": min_positives, "n_rows": n_rows})
