@@ -115,11 +115,10 @@ def read_deployments(path: str | Path) -> list[Line]:
                 raise DataError(f"{path}: line {number}: {error}") from error
         if times["start"] and times["end"] and times["start"] >= times["end"]:
             raise DataError(f"{path}: line {number}: its end, {times['end']}, is not after its start.")
-        pattern = re.sub(r"^(\./)+|/+$", "", values["recordings"].replace("\\", "/"))
         lines.append(
             Line(
                 number=number,
-                recordings=pattern,
+                recordings=clean_pattern(values["recordings"]),
                 site=values["site"],
                 recorder=values.get("recorder", ""),
                 start=times["start"],
@@ -183,14 +182,14 @@ class _Matcher:
         if not self._lines:
             return None, False
         full = PurePosixPath(path.replace("\\", "/"))
-        # The path, and what remains of it below each of its folders; with and without suffix.
-        ends = ["/".join(full.parts[k:]) for k in range(len(full.parts))]
+        ends = path_ends(full)
+        # With and without suffix.
         names = (text for end in ends for text in (end, end.removesuffix(full.suffix)))
         lines = [line for name in dict.fromkeys(names) for line in self._by_file.get(name, ())]
         is_file = bool(lines)
         if not is_file:
             clock = next((each.clock for each in statements if each.clock is not None), None)
-            lines = [line for line in self._lines if _is_in(line, ends) and _is_during(line, clock)]
+            lines = [line for line in self._lines if is_inside(line.recordings, ends) and _is_during(line, clock)]
         self._used |= {line.number for line in lines}
         if len(lines) > 1:
             numbers = " and ".join(str(line.number) for line in lines[:2])
@@ -202,10 +201,21 @@ class _Matcher:
         return [line for line in self._lines if line.number not in self._used]
 
 
-def _is_in(line: Line, ends: Sequence[str]) -> bool:
-    if any(mark in line.recordings for mark in "*?["):
-        return any(fnmatch.fnmatchcase(end, line.recordings) for end in ends)
-    return any(end.startswith(f"{line.recordings}/") for end in ends)
+def clean_pattern(text: str) -> str:
+    """Return a file, folder or pattern of a deployments.csv in the form that `is_inside` takes."""
+    return re.sub(r"^(\./)+|/+$", "", text.replace("\\", "/"))
+
+
+def path_ends(path: PurePosixPath) -> list[str]:
+    """Return a path, and what remains of it below each of its folders."""
+    return ["/".join(path.parts[k:]) for k in range(len(path.parts))]
+
+
+def is_inside(pattern: str, ends: Sequence[str]) -> bool:
+    """Return whether a path, by its `path_ends`, matches a pattern with wildcards, or is inside a folder."""
+    if any(mark in pattern for mark in "*?["):
+        return any(fnmatch.fnmatchcase(end, pattern) for end in ends)
+    return any(end.startswith(f"{pattern}/") for end in ends)
 
 
 def _is_during(line: Line, clock: datetime | None) -> bool:

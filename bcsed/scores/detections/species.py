@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...data.competitions import BIRDCLEF_2026, FOLDERS
+from ...data.deployments import clean_pattern, is_inside, path_ends
 from ...errors import DataError
 from ...files import quote_list, read_csv, require_file, shorten_list
 from ...recordings import printable
@@ -98,20 +98,15 @@ def find_site(recording: str | Path, deployments: Iterable[tuple[str, str]] = ()
     ('S22', 'north')
     """
     path = PurePosixPath(printable(recording).replace("\\", "/"))
-    ends = ["/".join(path.parts[k:]) for k in range(len(path.parts))]
-    matching = {site for pattern, site in deployments if any(_is_in(pattern, end, path.suffix) for end in ends)}
+    ends = path_ends(path)
+    files = {name for end in ends for name in (end, end.removesuffix(path.suffix))}
+    matching = {site for pattern, site in deployments if pattern in files or is_inside(pattern, ends)}
     if len(matching) > 1:
         raise DataError(f"{path}: the deployments state several sites for it, {quote_list(sorted(matching))}.")
     patterns = (BIRDCLEF_2026.name_pattern, FOLDERS.name_pattern)
     matches = (re.fullmatch(pattern, path.stem) for pattern in patterns)
     named = next((match["site"] for match in matches if match and match["site"]), None)
     return next(iter(matching), named or path.parent.name)
-
-
-def _is_in(pattern: str, end: str, suffix: str) -> bool:
-    if any(mark in pattern for mark in "*?["):
-        return fnmatch.fnmatchcase(end, pattern)
-    return pattern in (end, end.removesuffix(suffix)) or end.startswith(f"{pattern}/")
 
 
 def _key(name: str) -> str:
@@ -144,7 +139,7 @@ def _read_lines(path: Path) -> list[tuple[str, str]]:
 def _read_deployments(path: Path) -> tuple[tuple[str, str], ...]:
     table = read_csv(path, ["recordings", "site"])
     cells = zip(table["recordings"].str.strip(), table["site"].str.strip(), strict=True)
-    lines = tuple((re.sub(r"^(\./)+|/+$", "", name.replace("\\", "/")), site) for name, site in cells)
+    lines = tuple((clean_pattern(name), site) for name, site in cells)
     invalid = next((number for number, line in enumerate(lines, 2) if not all(line)), None)
     if invalid is not None:
         raise DataError(f"{path}: line {invalid} needs recordings and a site.")
