@@ -57,8 +57,14 @@ def read_annotations(
     or label, times that may count over several files; and for recordings that do not match and events after their end.
     """
     listed = [paths] if isinstance(paths, (str, Path)) else paths
-    rows = [event for path in listed for event in read_events(as_path(path), label_column)]
-    events = pd.DataFrame(rows, columns=[*COLUMNS, "source"])
+    return join_events((event for path in listed for event in read_events(as_path(path), label_column)), recordings)
+
+
+def join_events(
+    rows: Iterable[Mapping[str, Any]], recordings: Mapping[str, float] | Mapping[Path, float] | None = None
+) -> pd.DataFrame:
+    """Return the events of several tables of `bcsed.data.annotation_tables.read_events` as `read_annotations` does."""
+    events = pd.DataFrame(list(rows), columns=[*COLUMNS, "source"])
     if recordings is not None:
         events = _locate(events, recordings)
     unique: pd.DataFrame = events[list(COLUMNS)].drop_duplicates(ignore_index=True).astype(COLUMNS)

@@ -14,8 +14,8 @@ from ..audio.decode import read_audio
 from ..audio.headers import AudioInfo, read_info
 from ..audio.windows import count_rows
 from ..data.annotated_rows import MIN_OVERLAP_S, label_rows, plan_clips
-from ..data.annotation_tables import table_stem
-from ..data.annotations import match_recordings, read_annotations
+from ..data.annotation_tables import read_events, table_stem
+from ..data.annotations import join_events, match_recordings
 from ..data.competitions import NEGATIVE_LABELS
 from ..errors import DataError
 from ..files import as_path, atomic_write, is_occupied, os_errors, require_file
@@ -57,11 +57,10 @@ def label_recordings(
     """
     paths = dict(_named(recordings))
     lengths, unreadable = _read_lengths(paths)
-    events = read_annotations(tables, label_column=label_column, recordings=lengths)
+    events_of = {path: read_events(path, label_column) for path in map(as_path, tables)}
+    events = join_events((event for of_table in events_of.values() for event in of_table), lengths)
     listed = {} if files is None else _read_list(Path(files))
-    for path in map(as_path, tables):
-        if read_annotations(path, label_column=label_column).empty:
-            listed[table_stem(path)] = f"{path}: without events"
+    listed |= {table_stem(path): f"{path}: without events" for path, of_table in events_of.items() if not of_table}
     annotated = {*events["recording"], *match_recordings(listed, lengths).values()}
     if not annotated:
         raise DataError("no recording is annotated: the tables contain no event, and no file is listed.")
