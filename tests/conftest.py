@@ -7,6 +7,7 @@ import gc
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -265,3 +266,27 @@ def land26(year, tmp_path_factory):
     data = tmp_path_factory.mktemp("land26") / "data"
     shutil.copytree(year, data)
     return write_land(data, labelled=True)
+
+
+BROWSER_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+    *("--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"),
+)
+
+
+def start_browser(profile: Path, *flags: str, logs: dict | None = None, prefs: dict | None = None):
+    """Start Chromium with a profile's folder; skip the test where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, a test extra, is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium with its driver here (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*BROWSER_FLAGS, *flags, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    if prefs is not None:
+        options.add_experimental_option("prefs", prefs)
+    options.set_capability("goog:loggingPrefs", logs or {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

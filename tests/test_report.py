@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import RATE
+from conftest import RATE, start_browser
 from test_compare import make_run
 from test_train import SMALL
 
@@ -614,12 +614,6 @@ def test_the_command(scores, tmp_path, capsys):
 
 # ---- in a browser --------------------------------------------------------------------------------------------
 
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-    *("--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"),
-)
-
 
 @pytest.fixture(scope="module")
 def page(run, scores, truth, tmp_path_factory):
@@ -629,17 +623,7 @@ def page(run, scores, truth, tmp_path_factory):
 
 @pytest.fixture
 def browser(tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, a test extra, is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no Chromium with its driver here (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started = start_browser(tmp_path / "profile", logs={"browser": "ALL", "performance": "ALL"})
     yield started
     started.quit()
 

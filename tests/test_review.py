@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import start_browser
 
 from bcsed.audio.headers import read_info
 from bcsed.cli.app import main
@@ -449,29 +450,11 @@ class TestKnownClasses:
 @pytest.fixture
 def browse(tmp_path):
     """Return a function that starts a browser, always with the same profile."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, a test extra, is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no Chromium with its driver here (apt-get install chromium chromium-driver)")
     started = []
 
     def start():
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        flags = (
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--mute-audio",
-            "--window-size=1100,900",
-        )
-        for flag in (*flags, "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"):
-            options.add_argument(flag)
-        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        started.append(webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)))
+        downloads = {"download.default_directory": str(tmp_path)}
+        started.append(start_browser(tmp_path / "profile", "--window-size=1100,900", prefs=downloads))
         return started[-1]
 
     yield start
