@@ -61,14 +61,14 @@ def _print_events(args: Namespace, path: Path) -> None:
     """Evaluate the rows of a score table or of a folder of predict, or time steps, against annotation tables."""
     from ..predict.outputs import FRAMES
     from ..scores.events import evaluate_events, read_frames, rows_of_table
-    from ..scores.table import SUBMISSION, check_table, read_table
+    from ..scores.table import SUBMISSION, check_table, read_table, table_file
 
     if (path / "bundle.json").is_file():
         raise ConfigError(f"--events evaluates scores, and {path} is a bundle: predict with it, and name the scores.")
     if path.is_dir() and not (path / SUBMISSION).is_file():
         scores, rows = read_frames(path / FRAMES if (path / FRAMES).is_dir() else path), "time steps"
     else:
-        table = read_table(path / SUBMISSION if path.is_dir() else path)
+        table = read_table(table_file(path))
         check_table(table, where=str(path))
         scores, rows = rows_of_table(table), "rows"
     values = evaluate_events(scores, args.events, threshold=args.threshold, collar_s=args.collar_s)

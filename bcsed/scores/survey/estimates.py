@@ -74,9 +74,8 @@ def species_table(
         reviewed = 0 if mine is None else len(mine)
         best = mine is not None and bool(((mine["recording"] == recording) & (mine["start_s"] == start_s)).any())
         line |= {"n_reviewed": reviewed, "n_yes": n_yes, "best_reviewed": "yes" if best else "no"}
-        if of_class is not None:
-            enough = mine is not None and reviewed >= settings.min_reviewed
-            precision = precision_above(mine if mine is not None and enough else of_class, least[s, k])
+        if of_class is not None and mine is not None:
+            precision = precision_above(mine if reviewed >= settings.min_reviewed else of_class, least[s, k])
             values = [np.nan] * 3 if precision is None else [n_detections[s, k] * each for each in precision]
             line |= dict(zip(("expected_true", "expected_low", "expected_high"), values, strict=True))
         lines.append(line)

@@ -14,10 +14,10 @@ import pandas as pd
 from ...errors import DataError
 from ...files import read_errors, require_file
 from ..checks.ids import infer_row_s, parse_row_ids
-from ..table import check_table, read_table
+from ..table import SCORES, SUBMISSION, check_table, read_table
 
-# The score tables of a prediction folder; importing them from `bcsed.predict` would load its networks' libraries.
-SCORE_TABLES = ("scores.parquet", "submission.csv")
+# The score tables of a prediction folder, first the one that is read in blocks.
+SCORE_TABLES = (SCORES, SUBMISSION)
 # Rows of a block of a Parquet table: 8 MB of 30 classes.
 _BLOCK = 1 << 16
 _KEYS = ("row_id", "recording", "start_s", "end_s")
