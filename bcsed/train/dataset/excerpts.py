@@ -45,8 +45,8 @@ class ExcerptSampler:
         self.frontend, self.data, self.pseudo, self.events = frontend, data, pseudo, events
         self.teacher = teacher
         order = np.lexsort((start_s, file))
-        self.file, self.values = file[order], np.nan_to_num(np.asarray(values)[order])
-        self.known = ~np.isnan(np.asarray(values)[order])
+        ordered = np.asarray(values)[order]
+        self.file, self.values, self.known = file[order], np.nan_to_num(ordered), ~np.isnan(ordered)
         self.begin, self.end = (
             np.rint(np.asarray(x)[order] * frontend.sample_rate).astype(np.int64) for x in (start_s, end_s)
         )
