@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 import shutil
+import time
 import weakref
 
 import librosa
@@ -25,6 +26,7 @@ from bcsed.models.backends import OpenVinoBackend
 from bcsed.models.ensemble import Ensemble, from_bundles
 from bcsed.predict.api import RunOptions
 from bcsed.predict.outputs import OutputOptions
+from bcsed.predict.pipeline import ScoringPipeline
 from bcsed.predict.spec import Windowing, make_views
 from bcsed.predict.store import SCHEMA, FolderStore, StoredScores, describe_recordings
 from bcsed.scores.table import read_table, row_ids
@@ -174,6 +176,35 @@ def test_windows_wait_for_those_of_other_recordings(tiny, rng, tmp_path, monkeyp
     together = score(tiny, paths).scores
     assert sorted(sizes) == [1, 2, 2, 2, 2]
     np.testing.assert_array_equal(together.to_numpy(), np.concatenate([table.to_numpy() for table in alone]))
+
+
+@pytest.mark.parametrize("last", ["", "an unreadable file", "no further recording is taken"])
+def test_all_callbacks_have_ended_when_the_scores_are_there(tiny, rng, tmp_path, monkeypatch, last):
+    """A callback that still runs would delete its own request, for which OpenVINO waits forever."""
+    from bcsed.models import backends
+
+    paths = [tmp_path / f"clip{place}.wav" for place in range(3)]
+    for path in paths:
+        soundfile.write(path, (0.1 * rng.standard_normal(4 * RATE)).astype("float32"), RATE)
+    if last == "an unreadable file":
+        paths.append(tmp_path / "clip3.wav")
+        paths[-1].write_bytes(b"RIFF")
+    original, started, ended = backends._call_results, [], []
+
+    def answer(request, callbacks):
+        started.append(1)
+        original(request, callbacks)
+        time.sleep(0.2)
+        ended.append(1)
+
+    monkeypatch.setattr(backends, "_call_results", answer)
+    ensemble = from_bundles([tiny])
+    views = make_views(ensemble, Windowing())
+    outcomes = ScoringPipeline(ensemble, views, jobs=0).score(describe_recordings(paths))
+    for _ in range(2 if last == "no further recording is taken" else len(paths)):
+        next(outcomes)
+    outcomes.close() if last.startswith("no") else list(outcomes)
+    assert len(started) == len(ended) == 2
 
 
 def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(network, tiny, recordings, monkeypatch):

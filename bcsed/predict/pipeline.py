@@ -99,7 +99,7 @@ class ScoringPipeline:
     def score(self, recordings: Iterable[Recording]) -> Iterator[RecordingOutcome]:
         """Score recordings, in their order."""
         waiting: deque[BlockTask] = deque()
-        with _thread_pool(self.jobs) as start:
+        with _thread_pool(self.jobs) as start, self._all_finished():
             tasks = self._tasks(recordings)
             while True:
                 if self.stop():
@@ -212,10 +212,25 @@ class ScoringPipeline:
             # None of the block's windows may wait for a full batch any longer.
             self.ensemble.members[member].flush(number)
         if not pending.ready.wait(timeout=PATIENCE_S):
-            for backend in dict.fromkeys(self.ensemble.members):
-                backend.finish()
+            self._finish()
             if not pending.ready.is_set():
                 raise RuntimeError("OpenVINO accepted a window and returned no result for it.")
+
+    @contextmanager
+    def _all_finished(self) -> Iterator[None]:
+        """Wait for all windows at the end.
+
+        The last callback has given its result and may still run. OpenVINO would wait forever for a request that is
+        deleted in its own callback.
+        """
+        try:
+            yield
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        for backend in dict.fromkeys(self.ensemble.members):
+            backend.finish()
 
 
 def _change(recording: Recording) -> str:
