@@ -106,7 +106,8 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
     >>> parse_name("SM4_0+1_20160612_053000.wav").site, parse_name("5AD7F2A0.WAV").clock
     ('SM4', datetime.datetime(2018, 4, 19, 1, 36, 32))
     """
-    stem = _SUFFIX.sub("", name.rpartition("/")[2])
+    stem = name.rpartition("/")[2]
+    stem = _SUFFIX.sub("", stem) if "." in stem else stem
     if pattern is not None:
         match = pattern.fullmatch(stem)
         if match is None:
@@ -114,7 +115,7 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
         groups = {key: value or "" for key, value in match.groupdict().items()}
         text = groups.get("start", "") or (known[0] if (known := _find_start(stem)) else "")
         return _state("name", text, groups.get("site", ""), groups.get("recorder", ""))
-    if _HEXADECIMAL.fullmatch(stem):
+    if len(stem) == 8 and _HEXADECIMAL.fullmatch(stem):
         clock = datetime.fromtimestamp(int(stem, 16), timezone.utc).replace(tzinfo=None)
         if _HEXADECIMAL_YEARS[0] <= clock.year <= _HEXADECIMAL_YEARS[1]:
             return Statement(source="name", clock=clock, utc_offset=timedelta())
@@ -122,9 +123,15 @@ def parse_name(name: str, pattern: re.Pattern[str] | None = None) -> Statement:
     if start is None:
         return Statement(source="name", problem="the name has no date and time")
     match = _NAME_2026.fullmatch(stem)
-    site = start[1] if match is None else match["site"]
-    site = site.removesuffix("_0+1").removesuffix("_-")
-    return _state("name", start[0], *(("", site) if _AUDIOMOTH_ID.fullmatch(site) else (site, "")))
+    return _state("name", start[0], *_read_prefix(start[1] if match is None else match["site"]))
+
+
+# A survey has few sites.
+@functools.lru_cache(maxsize=1 << 12)
+def _read_prefix(text: str) -> tuple[str, str]:
+    """Return site and recorder in the text before the time."""
+    site = text.removesuffix("_0+1").removesuffix("_-")
+    return ("", site) if _AUDIOMOTH_ID.fullmatch(site) else (site, "")
 
 
 def _find_start(stem: str) -> tuple[str, str] | None:
@@ -138,7 +145,7 @@ def _state(source: str, text: str, site: str, recorder: str) -> Statement:
     if start is None:
         problem = f"the {source} states {text!r}, which is not a date and time" if text else f"the {source} has no time"
         return Statement(source=source, site=site, recorder=recorder, problem=problem)
-    return Statement(source=source, site=site, recorder=recorder, clock=start[0], utc_offset=start[1])
+    return Statement(source, site, recorder, *start)
 
 
 def parse_comment(text: str) -> Statement | None:
@@ -169,6 +176,9 @@ def read_statements(
 
     `texts` are those of `bcsed.audio.metadata.read_metadata`.
     """
+    named = parse_name(name, pattern)
+    if not texts:
+        return (named,)
     parsers = (("guano", parse_guano), ("comment", parse_comment))
     inside = [parse(texts[key]) for key, parse in parsers if key in texts]
-    return (*(each for each in inside if each is not None), parse_name(name, pattern))
+    return (*(each for each in inside if each is not None), named)
