@@ -234,7 +234,7 @@ def test_a_network_in_training_answers_the_pipeline_as_it_answers_validation(net
                 self.asked = False
 
         def finish(self):
-            assert self.asked
+            assert self.asked or not self._windows
             super().finish()
 
     monkeypatch.setattr("bcsed.predict.pipeline.PATIENCE_S", 0)
