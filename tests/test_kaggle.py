@@ -712,13 +712,28 @@ def test_a_plan_on_kaggle_names_inputs(tree, layout, sealed, messages, monkeypat
     calls = []
     monkeypatch.setattr("bcsed.rounds.run", lambda plan, *_, **kwargs: calls.append((plan, kwargs)))
     second = {"experiments": ["tiny"], "teacher": ["previous", "student"], "share": 0.5, "pretrained": str(file)}
-    iterate(tree, messages, {**PLAN, "rounds": [PLAN["rounds"][0], second]}, pretrained=WEIGHTS)
+    mine = place(tree, layout, "dataset", "mine")
+    (mine / "rain").mkdir(parents=True)
+    for name in ("rows.csv", "S1.selections.txt", "rain/1.ogg"):
+        (mine / name).touch()
+    named = {"labels": ["rows.csv"], "events": ["S1.selections.txt"], "noise": "rain"}
+    settings = {"pretrained": WEIGHTS, **named}
+    iterate(tree, messages, {**PLAN, "rounds": [PLAN["rounds"][0], second]}, **settings)
     ((plan, given),) = calls
     # The recorded plan keeps the names; the rounds use the paths.
     assert [each.pretrained for each in given["recorded"].rounds] == [WEIGHTS, str(file)]
     assert [each.pretrained for each in plan.rounds] == [str(file), str(file)]
     assert given["recorded"].rounds[1].teacher == ("previous", "student")
     assert plan.rounds[1].teacher == ("previous", str(teacher))
+    assert {name: getattr(given["recorded"], name) for name in named} == {
+        "labels": ("rows.csv",),
+        "events": ("S1.selections.txt",),
+        "noise": "rain",
+    }
+    assert (plan.labels, plan.events) == ((str(mine / "rows.csv"),), (str(mine / "S1.selections.txt"),))
+    assert plan.noise == str(mine / "rain")
+    with pytest.raises(DataError, match="no annotation table: there is no 'birds"):
+        iterate(tree, messages, PLAN, pretrained=WEIGHTS, events=["birds.txt"])
     # Without time, a student is not begun, and the notebook ends without an error.
     monkeypatch.setattr("bcsed.rounds.run", lambda *_, trainer, options, **__: trainer(None, "", file, options=options))
     assert iterate(tree, messages, PLAN, hours=1e-6) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -234,6 +235,40 @@ def test_a_probe_is_the_first_teacher(tmp_path, monkeypatch):
         _teachers(rounds.find_plan("borrowed"), 1, tmp_path)
     with pytest.raises(ConfigError, match="no round of the plan tiny has the teacher 'probe', so b would not be used"):
         rounds.find_plan("tiny", probe="b")
+
+
+def test_every_student_has_the_labels_events_and_noise_of_the_command(monkeypatch, tmp_path, land25):
+    """They are in the plan that is written; a folder that was begun before plans had these fields is continued."""
+    data, _ = land25
+    seen = []
+    monkeypatch.setattr(rounds.api, "_describe_student", lambda *_: pytest.fail("nothing was trained"))
+
+    def trainer(*_, inputs, **__):
+        seen.append(inputs)
+        raise KeyboardInterrupt
+
+    plan = dataclasses.replace(rounds.find_plan("tiny"), noise="rain", labels=("a.csv",))
+    with pytest.raises(ConfigError, match="the plan tiny has the folder of noise rain, so wind would not be used"):
+        rounds.add_files(plan, noise="wind")
+    plan = rounds.add_files(plan, labels=["a.csv", "b.csv"], events=[Path("events.txt")])
+    with pytest.raises(KeyboardInterrupt):
+        rounds.run(plan, data, tmp_path / "out", trainer=trainer)
+    assert (seen[0].labels, seen[0].events, seen[0].noise) == (("a.csv", "b.csv"), ("events.txt",), "rain")
+    written = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert (written["labels"], written["events"], written["noise"]) == (["a.csv", "b.csv"], ["events.txt"], "rain")
+    with pytest.raises(DataError, match=r"contains another plan \(labels differs\)"):
+        rounds.run(rounds.find_plan("tiny"), data, tmp_path / "out", trainer=trainer)
+    edit_json(tmp_path / "out" / "plan.json", lambda plan: [plan.pop(name) for name in ("labels", "events", "noise")])
+    with pytest.raises(KeyboardInterrupt):
+        rounds.run(rounds.find_plan("tiny"), data, tmp_path / "out", trainer=trainer)
+
+
+def test_the_command_names_the_files_of_a_person(monkeypatch, capsys):
+    plans = []
+    monkeypatch.setattr(rounds, "run", lambda plan, *_, **__: plans.append(plan) or [])
+    files = ["--labels", "a.csv", "b.csv", "--events", "e.txt", "--noise", "rain"]
+    assert main(["rounds", "tiny", "--data", "DIR", "--out", "out", *files]) == 0
+    assert (plans[0].labels, plans[0].events, plans[0].noise) == (("a.csv", "b.csv"), ("e.txt",), "rain")
 
 
 def test_the_winners_powers():

@@ -131,15 +131,20 @@ def add_training(parser: ArgumentParser) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels, written by pseudolabel")
     text = "table of pseudolabels of the clips, written by pseudolabel --clips"
     add("--clip-pseudolabels", metavar="FILE", help=text)
-    add_list(add, "--labels", "FILE", "labels of further soundscapes, written by label, or annotation tables")
-    add_list(add, "--events", "FILE", "annotation tables of clips and labelled soundscapes, for fit.strong_weight")
+    add_labels(add)
     add_list(add, "--teacher", "FILE", "a teacher's embeddings of the clips, and of soundscapes, for distillation")
-    add("--noise", metavar="DIR", help="recordings without any class: negatives, and backgrounds of clips")
     add("--pretrained", metavar="PATH", help="initial weights: a run, a bundle, a file, or none for a random start")
     text = 'prefixes of tensor names, e.g. \'{"encoder.": "backbone."}\', a file, or order: by their order'
     add("--key-map", metavar="JSON", help=text)
     add("--allow-mismatch", action="store_true", help="start although tensors are missing or unused")
     add_train_options(add)
+
+
+def add_labels(add: Add) -> None:
+    """Add the labels and negatives of a person that are not in the competition's folder."""
+    add_list(add, "--labels", "FILE", "labels of further soundscapes, written by label, or annotation tables")
+    add_list(add, "--events", "FILE", "annotation tables of clips and labelled soundscapes, for fit.strong_weight")
+    add("--noise", metavar="DIR", help="recordings without any class: negatives, and backgrounds of clips")
 
 
 def read_experiment(args: Namespace) -> Experiment:

@@ -107,6 +107,7 @@ def rounds(args: Namespace) -> int:
     from .. import rounds as noisy_student
 
     plan = noisy_student.find_plan(args.plan, args.set, probe=args.probe, embeddings=args.teacher)
+    plan = noisy_student.add_files(plan, labels=args.labels, events=args.events, noise=args.noise)
     with Progress() as progress:
         ledger = noisy_student.run(
             plan,
@@ -202,6 +203,7 @@ def _rounds_options(_: ArgumentParser, add: Add) -> None:
     options.add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
     add("--probe", metavar="BUNDLE", help="the teacher 'probe' of a plan, e.g. of borrowed")
     options.add_list(add, "--teacher", "FILE", "embeddings for students that distil (fit.distil_weight)")
+    options.add_labels(add)
     options.add_soundscapes(add, "labelled soundscapes on which each round is evaluated")
     options.add_train_options(add)
 

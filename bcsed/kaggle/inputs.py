@@ -56,7 +56,9 @@ KEY_MAP = InputKind("key map", ("*.json",), _ANY, True)
 ROUNDS = InputKind("rounds to resume", ("rounds/plan.json",), RUN.attach, also_compare="ledger.json")
 PLAN = InputKind("plan of rounds", ("*.json",), "name a preset of `bcsed rounds`, or attach a plan", True)
 RECORDINGS = InputKind("folder of recordings", tuple(f"*{suffix}" for suffix in AUDIO_SUFFIXES), _ANY)
-LABELS = InputKind("file of labels", ("*.csv",), _ANY, True)
+LABELS = InputKind("file of labels", ("*.csv", "*.txt", "*.tsv"), _ANY, True)
+EVENTS = InputKind("annotation table", LABELS.markers, _ANY, True)
+NOISE = InputKind("folder of noise", RECORDINGS.markers, _ANY)
 
 
 def kaggle_root(root: str | Path | None = None) -> Path:

@@ -71,12 +71,13 @@ def rounds(settings: RoundsSettings, *, root: str | Path | None = None, log: Log
 
 def _read_plan(settings: RoundsSettings, home: Path, log: Log) -> tuple[Plan, Plan]:
     """Return the plan with the names of the inputs that it uses, and with their paths."""
-    from ..rounds import PRESETS, find_plan
+    from ..rounds import PRESETS, add_files, find_plan
 
     name, start = settings.plan, settings.pretrained
     if name not in PRESETS:
         name = str(find_input(inputs.PLAN, name, root=home, log=log))
     named = find_plan(name, [*settings.changes, *(["fit.pretrained=false"] if start == "none" else [])])
+    named = add_files(named, labels=settings.labels, events=settings.events, noise=settings.noise or None)
     if all(each.pretrained for each in named.rounds):
         if start not in ("", "none"):
             raise ConfigError(f"every round of {name} names its initial weights, so {start!r} would not be used.")
@@ -88,7 +89,14 @@ def _read_plan(settings: RoundsSettings, home: Path, log: Log) -> tuple[Plan, Pl
         teacher = tuple(_find_teacher(member, home, log) for member in each.teacher)
         tables = tuple(str(find_input(inputs.TEACHER, name, root=home, log=log)) for name in each.embeddings)
         rounds.append(replace(each, pretrained=weights, teacher=teacher, embeddings=tables))
-    return named, replace(named, rounds=tuple(rounds))
+    files = session.find_files(named.labels, named.events, named.noise or "", home, log)
+    return named, replace(
+        named,
+        rounds=tuple(rounds),
+        labels=tuple(map(str, files["labels"])),
+        events=tuple(map(str, files["events"])),
+        noise=files["noise"] and str(files["noise"]),
+    )
 
 
 def _find_teacher(member: str, home: Path, log: Log) -> str:

@@ -68,6 +68,9 @@ class TrainSettings(_TrainingSettings):
     allow_mismatch: bool = _setting(False, "start although tensors are missing or unused")
     pseudolabels: str = _setting("", "slug or path of a table, if several are attached")
     teacher: Sequence[str] = _setting((), "files, slugs or paths of a teacher's embeddings, for distillation")
+    labels: Sequence[str] = _setting((), "files, slugs or paths of labels of further soundscapes")
+    events: Sequence[str] = _setting((), "of annotation tables, for fit.strong_weight")
+    noise: str = _setting("", "slug or path of recordings without any class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,9 @@ class RoundsSettings(_TrainingSettings):
     pretrained: str = _setting("", "required, as for train, for rounds of the plan that name none")
     recordings: Sequence[str] = _setting((), "slugs or paths of labelled soundscapes to evaluate on")
     truth: str = _setting("", "file, slug or path of their labels")
+    labels: Sequence[str] = _setting((), "files, slugs or paths of labels of further soundscapes to train on")
+    events: Sequence[str] = _setting((), "of annotation tables, for fit.strong_weight")
+    noise: str = _setting("", "slug or path of recordings without any class")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def train(settings: TrainSettings, *, root: str | Path | None = None, log: Log =
         pretrained=weights,
         key_map=read_key_map(key_map) if key_map else None,
         allow_mismatch=settings.allow_mismatch,
+        **find_files(settings.labels, settings.events, settings.noise, home, log),
     )
     resume = copy_earlier(inputs.RUN, out, settings.resume, home, log, start=weights)
     left_min = minutes_left(settings.hours)
@@ -222,6 +223,15 @@ def _find_table(experiment: Experiment, wanted: str, home: Path, log: Log) -> Pa
             "pseudo.share, or leave the table out."
         )
     return None
+
+
+def find_files(labels: Sequence[str], events: Sequence[str], noise: str, home: Path, log: Log) -> dict[str, Any]:
+    """Return the attached labels, events and noise, as fields of `bcsed.train.TrainInputs`."""
+    return {
+        "labels": [find_input(inputs.LABELS, name, root=home, log=log) for name in labels],
+        "events": [find_input(inputs.EVENTS, name, root=home, log=log) for name in events],
+        "noise": find_input(inputs.NOISE, noise, root=home, log=log) if noise else None,
+    }
 
 
 def find_weights(wanted: str, home: Path, log: Log) -> Path | None:

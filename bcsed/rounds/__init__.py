@@ -13,7 +13,7 @@ Every step is atomic: a plan that was killed continues where it stopped, with bi
 """
 
 from .api import LEDGER, PLAN, describe_round, read_ledger, run, student_runs
-from .plan import PRESETS, QUESTIONS, Plan, Round, find_plan, rounds_study
+from .plan import PRESETS, QUESTIONS, Plan, Round, add_files, find_plan, rounds_study
 
 __all__ = [
     "LEDGER",
@@ -22,6 +22,7 @@ __all__ = [
     "QUESTIONS",
     "Plan",
     "Round",
+    "add_files",
     "describe_round",
     "find_plan",
     "read_ledger",

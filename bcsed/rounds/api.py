@@ -31,7 +31,7 @@ from ..train.checkpoints import RUN, export_run, finished, read_description
 from ..train.data import TrainInputs, TrainOptions, require_same_labels
 from ..train.pseudolabels.api import label_with_truth, make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
-from .plan import PROBE, SCHEMA, Plan, read_plan_values
+from .plan import PROBE, SCHEMA, Plan, read_plan
 
 PLAN, LEDGER = "plan.json", "ledger.json"
 TABLE = "pseudolabels.parquet"
@@ -129,8 +129,8 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
     """Write the plan into a new folder; refuse a folder with another plan or with other files."""
     values, file = to_dict(plan), out / PLAN
     if file.is_file():
-        earlier = read_plan_values(file)
-        changed = [key for key in values if earlier.get(key) != values[key]]
+        earlier = to_dict(read_plan(file))
+        changed = [key for key in values if earlier[key] != values[key]]
         if changed:
             raise DataError(f"{out} contains another plan ({changed[0]} differs); name another folder.")
     elif is_occupied(out):
@@ -211,7 +211,14 @@ def _train_student(
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
         table = folder / TABLE if each.teacher else None
-        inputs = TrainInputs(pseudolabels=table, pretrained=each.pretrained, teacher=each.embeddings)
+        inputs = TrainInputs(
+            pseudolabels=table,
+            pretrained=each.pretrained,
+            teacher=each.embeddings,
+            labels=plan.labels,
+            events=plan.events,
+            noise=plan.noise,
+        )
         start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs)
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.

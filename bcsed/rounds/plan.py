@@ -99,6 +99,10 @@ class Plan:
     rounds: tuple[Round, ...]
     fold: int | None = None  # that every student holds out
     set: tuple[str, ...] = ()  # changes for every student; those of a round take precedence
+    # Files for every student, see `bcsed.train.TrainInputs`.
+    labels: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    noise: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -234,7 +238,7 @@ def find_plan(
     the teacher ``probe``, and `embeddings` are those of rounds that name none. ConfigError if there is no such preset
     or file, no round has that teacher, or a field is unknown, of the wrong type or invalid.
     """
-    plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _read_plan(Path(name))
+    plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _find_file(Path(name))
     if probe is not None and not any(PROBE in each.teacher for each in plan.rounds):
         raise ConfigError(f"no round of the plan {plan.name} has the teacher {PROBE!r}, so {probe} would not be used.")
     rounds = []
@@ -256,6 +260,24 @@ def find_plan(
     return dataclasses.replace(plan, rounds=tuple(rounds))
 
 
+def add_files(
+    plan: Plan,
+    *,
+    labels: Sequence[str | Path] = (),
+    events: Sequence[str | Path] = (),
+    noise: str | Path | None = None,
+) -> Plan:
+    """Add files for every student to those of a plan; ConfigError if it already names another folder of noise."""
+    if noise is not None and plan.noise not in (None, str(noise)):
+        raise ConfigError(f"the plan {plan.name} has the folder of noise {plan.noise}, so {noise} would not be used.")
+    return dataclasses.replace(
+        plan,
+        labels=tuple(dict.fromkeys((*plan.labels, *map(str, labels)))),
+        events=tuple(dict.fromkeys((*plan.events, *map(str, events)))),
+        noise=plan.noise if noise is None else str(noise),
+    )
+
+
 def rounds_study(plan: Plan, seeds: Sequence[int], oracle: str | Path | None) -> Plan:
     """Train every round with all seeds, and add one in which true labels take the place of pseudolabels."""
     rounds = [dataclasses.replace(each, seeds=tuple(seeds)) for each in plan.rounds]
@@ -266,7 +288,7 @@ def rounds_study(plan: Plan, seeds: Sequence[int], oracle: str | Path | None) ->
     return dataclasses.replace(plan, rounds=tuple(rounds))
 
 
-def read_plan_values(file: Path, refused: type[BcsedError] = DataError) -> dict[str, Any]:
+def _read_values(file: Path, refused: type[BcsedError]) -> dict[str, Any]:
     """Return the values of a plan file of any schema in today's words, without the number."""
     values = read_json(file, refused)
     check_schema(values, file, (1, SCHEMA), refused)
@@ -277,14 +299,19 @@ def read_plan_values(file: Path, refused: type[BcsedError] = DataError) -> dict[
     return plan
 
 
-def _read_plan(file: Path) -> Plan:
-    if not file.is_file():
-        raise ConfigError(f"there is no plan {str(file)!r}: no such file, and the presets are {', '.join(PRESETS)}.")
-    values = read_plan_values(file, ConfigError)
+def read_plan(file: Path, refused: type[BcsedError] = DataError) -> Plan:
+    """Read a plan file of any schema; fields that it lacks have their defaults."""
+    values = _read_values(file, refused)
     if not isinstance(values.get("rounds"), list):
-        raise ConfigError(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
+        raise refused(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
     rounds = [_build(Round, each, f"{file}, round {number}") for number, each in enumerate(values["rounds"], 1)]
     return _build(Plan, {"name": file.stem, **values, "rounds": rounds}, str(file))
+
+
+def _find_file(file: Path) -> Plan:
+    if not file.is_file():
+        raise ConfigError(f"there is no plan {str(file)!r}: no such file, and the presets are {', '.join(PRESETS)}.")
+    return read_plan(file, ConfigError)
 
 
 def _build(kind: type[T], values: Any, where: str) -> T:
