@@ -546,6 +546,7 @@ def no_prediction(*_, **__):
     raise AssertionError("predicted again")
 
 
+@pytest.mark.slow
 class TestOnSoundscapes:
     def test_scores_equal_a_prediction_and_are_stored(self, scored, year, monkeypatch):
         run, truth = scored
@@ -567,7 +568,6 @@ class TestOnSoundscapes:
         assert bundle.load(run / "compare-bundle").provenance["exported"] == before
         assert len(list(run.glob("evaluation-truth-*.npz"))) == 2
 
-    @pytest.mark.slow
     def test_another_checkpoint_is_exported_again(self, scored, trained, year):
         run, truth = scored
         first = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
@@ -576,7 +576,6 @@ class TestOnSoundscapes:
         second = compare.evaluate_on_soundscapes(compare.read_run(run), [year / "test_soundscapes"], truth)
         assert np.abs(first.scores - second.scores).max() > 1e-4
 
-    @pytest.mark.slow
     def test_a_damaged_bundle_is_exported_again(self, scored, year):
         run, truth = scored
         stored = next(iter(run.glob("evaluation-truth-*.npz")))

@@ -69,6 +69,7 @@ def test_a_wrong_label_is_first_in_run_and_report(year, tmp_path):
     assert "The list of the clips cannot be read" in report([run], tmp_path / "again.html").path.read_text()
 
 
+@pytest.mark.slow
 def test_runs_with_soundscapes_list_clips_too(land26, tmp_path):
     run = train.train(SMALL.vary("x", fit__epochs=1), land26, tmp_path / "run")
     assert read_evaluation(run / "validation-best.npz").kind == "rows"

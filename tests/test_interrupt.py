@@ -203,7 +203,8 @@ def interrupt_at(monkeypatch, kind, name, n=1):
     return calls
 
 
-@pytest.mark.parametrize("n", [N_STEPS, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, N_STEPS + 1))])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, N_STEPS, N_STEPS + 1])
 def test_interrupted_in_any_step_a_training_resumes_to_the_same_bits(whole, year, tmp_path, monkeypatch, capfd, n):
     words = [*TRAIN, "fit.epochs=2", "--data", str(year), "--out", str(tmp_path / "run")]
     calls = interrupt_at(monkeypatch, Loop, "_train_step", n)

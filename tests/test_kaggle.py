@@ -940,6 +940,7 @@ def test_an_installed_copy_is_packed_into_the_same_wheel(installed, tmp_path):
     assert pack(tmp_path / "site", tmp_path / "again").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_installed_copy_that_was_changed_is_refused(installed, tmp_path):
     site = shutil.copytree(installed[1], tmp_path / "site")
     (tmp_path / "out").mkdir()

@@ -72,7 +72,7 @@ def truth_of(scores: pd.DataFrame) -> pd.DataFrame:
 )
 def test_a_head_scores_soundscapes(table, year, tmp_path, options, monkeypatch):
     monkeypatch.setattr(probe, "_STEPS", 150)
-    monkeypatch.setattr(sequence, "_UPDATES", 100)
+    monkeypatch.setattr(sequence, "_UPDATES", 30)
     assert set(read_embeddings(table)[0]["filename"]) == set(pd.read_csv(year / "train.csv")["filename"])
     lines: list[str] = []
     sealed, evaluation = train_probe([table], year, tmp_path / "probe", options=options, log=lines.append)
