@@ -217,7 +217,7 @@ def test_interrupted_in_any_step_a_training_resumes_to_the_same_bits(whole, year
     assert same(states(whole), states(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("options", [(), ("--budget-min", "30"), ("--shard", "4")], ids=["plain", "budget", "shards"])
+@pytest.mark.parametrize("options", [(), ("--budget-min", "600"), ("--shard", "4")], ids=["plain", "budget", "shards"])
 def test_an_interrupted_prediction_scores_no_recording_twice(tiny, many, tmp_path, monkeypatch, options):
     words = ["predict", str(tiny.path), "--recordings", str(many), "--out", str(tmp_path / "out"), *options]
     calls = interrupt_at(monkeypatch, ScoringPipeline, "_outcome", 2)
@@ -384,7 +384,7 @@ def all_scores(tiny, many, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize(
-    "options", [(), ("--budget-min", "30"), ("--workers", "2")], ids=["plain", "budget", "threads"]
+    "options", [(), ("--budget-min", "600"), ("--workers", "2")], ids=["plain", "budget", "threads"]
 )
 def test_a_prediction_finishes_the_recordings_in_hand(tiny, many, all_scores, tmp_path, options, times):
     words = ["predict", str(tiny.path), "--recordings", str(many), "--out", str(tmp_path / "out"), *options]

@@ -92,7 +92,7 @@ def test_deployments_that_are_refused(tmp_path):
     (tmp_path / "list.csv").write_text("site,species\nS1,022\n")
     (tmp_path / "latin.txt").write_bytes("Gr\xfcnfink\n".encode("latin-1"))
     (tmp_path / "d.csv").write_text("recordings,site\na.wav,\n")
-    with pytest.raises(DataError, match="line 2 needs recordings and a site"):
+    with pytest.raises(DataError, match="line 2 has no site"):
         read_species(tmp_path / "list.csv", CLASSES, deployments=tmp_path / "d.csv")
     with pytest.raises(DataError, match="names no sites"):
         read_species(tmp_path / "all.txt", CLASSES, deployments=tmp_path / "d.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from bcsed.cli.app import main
 from bcsed.data.deployments import Sources, read_zone, resolve
 from bcsed.errors import ConfigError, DataError
+from bcsed.report.recordings import ReportContext
+from bcsed.report.survey import survey_section
+from bcsed.scores.detections import read_species
 from bcsed.scores.survey import Reviewed, SurveySettings, read_reviews, read_rows, read_survey, survey
 
 ROW_S = 5
@@ -413,3 +417,56 @@ def test_a_damaged_survey_is_refused(small):
 def test_settings():
     with pytest.raises(ConfigError, match="precision"):
         SurveySettings(precision=1.5)
+
+
+@pytest.mark.parametrize("text", ["species\naves1\nNA\n", "site,species\nS0,aves1\nS0,NA\nS1,NA\nS1,b/c\n"])
+def test_a_list_of_species_limits_detections(tmp_path, rng, capsys, text):
+    """What it removes is counted: detections with the list and those that it removed are all detections."""
+    scores = write_scores(tmp_path / "scores.csv", [("S0_20240501_050000", 30), ("S1_20240501_050000", 30)], rng)
+    (tmp_path / "list.csv").write_text(text)
+    words = ["survey", str(tmp_path / "scores.csv"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--species", str(tmp_path / "list.csv")]) == 0
+    species = read_species(tmp_path / "list.csv", CLASSES)
+    manifest, tables = read_survey(tmp_path / "out")
+    for s, site in enumerate(("S0", "S1")):
+        part = scores.iloc[30 * s : 30 * s + 30]
+        counted = tables["daily"][tables["daily"]["site"] == site].set_index("class")["detections"]
+        limits = tables["thresholds"][tables["thresholds"]["site"] == site].set_index("class")
+        for name in CLASSES:
+            permitted = name in species.classes_at(site, "")
+            assert counted.get(name, 0) == (part[name] >= 0.5).sum() * permitted
+            assert limits["threshold"].isna()[name] != permitted
+            assert (limits["reason"][name] == f"not in {species.path}") != permitted
+    n_all = int((scores >= 0.5).to_numpy().sum())
+    assert sum(manifest["removed_detections"].values()) + manifest["n_detections"] == n_all
+    assert f"{species.path} removed {n_all - manifest['n_detections']} detections" in capsys.readouterr().out
+    section = survey_section(tmp_path / "out", ReportContext())
+    assert section.items[0]["list of species"].startswith(f"{species.path}, which removed")
+
+
+def test_a_list_of_species_that_cannot_be_used(tmp_path, rng, capsys):
+    write_scores(tmp_path / "scores.csv", [("S0_20240501_050000", 3), ("S1_20240501_050000", 3)], rng)
+    (tmp_path / "list.csv").write_text("site,species\nS0,aves1\n")
+    words = ["survey", str(tmp_path / "scores.csv"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--species", str(tmp_path / "list.csv")]) == 2
+    assert "S1_20240501_050000: its site is 'S1', and the sites of" in capsys.readouterr().err
+    assert main([*words, "--taxonomy", str(tmp_path / "list.csv")]) == 2
+    assert "add --species, or leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_survey_of_a_prediction_has_its_list_of_species(tiny, recordings, tmp_path, capsys):
+    """Detections that predict removed do not come back."""
+    for number in range(2):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(recordings / "odd.wav", tmp_path / "in" / f"S1_2024050{number + 1}_050000.wav")
+    kept = tiny.contract.classes[0]
+    (tmp_path / "list.txt").write_text(kept)
+    scores, limit = str(tmp_path / "scores"), ["--threshold", "0.001"]
+    words = ["predict", str(tiny.path), "--recordings", str(tmp_path / "in"), "--out", scores, *limit]
+    assert main([*words, "--format", "scores", "csv", "--species", str(tmp_path / "list.txt")]) == 0
+    assert main(["survey", scores, "--out", str(tmp_path / "out"), *limit]) == 0
+    manifest, tables = read_survey(tmp_path / "out")
+    assert set(tables["species"]["class"]) == {kept}
+    assert set(manifest["removed_detections"]) == set(tiny.contract.classes) - {kept}
+    assert "removed" in capsys.readouterr().out

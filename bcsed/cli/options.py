@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
@@ -11,6 +11,7 @@ from ..config.experiments import Experiment, find_experiment, parse_changes
 if TYPE_CHECKING:
     from ..models.ensemble import Member
     from ..predict import Windowing
+    from ..scores.detections import SpeciesList
     from ..scores.postprocess import Weight
     from ..train.data import TrainInputs, TrainOptions
 
@@ -186,3 +187,13 @@ def _read_fold(text: str) -> int | None:
         return None if text == "none" else int(text)
     except ValueError as error:
         raise ArgumentTypeError(f"takes the number of a fold, or none; got {text!r}") from error
+
+
+def print_removed(species: SpeciesList, removed: Mapping[str, int]) -> None:
+    """Print the detections that a list of species removed, and its names that match no class."""
+    classes = ", ".join(f"{name} {count}" for name, count in list(removed.items())[:5])
+    more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
+    counts = f"{sum(removed.values())} detections of {len(removed)} classes"
+    print(f"{species.path} removed {counts}{f' ({classes}{more})' if classes else ''}")
+    if species.unmatched:
+        print(f"{len(species.unmatched)} names of {species.path} match no class: {', '.join(species.unmatched)}")

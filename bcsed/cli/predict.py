@@ -18,7 +18,6 @@ from .progress import Progress
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..predict import OutputOptions, Result
-    from ..scores.detections import SpeciesList
 
 
 def predict(args: Namespace) -> int:
@@ -63,18 +62,8 @@ def predict(args: Namespace) -> int:
             log=progress.log,
         )
     if output.species is not None:
-        _print_removed(output.species, result)
+        options.print_removed(output.species, result.removed)
     return _print_result(result, args.out)
-
-
-def _print_removed(species: SpeciesList, result: Result) -> None:
-    """Print what a list of species removed, and its names that match no class."""
-    classes = ", ".join(f"{name} {count}" for name, count in list(result.removed.items())[:5])
-    more = f" and {len(result.removed) - 5} more" if len(result.removed) > 5 else ""
-    counts = f"{sum(result.removed.values())} detections of {len(result.removed)} classes"
-    print(f"{species.path} removed {counts}{f' ({classes}{more})' if classes else ''}")
-    if species.unmatched:
-        print(f"{len(species.unmatched)} names of {species.path} match no class: {', '.join(species.unmatched)}")
 
 
 def _read_output_options(args: Namespace) -> OutputOptions:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from . import options
 from .options import Add
 from .progress import Progress
 
 if TYPE_CHECKING:
     from ..data.deployments import Deployments
+    from ..scores.detections import SpeciesList
     from ..scores.survey import Rows, Survey
 
 
@@ -38,23 +40,42 @@ def survey(args: Namespace) -> int:
         occasion_days=args.occasion_days,
         day_start_h=args.day_start,
     )
+    species = _read_species(args, rows.classes)
     reviewed = None if args.review is None else surveys.read_reviews(args.review)
     with Progress() as progress:
         deployments = _resolve(args, rows, failed, progress)
         with progress.elapsed("counting detections"):
-            result = surveys.survey(rows, deployments, settings, reviewed)
+            result = surveys.survey(rows, deployments, settings, reviewed, species)
         facts = {
             "scores": str(path),
             "review": " ".join(args.review or ()),
             "n_unclear": 0 if reviewed is None else reviewed.n_unclear,
+            **({} if species is None else {"species": species.path, "removed_detections": result.removed}),
         }
         out = Path(args.out)
         with lock_folder(out):
             tables = surveys.write_survey(result, out, {**facts, "row_s": rows.row_s})
             for by, name in (("hour", "hourly"), ("day", "daily")):
                 save(plot.activity(tables[name], by).figure, out / f"{name}.png", "Activity")
+    if species is not None:
+        options.print_removed(species, result.removed)
     _print(result, out)
     return 0
+
+
+def _read_species(args: Namespace, classes: Sequence[str]) -> SpeciesList | None:
+    """Return the list of the command, else the one with which the scores were predicted."""
+    from ..config.strict import from_dict
+    from ..predict.store import MANIFEST, read_manifest
+    from ..scores.detections import SpeciesList, read_species, read_taxonomy
+
+    if args.species is not None:
+        return read_species(args.species, classes, None if args.taxonomy is None else read_taxonomy(args.taxonomy))
+    if args.taxonomy is not None:
+        raise ConfigError("--taxonomy has the names in a list of species; add --species, or leave it out.")
+    folder = Path(args.scores)
+    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+    return from_dict(SpeciesList, manifest["species"], str(folder / MANIFEST)) if "species" in manifest else None
 
 
 def _find_scores(path: Path) -> tuple[Path, dict[str, str]]:
@@ -157,6 +178,9 @@ def _survey_options(parser: ArgumentParser, add: Add) -> None:
     add("--review", nargs="+", metavar="PATH", help=text)
     options.add_thresholds(add, "lowest score of a detection")
     add("--thresholds", metavar="FILE", help="thresholds of classes, written by calibrate")
+    text = "names of the species that may be detected, a line each, or a CSV of site,species (those of predict)"
+    add("--species", metavar="FILE", help=text)
+    add("--taxonomy", metavar="FILE", help="names of species for --species: taxonomy.csv, or a file of labels")
     options.add_value(add, "--precision", 0.9, "P", "precision that a site's own threshold reaches on reviewed rows")
     options.add_value(add, "--min-reviewed", 20, "N", "reviewed rows of a class at a site for values of its own")
     options.add_value(add, "--occasion-days", 1, "N", "days of an occasion of the detection history")

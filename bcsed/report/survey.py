@@ -76,6 +76,9 @@ def _overview(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -
         "detections": f"{manifest['n_detections']} rows",
         "reviewed rows": str(manifest.get("review") or "none"),
     }
+    if "species" in manifest:
+        n_removed = sum(manifest["removed_detections"].values())
+        facts["list of species"] = f"{manifest['species']}, which removed {n_removed} detections"
     items: list[Item] = [facts]
     for name, caption in (("notes", "Notes"), ("left_out", "Recordings that were left out")):
         if len(tables[name]):

@@ -238,7 +238,10 @@ def find_plan(
     the teacher ``probe``, and `embeddings` are those of rounds that name none. ConfigError if there is no such preset
     or file, no round has that teacher, or a field is unknown, of the wrong type or invalid.
     """
-    plan = dataclasses.replace(PRESETS[name](), fold=fold) if name in PRESETS else _find_file(Path(name))
+    if name not in PRESETS and not Path(name).is_file():
+        raise ConfigError(f"there is no plan {name!r}: no such file, and the presets are {', '.join(PRESETS)}.")
+    is_preset = name in PRESETS
+    plan = dataclasses.replace(PRESETS[name](), fold=fold) if is_preset else read_plan(Path(name), ConfigError)
     if probe is not None and not any(PROBE in each.teacher for each in plan.rounds):
         raise ConfigError(f"no round of the plan {plan.name} has the teacher {PROBE!r}, so {probe} would not be used.")
     rounds = []
@@ -306,12 +309,6 @@ def read_plan(file: Path, refused: type[BcsedError] = DataError) -> Plan:
         raise refused(f'{file} must contain {{"name": ..., "rounds": [{{"experiments": [...]}}, ...]}}.')
     rounds = [_build(Round, each, f"{file}, round {number}") for number, each in enumerate(values["rounds"], 1)]
     return _build(Plan, {"name": file.stem, **values, "rounds": rounds}, str(file))
-
-
-def _find_file(file: Path) -> Plan:
-    if not file.is_file():
-        raise ConfigError(f"there is no plan {str(file)!r}: no such file, and the presets are {', '.join(PRESETS)}.")
-    return read_plan(file, ConfigError)
 
 
 def _build(kind: type[T], values: Any, where: str) -> T:

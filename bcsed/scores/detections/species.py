@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...data.competitions import BIRDCLEF_2026, FOLDERS
-from ...data.deployments import clean_pattern, is_inside, path_ends
+from ...data.deployments import is_inside, path_ends, read_deployments
 from ...errors import DataError
 from ...files import quote_list, read_csv, require_file, shorten_list
 from ...recordings import printable
@@ -28,14 +28,18 @@ class SpeciesList:
 
     def classes_of(self, recording: str | Path) -> tuple[str, ...]:
         """Return the classes that may be detected in a recording; DataError if its site is not in the list."""
+        site = find_site(recording, self.deployments) if self.sites else ""
+        return self.classes_at(site, printable(recording))
+
+    def classes_at(self, site: str, recording: str) -> tuple[str, ...]:
+        """Return the classes that may be detected at the site of a recording; DataError if it is not in the list."""
         if not self.sites:
             return self.everywhere
-        site = find_site(recording, self.deployments)
         if site not in self.sites:
             known = f"the sites of {self.path} are {quote_list(sorted(self.sites))}"
             raise DataError(
-                f"{printable(recording)}: its site is {site!r}, and {known}; add its species, or state the site of "
-                "recordings in a deployments.csv of recordings,site (--deployments)."
+                f"{recording}: its site is {site!r}, and {known}; add its species, or state the site of recordings in "
+                "a deployments.csv of recordings,site (--deployments)."
             )
         return (*self.everywhere, *self.sites[site])
 
@@ -51,9 +55,8 @@ def read_species(
 
     A name is a class, or the scientific or common name that `names` has for one, in any case, or both joined as
     ``Turdus merula_Eurasian Blackbird`` (BirdNET's lists); lines that begin with ``#`` are comments. A line without a
-    site holds for all. `deployments` is a CSV of ``recordings`` (a file, a folder, or a pattern) and ``site``; other
-    recordings have the site in their name, else their folder is the site. DataError if a file cannot be read, or no
-    name matches a class.
+    site holds for all. `deployments` is a file of `bcsed.data.deployments`; other recordings have the site in their
+    name, else their folder is the site. DataError if a file cannot be read, or no name matches a class.
     """
     path = Path(path)
     lines = _read_lines(path)
@@ -80,12 +83,13 @@ def read_species(
         )
     if deployments is not None and not set(sites) - {""}:
         raise DataError(f"{path} names no sites, so {deployments} would not be used; leave it out.")
+    lines_of_sites = () if deployments is None else read_deployments(deployments)
     return SpeciesList(
         path=str(path),
         everywhere=tuple(sorted(sites.pop("", ()))),
         sites={site: tuple(sorted(labels)) for site, labels in sites.items()},
         unmatched=tuple(unmatched),
-        deployments=() if deployments is None else _read_deployments(Path(deployments)),
+        deployments=tuple((line.recordings, line.site) for line in lines_of_sites),
     )
 
 
@@ -133,14 +137,4 @@ def _read_lines(path: Path) -> list[tuple[str, str]]:
     lines = [(site, name) for site, name in stripped if name and not name.startswith("#")]
     if not lines:
         raise DataError(f"{path}: the list of species is empty; write a name per line.")
-    return lines
-
-
-def _read_deployments(path: Path) -> tuple[tuple[str, str], ...]:
-    table = read_csv(path, ["recordings", "site"])
-    cells = zip(table["recordings"].str.strip(), table["site"].str.strip(), strict=True)
-    lines = tuple((clean_pattern(name), site) for name, site in cells)
-    invalid = next((number for number, line in enumerate(lines, 2) if not all(line)), None)
-    if invalid is not None:
-        raise DataError(f"{path}: line {invalid} needs recordings and a site.")
     return lines

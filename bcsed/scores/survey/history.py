@@ -18,6 +18,7 @@ import pandas as pd
 from ...data.deployments import Deployments
 from ...errors import ConfigError, DataError
 from ...recordings import recording_names
+from ..detections.species import SpeciesList
 from .density import N_CELLS, Floats, score_cells
 from .estimates import density_tables, site_thresholds, species_table
 from .reviews import Reviewed, locate
@@ -72,6 +73,7 @@ class Survey:
     records: pd.DataFrame  # a line per uninterrupted detection: site, class, recording, start_s, time, score
     density: pd.DataFrame | None = None  # see `bcsed.scores.survey.estimates`
     bins: pd.DataFrame | None = None
+    removed: Mapping[str, int] = field(default_factory=dict)  # detections that the list of species removed, by class
 
     def occasions(self) -> tuple[npt.NDArray[np.int64], Floats]:
         """Return detections (S, O, K) and effort in hours (S, O) of occasions; the last one may be shorter."""
@@ -85,12 +87,17 @@ class Survey:
 
 
 def survey(
-    rows: Rows, deployments: Deployments, settings: SurveySettings | None = None, reviewed: Reviewed | None = None
+    rows: Rows,
+    deployments: Deployments,
+    settings: SurveySettings | None = None,
+    reviewed: Reviewed | None = None,
+    species: SpeciesList | None = None,
 ) -> Survey:
     """Compute the results of a survey.
 
-    Recordings of the rows that are not among the deployments are left out. Raises ConfigError for a threshold of an
-    unknown class; DataError if no row is left, or a reviewed row is not among them.
+    Recordings of the rows that are not among the deployments are left out. With `species`, only these are detected; its
+    sites are those of the deployments. Raises ConfigError for a threshold of an unknown class; DataError if no row is
+    left, a reviewed row is not among them, or a site is not among those of `species`.
     """
     settings = settings or SurveySettings()
     unknown = sorted(set(settings.thresholds) - set(rows.classes))
@@ -116,9 +123,15 @@ def survey(
         answered = answered[answered["site"] >= 0]
     thresholds = site_thresholds(answered, list(sites), rows.classes, settings)
     totals = _Totals(rows, table.set_index(index), site_of, thresholds, settings, answered)
+    if species is not None:
+        first = table.drop_duplicates("site").set_index("site")["recording"]
+        permitted = [np.isin(rows.classes, species.classes_at(each, str(first[each]))) for each in sites]
+        totals.permitted = np.array(permitted)
+        removed = ~totals.permitted.reshape(-1)
+        thresholds.loc[removed, ["threshold", "source", "reason"]] = (np.nan, "none", f"not in {species.path}")
     for values in rows.blocks():
         totals.add(values)
-    species = species_table(totals, answered, thresholds, list(sites), settings)
+    evidence = species_table(totals, answered, thresholds, list(sites), settings)
     tables = (None, None) if answered is None else density_tables(totals, answered, list(sites), settings)
     return Survey(
         settings=settings,
@@ -131,10 +144,11 @@ def survey(
         hourly_counts=totals.hourly,
         hourly_effort_h=totals.hourly_effort_s / 3600,
         thresholds=thresholds,
-        species=species,
+        species=evidence,
         records=totals.records(list(sites)),
         density=tables[0],
         bins=tables[1],
+        removed={rows.classes[k]: int(totals.removed[k]) for k in np.argsort(-totals.removed) if totals.removed[k]},
     )
 
 
@@ -169,6 +183,8 @@ class _Totals:
         self.columns = [] if answered is None else sorted(map(int, set(answered["column"])))
         self.cells = np.zeros((len(self.columns), S, N_CELLS), np.int32)
         self._detected: list[tuple[Any, ...]] = []
+        self.permitted: npt.NDArray[np.bool_] | None = None  # (S, K)
+        self.removed = np.zeros(K, np.int64)
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Add the next rows."""
@@ -189,6 +205,10 @@ class _Totals:
         np.add.at(self.effort_s.reshape(-1), site * D + day, effort_s)
         np.add.at(self.hourly_effort_s.reshape(-1), site * 24 + hour, effort_s)
         row, column = np.nonzero(values >= self._least[site])
+        if self.permitted is not None:
+            inside = self.permitted[site[row], column]
+            self.removed += np.bincount(column[~inside], minlength=K)
+            row, column = row[inside], column[inside]
         np.add.at(self.counts.reshape(-1), (site * D + day)[row] * K + column, 1)
         np.add.at(self.hourly.reshape(-1), (site * 24 + hour)[row] * K + column, 1)
         self._detected.append((recording[row], start_s[row], column.astype(np.int32), values[row, column]))
