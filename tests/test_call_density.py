@@ -33,6 +33,7 @@ def coverage(ways, n):
     return np.mean((low <= truth) & (truth <= high)), np.mean(estimate / truth), np.mean(high - low)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     share, ratio, width = coverage(WAYS, 60)
     assert 0.8 <= share <= 0.98

@@ -85,6 +85,7 @@ FILES = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.slow
 def test_damage_is_one_sentence_wherever_it_is(tmp_path, name):
     write, read = FILES[name]
     path = tmp_path / name

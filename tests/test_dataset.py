@@ -317,6 +317,7 @@ def test_a_substitute_holds_the_samples_class(land):
     assert empty.sample(Injection(), -1, np.random.default_rng(0)) is None
 
 
+@pytest.mark.slow
 def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
     sampler = make_sampler(land)
     np.testing.assert_allclose(sampler.maxima(), [0.9 + 0.25 + 0.5, 1.0], atol=1e-3)
@@ -327,6 +328,7 @@ def test_soundscapes_are_drawn_by_the_sum_of_their_maxima(land):
     assert abs(names.count("a") / 300 - 1.65 / 2.65) < 0.08
 
 
+@pytest.mark.slow
 def test_unlabelled_recordings_are_drawn_equally(land):
     rows = np.arange(2), np.zeros(2, np.int64), np.array([60, 15]), np.ones((2, 3), np.float16)
     sampler = ExcerptSampler(land, *rows, frontend=TINY_128, data=Data(), pseudo=True)

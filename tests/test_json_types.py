@@ -221,6 +221,7 @@ def test_a_store_of_other_types_is_refused(tmp_path):
             FolderStore(tmp_path, {"row_s": 5})
 
 
+@pytest.mark.slow
 def test_pseudolabels_of_other_types_are_refused(land25, tmp_path):
     for suffix in (".parquet", ".json"):
         shutil.copy(land25[1].with_suffix(suffix), tmp_path / f"pl{suffix}")

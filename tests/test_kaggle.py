@@ -619,8 +619,10 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
     monkeypatch.setattr(train.api, "train", lambda *args, **kwargs: calls.append((args, kwargs)))
     folder = attach_model(tree, layout).parent
     (folder / "names.json").write_text('{"net.": "backbone."}')
-    (folder / "perch.npz").write_bytes(b"")
+    for name in ("perch.npz", "rows.csv", "S1.txt"):
+        (folder / name).touch()
     settings = {"pretrained": WEIGHTS, "teacher": ["perch.npz"], "allow_mismatch": True, "on_error": "skip"}
+    settings |= {"labels": ["rows.csv"], "events": ["S1.txt"]}
     for key_map, expected in (
         ("order", "order"),
         ('{"": "backbone."}', {"": "backbone."}),
@@ -630,7 +632,8 @@ def test_arguments_about_the_start_reach_the_training(tree, layout, messages, mo
         assert learn(tree, messages, key_map=key_map, **settings) is None
         (experiment, *_), given = calls.pop()
         wanted = {"pretrained": folder / WEIGHTS, "teacher": [folder / "perch.npz"], "allow_mismatch": True}
-        no_tables = {"pseudolabels": None, "clip_pseudolabels": None, "labels": (), "events": (), "noise": None}
+        wanted |= {"labels": [folder / "rows.csv"], "events": [folder / "S1.txt"], "noise": None}
+        no_tables = {"pseudolabels": None, "clip_pseudolabels": None}
         assert vars(given["inputs"]) == {**wanted, **no_tables, "key_map": expected}
         assert (experiment.recipe["fit"]["epochs"], given["options"].on_error) == (2, "skip")
     monkeypatch.undo()

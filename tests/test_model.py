@@ -103,6 +103,7 @@ def test_pool_weighs_a_step_by_its_overlap():
     ],
 )
 @pytest.mark.parametrize("freq_pool", ["mean", "gem"])
+@pytest.mark.slow
 def test_outputs_per_time_step(name, frontend, steps, freq_pool):
     network = SedNet(frontend, Net(backbone=name, freq_pool=freq_pool), 5).eval()
     with torch.inference_mode():
@@ -191,6 +192,7 @@ def rates(model: torch.nn.Module) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(("name", "n_stages"), STAGES.items(), ids=STAGES)
+@pytest.mark.slow
 def test_drop_path_is_a_ramp_or_one_value_per_stage(name, n_stages):
     for none in ((), (0.0,)):
         assert not any(map(any, rates(build_backbone(name, 3, drop_path=none))))

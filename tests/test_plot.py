@@ -248,6 +248,7 @@ class TestAxes:
     @pytest.mark.parametrize(
         "hostile", ["$\\frac$", "a$b$c", "<script>", "é" * 99, "_hidden", "line\nbreak"], ids=range(6)
     )
+    @pytest.mark.slow
     def test_special_characters_in_names(self, hostile):
         table = pd.DataFrame({"class": [hostile], "n_positive": [3], "auc": [0.7]})
         for ax in (

@@ -65,7 +65,7 @@ def truth_of(scores: pd.DataFrame) -> pd.DataFrame:
     "options",
     [
         ProbeOptions(),
-        ProbeOptions(head="hidden", mix=0.5),
+        pytest.param(ProbeOptions(head="hidden", mix=0.5), marks=pytest.mark.slow),
         ProbeOptions(balance=True),
         ProbeOptions(head="sequence"),
     ],
@@ -188,6 +188,7 @@ def test_a_sequence_head_learns_from_neighbours(monkeypatch):
     np.testing.assert_array_equal(again.outer[0], head.outer[0])
 
 
+@pytest.mark.slow
 def test_pseudolabelled_soundscapes_are_soft_targets(table, year, foreign, tmp_path, capsys):
     first, _ = train_probe([table], year, tmp_path / "first", log=lambda _: None)
     call = ["pseudolabel", str(first.path), "--recordings", str(year / "test_soundscapes"), "--soft"]

@@ -61,6 +61,7 @@ def augment_batch(loop):
 
 @pytest.mark.parametrize("loss", ["bce", "focal"])
 @pytest.mark.parametrize("weight", [1.0, 0.6, 0.1])
+@pytest.mark.slow
 def test_the_weight_of_a_pseudolabel_reaches_the_gradient(loop_of, loss, weight):
     """From the table, through loader and injector: w times the gradient where only a pseudolabel is positive."""
 
@@ -316,6 +317,7 @@ def test_distillation_reduces_the_distance_to_the_teacher(land25, tmp_path):
     assert ratio[5.0] < 0.9
 
 
+@pytest.mark.slow
 def test_online_labels_grow_and_have_a_floor(land25, tmp_path):
     data, _ = land25
     experiment = SMALL.vary(

@@ -384,6 +384,7 @@ class TestInputs:
         assert any("three has no scores to compare" in text for text in page.texts["p"])
         assert "Gain over line 1" in " ".join(page.texts["text"])
 
+    @pytest.mark.slow
     def test_scores_with_truth(self, scores, truth, recordings, tmp_path):
         result = report([scores], tmp_path / "out.html", truth=truth, n_examples=1)
         page = parse(result.path)
@@ -394,6 +395,7 @@ class TestInputs:
         assert "attention score" in texts  # the manifest contains the path of the bundle
         assert len(page.all("audio")) == 2
 
+    @pytest.mark.slow
     def test_scores_without_truth(self, scores, tmp_path):
         page = parse(report([scores], tmp_path / "out.html", n_examples=1).path)
         titles = page.texts["h4"]
@@ -409,6 +411,7 @@ class TestInputs:
         assert any("over 2 of 2 classes, on 9 soundscape rows" in text for text in page.texts["p"])
         assert "attention score" in " ".join(page.texts["text"])
 
+    @pytest.mark.slow
     def test_truth_without_positive_rows(self, scores, truth, tmp_path):
         table = pd.read_csv(truth, index_col="row_id")
         (table * 0).to_csv(tmp_path / "none.csv")

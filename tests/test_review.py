@@ -49,6 +49,7 @@ def answer(chosen: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 class TestChoice:
     @pytest.mark.parametrize("by", review.WAYS)
+    @pytest.mark.slow
     def test_every_candidate_can_be_chosen_and_the_probabilities_are_right(self, by):
         """The mean over many choices of the number of times that a candidate is chosen is its probability."""
         scores, _ = world(1, 6)

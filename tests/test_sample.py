@@ -334,6 +334,7 @@ def test_settings_out_of_range_are_refused_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_folder_lacks_train_csv(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt

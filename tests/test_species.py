@@ -103,6 +103,7 @@ def test_deployments_that_are_refused(tmp_path):
         read_species(tmp_path / "list.csv", CLASSES, deployments=tmp_path / "d.csv")
 
 
+@pytest.mark.slow
 def test_predict_and_report(oracle, recordings, tmp_path, capsys):
     """Detections of other classes are counted and left out of every file; scores are not changed."""
     for site in ("north", "south"):

@@ -79,6 +79,7 @@ firsts = st.integers(-1280, 2560).map(lambda n: 100 * n + EDGE)
 @example(lines=[(3.1, 0.1, 0)], first=2224, kind="whole")
 @given(lines=lines, first=firsts, kind=st.sampled_from(["whole", "repeat", "join"]))
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_marks_are_those_of_a_count_of_samples(lines, first, kind):
     events = make_events(*((start, start + length, k) for start, length, k in lines))
     pieces = [Piece(events, first)]

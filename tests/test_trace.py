@@ -208,6 +208,7 @@ class TestCauses:
             (lambda x: noise(x, 0.1), "^$"),
         ],
     )
+    @pytest.mark.slow
     def test_of_samples(self, ours, change, cause):
         result = compare_with(ours, samples=change(ours.arrays["samples"].astype(np.float64)))
         assert result.first.name == "samples"
@@ -244,6 +245,7 @@ class TestCauses:
             (lambda x: np.where(x > x.mean(), np.inf, x), "are infinite: an overflow"),
         ],
     )
+    @pytest.mark.slow
     def test_of_db(self, ours, change, cause):
         result = compare_with(ours, db=change(ours.arrays["db"]))
         assert result.first.name == "db"
@@ -337,6 +339,7 @@ class TestCauses:
             ("rows", lambda x: np.roll(x, 1, 0), "1 row .* too late"),
         ],
     )
+    @pytest.mark.slow
     def test_a_cause_that_leaves_a_part_is_not_named(self, varied, change, stage, named):
         x = varied.arrays[stage].astype(np.float64)
         changed = change(x)
@@ -374,6 +377,7 @@ class TestCauses:
 
 
 @pytest.mark.parametrize(("name", "first_row"), [("odd", 2), ("short", 0), ("blip", 0)])
+@pytest.mark.slow
 def test_parts_and_short_recordings(tiny, recordings, name, first_row):
     ours = trace.trace(tiny, recordings / f"{name}.wav", first_row=first_row, n_rows=2)
     first, n = ours.facts["first_frame"], ours.arrays["db"].shape[1]

@@ -60,6 +60,7 @@ def test_only_the_named_data_set_is_installed(tmp_path, wheels, layout):
 
 
 @pytest.mark.parametrize("name", [BCSED, TELEMETRY, f"bcsed-{__version__}-9x-py3-none-any.whl"])
+@pytest.mark.slow
 def test_another_wheel_in_the_named_data_set_is_refused(tmp_path, wheels, name):
     notebook = kaggle.kernel("submit", tmp_path / "notebook", "me", wheels=wheels)
     write_wheel(mount(tmp_path, NEW, "bcsed-wheels", wheels) / name, "ours = False")
