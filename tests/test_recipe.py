@@ -511,11 +511,23 @@ def test_one_step_of_two_processes_is_the_step_of_one(tmp_path, forkserver):
     assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)
 
 
-def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"finds no GPU here: train with --device cpu"), join_processes("cuda"):
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "no device 'gpu' for training; name cpu, cuda, or one GPU such as cuda:1"),
+        ("mps", "no device 'mps'"),
+        ("cuda:x", "no device 'cuda:x'"),
+        ("cuda", "finds no GPU here"),
+        ("cuda:1", "finds no GPU:1 here"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(device != "cuda"))
+    with pytest.raises(ConfigError, match=message), join_processes(device):
         pass
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     # All processes of a machine refuse, also the one that has a GPU: it would wait for the others.
     for rank in ("0", "1"):

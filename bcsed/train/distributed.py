@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,8 +61,10 @@ class Distributed:
 def join_processes(device: str | None) -> Iterator[Distributed]:
     """Join the processes that torchrun started, each with a GPU of its own; without torchrun, there is only one."""
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("this installation of torch finds no GPU here: train with --device cpu.")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", kind):
+        raise ConfigError(f"there is no device {kind!r} for training; name cpu, cuda, or one GPU such as cuda:1.")
+    if kind != "cpu" and int(kind[5:] or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"this installation of torch finds no GPU{kind[4:]} here: train with --device cpu.")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Distributed(0, 1, torch.device(kind))
