@@ -57,11 +57,12 @@ def count(scores, settings):
     shift = timedelta(hours=settings.day_start_h)
     first = min((time - shift).date() for _, time in times.values())
     history, hourly, effort = {}, {}, {}
+    values = scores.to_dict("index")
     for row_id, (site, time) in times.items():
         occasion = ((time - shift).date() - first).days // settings.occasion_days
         effort[site, occasion] = effort.get((site, occasion), 0) + ROW_S
         for name in scores.columns:
-            if scores.loc[row_id, name] >= settings.thresholds.get(name, settings.threshold):
+            if values[row_id][name] >= settings.thresholds.get(name, settings.threshold):
                 history[site, occasion, name] = history.get((site, occasion, name), 0) + 1
                 hourly[site, time.hour, name] = hourly.get((site, time.hour, name), 0) + 1
     return history, hourly, effort
