@@ -122,11 +122,11 @@ def survey(
         answered = answered.assign(site=site_of[answered["recording"]])
         answered = answered[answered["site"] >= 0]
     thresholds = site_thresholds(answered, list(sites), rows.classes, settings)
+    # What the list of species removes is counted by the thresholds that would hold without it.
     totals = _Totals(rows, table.set_index(index), site_of, thresholds, settings, answered)
     if species is not None:
         first = table.drop_duplicates("site").set_index("site")["recording"]
-        permitted = [np.isin(rows.classes, species.classes_at(each, str(first[each]))) for each in sites]
-        totals.permitted = np.array(permitted)
+        totals.permitted = np.array([np.isin(rows.classes, species.classes_at(s, str(first[s]))) for s in sites])
         removed = ~totals.permitted.reshape(-1)
         thresholds.loc[removed, ["threshold", "source", "reason"]] = (np.nan, "none", f"not in {species.path}")
     for values in rows.blocks():
