@@ -80,7 +80,8 @@ def test_the_wall_before_training():
     modules = loaded_after("import bcsed.predict")
     assert "bcsed.models.ensemble" in modules
     forbidden = {f"bcsed.{name}" for name in ("train", "plot")}
-    assert not modules & (forbidden | {"timm", "matplotlib"})
+    # Commands that read scores start in a second, without torch.
+    assert not modules & (forbidden | {"timm", "matplotlib", "torch", "openvino"})
 
 
 def test_files_and_functions_can_be_held_in_mind():
@@ -193,7 +194,7 @@ def test_the_package_keeps_its_size():
     # headers, descriptions, graphs and tables, the search in folders, networks of other projects and heads on them,
     # interruption by the user, causes that explain a difference; members that are tables, annotations and strong
     # labels, negatives, review, surveys.
-    assert sum(sizes) <= 30_200
+    assert sum(sizes) <= 30_300
     assert sizes[len(sizes) // 2] <= 150
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..config.contract import Contract
 from .bundle.bundle import Bundle, compile_graph, read_graph
 
 if TYPE_CHECKING:
+    import torch
+
     from .network import SedNet
 
 Array = npt.NDArray[np.float32]
@@ -128,6 +129,8 @@ class TorchBackend(Backend):
         self.network, self.device = network, device
 
     def _start(self, windows: list[Array], callbacks: list[OnResult]) -> None:
+        import torch
+
         with torch.inference_mode():
             logits, attention = self.network(torch.from_numpy(np.stack(windows)).to(self.device))
         for index, on_result in enumerate(callbacks):

@@ -6,24 +6,24 @@ Prediction, validation during training and pseudolabelling all use it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..audio.decode import AudioReader, read_there
 from ..audio.headers import AudioInfo
-from ..audio.spectrogram import LogMel
 from ..audio.windows import WindowPlan, count_rows
 from ..config.contract import Frontend
 from ..errors import ConfigError
 from ..models.backends import Array, Backend, OnResult
 from ..models.ensemble import Ensemble
-from ..models.network import pool
 from .spec import View, Windowing, make_views
+
+if TYPE_CHECKING:
+    from ..audio.spectrogram import LogMel
 
 # Rows that are decoded together: four minutes of 5-s rows. Blocks bound the memory of long recordings; windows that
 # reach into two blocks are computed in both.
@@ -48,6 +48,14 @@ class BlockSpectrograms:
     n_rows: int  # rows that begin before the real end, which in a truncated file precedes the header's
 
 
+def make_mels(frontends: Iterable[Frontend]) -> dict[Frontend, LogMel]:
+    """Return what computes the spectrogram of each front end."""
+    # Here and below, torch is imported where it computes: reading scores does not need it, and its import takes 3 s.
+    from ..audio.spectrogram import LogMel
+
+    return {frontend: LogMel(frontend) for frontend in frontends}
+
+
 def compute_spectrograms(
     info: AudioInfo,
     ensemble: Ensemble,
@@ -57,6 +65,8 @@ def compute_spectrograms(
     reader: AudioReader | None = None,
 ) -> BlockSpectrograms:
     """Decode a block and compute each front end's spectrogram once; DataError if the recording cannot be decoded."""
+    import torch
+
     members = [ensemble.members[view.member] for view in views]
     frontends = [member.contract.frontend for member in members]
     plans = tuple(
@@ -152,6 +162,10 @@ def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> A
         else:
             logits = _average(logits, plan).astype(np.float32)
         attention = _average(attention, plan).astype(np.float32)
+    import torch
+
+    from ..models.network import pool
+
     by_row = torch.from_numpy(logits[plan.index]), torch.from_numpy(attention[plan.index])
     return pool(*by_row, kind, torch.from_numpy(plan.weight)).numpy()
 
@@ -237,7 +251,7 @@ def score_recording(
     info: AudioInfo, ensemble: Ensemble, windowing: Windowing, mels: Mapping[Frontend, LogMel] | None = None
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and notes on its defects."""
-    mels = mels or {frontend: LogMel(frontend) for frontend in ensemble.averaging.frontends}
+    mels = mels or make_mels(ensemble.averaging.frontends)
     views = make_views(ensemble, windowing)
     scores, notes = [], dict[str, None]()
     for block in row_blocks(info, ensemble.averaging.frontends[0].sample_rate, windowing.row_s):

@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ..audio.headers import AudioInfo
-from ..audio.spectrogram import LogMel
 from ..audio.windows import windows_per_row
 from ..errors import ConfigError
 from ..models.backends import Backend
 from ..models.ensemble import Ensemble
-from .blocks import compute_spectrograms, row_blocks
+from .blocks import compute_spectrograms, make_mels, row_blocks
 from .spec import RunSpec, View, Windowing
 
 # Gain of a view in macro ROC-AUC: the post-mortem's ensemble of three gained .025 over its best member, and shifted
@@ -143,7 +142,7 @@ def measure_costs(ensemble: Ensemble, spec: RunSpec, info: AudioInfo | None, job
     if info is not None:
         views = [View(member=member, windowing=Windowing(row_s=spec.row_s)) for member in spec.members]
         block = next(row_blocks(info, ensemble.averaging.frontends[0].sample_rate, spec.row_s))
-        mels = {frontend: LogMel(frontend) for frontend in ensemble.averaging.frontends}
+        mels = make_mels(ensemble.averaging.frontends)
         started = time.perf_counter()
         compute_spectrograms(info, ensemble, views, block, mels)
         measured_s = time.perf_counter() - started

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..audio.decode import AudioReader
 from ..audio.headers import AudioInfo, explain, read_info
-from ..audio.spectrogram import LogMel
 from ..audio.windows import count_rows
 from ..errors import DataError
 from ..models.backends import Array
@@ -27,6 +25,7 @@ from .blocks import (
     PendingBlock,
     compute_spectrograms,
     frame_block,
+    make_mels,
     pool_block,
     row_blocks,
     submit_block,
@@ -92,7 +91,7 @@ class ScoringPipeline:
 
     def __post_init__(self) -> None:
         members = [self.ensemble.members[view.member] for view in self.views]
-        self._mels = {frontend: LogMel(frontend) for frontend in {member.contract.frontend for member in members}}
+        self._mels = make_mels({member.contract.frontend for member in members})
         # Windows that keep every member busy.
         self._max_in_flight = max(member.max_in_flight for member in members)
 
@@ -268,6 +267,8 @@ def _thread_pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]
 @contextmanager
 def single_torch_thread() -> Iterator[None]:
     """Limit torch to one thread: more would compete with the pipeline and OpenVINO, and round sums by `jobs`."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
