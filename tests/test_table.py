@@ -12,13 +12,17 @@ from bcsed.config.experiments import STUDIES, experiment_names, find_experiment,
 from bcsed.train.checkpoints import export_run
 
 ARMS = tuple(arm.name for name in STUDIES for arm in study_arms(name))
-# Of experiments with the same network, front end and source of labels, the first. Losses and mixing have tests of their
-# own (test_losses.py, test_augment.py, test_recipe.py).
-KINDS: dict[object, str] = {}
-for name in (*experiment_names(), *ARMS):
-    each = find_experiment(name)
-    KINDS.setdefault((each.net, each.frontend, each.data.pseudo_source), name)
-NAMES = tuple(KINDS.values())
+# Each network, each front end and each source of labels, once. Losses and mixing have tests of their own
+# (test_losses.py, test_augment.py, test_recipe.py).
+NAMES: list[str] = []
+seen: set[object] = set()
+for field in ("net", "pseudo_source", "frontend"):
+    for name in (*experiment_names(), *ARMS):
+        each = find_experiment(name)
+        values = {"net": each.net, "pseudo_source": each.data.pseudo_source, "frontend": each.frontend}
+        if values[field] not in seen:
+            seen |= set(values.values())
+            NAMES.append(name)
 # A single batch of two clips of two classes.
 ONE_STEP = {
     "fit__pretrained": False,

@@ -45,7 +45,7 @@ def main() -> None:
         folder = Path(name)
         prepare(folder, 4 * options.recordings, options.backbone)
         speed(folder, options)
-        start(folder)
+        start(folder, options.repeats)
         peaks = []
         for n in (options.recordings, 4 * options.recordings):
             call = [
@@ -180,7 +180,7 @@ def compiling(members: list) -> np.ndarray:
     return np.min(times, axis=0)
 
 
-def start(folder: Path) -> None:
+def start(folder: Path, repeats: int) -> None:
     """Time a process from its start to its first finished recording, with graphs compiled before and kept."""
     code = """
 import sys, time
@@ -196,12 +196,13 @@ PredictionRun._put = put
 main(sys.argv[1:])
 """
     times = []
-    for run in range(4):
+    for run in range(1 + repeats):
         words = ["predict", str(folder / "bundle0"), "--recordings", str(folder / "minute0.ogg")]
         words += ["--out", str(folder / f"start{run}"), "--graph-cache", str(folder / "cache")]
         told = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout
         times.append(float(told.split("first ")[1].split()[0]))
-    print(f"start to first finished recording: {times[0]:.2f} s, with a warm cache {min(times[1:]):.2f} s (best of 3)")
+    cold, *warm = times
+    print(f"start to first finished recording: {cold:.2f} s, with a warm cache {min(warm):.2f} s (best of {repeats})")
 
 
 def best(function: object, n: int = 5) -> float:
