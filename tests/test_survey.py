@@ -456,18 +456,24 @@ def test_a_list_of_species_that_cannot_be_used(tmp_path, rng, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_survey_of_a_prediction_has_its_list_of_species(tiny, recordings, tmp_path, capsys):
-    """Detections that predict removed do not come back."""
+@pytest.mark.parametrize("named", ["", "scores.parquet", "submission.csv"])
+def test_a_survey_of_a_prediction_has_its_list_of_species(tiny, recordings, tmp_path, capsys, named):
+    """Detections that predict removed do not come back, nor recordings that it could not read."""
     for number in range(2):
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(recordings / "odd.wav", tmp_path / "in" / f"S1_2024050{number + 1}_050000.wav")
+    (tmp_path / "in" / "S1_20240503_050000.wav").write_bytes(b"RIFF")
     kept = tiny.contract.classes[0]
     (tmp_path / "list.txt").write_text(kept)
     scores, limit = str(tmp_path / "scores"), ["--threshold", "0.001"]
     words = ["predict", str(tiny.path), "--recordings", str(tmp_path / "in"), "--out", scores, *limit]
-    assert main([*words, "--format", "scores", "csv", "--species", str(tmp_path / "list.txt")]) == 0
-    assert main(["survey", scores, "--out", str(tmp_path / "out"), *limit]) == 0
+    words += ["--format", "scores", "submission", "csv", "--species", str(tmp_path / "list.txt")]
+    assert main(words) == 3
+    assert main(["survey", f"{scores}/{named}", "--out", str(tmp_path / "out"), *limit]) == 0
     manifest, tables = read_survey(tmp_path / "out")
     assert set(tables["species"]["class"]) == {kept}
     assert set(manifest["removed_detections"]) == set(tiny.contract.classes) - {kept}
-    assert "removed" in capsys.readouterr().out
+    assert tables["deployments"]["recording"].str.contains("20240503").sum() == 0
+    printed = capsys.readouterr().out
+    assert "removed" in printed
+    assert "it was not scored" in printed

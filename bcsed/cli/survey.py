@@ -27,7 +27,7 @@ def survey(args: Namespace) -> int:
     from ..scores import survey as surveys
     from ..scores.calibration import read_thresholds
 
-    path, failed = _find_scores(Path(args.scores))
+    path, folder, failed = _find_scores(Path(args.scores))
     rows = surveys.read_rows(path)
     thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
     if args.thresholds is not None:
@@ -40,7 +40,7 @@ def survey(args: Namespace) -> int:
         occasion_days=args.occasion_days,
         day_start_h=args.day_start,
     )
-    species = _read_species(args, rows.classes)
+    species = _read_species(args, rows.classes, folder)
     reviewed = None if args.review is None else surveys.read_reviews(args.review)
     with Progress() as progress:
         deployments = _resolve(args, rows, failed, progress)
@@ -63,8 +63,8 @@ def survey(args: Namespace) -> int:
     return 0
 
 
-def _read_species(args: Namespace, classes: Sequence[str]) -> SpeciesList | None:
-    """Return the list of the command, else the one with which the scores were predicted."""
+def _read_species(args: Namespace, classes: Sequence[str], folder: Path | None) -> SpeciesList | None:
+    """Return the list of the command, else the one of the prediction's folder."""
     from ..config.strict import from_dict
     from ..predict.store import MANIFEST, read_manifest
     from ..scores.detections import SpeciesList, read_species, read_taxonomy
@@ -73,25 +73,29 @@ def _read_species(args: Namespace, classes: Sequence[str]) -> SpeciesList | None
         return read_species(args.species, classes, None if args.taxonomy is None else read_taxonomy(args.taxonomy))
     if args.taxonomy is not None:
         raise ConfigError("--taxonomy has the names in a list of species; add --species, or leave it out.")
-    folder = Path(args.scores)
-    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
-    return from_dict(SpeciesList, manifest["species"], str(folder / MANIFEST)) if "species" in manifest else None
+    manifest = read_manifest(folder) if folder is not None and (folder / MANIFEST).is_file() else {}
+    return from_dict(SpeciesList, manifest["species"], f"{folder}/{MANIFEST}") if "species" in manifest else None
 
 
-def _find_scores(path: Path) -> tuple[Path, dict[str, str]]:
-    """Return the score table of a prediction or file, and the recordings that could not be scored, with reasons."""
+def _find_scores(path: Path) -> tuple[Path, Path | None, dict[str, str]]:
+    """Return a score table, the folder of its prediction, and the recordings without scores, with reasons."""
     from ..files import read_columns
+    from ..predict.store import MANIFEST
     from ..scores.survey.rows import SCORE_TABLES
 
-    if not path.is_dir():
-        return path, {}
-    table = next((path / name for name in SCORE_TABLES if (path / name).is_file()), None)
-    if table is None:
-        raise DataError(f"{path} contains no score table; predict with --format scores or submission.")
-    if not (path / "failures.csv").is_file():
-        return table, {}
-    lines = read_columns(path / "failures.csv", dtype=str, keep_default_na=False)
-    return table, {row["recording"]: f"it was not scored: {row['reason']}" for row in lines.to_dict("records")}
+    folder: Path | None = path
+    if path.is_dir():
+        table = next((path / name for name in SCORE_TABLES if (path / name).is_file()), None)
+        if table is None:
+            raise DataError(f"{path} contains no score table; predict with --format scores or submission.")
+    else:
+        # A table that is named as a file is not read otherwise than its folder.
+        table, is_predicted = path, path.name in SCORE_TABLES and (path.parent / MANIFEST).is_file()
+        folder = path.parent if is_predicted else None
+    if folder is None or not (folder / "failures.csv").is_file():
+        return table, folder, {}
+    lines = read_columns(folder / "failures.csv", dtype=str, keep_default_na=False)
+    return table, folder, {row["recording"]: f"it was not scored: {row['reason']}" for row in lines.to_dict("records")}
 
 
 def _resolve(args: Namespace, rows: Rows, failed: dict[str, str], progress: Progress) -> Deployments:
