@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import RATE, start_browser
+from conftest import RATE, start_browser, write_csv
 from test_compare import make_run
 from test_train import SMALL
 
@@ -29,8 +30,11 @@ from bcsed.report.api import report
 from bcsed.report.excerpt import encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
 from bcsed.report.page import Figure, Page, Section, Sound, Table, fit, render, svg, time_axis, with_prefix
 from bcsed.report.recordings import Recording, ReportContext, Viewer, in_time, row_length
+from bcsed.scores.checks.ids import split_row_id
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.evaluation import Evaluation
+from bcsed.scores.events import evaluate_events, rows_of_table
+from bcsed.scores.table import read_table
 from bcsed.train import pseudolabels as pseudolabel
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac$ & 'co'")
@@ -368,6 +372,27 @@ class TestInputs:
             "The run has no held-out data, so there are no scores; add some with --recordings and --truth."
             in page.texts["p"]
         )
+
+    @pytest.mark.parametrize("installed", [False, True])
+    def test_events_of_annotations(self, scores, recordings, tmp_path, monkeypatch, installed):
+        """Recordings without annotations do not count, neither for rows nor for events."""
+        table = read_table(scores / "submission.csv")
+        name = split_row_id(table.index[0])[0]
+        write_csv(tmp_path / "events.csv", ["recording", "start_s", "end_s", "label"], [[name, 0, 4, "a"]])
+        path = tmp_path / "events.csv"
+        if installed:
+            pytest.importorskip("sed_scores_eval")
+            mine = rows_of_table(table[[split_row_id(row)[0] == name for row in table.index]])
+            values = evaluate_events(mine, [path])
+            found = f"{values.macro('intersection_f1'):.4f} at threshold 0.5; PSDS1 {values.psds['psds1']:.4f}"
+        else:
+            monkeypatch.setitem(sys.modules, "sed_scores_eval", None)
+            found = "event-based figures need sed_scores_eval: pip install 'bcsed[events]'"
+        page = parse(report([scores], tmp_path / "out.html", truth=path, n_examples=0).path)
+        assert "Events" in page.texts["h3"]
+        assert any(found in text for text in page.texts["p"])
+        if installed:
+            assert any("1 events of 1 of 3 classes in 1 annotated recordings, collar 5 s" in p for p in page.texts["p"])
 
     @pytest.mark.slow
     def test_several_runs_are_compared(self, tmp_path):

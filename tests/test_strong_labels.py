@@ -383,7 +383,7 @@ def test_strong_labels_localise_better(tmp_path):
     test_events = write_calls(unseen, rng, 6)
     auc = {}
     for weight in (0.0, 1.0):
-        experiment = SMALL.vary("small", fit__strong_weight=weight, fit__epochs=20, fit__cycle_epochs=20)
+        experiment = SMALL.vary("small", fit__strong_weight=weight, fit__epochs=30, fit__cycle_epochs=30)
         inputs = train.TrainInputs(events=(table,) if weight else ())
         run = train.train(experiment, data, tmp_path / f"run-{weight}", fold=None, inputs=inputs)
         trained = train.load_run(run)

@@ -61,7 +61,8 @@ def report(
         What is reported, by its content; and the page, ``*.html``. An existing report is replaced.
     truth, recordings : optional
         Labels of soundscapes, as for `bcsed.scores.evaluation.read_truth`: predictions are evaluated with them, and
-        with `recordings` also runs and bundles. Files and folders with the recordings, if these were moved.
+        with `recordings` also runs and bundles; an annotation table also gives event-based figures of predictions.
+        Files and folders with the recordings, if these were moved.
     bundle, taxonomy : optional
         The network that computes the attention, by default a run's own, or a prediction's first that is found.
         ``taxonomy.csv``, for names and taxa, by default that of a run's data.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import plot
-from ..errors import DataError
+from ..data.annotated_rows import is_annotation_table
+from ..errors import ConfigError, DataError
 from ..scores import metrics
 from ..scores.calibration import calibrate
 from ..scores.detections.taxonomy import ClassName, display_name
 from ..scores.evaluation import KINDS, Evaluation
+from ..scores.events import evaluate_events, rows_of_table
 from ..scores.table import make_table
 from .page import Section, Table, make_figure
 
@@ -65,6 +68,32 @@ def evaluation_sections(evaluation: Evaluation, names: Mapping[str, ClassName]) 
         ],
     )
     return [Section("Classes", [summary, bars, _class_table(per_class, calibration.table, names)]), quality]
+
+
+def event_section(scores: pd.DataFrame, path: Path, threshold: float, names: Mapping[str, ClassName]) -> Section | None:
+    """Return the section that compares scores of rows with the events of an annotation table; None of another file."""
+    if not is_annotation_table(path):
+        return None
+    try:
+        values = evaluate_events(rows_of_table(scores), [path], threshold=threshold)
+    except ConfigError as error:
+        return Section("Events", [str(error)])
+    f1 = [f"{kind} F1 {values.macro(f'{kind}_f1'):.4f}" for kind in ("collar", "intersection")]
+    summary = (
+        f"{' and '.join(f1)} at threshold {threshold:g}; PSDS1 {values.psds['psds1']:.4f}, PSDS2 "
+        f"{values.psds['psds2']:.4f}: {values.per_class['events'].sum()} events of {len(values.per_class)} of "
+        f"{values.n_classes} classes in {values.n_recordings} annotated recordings, collar {values.collar_s:g} s. "
+        f"Consecutive rows of at least the threshold are one detection."
+    )
+    table = values.per_class.assign(**{"class": [full_name(name, names) for name in values.per_class["class"]]})
+    columns = ["class", "events"]
+    for kind in ("collar", "intersection"):
+        columns += [f"{kind} F1", f"{kind} F1, best threshold"]
+    order = ("class", "events", "collar_f1", "best_collar_f1", "intersection_f1", "best_intersection_f1")
+    rows = table.sort_values("intersection_f1", ascending=False, kind="stable")[[*order, "psds1", "psds2"]]
+    caption = "Events of each class, the highest intersection F1 first"
+    lines = rows.itertuples(index=False, name=None)
+    return Section("Events", [summary, Table(caption=caption, columns=(*columns, "PSDS1", "PSDS2"), rows=list(lines))])
 
 
 def taxa_of(names: Mapping[str, ClassName]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from ..scores.detections.detect import DetectionSettings
 from ..scores.detections.species import SpeciesList
 from ..scores.evaluation import make_evaluation, read_truth
 from ..scores.table import SCORES, SUBMISSION, check_table, read_parquet, read_table
-from .evaluation import evaluation_sections
+from .evaluation import evaluation_sections, event_section
 from .page import Item, Section, Table, make_figure
 from .recordings import Recording, ReportContext, Viewer, group_recordings, row_length
 
@@ -98,6 +98,11 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     if len(prediction.models) > 1:
         section.sections.append(_ensemble(prediction, truth, context))
     settings = prediction.manifest.get("detection", {})
+    if truth is not None and context.truth is not None:
+        # As for rows, recordings count that are in the table.
+        annotated = scores.loc[truth.index]
+        events = event_section(annotated, Path(context.truth), settings.get("threshold", 0.5), context.names)
+        section.sections += [] if events is None else [events]
     thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
     detection = DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
     member = _load_member(prediction, context)
