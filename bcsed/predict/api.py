@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def predict(
     form = (output.row_id, tuple(stages), output.taxa, fill, output.fill_s)
     assembler = ScoreAssembler(run, template or ensemble.classes, *form, ensemble.tables)
     finish = ResultWriter(assembler, output, template, described, budget, n_resumed, started)
-    with lock_folder(None if out is None else as_path(out)), single_torch_thread():
+    with lock_folder(None if out is None else as_path(out)), single_torch_thread() if members else nullcontext():
         left_out: Sequence[str] = ()
         with interrupt.postponed():
             if not members:
