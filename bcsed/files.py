@@ -306,8 +306,18 @@ def load_json(path: Path, refused: type[BcsedError] = DataError) -> Any:
     """Read a JSON file; raise `refused` if it is missing, not JSON, or nested deeply."""
     require_file(path, refused)
     with read_errors(path, "JSON", refused):
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
         _check_depth(values)
+    return values
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError if a key occurs twice, of which json would keep the last."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(
+            f"the key {next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)!r} occurs twice"
+        )
     return values
 
 

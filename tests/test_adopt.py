@@ -276,8 +276,13 @@ MISTAKES = {
     "two inputs": (lambda w, _: w(kind="two inputs"), MODEL, BundleError, "2 inputs"),
     "not finite": (lambda w, _: w(kind="nan"), MODEL, BundleError, "not finite"),
     "random": (lambda w, _: w(kind="random"), MODEL, BundleError, "other answers to the same sound"),
-    "empty": (lambda _, t: t(b"", ".onnx"), MODEL, BundleError, "not a graph that OpenVINO can compute"),
-    "text": (lambda _, t: t(b"hello" * 99, ".xml"), MODEL, BundleError, "not a graph that OpenVINO can compute"),
+    "empty": (lambda _, t: t(b"", ".onnx"), MODEL, BundleError, "is not an ONNX file"),
+    "text": (
+        lambda _, t: t(b"hello" * 99, ".xml"),
+        MODEL,
+        BundleError,
+        "file.bin: there is no such file; copy it beside",
+    ),
     "text as TFLite": (lambda _, t: t(b"hello" * 99, ".tflite"), MODEL, BundleError, "not a TFLite file"),
     "cut": (lambda _, t: t(onnx_file()[:900], ".onnx"), MODEL, BundleError, "not a graph that OpenVINO can compute"),
     "other weights, longer": (

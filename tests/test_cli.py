@@ -159,6 +159,29 @@ MISTAKES = {
     ),
     "a taken sample": ("sample taken", nothing, "taken"),
     "a sample of nothing": ("sample new --scale 0", nothing, "scale 0.0 is outside 0 to 100"),
+    "a threshold without events": (
+        "evaluate scores.csv --truth truth.csv --threshold 0.9",
+        nothing,
+        "add --events FILE, or leave them out",
+    ),
+    "windows of a table": (
+        "predict scores.csv --out new --windows sliding",
+        spoil_csv("scores.csv", lambda table: table.assign(c=["0.1", "0.3"])),
+        "score tables have no windows",
+    ),
+    "shifts of a table": (
+        "predict scores.csv --out new --tta-shifts-s 0 1",
+        spoil_csv("scores.csv", lambda table: table.assign(c=["0.1", "0.3"])),
+        "score tables have no windows",
+    ),
+    "a budget of answers": ("review read empty --out new.csv --budget 3", nothing, "--budget chooses rows"),
+    "a class of answers": ("review read empty --out new.csv --class a", nothing, "--class chooses rows"),
+    "a precision of a choice": (
+        "review scores.csv --recordings data --out new --precision 0.8",
+        nothing,
+        "--precision is for the answers",
+    ),
+    "tables of a table": ("evaluate scores.csv --truth truth.csv --ablate smooth.Aves=1,1,1", nothing, "--taxonomy"),
     "an unknown row of the table": ("experiments --diff exp-93 exp-1", nothing, "no experiment 'exp-1'"),
 }
 
@@ -178,7 +201,10 @@ def test_a_mistake_is_one_sentence(here, capsys, mistake):
     assert sorted(path for path in here.rglob("*")) == before
 
 
-@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "calibrate x"])
+SEEDS = ("sample x --seed -1", "review x --out y --seed 1.5", "probe x --data y --out z --seed 99999999999999999999")
+
+
+@pytest.mark.parametrize("line", ["", "fly", "train", "predict bundle", "sample x --year 1999", "calibrate x", *SEEDS])
 def test_calls_that_make_no_sense_show_the_usage(line, capsys):
     with pytest.raises(SystemExit) as told:
         main(line.split())

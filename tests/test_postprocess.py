@@ -182,7 +182,7 @@ def test_invalid_stages(make, sentence):
 def test_kernels_of_taxa_need_taxa():
     table = table_of({"a": np.eye(3)})
     stage = Smooth((1,), {"amphibia": (1, 1, 1)})
-    with pytest.raises(ConfigError, match="needs the taxon of each class: give taxa"):
+    with pytest.raises(ConfigError, match="needs the taxon of each class: name a --taxonomy"):
         stage(table)
     with pytest.raises(ConfigError, match="no class is of the taxon 'amphibia'; the taxa are Amphibia, Aves"):
         stage(table, TAXA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import openvino
@@ -259,6 +260,10 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
         train_probe([table, tmp_path / "tiny.parquet"], year, tmp_path / "p")
     with pytest.raises(DataError, match="none of the 24 clips has an embedding"):
         train_probe([tmp_path / "tiny.parquet"], year, tmp_path / "p", bundle=tiny.path)
+    shutil.copy(table, tmp_path / "copy.parquet")
+    for tables in ({"embeddings": [table, table]}, {"embeddings": [table, tmp_path / "copy.parquet"]}):
+        with pytest.raises(DataError, match="is there twice; name each table once"):
+            train_probe(**tables, data=year, out=tmp_path / "p")
     (tmp_path / "text.parquet").write_text("hello")
     call = ["probe", str(tmp_path / "text.parquet"), "--data", str(year), "--out", str(tmp_path / "p")]
     assert main(call) == 2
@@ -266,7 +271,13 @@ def test_mistakes(table, year, foreign, tiny, tmp_path, capsys):
     pd.DataFrame({"filename": ["a"], "start_s": [0.0]}).to_parquet(tmp_path / "short.parquet")
     with pytest.raises(DataError, match=r"short.parquet: not readable as a table of embeddings"):
         train_probe([tmp_path / "short.parquet"], year, tmp_path / "p")
-    for fields in ({"head": "deep"}, {"mix": 0.5}, {"strength": -1.0}, {"head": "sequence", "strength": 1.0}):
+    for fields in (
+        {"head": "deep"},
+        {"mix": 0.5},
+        {"strength": -1.0},
+        {"head": "sequence", "strength": 1.0},
+        {"seed": -1},
+    ):
         with pytest.raises(ConfigError):
             ProbeOptions(**fields)
     call = ["probe", str(table), "--data", str(year), "--out", str(tmp_path / "q"), "--strength", "1"]

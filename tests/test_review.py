@@ -328,6 +328,14 @@ class TestFolder:
         )
         assert set(read_thresholds(tmp_path / "t.json")) <= set(CLASSES)
         assert main([*call, "--min-positives", "1", "--precision", "0.5"]) == 0
+        assert "1 species that were named (wren) are not classes of the review" in capsys.readouterr().out
+        for suffix in ("", "_answers", "_events", "_precision"):
+            same = tmp_path / f"new{suffix}.csv"
+            assert main([*call[:-4], "--out", str(tmp_path / "new.csv"), "--thresholds", str(same)]) == 2
+            assert f"{same} is one of the tables that are written" in capsys.readouterr().err
+            assert not list(tmp_path.glob("new*"))
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert main([*call, "--min-positives", "1", "--precision", "0.5"]) == 0
         (tmp_path / "labels_events.csv").write_text("mine")
         assert main(call) == 2
 
@@ -338,7 +346,14 @@ class TestFolder:
             ("[]", "JSON object"),
             ('{"schema": 1, "review": "x", "answers": {}}', "another review"),
             ('{"schema": 9, "review": "x", "answers": {}}', "schema 9"),
-            ('{"schema": 1, "review": "ID", "answers": {"7": {"answer": "yes"}}}', "item '7'"),
+            (
+                '{"schema": 1, "review": "ID", "answers": {"7": {"answer": "yes"}}}',
+                "item '7', which is not in the review",
+            ),
+            (
+                '{"schema": 1, "review": "ID", "answers": {"1": {"answer": "yes"}, "1": {"answer": "no"}}}',
+                "'1' occurs twice",
+            ),
             ('{"schema": 1, "review": "ID", "answers": {"1": {"answer": "maybe"}}}', "maybe"),
             ('{"schema": 1, "review": "ID", "answers": {"1": 3}}', "answer 3"),
             ('{"schema": 1, "review": "ID", "answers": {}}', "no item"),

@@ -330,6 +330,48 @@ def test_reviews_of_other_scores_are_refused(small):
         survey(rows, deploy(rows), reviewed=unknown)
 
 
+def test_thresholds_are_of_the_surveyed_scores(small):
+    """A network that was trained again has other scores than that whose rows were reviewed."""
+    rows = read_rows(small / "scores.csv")
+    table = pd.read_csv(small / "scores.csv", index_col="row_id")
+    own = [
+        table.loc[f"{name}_{start_s + ROW_S}", "aves1"]
+        for name, start_s in zip(*map(review_lines(8).get, ("recording", "start_s")), strict=True)
+    ]
+    results = [
+        survey(rows, deploy(rows), reviewed=Reviewed(pd.DataFrame(review_lines(8, score=scores))))
+        for scores in (own, np.full(8, 0.999))
+    ]
+    assert not [note for note in results[0].deployments.notes if note[0] == "review"]
+    assert (
+        "review",
+        f"8 of 8 answered rows had other scores when they were chosen; those of {rows.path} are used",
+    ) in results[1].deployments.notes
+    for name in ("species", "thresholds", "density"):
+        pd.testing.assert_frame_equal(*(getattr(result, name) for result in results))
+    later = Reviewed(pd.DataFrame(review_lines(8)).assign(start_s=1000))
+    with pytest.raises(DataError, match="the reviewed row of A_20240501_235950 at 1000 s is not in the scores"):
+        survey(rows, deploy(rows), reviewed=later)
+
+
+def test_recordings_that_were_moved(tiny, recordings, tmp_path, capsys):
+    """They are found by their names, also where the scores have paths; recordings of others are refused."""
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        shutil.copy(recordings / "odd.wav", tmp_path / "in" / f"S1_2024050{number + 1}_050000.wav")
+    words = ["predict", str(tiny.path), "--recordings", str(tmp_path / "in"), "--out", str(tmp_path / "scores")]
+    assert main([*words, "--format", "scores"]) == 0
+    (tmp_path / "in").rename(tmp_path / "moved")
+    call = ["survey", str(tmp_path / "scores"), "--recordings"]
+    assert main([*call, str(tmp_path / "moved"), "--out", str(tmp_path / "out")]) == 0
+    left_out = pd.read_csv(tmp_path / "out" / "left_out.csv")
+    assert left_out.empty
+    assert main([*call, str(recordings), "--out", str(tmp_path / "out2")]) == 2
+    assert "recordings of --recordings has rows in the scores, which are of" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "out"), "--truth", "t.csv", "--out", str(tmp_path / "r.html")]) == 2
+    assert "evaluates runs, bundles and predictions, and there is none" in capsys.readouterr().err
+
+
 def test_the_answers_of_a_review(small, capsys):
     from bcsed.scores.review import choose_rows, review_id, write_review
 

@@ -121,6 +121,11 @@ def test_missing_rows_are_refused_or_the_mean_of_the_others(oracle, recordings, 
             assert set(same[same].index) == {*row_ids("odd", 5, 5), "long_60"}
         notes = result.notes.set_index("recording").loc[str(path), "note"]
         assert notes == "lacks 6 of 20 rows, 'long_60' first; they are the mean of the other members"
+    # Where no other member counts, there is no mean.
+    with pytest.raises(
+        DataError, match=r"theirs\.csv lacks the row '\w+', and no other member has a weight for 'quiet'"
+    ):
+        blend([oracle, table], [recordings], weights=[ClassWeights(1.0, (("quiet", 0.0),)), 1.0])
     with pytest.raises(ConfigError, match="members needs all rows"):
         blend([oracle, table], [recordings], output=OutputOptions(formats=("members",)))
     with pytest.raises(DataError, match=r"lacks 20 of 20 rows, .*of other recordings or of another length"):
@@ -129,6 +134,13 @@ def test_missing_rows_are_refused_or_the_mean_of_the_others(oracle, recordings, 
     # Rows of other recordings are allowed.
     more = pd.concat([other, other.set_axis(row_ids("more", 20, 5))])
     assert len(blend([oracle, load_member(write(more, path))], [recordings]).scores) == 20
+
+
+def test_classes_that_a_table_lacks_are_noted(oracle, recordings, other, tmp_path):
+    for columns, note in ((["quiet"], "lacks 1 of 2 classes, 'loud' first"), (["loud", "quiet"], None)):
+        path = write(other[columns], tmp_path / "theirs.csv")
+        notes = blend([oracle, load_member(path)], [recordings]).notes.set_index("recording")["note"]
+        assert notes.get(str(path)) == (note and f"{note}; they are the mean of the other members")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def _probe_options(_: ArgumentParser, add: Add) -> None:
     add("--pseudolabels", metavar="FILE", help="table of pseudolabels of soundscapes, as soft targets")
     options.add_list(add, "--labels", "FILE", "labels of soundscapes, written by label or review read")
     options.add_list(add, "--noise", "FILE", "tables of embeddings of recordings without any class: negatives")
-    options.add_value(add, "--seed", 0, "N", "seed of folds and head")
+    options.add_seed(add, "seed of folds and head")
 
 
 COMMANDS = (

@@ -24,6 +24,8 @@ def evaluate(args: Namespace) -> int:
     from ..scores.evaluation import read_truth
     from ..scores.table import check_table, read_table
 
+    if not args.events and (args.threshold, args.collar_s) != (None, None):
+        raise ConfigError("--threshold and --collar-s are of events; add --events FILE, or leave them out.")
     if args.taxonomy is not None and args.ablate is None:
         raise ConfigError("--taxonomy is used by the stages of --ablate; add --ablate, or leave --taxonomy out.")
     path, ensemble = Path(args.scores), dict[str, Any]()
@@ -50,6 +52,7 @@ def evaluate(args: Namespace) -> int:
         f"macro ROC-AUC {values.macro_auc:.4f} over {values.n_classes} of {truth.shape[1]} classes, {values.n_rows} "
         f"rows{describe_interval(truth, evaluated, recordings)}; cmAP {values.cmap:.4f}, LRAP {values.lrap:.4f}"
     )
+    _print_unlabelled(truth, scores, args.truth)
     if args.per_class:
         print(metrics.per_class(truth, evaluated).to_string(index=False, float_format="%.4f"))
     if args.ablate is not None:
@@ -71,19 +74,28 @@ def _print_events(args: Namespace, path: Path) -> None:
         table = read_table(table_file(path))
         check_table(table, where=str(path))
         scores, rows = rows_of_table(table), "rows"
-    values = evaluate_events(scores, args.events, threshold=args.threshold, collar_s=args.collar_s)
+    threshold = 0.5 if args.threshold is None else args.threshold
+    values = evaluate_events(scores, args.events, threshold=threshold, collar_s=args.collar_s)
     f1 = [
         f"{kind} F1 {values.macro(f'{kind}_f1'):.4f} (at best thresholds {values.macro(f'best_{kind}_f1'):.4f})"
         for kind in ("collar", "intersection")
     ]
     print(
-        f"{' and '.join(f1)} at threshold {args.threshold:g}; PSDS1 {values.psds['psds1']:.4f}, PSDS2 "
+        f"{' and '.join(f1)} at threshold {threshold:g}; PSDS1 {values.psds['psds1']:.4f}, PSDS2 "
         f"{values.psds['psds2']:.4f}; {values.per_class['events'].sum()} events of {len(values.per_class)} of "
         f"{values.n_classes} classes, {len(scores)} {rows} of {values.n_recordings} recordings, collar "
         f"{values.collar_s:g} s"
     )
     if args.per_class:
         print(values.per_class.to_string(index=False, float_format="%.4f"))
+
+
+def _print_unlabelled(truth: Any, scores: Any, path: str) -> None:
+    """Print the classes of the scores that the truth does not have."""
+    from ..files import shorten_list
+
+    if missing := [name for name in map(str, scores.columns) if name not in truth.columns]:
+        print(f"{len(missing)} of {scores.shape[1]} classes of the scores are not in {path}: {shorten_list(missing)}")
 
 
 def describe_interval(truth: Any, scores: Any, recordings: Sequence[str]) -> str:
@@ -211,11 +223,12 @@ def calibrate(args: Namespace) -> int:
     """Find the threshold of each class that reaches a precision, and the calibration error."""
     from ..scores import calibration
     from ..scores.evaluation import read_truth
-    from ..scores.table import check_table, read_table
+    from ..scores.table import check_table, read_table, table_file
 
-    scores = read_table(args.scores)
+    scores = read_table(table_file(Path(args.scores)))
     check_table(scores, where=str(args.scores))
     truth = read_truth(args.truth, list(map(str, scores.columns)), scores.index)
+    _print_unlabelled(truth, scores, args.truth)
     result = calibration.calibrate(truth, scores, precision=args.precision, min_positives=args.min_positives)
     print(result.table.to_string(index=False, float_format="%.3f"))
     print(result.reliability.to_string(index=False, float_format="%.3f"))
@@ -265,7 +278,7 @@ def _evaluate_options(parser: ArgumentParser, add: Add) -> None:
     add = parser.add_argument_group("evaluation of events").add_argument
     text = "annotation tables: collar-based and intersection-based F1 and PSDS, also of SCORES/frames (time steps)"
     options.add_list(add, "--events", "FILE", text)
-    options.add_value(add, "--threshold", 0.5, "P", "scores of at least this are detections")
+    add("--threshold", type=float, metavar="P", help="scores of at least this are detections (0.5)")
     add("--collar-s", type=float, metavar="S", help="maximum difference of onsets (the length of a row)")
     add = parser.add_argument_group("evaluation of a bundle").add_argument
     add("--recordings", nargs="+", metavar="PATH", help="labelled recordings to score with the bundle")
@@ -282,7 +295,7 @@ def _compare_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _calibrate_options(_: ArgumentParser, add: Add) -> None:
-    add("scores", metavar="SCORES", help="a score table such as submission.csv")
+    add("scores", metavar="SCORES", help="a score table such as submission.csv, or a folder of predict")
     add("--truth", required=True, metavar="FILE", help="labels, as for evaluate")
     options.add_value(add, "--precision", 0.9, "P", "precision to reach")
     options.add_value(add, "--min-positives", 5, "N", "minimum true positives of a threshold")

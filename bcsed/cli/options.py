@@ -40,6 +40,17 @@ def add_value(add: Add, name: str, default: Any, metavar: str, text: str) -> Non
     add(name, type=type(default), default=default, metavar=metavar, help=f"{text} (%(default)s)")
 
 
+def add_seed(add: Add, text: str) -> None:
+    """Add ``--seed``."""
+    add("--seed", type=_read_seed, default=0, metavar="N", help=f"{text} (%(default)s)")
+
+
+def _read_seed(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or int(text) >= 2**63:
+        raise ArgumentTypeError(f"takes a whole number from 0 to 2^63, got {text!r}")
+    return int(text)
+
+
 def add_list(add: Add, name: str, metavar: str, text: str) -> None:
     """Add an option that takes several values and can be repeated."""
     add(name, nargs="+", action="extend", default=[], metavar=metavar, help=text)

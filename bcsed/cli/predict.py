@@ -37,6 +37,11 @@ def predict(args: Namespace) -> int:
         members, weights = options.read_members(args)
         if not args.recordings and split_members(members)[0]:
             raise ConfigError("bundles score recordings: name these as --recordings PATH.")
+        windows = (args.windows, args.stride_s, args.pool, args.tta_shifts_s)
+        if not split_members(members)[0] and windows != ("centred", None, "bundle", [0.0]):
+            raise ConfigError(
+                "score tables have no windows; leave out --windows, --stride-s, --pool and --tta-shifts-s."
+            )
         models = from_bundles(
             members,
             weights,

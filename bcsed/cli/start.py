@@ -15,6 +15,7 @@ from .._version import __version__
 from ..config.experiments import describe, difference, find_experiment
 from ..errors import DataError
 from ..files import atomic_write, is_occupied, lock_folder
+from . import options
 from .options import Add
 from .progress import Progress
 
@@ -122,7 +123,7 @@ def _demo_options(_: ArgumentParser, add: Add) -> None:
 def _sample_options(_: ArgumentParser, add: Add) -> None:
     add("folder", metavar="DIR", help="a new folder")
     add("--year", type=int, choices=(2025, 2026), default=2025, help="layout (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of all sounds (%(default)s)")
+    options.add_seed(add, "seed of all sounds")
     add("--scale", type=float, default=1.0, metavar="X", help="number of recordings, 1 is usual (%(default)s)")
 
 

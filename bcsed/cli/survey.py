@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
@@ -136,18 +136,31 @@ def _resolve(args: Namespace, rows: Rows, failed: dict[str, str], progress: Prog
 
 def _find_files(recordings: list[str], names: dict[str, float], left_out: dict[str, str]) -> dict[str, Path]:
     """Return the files of the recordings in the scores; add files without rows to `left_out`."""
+    from collections import Counter
+
+    from ..files import quote_list
     from ..recordings import find_recordings, printable, recording_names
 
     files = find_recordings(recordings)
+    # Recordings may have been moved since they were scored.
+    stems = {name: printable(PurePosixPath(name.replace("\\", "/")).stem) for name in (names if files else ())}
+    count = Counter(stems.values())
+    moved = {stem: name for name, stem in stems.items() if count[stem] == 1}
     matched = dict[str, Path]()
     for path, unique in zip(files, recording_names(files), strict=True):
-        name = next((form for form in (printable(path), unique, printable(path.stem)) if form in names), None)
+        forms = (printable(path), unique, printable(path.stem), moved.get(printable(path.stem)))
+        name = next((form for form in forms if form in names), None)
         if name in matched:
             raise DataError(f"{path} and {matched[name]} are both named {name!r}; name one folder of these recordings.")
         if name is not None:
             matched[name] = path
         elif printable(path) not in left_out:
             left_out[printable(path)] = "it has no rows in the scores"
+    if files and not matched:
+        raise DataError(
+            f"none of the {len(files)} recordings of --recordings has rows in the scores, which are of "
+            f"{quote_list(names, 3)}."
+        )
     return matched
 
 

@@ -99,6 +99,11 @@ def read_foreign(file: Path) -> Any:
         raise BundleError(f"{file} keeps weights in another file, which is not read; {advice}.")
     if file.suffix.lower() == ".tflite" and data[4:8] != b"TFL3":
         raise BundleError(f"{file} is not a TFLite file.")
+    if file.suffix.lower() == ".onnx" and data[:1] != b"\x08":  # the version of its format, the first field
+        raise BundleError(f"{file} is not an ONNX file.")
+    weights = file.with_suffix(".bin")
+    if file.suffix.lower() == ".xml" and not weights.is_file():
+        raise BundleError(f"{weights}: there is no such file; copy it beside {file.name}.")
     core = openvino.Core()
     core.add_extension(ConversionExtension("RFFT2D", _real_part_of_rfft))
     with openvino_errors(file):
@@ -141,7 +146,9 @@ def openvino_errors(file: Path) -> Iterator[None]:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         _log.info("%s: %s", file, error)
-        raise BundleError(f"{file} is not a graph that OpenVINO can compute ({lines[-1][:200]}).") from error
+        # Without a known format, the last line lists the formats.
+        reason = "it is damaged" if "Please check" in lines[-1] else lines[-1][:200]
+        raise BundleError(f"{file} is not a graph that OpenVINO can compute ({reason}).") from error
 
 
 def complete(file: Path, graph: Any, model: ForeignModel) -> ForeignModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +57,33 @@ def match_tables(
             n_rows[recording.name] = count_rows(info.length(scored_at), scored_at, spec.row_s)
         values = np.zeros((n_rows[recording.name], 1), np.float32)
         rows[recording.key] = StoredScores({ROWS: values}, n_samples=n_samples, sample_rate=rate)
-    notes = []
-    for table in tables:
-        if missing := table.check_rows(n_rows, spec.row_s, form):
-            sentence = f"lacks {len(missing)} of {sum(n_rows.values())} rows, {missing[0]!r} first"
-            notes.append((str(table.path), f"{sentence}; they are the mean of the other members"))
+    notes, without, classes = [], dict[str, list[int]](), spec.averaging.classes
+    for number, table in enumerate(tables, len(spec.averaging.contracts)):
+        absent = [name for name in classes if name not in set(table.classes)]
+        missing = table.check_rows(n_rows, spec.row_s, form)
+        for n, of, kind, first in (
+            (len(absent), len(classes), "classes", absent),
+            (len(missing), sum(n_rows.values()), "rows", missing),
+        ):
+            if n:
+                sentence = f"lacks {n} of {of} {kind}, {first[0]!r} first; they are the mean of the other members"
+                notes.append((str(table.path), sentence))
+        for row_id in missing:
+            without.setdefault(row_id, []).append(number)
+    _check_others(tables, without, spec)
     return TableRows(rows, failures, tuple(notes))
+
+
+def _check_others(tables: Sequence[TableMember], without: Mapping[str, Sequence[int]], spec: RunSpec) -> None:
+    """Raise DataError if no member with a weight has a class in a row; `without` are the members without each row."""
+    weight_of = spec.averaging.weight_of
+    for members in dict.fromkeys(map(tuple, without.values())):
+        alone = np.flatnonzero(np.delete(weight_of, members, 0).sum(0) <= 0)
+        if len(alone):
+            row_id = next(row_id for row_id, each in without.items() if tuple(each) == members)
+            paths = " and ".join(str(tables[number - len(spec.averaging.contracts)].path) for number in members)
+            name = spec.averaging.classes[alone[0]]
+            raise DataError(
+                f"{paths} lacks the row {row_id!r}, and no other member has a weight for {name!r}; raise a weight, or "
+                "complete the table."
+            )

@@ -84,6 +84,8 @@ def report(
     require_own_file(out, 'content="bcsed ', "a report")
     inputs = recognise(paths)
     runs = [path for kind, path in inputs if kind == "run"]
+    if truth is not None and not {kind for kind, _ in inputs} & {"run", "bundle", "scores"}:
+        raise ConfigError(f"{truth} evaluates runs, bundles and predictions, and there is none; leave the truth out.")
     context = ReportContext(
         recordings=tuple(recordings),
         truth=truth,

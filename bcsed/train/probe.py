@@ -25,7 +25,15 @@ from ..models.bundle.seal import require_new_folder
 from ..models.heads import ProbeHead, SequenceHead, embed_silence, seal_head
 from ..predict.pipeline import single_torch_thread
 from ..scores.evaluation import Evaluation
-from .probe_windows import Windows, describe_windows, label_windows, make_windows, read_rows, read_tables
+from .probe_windows import (
+    Windows,
+    describe_windows,
+    label_windows,
+    make_windows,
+    read_rows,
+    read_tables,
+    refuse_repeated,
+)
 from .sequence import fit_sequence, score_windows
 
 Array = npt.NDArray[np.float32]
@@ -56,6 +64,8 @@ class ProbeOptions:
         one_of(self, "head", ("linear", "hidden", "sequence"))
         if not 0 <= self.mixed <= 1:
             raise ConfigError(f"mix must be a share in [0, 1], got {self.mixed:g}.")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"the seed must be 0 or more, got {self.seed}.")
         if self.head == "linear" and self.mix:
             raise ConfigError(
                 "mix is for the heads 'hidden' and 'sequence'; the linear head is trained on single windows."
@@ -128,6 +138,7 @@ def train_probe(
         raise DataError(
             f"{mixed.iloc[0]!r} is in a table of noise and a clip of {data}; noise has no clip of the data."
         )
+    refuse_repeated(frame, [*embeddings, *noise])
     window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
     sources = read_rows(pseudolabels, labels, Path(data), classes, log)
     of_rows = label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None

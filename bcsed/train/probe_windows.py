@@ -57,6 +57,14 @@ def read_tables(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Array, dict[
     return frame, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
 
 
+def refuse_repeated(frame: pd.DataFrame, paths: Sequence[str | Path]) -> None:
+    """Raise DataError if a window is in the tables of `read_tables` twice: it would count twice."""
+    twice = np.flatnonzero(frame[["filename", "start_s"]].duplicated())
+    if len(twice):
+        name, start_s, k = frame.loc[twice[0], ["filename", "start_s", "table"]]
+        raise DataError(f"{paths[k]}: the window of {name!r} at {start_s:g} s is there twice; name each table once.")
+
+
 def read_rows(
     pseudolabels: str | Path | None,
     labels: Sequence[str | Path],

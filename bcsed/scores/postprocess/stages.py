@@ -60,7 +60,7 @@ class Smooth:
         by_taxon = dict(self.by_taxon)
         if by_taxon and taxa is None:
             raise ConfigError(
-                f"smooth: the kernel of {next(iter(by_taxon))!r} needs the taxon of each class: give taxa."
+                f"smooth: the kernel of {next(iter(by_taxon))!r} needs the taxon of each class: name a --taxonomy."
             )
         taxa = taxa or {}
         unknown = sorted(set(by_taxon) - set(taxa.values()))

@@ -49,7 +49,7 @@ def parse_weights(
             raise ConfigError(f"{key}={weight:g}: a class weight takes {_FORM}; the members are 1 to {len(members)}.")
         of_this = [label for label in classes if (taxa or {}).get(label) == name]
         if name not in classes and not of_this:
-            known = ", ".join(sorted(set(filter(None, (taxa or {}).values())))) or "none: give a taxonomy"
+            known = ", ".join(sorted(set(filter(None, (taxa or {}).values())))) or "not known: name a --taxonomy"
             raise ConfigError(f"{key}={weight:g}: no member has a class or taxon {name!r}; the taxa are {known}.")
         if name in classes:
             of_class[int(number) - 1][name] = weight

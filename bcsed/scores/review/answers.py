@@ -95,7 +95,9 @@ def _read_page(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, st
     for key, value in values["answers"].items():
         cells = value if isinstance(value, dict) else {}
         answer, other = cells.get("answer"), cells.get("other", "")
-        if key not in items or answer not in ANSWERS or not isinstance(other, str):
+        if key not in items:
+            raise DataError(f"{path}: it answers item {key!r}, which is not in the review ({len(items)} items).")
+        if answer not in ANSWERS or not isinstance(other, str):
             raise DataError(f"{path}: the answer {value!r} of item {key!r} is not one of {', '.join(ANSWERS)}.")
         answers.append((items[key], (answer, other.strip() if answer == "other" else "")))
     return answers

@@ -60,6 +60,8 @@ def choose_rows(
     p = scores[names].to_numpy(np.float64)
     if not 2 <= budget <= p.size:
         raise ConfigError(f"the budget must be 2 to {p.size}, the rows times the classes to review; got {budget}.")
+    if seed < 0:
+        raise ConfigError(f"the seed must be 0 or more, got {seed}.")
     rng = np.random.default_rng(seed)
     stratum, titles, full = _stratify(p, names, ids, row_s, by, budget)
     equal = by in ("bands", "random")

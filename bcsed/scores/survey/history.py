@@ -7,7 +7,7 @@ rows. Days and hours are those of local time; a row belongs to the day and hour 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ...recordings import recording_names
 from ..detections.species import SpeciesList
 from .density import N_CELLS, Floats, score_cells
 from .estimates import density_tables, site_thresholds, species_table
-from .reviews import Reviewed, locate
+from .reviews import Reviewed, locate, score_answers
 from .rows import Rows
 
 _DAY_S = 86_400
@@ -118,7 +118,11 @@ def survey(
     site_of[index] = codes
     if reviewed is not None:
         by_name = dict(zip(recording_names(list(map(Path, rows.recordings))), number.values(), strict=True))
-        answered = locate(reviewed, {**number, **by_name}, rows.classes)
+        answered, n_other = score_answers(locate(reviewed, {**number, **by_name}, rows.classes), rows)
+        if n_other:
+            sentence = f"{n_other} of {len(answered)} answered rows had other scores when they were chosen; those of "
+            note = ("review", f"{sentence}{rows.path} are used")
+            deployments = replace(deployments, notes=(*deployments.notes, note))
         answered = answered.assign(site=site_of[answered["recording"]])
         answered = answered[answered["site"] >= 0]
     thresholds = site_thresholds(answered, list(sites), rows.classes, settings)

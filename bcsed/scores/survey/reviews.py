@@ -14,8 +14,11 @@ from ...errors import ConfigError, DataError
 from ...files import quote_list, read_csv
 from ..review import ANSWERS, estimate_share, read_answers, weigh
 from .density import Floats
+from .rows import Rows
 
 _COLUMNS = ("recording", "start_s", "class", "score", "stratum", "probability", "answer")
+# Scores are equal to rounding in a table.
+_TOLERANCE = 1e-3
 # Rows with a call at or above a threshold, at least.
 _MIN_POSITIVES = 5
 
@@ -91,6 +94,29 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
     numbers = {"recording": table["recording"].map(names), "column": table["class"].map(number)}
     numbered: pd.DataFrame = table.assign(**numbers, weight=1 / table["probability"])
     return numbered
+
+
+def score_answers(located: pd.DataFrame, rows: Rows) -> tuple[pd.DataFrame, int]:
+    """Return the lines of `locate` with the scores of `rows`, and how many differ; DataError for a row that is missing.
+
+    A network that was trained again has other scores than that whose rows were reviewed. The answers and the
+    probabilities with which they were drawn stay valid; thresholds and bins are of the scores.
+    """
+    recording, start_s = (located[name].to_numpy(np.int64) for name in ("recording", "start_s"))
+    size = int(max(rows.start_s.max(), start_s.max(initial=0))) + 1
+    keys, wanted = rows.recording.astype(np.int64) * size + rows.start_s, recording * size + start_s
+    order = np.argsort(keys, kind="stable")
+    index = order[np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)]
+    if (missing := np.flatnonzero(keys[index] != wanted)).size:
+        k = missing[0]
+        raise DataError(f"the reviewed row of {rows.recordings[recording[k]]} at {start_s[k]} s is not in the scores.")
+    column, scores, first = located["column"].to_numpy(np.int64), np.zeros(len(located)), 0
+    for values in rows.blocks():
+        inside = (index >= first) & (index < first + len(values))
+        scores[inside] = values[index[inside] - first, column[inside]]
+        first += len(values)
+    n_other = int((np.abs(scores - located["score"].to_numpy(np.float64)) > _TOLERANCE).sum())
+    return located.assign(score=scores), n_other
 
 
 def lowest_threshold(

@@ -13,6 +13,7 @@ import pandas as pd
 from ...audio.headers import AudioInfo
 from ...config.experiments import Experiment
 from ...config.strict import from_dict, to_dict
+from ...config.versions import upgrade
 from ...data.competitions import detect_competition
 from ...errors import ConfigError, DataError
 from ...models.bundle.bundle import Bundle
@@ -113,7 +114,7 @@ def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, Au
             f"{bundle.path} held out no fold, so it trained on all clips; train teachers with --fold 0, 1, ..."
         )
     experiment = from_dict(
-        Experiment, {"name": "teacher", **bundle.recipe, "private_lb": "", "public_lb": "", "note": ""}
+        Experiment, {"name": "teacher", **upgrade(bundle.recipe), "private_lb": "", "public_lb": "", "note": ""}
     ).vary("teacher", pseudo__share=0.0, labelled__share=0.0, fit__distil_weight=0.0)
     ready = prepare_data(experiment, data, fold=fold, options=TrainOptions(jobs=jobs, on_error="skip"))
     if ready.clips_sha256 != bundle.provenance.get("clips_sha256"):
