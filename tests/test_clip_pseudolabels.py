@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import replace
 
@@ -58,6 +59,14 @@ def test_each_clip_is_labelled_by_the_teacher_that_held_it_out(labelled, teacher
     np.testing.assert_array_equal(again.values, table.values)
     assert again.provenance["notes"] == []
     assert again.provenance["of"] == "clips" and len(again.provenance["teachers"]) == 2
+
+
+def test_the_recipe_of_an_earlier_version_is_read(teachers, year):
+    from bcsed.train.pseudolabels.clips import _held_out_clips
+
+    recipe = {name: group for name, group in teachers[0].recipe.items() if name != "noise"}
+    earlier = dataclasses.replace(teachers[0], recipe=recipe)
+    assert set(_held_out_clips(earlier, year, 1)) == set(_held_out_clips(teachers[0], year, 1))
 
 
 def test_several_teachers_of_a_clip_are_averaged(teachers, year, labelled, tmp_path):
