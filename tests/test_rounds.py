@@ -136,6 +136,10 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         (lambda: Round(experiments=("tiny",), select="hard"), "one of threshold, top, soft"),
         (lambda: Round(experiments=("tiny",), thresholds=("a",)), "class=threshold"),
         (lambda: Plan(name="x", rounds=()), "has no rounds"),
+        (lambda: Plan(name=" ", rounds=(Round(experiments=("tiny",)),)), "must have a name"),
+        (lambda: Plan(name="x", fold=5, rounds=(Round(experiments=("tiny",)),)), "'x': the fold of tiny-s0 .* 0 to 4"),
+        (lambda: Plan(name="x", fold=-1, rounds=(Round(experiments=("tiny",)),)), "0 to 4, or null; got -1"),
+        (lambda: Plan(name="x", fold=3, set=("data.n_folds=3",), rounds=(Round(experiments=("tiny",)),)), "0 to 2"),
         (lambda: plan_of(Round(experiments=("tinny",))), "no experiment 'tinny'"),
         (lambda: plan_of(Round(experiments=("tiny",), set=("fit.epoch=3",))), "fit has no field 'epoch'"),
         (

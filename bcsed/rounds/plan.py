@@ -106,6 +106,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not self.name.strip():
+            raise ConfigError("a plan must have a name.")
         if not self.rounds:
             raise ConfigError(f"the plan {self.name} has no rounds.")
         for number, each in enumerate(self.rounds, 1):
@@ -116,7 +118,10 @@ class Plan:
                 self._check_member(member, number)
             # A misspelt field fails here, before any training.
             for name in each.names():
-                self.student(number, name)
+                n_folds = self.student(number, name).data.n_folds
+                if self.fold is not None and not 0 <= self.fold < n_folds:
+                    where = f"the plan {self.name!r}: the fold of {name} of round {number}"
+                    raise ConfigError(f"{where} must be 0 to {n_folds - 1}, or null; got {self.fold}.")
 
     def _check_member(self, member: str, number: int) -> None:
         if member == "previous" and number == 1:
