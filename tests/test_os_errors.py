@@ -216,6 +216,7 @@ def test_json_that_is_nested_deeply(tmp_path, depth):
 # ---- streams ---------------------------------------------------------------------------------------------------
 
 BCSED = f"{sys.executable} -m bcsed"
+unbuffered = pytest.mark.parametrize("unbuffered", ["", "1"])
 
 
 @pytest.mark.parametrize(
@@ -228,8 +229,10 @@ BCSED = f"{sys.executable} -m bcsed"
         (f"PYTHONIOENCODING=ascii {BCSED} evaluate sc\u00f6res.csv --truth x", 2, r"bcsed: sc\xf6res.csv: there is no"),
     ],
 )
-def test_streams_that_are_closed_full_or_narrow(script, status, error):
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+@unbuffered
+def test_streams_that_are_closed_full_or_narrow(script, status, error, unbuffered):
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr[: len(error) or None]) == (status, error)
 
 
@@ -237,14 +240,16 @@ def test_streams_that_are_closed_full_or_narrow(script, status, error):
     "words", [["experiments"], ["experiments", "--help"], ["experiments", "--diff", "tiny", "exp-93"]]
 )
 @pytest.mark.parametrize("both", [False, True])
-def test_a_closed_pipe_ends_quietly(words, both):
+@unbuffered
+def test_a_closed_pipe_ends_quietly(words, both, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     error = writer if both else subprocess.PIPE
-    done = subprocess.run([sys.executable, "-m", "bcsed", *words], stdout=writer, stderr=error)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-m", "bcsed", *words], stdout=writer, stderr=error, env=env)
     os.close(writer)
     # Of a closed pipe, argparse ends with status 0.
-    assert done.returncode == (0 if "--help" in words else 141) and not done.stderr
+    assert done.returncode == (0 if "--help" in words and unbuffered else 141) and not done.stderr
 
 
 def test_a_closed_standard_error_does_not_enter_a_file(tmp_path):

@@ -91,13 +91,16 @@ def _describe_interruption(options: argparse.Namespace) -> str:
 
 def _report_os_error(error: OSError) -> int:
     """Print an error of the operating system, unless nobody reads the output, and return the exit status."""
-    if isinstance(error, BrokenPipeError) and _reader_has_ended():
-        # The buffer is written once more at exit, which would fail again.
+    has_ended = isinstance(error, BrokenPipeError) and _reader_has_ended()
+    if not has_ended:
+        with contextlib.suppress(OSError):
+            print(f"bcsed: {os_reason(error, 'standard output')}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The buffer is written once more at exit, which would fail again and change the exit status.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    with contextlib.suppress(OSError):
-        print(f"bcsed: {os_reason(error, 'standard output')}", file=sys.stderr)
-    return 2
+    return 141 if has_ended else 2
 
 
 def _reader_has_ended() -> bool:
