@@ -52,6 +52,7 @@ def nothing(here):
     pass
 
 
+vary_scores = spoil_csv("scores.csv", lambda table: table.assign(c=["0.1", "0.3"]))
 TRAIN = "train tiny --data data --out new"
 PREDICT = "predict bundle --recordings data/test_soundscapes --out new"
 CLIP = "data/train_audio/frog1/XC2000.ogg"
@@ -166,12 +167,12 @@ MISTAKES = {
     ),
     "windows of a table": (
         "predict scores.csv --out new --windows sliding",
-        spoil_csv("scores.csv", lambda table: table.assign(c=["0.1", "0.3"])),
+        vary_scores,
         "score tables have no windows",
     ),
     "shifts of a table": (
         "predict scores.csv --out new --tta-shifts-s 0 1",
-        spoil_csv("scores.csv", lambda table: table.assign(c=["0.1", "0.3"])),
+        vary_scores,
         "score tables have no windows",
     ),
     "a budget of answers": ("review read empty --out new.csv --budget 3", nothing, "--budget chooses rows"),

@@ -35,10 +35,11 @@ def predict(args: Namespace) -> int:
     output = _read_output_options(args)
     with Progress() as progress:
         members, weights = options.read_members(args)
-        if not args.recordings and split_members(members)[0]:
+        bundles, _ = split_members(members)
+        if not args.recordings and bundles:
             raise ConfigError("bundles score recordings: name these as --recordings PATH.")
         windows = (args.windows, args.stride_s, args.pool, args.tta_shifts_s)
-        if not split_members(members)[0] and windows != ("centred", None, "bundle", [0.0]):
+        if not bundles and windows != ("centred", None, "bundle", [0.0]):
             raise ConfigError(
                 "score tables have no windows; leave out --windows, --stride-s, --pool and --tta-shifts-s."
             )

@@ -98,13 +98,13 @@ def prediction_section(prediction: Prediction, context: ReportContext) -> Sectio
     if len(prediction.models) > 1:
         section.sections.append(_ensemble(prediction, truth, context))
     settings = prediction.manifest.get("detection", {})
+    thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
+    detection = DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
     if truth is not None and context.truth is not None:
         # As for rows, recordings count that are in the table.
         annotated = scores.loc[truth.index]
-        events = event_section(annotated, Path(context.truth), settings.get("threshold", 0.5), context.names)
+        events = event_section(annotated, Path(context.truth), detection.threshold, context.names)
         section.sections += [] if events is None else [events]
-    thresholds = {name: value for name, value in settings.get("thresholds", {}).items() if name in prediction.classes}
-    detection = DetectionSettings(threshold=settings.get("threshold", 0.5), thresholds=thresholds)
     member = _load_member(prediction, context)
     species = prediction.manifest.get("species")
     listed = None if species is None else from_dict(SpeciesList, species, f"{prediction.path}: species")
