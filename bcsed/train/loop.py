@@ -63,6 +63,19 @@ def learning_rate(fit: Fit, progress: float) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))
 
 
+def half_type(device: torch.device) -> torch.dtype | None:
+    """Return the half precision in which a device trains faster than in float32, or None.
+
+    float16 on a GPU, because older ones lack bfloat16; bfloat16 on a CPU that has instructions for it, on which it
+    halves the time of a convolution.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    # Older versions of torch do not tell what a CPU can do.
+    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else None
+
+
 class Student(torch.nn.Module):
     """A network, and a layer that projects its features to a teacher's embeddings of a size above 0."""
 
@@ -120,8 +133,9 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay
         )
-        self.half = self.fit.mixed_precision and self.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
+        self.half = half_type(self.device) if self.fit.mixed_precision else None
+        # Gradients in float16 would be rounded to zero unless the loss is scaled; bfloat16 has float32's range.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
         self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
         self.epoch, self.step, self.loss_sum, self.best = 0, 0, 0.0, -math.inf
         self.drawn_s, self.n_drawn = time.monotonic(), 0
@@ -204,7 +218,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+        with self.mixed():
             logits, attention, embedding = self.trained(db)
         loss = criterion(logits, attention, waves.targets, waves.weights, fit=self.fit, kind=self.contract.net.pool)
         if self.fit.strong_weight:
@@ -247,6 +261,10 @@ class Loop:
             waves = injector(waves, self._pseudolabel(moved) if online else moved, generator)
         return waves, masks(self.mel(waves.waves), generator)
 
+    def mixed(self) -> torch.autocast:
+        """Return the context in which the network computes in half precision where that is faster."""
+        return torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
+
     def _move(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.device, non_blocking=True)
 
@@ -259,7 +277,7 @@ class Loop:
         weight = first + (last - first) * self.epoch / max(1, self.fit.epochs - 1)
         was_training = network.training
         network.eval()
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+        with self.mixed():
             logits, attention = network(self.mel(excerpts.waves))
         network.train(was_training)
         p = pool(logits.float(), attention.float(), self.contract.net.pool)

@@ -78,7 +78,7 @@ def main() -> None:
         f"{statistics.median(bare):.3f} s; overhead {100 * (ratio - 1):.1f} %, {1 / ratio:.2f} of the bare speed "
         f"(cache {options.cache_gb:g} GB), {options.batch / statistics.median(full):.0f} clips per second"
     )
-    if loop.half:
+    if loop.scaler.is_enabled():
         # The scale of half precision is halved after a step whose gradients overflow, which is left out.
         overflows = [number for number in range(1, len(scales)) if scales[number] < scales[number - 1]]
         print(
@@ -163,7 +163,7 @@ def feed_of(loop: Loop, options: argparse.Namespace, epoch: int):
 def step(loop: Loop, db: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> None:
     """Train on spectrograms."""
     loop.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(loop.device.type, dtype=torch.float16, enabled=loop.half):
+    with loop.mixed():
         logits, attention = loop.network(db)
     loss = criterion(logits, attention, target, weight, fit=loop.fit, kind="prob")
     loop.scaler.scale(loss).backward()
