@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ..config.contract import Frontend
+from .windows import cut_excerpt
 
 # Frames per block on a CPU: the power spectra of a block stay in the cache, and because all products have this one
 # width, the value of a frame does not depend on the number of frames.
@@ -132,18 +133,3 @@ def _nonzero_bins(mel: npt.NDArray[np.float32]) -> slice:
     """Return the range of bins that the bands cover, at least one bin."""
     used = np.flatnonzero(mel.any(axis=0))
     return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
-
-
-def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
-    """Return samples ``begin`` to ``end`` of a recording, of which `wave` starts at sample `offset`.
-
-    A view if `wave` contains the range, because copies of long recordings are large; otherwise a copy with zeros
-    outside of `wave`.
-    """
-    if offset <= begin and end <= offset + len(wave):
-        return wave[begin - offset : end - offset]
-    out = np.zeros(end - begin, np.float32)
-    left, right = max(begin, offset), min(end, offset + len(wave))
-    if left < right:
-        out[left - begin : right - begin] = wave[left - offset : right - offset]
-    return out

@@ -175,3 +175,18 @@ def _sliding(
     first_cell = int(overlapping[0]) // grid
     n_cells = (int(overlapping[-1]) + frontend.n_frames) // grid - first_cell
     return overlapping, first_cell, n_cells
+
+
+def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:
+    """Return samples ``begin`` to ``end`` of a recording, of which `wave` starts at sample `offset`.
+
+    A view if `wave` contains the range, because copies of long recordings are large; otherwise a copy with zeros
+    outside of `wave`.
+    """
+    if offset <= begin and end <= offset + len(wave):
+        return wave[begin - offset : end - offset]
+    out = np.zeros(end - begin, np.float32)
+    left, right = max(begin, offset), min(end, offset + len(wave))
+    if left < right:
+        out[left - begin : right - begin] = wave[left - offset : right - offset]
+    return out

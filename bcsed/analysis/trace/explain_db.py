@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from ...audio.spectrogram import FLOOR_POWER, cut_excerpt
+from ...audio.spectrogram import FLOOR_POWER
+from ...audio.windows import cut_excerpt
 from ...config.contract import Frontend
 from ..explained import Candidate, Floats, changes, describe
 from .context import StageContext, describe_shapes

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...audio.decode import Wave, read_audio
 from ...audio.headers import AudioInfo, read_info
-from ...audio.spectrogram import cut_excerpt
+from ...audio.windows import cut_excerpt
 from ...config.contract import Frontend
 from ...config.recipe import Data
 from ...errors import DataError
