@@ -110,11 +110,12 @@ def train(data: Path, classes: tuple[str, ...]) -> tuple[SmallNetwork, SmallNetw
     for clip in pd.read_csv(data / "train.csv", dtype=str).itertuples():
         wave = read_audio(read_info(data / "train_audio" / str(clip.filename)), FRONTEND.sample_rate)[0]
         db = mel.compute(wave, 0, max(1, min(256, len(wave) // FRONTEND.hop_length)))
-        clips[classes.index(str(clip.primary_label))].append(db)
+        clips[classes.index(str(clip.primary_label))].append(torch.from_numpy(db))
     truth = read_table(data / "train_soundscapes_truth.csv")[list(classes)]
     soundscapes, labels = [], []
     for path in sorted((data / "train_soundscapes").glob("*.ogg")):
-        soundscapes.append(mel.compute(read_audio(read_info(path), FRONTEND.sample_rate)[0], 0, 1920))
+        wave = read_audio(read_info(path), FRONTEND.sample_rate)[0]
+        soundscapes.append(torch.from_numpy(mel.compute(wave, 0, 1920)))
         labels.append(truth.loc[[f"{path.stem}_{5 * (row + 1)}" for row in range(12)]].to_numpy(np.float32))
     network, old = SmallNetwork(len(classes)), SmallNetwork(len(classes))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)

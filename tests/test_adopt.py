@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import openvino
@@ -12,7 +14,7 @@ import soundfile
 from openvino import opset13 as ops
 
 from bcsed import bundle, predict
-from bcsed.audio.windows import plan_windows
+from bcsed.audio.windows import WaveFrames, plan_windows
 from bcsed.cli import main
 from bcsed.config.contract import Frontend, Net, wave_frontend
 from bcsed.config.strict import to_dict
@@ -360,6 +362,15 @@ def test_embeddings_are_those_of_each_window(write, recording, tmp_path):
     assert main(["check", str(tmp_path / "b")]) == 0
 
 
+def test_embeddings_of_waves_need_no_torch(write, recording, tmp_path):
+    # Its import would double the memory and the time to the first window.
+    adopt(write(), tmp_path / "b", model=ForeignModel(sample_rate=RATE, embedding="features"))
+    call = ["embed", str(tmp_path / "b"), "--recordings", str(recording), "--out", str(tmp_path / "e.parquet")]
+    code = f"import sys\nfrom bcsed.cli import main\nassert main({call}) == 0\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(read_embeddings(tmp_path / "e.parquet")[1]) == 7
+
+
 def test_embedding_goes_on_and_names_what_failed(write, recording, tmp_path, capsys):
     adopt(write(), tmp_path / "b", model=ForeignModel(sample_rate=RATE, embedding="features"))
     call = ["embed", str(tmp_path / "b"), "--recordings", str(recording.parent), "--out", str(tmp_path / "e.parquet")]
@@ -392,7 +403,7 @@ def test_a_network_of_bcsed_has_an_embedding_too(tiny, oracle, network, recordin
     first = round(frame["start_s"][1] * frontend.sample_rate / frontend.hop_length)
     with torch.no_grad():
         db = LogMel(frontend).compute(wave, first, first + frontend.n_frames)
-        expected = network.encode(db[None]).mean(2)[0].numpy()
+        expected = network.encode(torch.from_numpy(db)[None]).mean(2)[0].numpy()
     np.testing.assert_allclose(vectors[1], expected, atol=1e-3)
     with pytest.raises(BundleError, match="returns no embedding; export the run again"):
         embed(oracle, tmp_path / "o.parquet", recordings=[recordings / "odd.wav"])
@@ -425,7 +436,18 @@ def test_windows_shorter_than_a_row_cover_it():
 
 @pytest.mark.parametrize(("rate", "n"), [(48_000, 144_000), (32_000, 160_000), (22_050, 66_150), (16_000, 15_600)])
 def test_a_wave_is_cut_into_frames_without_rest(rate, n):
+    import torch
+
+    from bcsed.audio.spectrogram import LogMel
+
     frontend = wave_frontend(rate, n)
+    wave = np.random.default_rng(0).standard_normal(n, "f4")
+    for begin, end in ((0, frontend.n_frames), (-2, 5), (frontend.n_frames - 3, frontend.n_frames + 4)):
+        frames = WaveFrames(frontend).compute(wave, begin, end)
+        np.testing.assert_array_equal(frames, LogMel(frontend).compute(wave, begin, end))
+    np.testing.assert_array_equal(frames[:, :3].T.reshape(-1), wave[-3 * frontend.hop_length :])
+    batch = LogMel(frontend)(torch.from_numpy(wave)[None])[0]
+    np.testing.assert_array_equal(batch, WaveFrames(frontend).compute(wave, 0, frontend.n_frames))
     assert frontend.hop_length * frontend.n_frames == n
     assert frontend.window_s == n / rate
     assert frontend.hop_length >= rate / 100

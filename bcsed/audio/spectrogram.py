@@ -91,14 +91,16 @@ class LogMel(torch.nn.Module):
             out[:, begin : begin + BLOCK] = self._transform(block)[:, : n_frames - begin]
         return out
 
-    def compute(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> torch.Tensor:
+    def compute(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> npt.NDArray[np.float32]:
         """Return frames ``first`` to ``last`` of a recording in dB, (F, last - first), also beyond its ends.
 
         `wave` is the recording, or the part of it that these frames cover, and starts at its sample `offset`; samples
         before and after `wave` count as zero.
         """
         excerpt = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
-        return self.forward(excerpt[None])[0]
+        with torch.inference_mode():
+            db: npt.NDArray[np.float32] = self.forward(excerpt[None])[0].numpy()
+        return db
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
         """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""

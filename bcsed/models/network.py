@@ -202,8 +202,7 @@ def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch
     """Pool the outputs (B, t, K) of some time steps into one probability per class (B, K).
 
     With `kind` 'prob', it is Σ a·σ(logits); with 'logit', σ(Σ a·logits); with 'max' the maximum of σ(logits); with
-    'prob_max' the mean of 'prob' and 'max' (networks are trained with the first two); with 'mean' Σ a·logits, which is
-    for embeddings, not a probability; ``a`` is the softmax of
+    'prob_max' the mean of 'prob' and 'max' (networks are trained with the first two); ``a`` is the softmax of
     `attention` over the time steps, multiplied by `weight` (B, t) if given, for example the overlap of each step with a
     row; at least one weight is positive. Loss, validation, pseudolabelling and prediction all use this function.
     """
@@ -211,9 +210,8 @@ def pool(logits: torch.Tensor, attention: torch.Tensor, kind: str, weight: torch
     if weight is not None:
         share = share * weight[..., None].to(share.dtype)
     share = share / share.sum(1, keepdim=True)
-    if kind in ("logit", "mean"):
-        mean = (share * logits).sum(1)
-        return mean.sigmoid() if kind == "logit" else mean
+    if kind == "logit":
+        return (share * logits).sum(1).sigmoid()
     p = logits.sigmoid()
     # Rounding can bring a mean of ones above 1.
     average, highest = (share * p).sum(1).clamp(max=1.0), (p * (share > 0)).amax(1)

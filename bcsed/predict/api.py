@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
 from .budget import Budget, watchdog
 from .outputs import OutputOptions, frames_writer
-from .pipeline import single_torch_thread
+from .pipeline import torch_thread
 from .result import Result, ResultWriter
 from .run import PredictionRun
 from .spec import RunSpec, Windowing, make_spec
@@ -126,7 +125,7 @@ def predict(
     form = (output.row_id, tuple(stages), output.taxa, fill, output.fill_s)
     assembler = ScoreAssembler(run, template or ensemble.classes, *form, ensemble.tables)
     finish = ResultWriter(assembler, output, template, described, budget, n_resumed, started)
-    with lock_folder(None if out is None else as_path(out)), single_torch_thread() if members else nullcontext():
+    with lock_folder(None if out is None else as_path(out)), torch_thread(ensemble):
         left_out: Sequence[str] = ()
         with interrupt.postponed():
             if not members:

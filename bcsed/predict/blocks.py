@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio.decode import AudioReader, read_there
 from ..audio.headers import AudioInfo
-from ..audio.windows import WindowPlan, count_rows
+from ..audio.windows import WaveFrames, WindowPlan, count_rows
 from ..config.contract import Frontend
 from ..errors import ConfigError
 from ..models.backends import Array, Backend, OnResult
@@ -24,6 +24,8 @@ from .spec import View, Windowing, make_views
 
 if TYPE_CHECKING:
     from ..audio.spectrogram import LogMel
+
+    Mels = Mapping[Frontend, LogMel | WaveFrames]
 
 # Rows that are decoded together: four minutes of 5-s rows. Blocks bound the memory of long recordings; windows that
 # reach into two blocks are computed in both.
@@ -48,12 +50,19 @@ class BlockSpectrograms:
     n_rows: int  # rows that begin before the real end, which in a truncated file precedes the header's
 
 
-def make_mels(frontends: Iterable[Frontend]) -> dict[Frontend, LogMel]:
-    """Return what computes the spectrogram of each front end."""
-    # Here and below, torch is imported where it computes: reading scores does not need it, and its import takes 3 s.
-    from ..audio.spectrogram import LogMel
+def make_mels(frontends: Iterable[Frontend]) -> Mels:
+    """Return what computes the spectrogram, or the frames of samples, of each front end."""
+    # Here and below, torch is imported where it computes: neither scores that are read nor embeddings of waves need it,
+    # and its import takes 3 s and several hundred MB.
+    mels: dict[Frontend, LogMel | WaveFrames] = {}
+    for frontend in frontends:
+        if frontend.is_wave:
+            mels[frontend] = WaveFrames(frontend)
+        else:
+            from ..audio.spectrogram import LogMel
 
-    return {frontend: LogMel(frontend) for frontend in frontends}
+            mels[frontend] = LogMel(frontend)
+    return mels
 
 
 def compute_spectrograms(
@@ -61,12 +70,10 @@ def compute_spectrograms(
     ensemble: Ensemble,
     views: Sequence[View],
     block: tuple[int, int],
-    mels: Mapping[Frontend, LogMel],
+    mels: Mels,
     reader: AudioReader | None = None,
 ) -> BlockSpectrograms:
     """Decode a block and compute each front end's spectrogram once; DataError if the recording cannot be decoded."""
-    import torch
-
     members = [ensemble.members[view.member] for view in views]
     frontends = [member.contract.frontend for member in members]
     plans = tuple(
@@ -94,8 +101,7 @@ def compute_spectrograms(
                 end_row = count_rows(begin + n_samples, rate, views[0].windowing.row_s)
                 n_rows = min(n_rows, max(0, end_row - block[0]))
         begin, wave = waves[rate]
-        with torch.inference_mode():
-            by_frontend[frontend] = first, mels[frontend].compute(wave, first, last, begin).numpy()
+        by_frontend[frontend] = first, mels[frontend].compute(wave, first, last, begin)
     return BlockSpectrograms(plans, by_frontend, tuple(notes), silent, n_rows)
 
 
@@ -151,7 +157,7 @@ def pool_block(pending: PendingBlock, ensemble: Ensemble, views: Sequence[View])
 def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> Array:
     """Pool the outputs of a plan's windows, (W, t, K) each, into probabilities of its rows, (R, K) float32.
 
-    `kind` is that of `bcsed.models.network.pool`.
+    `kind` is that of `bcsed.models.network.pool`, or 'mean': the embeddings are averaged by attention and overlap.
     """
     K = logits.shape[-1]
     logits, attention = logits.reshape(-1, K), attention.reshape(-1, K)
@@ -162,6 +168,10 @@ def pool_rows(logits: Array, attention: Array, plan: WindowPlan, kind: str) -> A
         else:
             logits = _average(logits, plan).astype(np.float32)
         attention = _average(attention, plan).astype(np.float32)
+    if kind == "mean":
+        share = np.exp(attention[plan.index]) * plan.weight[..., None].astype(np.float32)
+        vectors: Array = (share / share.sum(1, keepdims=True) * logits[plan.index]).sum(1)
+        return vectors
     import torch
 
     from ..models.network import pool
@@ -233,7 +243,11 @@ def frame_block(
 
 
 def score_block(
-    info: AudioInfo, ensemble: Ensemble, views: Sequence[View], block: tuple[int, int], mels: Mapping[Frontend, LogMel]
+    info: AudioInfo,
+    ensemble: Ensemble,
+    views: Sequence[View],
+    block: tuple[int, int],
+    mels: Mels,
 ) -> tuple[BlockSpectrograms, list[tuple[Array, Array]], tuple[Array, ...]]:
     """Score one block in the calling thread; DataError if the recording cannot be decoded.
 
@@ -248,7 +262,10 @@ def score_block(
 
 
 def score_recording(
-    info: AudioInfo, ensemble: Ensemble, windowing: Windowing, mels: Mapping[Frontend, LogMel] | None = None
+    info: AudioInfo,
+    ensemble: Ensemble,
+    windowing: Windowing,
+    mels: Mels | None = None,
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and notes on its defects."""
     mels = mels or make_mels(ensemble.averaging.frontends)

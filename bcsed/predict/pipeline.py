@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -262,6 +262,13 @@ def _thread_pool(jobs: int) -> Iterator[Callable[..., Future[BlockSpectrograms]]
         return future
 
     yield run_now
+
+
+def torch_thread(ensemble: Ensemble) -> AbstractContextManager[None]:
+    """Limit torch to one thread, unless nothing needs it: neither score tables nor embeddings of waves do."""
+    contracts = ensemble.averaging.contracts
+    needless = all(contract.net.pool == "mean" and contract.frontend.is_wave for contract in contracts)
+    return nullcontext() if needless else single_torch_thread()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import load
 from ..models.ensemble import Ensemble, from_bundles
 from .outputs import frames_writer
-from .pipeline import single_torch_thread
+from .pipeline import torch_thread
 from .run import PredictionRun
 from .spec import RunSpec
 from .store import FolderStore, Recording
@@ -140,7 +140,7 @@ def score_shard(shard: Shard) -> tuple[int, list[tuple[str, str]]]:
         jobs=shard.jobs,
         write_frames=frames_writer(shard.folder, ensemble.classes) if shard.frames else None,
     )
-    with single_torch_thread():
+    with torch_thread(ensemble):
         run.run(ensemble, run.spec.views, run.recordings)
     return len(shard.recordings), [(str(path), reason) for path, reason in run.failures.items()]
 

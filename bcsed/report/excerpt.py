@@ -105,7 +105,7 @@ def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block:
     first, last = mel.reach(begin, end)
     wave, _ = read_audio(audio, frontend.sample_rate, max(0, first), last)
     with torch.inference_mode():
-        db = mel.compute(wave, begin, end, max(0, first)).numpy()
+        db = mel.compute(wave, begin, end, max(0, first))
     empty = np.empty((0, 0), np.float32)
     return Excerpt(db=db, first_frame=begin, logits=empty, attention=empty, rows=empty)
 

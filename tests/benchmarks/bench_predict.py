@@ -127,7 +127,7 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     mel = LogMel(WIDE_384)
-    db = mel.compute(wave, 0, 3840).numpy()
+    db = mel.compute(wave, 0, 3840)
     decoding = best(lambda: read_audio(read_info(paths[0]), RATE)[0])
     picturing = best(lambda: mel.compute(wave, 0, 3840))
     torch.set_num_threads(threads)
