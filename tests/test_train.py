@@ -263,28 +263,34 @@ def test_labelled_soundscapes_are_validated_as_a_submission(year, tmp_path):
     assert abs(metrics.macro_auc(truth, scores.loc[truth.index])[0] - last["row_auc"]) < 1e-6
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_a_cpu_with_instructions_for_it_trains_in_bfloat16(year, tmp_path, monkeypatch, mixed):
+@pytest.mark.parametrize(("backbone", "mixed"), [("resnet10t", True), ("resnet10t", False), (SMALL.net.backbone, True)])
+def test_a_cpu_with_instructions_for_it_trains_in_bfloat16(year, tmp_path, monkeypatch, backbone, mixed):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     types, unfold = set(), network.unfold
     monkeypatch.setattr(network, "unfold", lambda x, n: (types.add((x.requires_grad, x.dtype)), unfold(x, n))[1])
-    train.train(SMALL.vary("t", fit__mixed_precision=mixed, fit__epochs=1), year, tmp_path / "run")
-    # Validation is in float32, as prediction is, and so are the weights.
-    assert types == {(True, torch.bfloat16 if mixed else torch.float32), (False, torch.float32)}
+    changes = {"fit__mixed_precision": mixed, "fit__epochs": 1, "net__backbone": backbone}
+    train.train(SMALL.vary("t", **changes), year, tmp_path / "run")
+    # Validation is in float32, as prediction is, and so are the weights. Depthwise convolutions would be slower.
+    faster = mixed and backbone == "resnet10t"
+    assert types == {(True, torch.bfloat16 if faster else torch.float32), (False, torch.float32)}
     weights = train.load_run(tmp_path / "run").network.state_dict().values()
     assert {value.dtype for value in weights if value.is_floating_point()} == {torch.float32}
 
 
-def test_half_precision_by_device(monkeypatch):
-    cpu, half_type = torch.device("cpu"), train.loop.half_type
-    assert half_type(torch.device("cuda")) == torch.float16
+def test_half_precision_by_device_and_network(monkeypatch):
+    def half_type(device: str, groups: int):
+        network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=groups))
+        return train.loop.half_type(torch.device(device), network)
+
     for ability in ("avx512_bf16", "amx_bf16"):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda ability=ability: {ability: True}, raising=False)
-        assert half_type(cpu) == torch.bfloat16
+        assert half_type("cpu", 1) == half_type("cpu", 4) == torch.bfloat16
+        assert half_type("cpu", 8) is None
+        assert half_type("cuda", 8) == half_type("cuda", 1) == torch.float16
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx2": True}, raising=False)
-    assert half_type(cpu) is None
+    assert half_type("cpu", 1) is None
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert half_type(cpu) is None
+    assert half_type("cpu", 1) is None
 
 
 def test_a_loss_that_is_not_finite_is_an_error(year, tmp_path, monkeypatch):

@@ -193,7 +193,8 @@ class Fit:
     logit_dropout: float = 0.0  #: dropout of the logits per time step
     #: Initial attention: random weights, or nearly the same score for all time steps (mean), as in the original.
     attention_init: str = "random"
-    #: Half precision where it is faster: float16 on a GPU, bfloat16 on a CPU that has instructions for it.
+    #: Half precision where it is faster: float16 on a GPU; bfloat16 on a CPU that has instructions for it, if no
+    #: convolution is depthwise.
     mixed_precision: bool = True
     seed: int = 0  #: seed of all randomness of a training
 

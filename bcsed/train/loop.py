@@ -63,17 +63,20 @@ def learning_rate(fit: Fit, progress: float) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))
 
 
-def half_type(device: torch.device) -> torch.dtype | None:
-    """Return the half precision in which a device trains faster than in float32, or None.
+def half_type(device: torch.device, network: torch.nn.Module) -> torch.dtype | None:
+    """Return the half precision in which a device trains a network faster than in float32, or None.
 
-    float16 on a GPU, because older ones lack bfloat16; bfloat16 on a CPU that has instructions for it, on which it
-    halves the time of a convolution.
+    float16 on a GPU, because older ones lack bfloat16; bfloat16 on a CPU that has instructions for it, where it halves
+    the time of a convolution, but not of a depthwise one (EfficientNets, MobileNets), which becomes slower.
     """
     if device.type == "cuda":
         return torch.float16
     # Older versions of torch do not tell what a CPU can do.
     abilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else None
+    has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
+    convolutions = (layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+    depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
+    return torch.bfloat16 if has_bfloat16 and not depthwise else None
 
 
 class Student(torch.nn.Module):
@@ -134,7 +137,7 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=self.fit.lr_start, weight_decay=self.fit.weight_decay, fused=True
         )
-        self.half = half_type(self.device) if self.fit.mixed_precision else None
+        self.half = half_type(self.device, network) if self.fit.mixed_precision else None
         # Gradients in float16 would be rounded to zero unless the loss is scaled; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
         self.n_steps = max(1, len(self._order(0)) // self.fit.batch_size)
