@@ -17,7 +17,7 @@ from .diff import flatten
 from .recipe import Augment, Data, Fit, Injection
 from .strict import read_value, to_dict
 
-GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "noise", "fit")
+GROUPS = ("frontend", "net", "data", "augment", "pseudo", "labelled", "unlabelled", "noise", "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Experiment:
     augment: Augment = field(default_factory=Augment)
     pseudo: Injection = field(default_factory=Injection)  #: excerpts of pseudolabelled soundscapes in a batch
     labelled: Injection = field(default_factory=Injection)  #: excerpts of labelled soundscapes in a batch
+    #: excerpts of soundscapes without labels while a teacher's embeddings of them are followed; not beside `pseudo`
+    unlabelled: Injection = field(default_factory=lambda: Injection(share=0.25, mode="substitute", level="peak"))
     #: excerpts of negatives in a batch, if there are any; a sample may have another excerpt too
     noise: Injection = field(default_factory=lambda: Injection(share=0.25, level="rms"))
     fit: Fit = field(default_factory=Fit)

@@ -95,7 +95,8 @@ def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(augment.get(name), int):
             augment[name] = [augment[name]]
     if "labelled" in values:
-        values.setdefault("noise", to_dict(Injection()))
+        for group in ("unlabelled", "noise"):
+            values.setdefault(group, to_dict(Injection()))
     for path, default in _ADDED.items():
         parent = _parent(values, path)
         if (parent and len(path) > 1) or "classes" in parent:

@@ -29,7 +29,13 @@ from .dataset.excerpts import ExcerptSampler
 from .dataset.teacher import Teacher, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
-from .soundscapes import make_backgrounds, make_injectors, make_labelled_sampler, split_soundscapes
+from .soundscapes import (
+    make_backgrounds,
+    make_injectors,
+    make_labelled_sampler,
+    make_unlabelled,
+    split_soundscapes,
+)
 from .strong_labels import describe_events, read_marked_events
 
 _log = logging.getLogger(__name__)
@@ -129,6 +135,7 @@ def prepare_data(
     events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
     labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
     injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
+    injectors += make_unlabelled(split, experiment, cache_gb, teacher)
     sources |= noise | clip_source
     if teacher is not None:
         sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)

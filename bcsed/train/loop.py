@@ -30,7 +30,7 @@ from ..scores.evaluation import Evaluation, write_evaluation
 from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augmentations, set_level
 from .checkpoints import BEST, CONTRADICTIONS, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData, TrainOptions
-from .dataset.batches import Batch, batches, epoch_order
+from .dataset.batches import Batch, BatchInputs, batches, epoch_order
 from .distributed import Distributed
 from .losses import cosine_distance, criterion, strong_loss
 from .validate import measure, rank_contradictions, validate_clips, validate_rows
@@ -160,7 +160,7 @@ class Loop:
             augmentations = make_augmentations(self.experiment.augment, self.experiment.frontend.top_db, self.epoch)
             self._start_epoch()
             feed = batches(
-                self.inputs,
+                self._inputs(),
                 self._order(self.epoch),
                 batch_size=self.fit.batch_size,
                 crop=self.experiment.data.crop,
@@ -208,6 +208,16 @@ class Loop:
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         rows, class_index = self.data.train_rows, self.data.inputs.class_index
         return epoch_order(rows, self.fit.seed, epoch, class_index=class_index, data=self.experiment.data)
+
+    def _inputs(self) -> BatchInputs:
+        """Return the sources of the epoch's batches: soundscapes without labels only while a teacher is followed."""
+        if not self.fit.distil_epochs or self.epoch < self.fit.distil_epochs:
+            return self.inputs
+        injectors = tuple(
+            (sampler, inject if sampler.has_labels else dataclasses.replace(inject, share=0.0))
+            for sampler, inject in self.inputs.injectors
+        )
+        return dataclasses.replace(self.inputs, injectors=injectors)
 
     def _train_step(self, batch: Batch, augmentations: Augmentations) -> float:
         """Update the weights once and return the loss."""

@@ -6,7 +6,7 @@ Labelled recordings are never pseudolabelled, and no recording of a held-out sit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -203,6 +203,34 @@ def _sampler_settings(
     return {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb, "teacher": teacher}
 
 
+def make_unlabelled(
+    split: SoundscapeSplit, experiment: Experiment, cache_gb: float, teacher: Teacher | None
+) -> tuple[tuple[ExcerptSampler, Injection], ...]:
+    """Return the unlabelled soundscapes that have a teacher's embedding as a source of excerpts, if there are some.
+
+    If soundscapes are pseudolabelled, their excerpts follow the teacher, and there is no other source.
+    """
+    if teacher is None or not teacher.others or not experiment.unlabelled.share or experiment.pseudo.share:
+        return ()
+    infos = _read_unlabelled(split, teacher.others) if split.folder.is_dir() else []
+    if not infos:
+        _log.warning("none of the %d other files with an embedding is a soundscape to train on", len(teacher.others))
+        return ()
+    rows = _even_rows(infos, experiment.frontend.window_s)
+    values = np.full((len(rows[0]), len(split.classes)), np.nan, np.float16)
+    settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
+    return ((ExcerptSampler(infos, *rows, values, pseudo=False, **settings), experiment.unlabelled),)
+
+
+def _even_rows(infos: Sequence[AudioInfo], row_s: float) -> tuple[Any, Any, Any]:
+    """Return file, start and end (s) of rows of about `row_s`: all positions of all recordings are equally likely."""
+    n_rows = np.array([max(1, round(info.duration_s / row_s)) for info in infos])
+    file = np.repeat(np.arange(len(infos)), n_rows)
+    length_s = np.array([info.duration_s for info in infos]) / n_rows
+    start_s = length_s[file] * np.concatenate([np.arange(n) for n in n_rows])
+    return file, start_s, start_s + length_s[file]
+
+
 def make_backgrounds(
     clips: pd.DataFrame,
     infos: Sequence[AudioInfo],
@@ -218,15 +246,11 @@ def make_backgrounds(
     negatives = clips.index[(clips["label"] == "") & ~clips["secondary"].astype(bool)]
     if not len(negatives) or not experiment.noise.share:
         return ()
-    window_s, recordings = experiment.frontend.window_s, [infos[row] for row in negatives]
-    # Rows of about a window, so that all positions of all recordings are equally likely.
-    n_rows = np.array([max(1, round(info.duration_s / window_s)) for info in recordings])
-    file = np.repeat(np.arange(len(recordings)), n_rows)
-    row_s = np.array([info.duration_s for info in recordings]) / n_rows
-    start_s = row_s[file] * np.concatenate([np.arange(n) for n in n_rows])
-    values = np.zeros((len(file), len(classes)), np.float16)
+    recordings = [infos[row] for row in negatives]
+    rows = _even_rows(recordings, experiment.frontend.window_s)
+    values = np.zeros((len(rows[0]), len(classes)), np.float16)
     settings = _sampler_settings(list(clips["filename"][negatives]), experiment, cache_gb, teacher)
-    sampler = ExcerptSampler(recordings, file, start_s, start_s + row_s[file], values, pseudo=False, **settings)
+    sampler = ExcerptSampler(recordings, *rows, values, pseudo=False, **settings)
     return ((sampler, experiment.noise),)
 
 
@@ -262,12 +286,7 @@ def _pseudolabelled_rows(
 
 def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
     """Return unlabelled soundscapes, which the network in training will label."""
-    paths = find_recordings([split.folder])
-    permitted = set(_permitted([printable(path.name) for path in paths], split))
-    infos, failures = read_headers([path for path in paths if printable(path.name) in permitted])
-    readable = [info for info in infos if info is not None]
-    if failures:
-        _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)
+    readable = _read_unlabelled(split)
     if not readable:
         raise DataError(f"{split.folder} holds no recording that may be used in training.")
     # One row per recording and all labels 1: every position is equally likely.
@@ -275,6 +294,16 @@ def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
     ends = np.array([max(1, int(info.duration_s)) for info in readable])
     values = np.ones((len(file), len(split.classes)), np.float16)
     return (readable, file, 0 * file, ends, values), {"recordings": len(readable)}
+
+
+def _read_unlabelled(split: SoundscapeSplit, names: Collection[str] | None = None) -> list[AudioInfo]:
+    """Return the readable recordings without human labels, of these names if given, whose site is not held out."""
+    paths = {printable(path.name): path for path in find_recordings([split.folder])}
+    permitted = _permitted([name for name in paths if names is None or name in names], split)
+    infos, failures = read_headers([paths[name] for name in permitted])
+    if failures:
+        _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)
+    return [info for info in infos if info is not None]
 
 
 def _permitted(names: Iterable[str], split: SoundscapeSplit) -> list[str]:

@@ -54,6 +54,11 @@ class ExcerptSampler:
         self._first = np.searchsorted(self.file, np.arange(len(recordings) + 1))
         self._cumulated: dict[object, npt.NDArray[np.float64]] = {}
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether a label of a row is known."""
+        return self.pseudo or bool(self.known.any())
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.file)

@@ -38,6 +38,11 @@ class Teacher:
         """The number of files that have an embedding."""
         return sum(name in self._ranges for name in self.names)
 
+    @property
+    def others(self) -> frozenset[str]:
+        """The files that have an embedding and are not among the names."""
+        return frozenset(self._ranges).difference(self.names)
+
     def of(self, names: Sequence[str]) -> Teacher:
         """Return the same embeddings for other files."""
         other = copy.copy(self)
