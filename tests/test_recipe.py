@@ -264,6 +264,51 @@ def test_a_frozen_backbone_does_not_change(loop_of):
     assert "backbone" in changed()
 
 
+def test_soundscapes_without_labels_follow_the_teacher(land25, tmp_path, caplog):
+    """They replace clips while the teacher is followed; of their classes nothing is known."""
+    data, table = land25
+    clips = list(pd.read_csv(data / "train.csv", dtype=str)["filename"])
+    soundscapes = sorted(path.name for path in (data / "train_soundscapes").iterdir())
+    names = np.array([*clips, *soundscapes[1:], "elsewhere.ogg"])
+    vectors = np.eye(len(names), dtype="float32")
+    np.savez(tmp_path / "e.npz", clip=names, start_s=np.zeros(len(names)), vector=vectors)
+    np.savez(tmp_path / "clips.npz", clip=names[:24], start_s=np.zeros(24), vector=vectors[:24])
+    np.savez(tmp_path / "other.npz", clip=names[[*range(24), -1]], start_s=np.zeros(25), vector=vectors[:25])
+    own = SMALL.vary("x", fit__distil_weight=1.0, fit__distil_epochs=1, augment__mix="off", unlabelled__share=0.5)
+
+    def prepare(experiment, file="e.npz", **more):
+        inputs = train.TrainInputs(teacher=[tmp_path / file], **more)
+        return train.prepare_data(experiment, data, fold=None, inputs=inputs)
+
+    ready = prepare(own)
+    assert ready.sources["teacher"]["soundscapes"] == len(soundscapes) - 1
+    contract = Contract(frontend=own.frontend, net=own.net, classes=ready.classes)
+    network = SedNet(own.frontend, own.net, len(ready.classes))
+    loop = Loop(own, contract, ready, network, ALONE, tmp_path, train.TrainOptions(jobs=1))
+    batch, mixed = augment_batch(loop)
+    (excerpts,) = batch.excerpts
+    replaced = excerpts.sample_index
+    assert len(replaced) == 3
+    assert not mixed.weights[replaced].any() and not mixed.targets[replaced].any()
+    assert (mixed.weights.sum(1) > 0).sum() == 3
+    assert torch.equal(mixed.embeddings[replaced], excerpts.embeddings)
+    assert set(excerpts.embeddings.argmax(1).tolist()) <= set(range(24, len(names) - 1))
+    # A matched level: as loud as the clip that it replaces.
+    peaks = mixed.waves.abs().amax(1)
+    np.testing.assert_allclose(peaks, 1.0, atol=1e-4)
+    before = loop._inputs().injectors
+    loop.epoch = 1
+    ((sampler, inject),) = loop._inputs().injectors
+    assert (sampler, inject.share) == (before[0][0], 0.0) and before[0][1].share == 0.5
+    # Clips alone, no share, pseudolabelled soundscapes, which follow the teacher themselves, and unknown names.
+    assert not prepare(own, "clips.npz").inputs.injectors
+    assert not prepare(own.vary("x", unlabelled__share=0.0)).inputs.injectors
+    taught = prepare(own.vary("x", pseudo__share=0.5), pseudolabels=table)
+    assert [inject.mode for _, inject in taught.inputs.injectors] == ["background"]
+    assert not prepare(own, "other.npz").inputs.injectors
+    assert "none of the 1 other files with an embedding is a soundscape to train on" in caplog.text
+
+
 @pytest.mark.slow
 def test_distillation_ends_after_its_epochs(land25, tmp_path):
     data, _ = land25
