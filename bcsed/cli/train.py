@@ -202,7 +202,7 @@ def _rounds_options(_: ArgumentParser, add: Add) -> None:
     add("--out", required=True, metavar="DIR", help="folder of the rounds; continued if interrupted")
     options.add_list(add, "--set", "GROUP.FIELD=VALUE", "change fields of every student, e.g. fit.epochs=3")
     add("--probe", metavar="BUNDLE", help="the teacher 'probe' of a plan, e.g. of borrowed")
-    options.add_list(add, "--teacher", "FILE", "embeddings of clips and soundscapes, for students that distil (fit.distil_weight)")
+    options.add_list(add, "--teacher", "FILE", "embeddings of clips and soundscapes, to distil (fit.distil_weight)")
     options.add_labels(add)
     options.add_soundscapes(add, "labelled soundscapes on which each round is evaluated")
     options.add_train_options(add)
