@@ -34,7 +34,7 @@ def test_equals_librosa(name):
         pad_mode="constant",
     )
     expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)[:, : COMPLETE[name].shape[1]]
-    np.testing.assert_allclose(COMPLETE[name].numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose(COMPLETE[name], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
@@ -44,14 +44,14 @@ def test_the_spectrogram_of_a_window_is_a_slice_of_the_recording(name, data):
     n_frames = COMPLETE[name].shape[1]
     first = data.draw(st.integers(0, n_frames - 1))
     last = data.draw(st.integers(first + 1, n_frames))
-    assert torch.equal(MELS[name].compute(WAVE, first, last), COMPLETE[name][:, first:last])
+    assert np.array_equal(MELS[name].compute(WAVE, first, last), COMPLETE[name][:, first:last])
 
 
 def test_an_excerpt_has_the_same_frames_as_the_recording():
     mel = MELS["TINY_128"]
     begin, end = mel.reach(100, 356)
     part = mel.compute(WAVE[begin:end], 100, 356, offset=begin)
-    assert torch.equal(part, COMPLETE["TINY_128"][:, 100:356])
+    assert np.array_equal(part, COMPLETE["TINY_128"][:, 100:356])
 
 
 def test_frames_beyond_the_ends_are_silent():
