@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -20,9 +21,10 @@ from bcsed import train
 from bcsed.cli.app import main
 from bcsed.config.contract import Contract
 from bcsed.config.recipe import Fit
-from bcsed.data.competitions import site_of
+from bcsed.data.competitions import detect_competition, site_of
 from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
+from bcsed.train import soundscapes
 from bcsed.train.augment import make_augmentations
 from bcsed.train.dataset.batches import batches
 from bcsed.train.distributed import Distributed, join_processes
@@ -307,6 +309,17 @@ def test_soundscapes_without_labels_follow_the_teacher(land25, tmp_path, caplog)
     assert [inject.mode for _, inject in taught.inputs.injectors] == ["background"]
     assert not prepare(own, "other.npz").inputs.injectors
     assert "none of the 1 other files with an embedding is a soundscape to train on" in caplog.text
+
+
+def test_unlabelled_recordings_of_one_name_are_all_used(land25, tmp_path):
+    data, _ = land25
+    source = sorted((data / "train_soundscapes").iterdir())[0]
+    for site in ("north", "south"):
+        (tmp_path / "land" / site).mkdir(parents=True)
+        shutil.copy(source, tmp_path / "land" / site)
+    split = split_soundscapes(data, detect_competition(data), ("a",), SMALL.data, None)
+    infos = soundscapes._read_unlabelled(dataclasses.replace(split, folder=tmp_path / "land"), {source.name})
+    assert [Path(info.path).parent.name for info in infos] == ["north", "south"]
 
 
 @pytest.mark.slow

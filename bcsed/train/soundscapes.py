@@ -298,9 +298,10 @@ def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
 
 def _read_unlabelled(split: SoundscapeSplit, names: Collection[str] | None = None) -> list[AudioInfo]:
     """Return the readable recordings without human labels, of these names if given, whose site is not held out."""
-    paths = {printable(path.name): path for path in find_recordings([split.folder])}
-    permitted = _permitted([name for name in paths if names is None or name in names], split)
-    infos, failures = read_headers([paths[name] for name in permitted])
+    paths = [path for path in find_recordings([split.folder]) if names is None or printable(path.name) in names]
+    # Subfolders may hold recordings of one name.
+    permitted = set(_permitted([printable(path.name) for path in paths], split))
+    infos, failures = read_headers([path for path in paths if printable(path.name) in permitted])
     if failures:
         _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)
     return [info for info in infos if info is not None]
