@@ -9,6 +9,7 @@ import lab as laboratory
 import numpy as np
 import planted
 import pytest
+import torch
 
 from bcsed.cli import main
 
@@ -69,7 +70,7 @@ EXPECTED = {
     "AveragedWeights": ("", "", "logits", ""),
     "ClassNotLoaded": (
         "constant classes",
-        r"1 of 14 classes, '24321'.*there, .* is 0\.4\d+ everywhere",
+        "1 of 14 classes, '24321'.*there, .* is CONSTANT everywhere",
         "logits",
         "24321",
     ),
@@ -123,7 +124,9 @@ def test_each_fault_is_named_rightly_or_by_its_stage_alone(lab, notebook):
     first = result.trace.first
     assert re.search(alone or "^$", result.alone), result.alone
     assert result.pair.explained == bool(pair), result.pair.verdict
-    assert re.search(pair, result.pair.verdict), result.pair.verdict
+    # To four digits; its value depends on the CPU on which the lab's network was trained.
+    constant = f"{torch.sigmoid(lab.network.logits.bias[3]).item():.4g}"
+    assert re.search(pair.replace("CONSTANT", re.escape(constant)), result.pair.verdict), result.pair.verdict
     assert (first.name if first is not None else "") == stage, result.trace.verdict
     assert re.search(cause or "^$", first.cause if first is not None else ""), result.trace.verdict
     # No fault passes both.
