@@ -243,11 +243,7 @@ def frame_block(
 
 
 def score_block(
-    info: AudioInfo,
-    ensemble: Ensemble,
-    views: Sequence[View],
-    block: tuple[int, int],
-    mels: Mels,
+    info: AudioInfo, ensemble: Ensemble, views: Sequence[View], block: tuple[int, int], mels: Mels
 ) -> tuple[BlockSpectrograms, list[tuple[Array, Array]], tuple[Array, ...]]:
     """Score one block in the calling thread; DataError if the recording cannot be decoded.
 
@@ -262,10 +258,7 @@ def score_block(
 
 
 def score_recording(
-    info: AudioInfo,
-    ensemble: Ensemble,
-    windowing: Windowing,
-    mels: Mels | None = None,
+    info: AudioInfo, ensemble: Ensemble, windowing: Windowing, mels: Mels | None = None
 ) -> tuple[Array, tuple[str, ...]]:
     """Score one recording in the calling thread: probabilities (R, K), and notes on its defects."""
     mels = mels or make_mels(ensemble.averaging.frontends)

@@ -29,13 +29,7 @@ from .dataset.excerpts import ExcerptSampler
 from .dataset.teacher import Teacher, read_teacher
 from .duplicates import separate_duplicates
 from .pseudolabels.table import read_pseudolabels
-from .soundscapes import (
-    make_backgrounds,
-    make_injectors,
-    make_labelled_sampler,
-    make_unlabelled,
-    split_soundscapes,
-)
+from .soundscapes import make_backgrounds, make_injectors, make_labelled_sampler, make_unlabelled, split_soundscapes
 from .strong_labels import describe_events, read_marked_events
 
 _log = logging.getLogger(__name__)
