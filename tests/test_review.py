@@ -102,6 +102,36 @@ class TestChoice:
         for name in CLASSES:
             assert bands.at[f"{name} band 1 of 6", "max"] < bands.at[f"{name} band 6 of 6", "min"]
 
+    @pytest.mark.parametrize("by", review.WAYS)
+    def test_what_was_answered_is_not_chosen_again(self, by, tmp_path):
+        """Reviews that leave out each other's answers choose every candidate once; of the rest, the rules are kept."""
+        scores, truth = world(4, 24)
+        path, rounds = tmp_path / "labels.csv", []
+        tables: list[pd.DataFrame] = []
+        for _ in range(4):
+            chosen = review.choose_rows(scores, budget=216, by=by, seed=1, answered=tables)
+            rounds.append(chosen)
+            review.to_labels(answer(chosen, truth), scores).to_csv(path, index=False)
+            tables.append(read_soundscape_labels(path, CLASSES))
+        pairs = pd.concat(rounds)[["row_id", "class"]]
+        assert len(pairs) == scores.size and not pairs.duplicated().any()
+        assert np.allclose(rounds[-1]["probability"], 1)
+        if by == "top":
+            for name in CLASSES:
+                left = scores[name].drop(rounds[0]["row_id"][rounds[0]["class"] == name])
+                top = rounds[1][rounds[1]["stratum"] == f"{name} top"]
+                assert sorted(top["score"].astype(np.float32)) == sorted(left.nlargest(36))
+        with pytest.raises(ConfigError, match=r"must be 2 to 0, .* without the answered ones"):
+            review.choose_rows(scores, budget=2, by=by, answered=tables)
+
+    def test_answered_rows_by_file_name_and_of_other_recordings(self):
+        scores, _ = world(5, 1)
+        labels = pd.DataFrame({"filename": ["S0_20250101_000000.WAV"], "start_s": [5], "end_s": [10], "labels": [()]})
+        chosen = review.choose_rows(scores, budget=33, by="random", answered=[labels])
+        assert set(scores.index) - set(chosen["row_id"]) == {"S0_20250101_000000_10"}
+        with pytest.raises(DataError, match="none of the 1 answered rows has a row and a class of the scores"):
+            review.choose_rows(scores, budget=3, answered=[labels.assign(filename="x.wav")])
+
     def test_certain_candidates(self):
         assert np.allclose(_inclusion(np.array([100.0, 1, 1, 2]), 2), [1, 0.25, 0.25, 0.5])
         assert np.allclose(_inclusion(np.ones(3), 3), 1)
@@ -385,6 +415,8 @@ class TestFolder:
             (["scores.csv", "--out", "FOLDER", "--recordings", "."], "is not empty"),
             (["scores.csv", "--out", "new"], "from --recordings PATH"),
             (["scores.csv", "--out", "new", "--recordings", "S1_20250101_060000.wav"], "1 of 2 recordings"),
+            (["scores.csv", "--out", "new", "--recordings", ".", "--answered", "no.csv"], "no.csv"),
+            (["read", "FOLDER", "--out", "new.csv", "--answered", "no.csv"], "--answered chooses rows"),
             (["read", "--out", "new.csv"], "name the folder of the review"),
             (["read", ".", "--out", "new.csv"], "is not a folder of `bcsed review`"),
             (["read", "FOLDER", "--out", "new.csv"], "answers.json: there is no such file"),

@@ -19,6 +19,7 @@ _CHOOSE: Mapping[str, Any] = {
     "budget": 100,
     "by": "uncertain",
     "classes": [],
+    "answered": [],
     "taxonomy": None,
     "seed": 0,
 }
@@ -29,6 +30,7 @@ def review(args: Namespace) -> int:
     """Choose rows to listen to and write a page for it, or read the answers into labels."""
     if args.inputs[0] == "read":
         return _read(args)
+    from ..data.label_files import read_soundscape_labels
     from ..report.review import PAGE, write_folder
     from ..report.scores import read_prediction
     from ..scores.detections import read_taxonomy
@@ -38,9 +40,16 @@ def review(args: Namespace) -> int:
         raise ConfigError("review chooses rows of one SCORES, from --recordings PATH; `review read` reads answers.")
     _refuse(args, _READ, "is for the answers: bcsed review read FOLDER")
     scores = read_prediction(Path(args.inputs[0])).scores
-    drawn = choose_rows(scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed)
-    names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     classes = list(map(str, scores.columns))
+    drawn = choose_rows(
+        scores,
+        budget=args.budget,
+        by=args.by,
+        classes=args.classes,
+        seed=args.seed,
+        answered=[read_soundscape_labels(path, classes) for path in args.answered],
+    )
+    names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     with Progress() as progress:
         counter = progress.counter("rows")
         write_folder(drawn, args.recordings, args.out, scores=scores, names=names, progress=counter)
@@ -120,6 +129,8 @@ def _review_options(parser: ArgumentParser, add: Add) -> None:
     )
     choose("--by", choices=("uncertain", "top", "bands", "site", "hour", "random"), default=_CHOOSE["by"], help=text)
     choose("--class", dest="classes", nargs="+", action="extend", default=[], metavar="NAME", help="review only these")
+    text = "labels of earlier reviews, written by review read: what they answer is not chosen again"
+    options.add_list(choose, "--answered", "FILE", text)
     choose("--taxonomy", metavar="FILE", help="taxonomy.csv, for names of the classes")
     options.add_seed(choose, "seed of the random choice")
     read = parser.add_argument_group("read answers").add_argument

@@ -8,6 +8,7 @@ probability (Hájek's estimator). The order of the chosen rows is random, so tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,13 @@ _MAX_BANDS, _PER_BAND = 6, 2
 
 
 def choose_rows(
-    scores: pd.DataFrame, *, budget: int, by: str = "uncertain", classes: Sequence[str] = (), seed: int = 0
+    scores: pd.DataFrame,
+    *,
+    budget: int,
+    by: str = "uncertain",
+    classes: Sequence[str] = (),
+    seed: int = 0,
+    answered: Sequence[pd.DataFrame] = (),
 ) -> pd.DataFrame:
     """Choose `budget` candidates of a score table, a line each with `COLUMNS`, in random order.
 
@@ -42,9 +49,11 @@ def choose_rows(
     each site or hour in the names of the recordings; ``top`` takes the highest scores of each class, and as many others
     in proportion to p(1 - p); ``bands`` draws equal numbers from bands of each class's scores, the lowest half of the
     rows, the next quarter and so on (Navine et al. 2024); ``random`` draws all with equal probability. `classes` are
-    those to review, by default all. ``stratum`` is the set from which a line was drawn, ``probability`` its
-    inclusion probability. Raises ConfigError or DataError if a value, the table or a row id is invalid, or the budget
-    is too small or too large.
+    those to review, by default all. Candidates that are known in `answered`, tables of
+    `bcsed.data.label_files.read_soundscape_labels`, are left out, and the answers then estimate properties of the
+    others. ``stratum`` is the set from which a line was drawn, ``probability`` its inclusion probability. Raises
+    ConfigError or DataError if a value, the table or a row id is invalid, no row of `answered` is in the table, or the
+    budget is too small or too large.
     """
     check_table(scores, where="the score table")
     if by not in WAYS:
@@ -58,15 +67,22 @@ def choose_rows(
         first = scores.index[int(np.argmax(ids.end_s <= 0))]
         raise DataError(f"the row {first!r} does not end with its end second, as in <recording>_<second>.")
     p = scores[names].to_numpy(np.float64)
-    if not 2 <= budget <= p.size:
-        raise ConfigError(f"the budget must be 2 to {p.size}, the rows times the classes to review; got {budget}.")
+    left = np.ones(p.shape, bool)
+    for labels in answered:
+        left &= ~_find_known(labels, scores.index, names, row_s)
+    if not 2 <= budget <= left.sum():
+        text = "the rows times the classes to review" + (", without the answered ones" if answered else "")
+        raise ConfigError(f"the budget must be 2 to {left.sum()}, {text}; got {budget}.")
     if seed < 0:
         raise ConfigError(f"the seed must be 0 or more, got {seed}.")
     rng = np.random.default_rng(seed)
-    stratum, titles, full = _stratify(p, names, ids, row_s, by, budget)
-    equal = by in ("bands", "random")
-    numbers, probability = _draw(stratum, np.ones(p.size) if equal else _uncertainty(p), full, budget, rng)
-    row, column = np.divmod(numbers, len(names))
+    # Ranks of answered candidates follow all others; then only strata of the others are kept.
+    all_strata, titles, full = _stratify(np.where(left, p, -1), names, ids, row_s, by, budget)
+    candidates = np.flatnonzero(left)
+    present, stratum = np.unique(all_strata[candidates], return_inverse=True)
+    sizes = np.ones(len(candidates)) if by in ("bands", "random") else _uncertainty(p[left])
+    drawn, probability = _draw(stratum, sizes, full[present], budget, rng)
+    row, column = np.divmod(candidates[drawn], len(names))
     columns = {
         "item": np.arange(1, budget + 1),
         "row_id": scores.index.to_numpy(object)[row],
@@ -75,16 +91,31 @@ def choose_rows(
         "end_s": ids.end_s[row],
         "class": np.array(names, object)[column],
         "score": p[row, column],
-        "stratum": np.array(titles, object)[stratum[numbers]],
+        "stratum": np.array(titles, object)[present[stratum[drawn]]],
         "probability": probability,
     }
     table: pd.DataFrame = pd.DataFrame(columns)
     return table
 
 
+def _find_known(labels: pd.DataFrame, index: pd.Index, names: Sequence[str], row_s: int) -> npt.NDArray[np.bool_]:
+    """Return which candidates are known in labels of soundscape rows, (R, K)."""
+    known = np.zeros((len(index), len(names)), bool)
+    everything = [names] * len(labels)
+    lines = zip(labels["filename"], labels["start_s"], labels.get("known", everything), strict=True)
+    for filename, start_s, classes in lines:
+        rows = index.get_indexer(
+            pd.Index([f"{name}_{start_s + row_s}" for name in (filename, PurePosixPath(filename).stem)])
+        )
+        known[np.ix_(rows[rows >= 0], np.isin(names, list(classes)))] = True
+    if not known.any():
+        raise DataError(f"none of the {len(labels)} answered rows has a row and a class of the scores.")
+    return known
+
+
 def _uncertainty(p: Floats) -> Floats:
     """Return sizes in proportion to p(1 - p), with a floor."""
-    sizes = (p * (1 - p)).reshape(-1)
+    sizes = p * (1 - p)
     floor = _FLOOR * float(sizes.mean())
     return np.maximum(sizes, floor) if floor > 0 else np.ones(p.size)
 
@@ -93,7 +124,7 @@ def _stratify(
     p: Floats, names: Sequence[str], ids: RowIds, row_s: int, by: str, budget: int
 ) -> tuple[Ints, list[str], npt.NDArray[np.bool_]]:
     """Return the stratum of each candidate, (R * K,), the strata's names, and which of them are taken in full."""
-    R, K = p.shape
+    K = p.shape[1]
     if by in ("uncertain", "random"):
         return np.zeros(p.size, np.int64), ["all"], np.zeros(1, bool)
     if by in ("site", "hour"):
@@ -117,7 +148,8 @@ def _stratify(
     else:
         n_bands = max(1, min(_MAX_BANDS, each // _PER_BAND))
         suffixes = tuple(f"band {number} of {n_bands}" for number in range(1, n_bands + 1))
-        part = np.minimum(np.floor(-np.log2((rank + 0.5) / R)).astype(np.int64), n_bands - 1)
+        n = np.maximum((p >= 0).sum(0), 1)
+        part = np.clip(np.floor(-np.log2((rank + 0.5) / n)), 0, n_bands - 1).astype(np.int64)
     parts = len(suffixes)
     present, codes = np.unique(part + parts * np.arange(K), return_inverse=True)
     full = np.asarray((present % parts == 0) & (by == "top"), bool)
