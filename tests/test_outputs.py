@@ -317,6 +317,9 @@ def test_scores_of_a_folder_are_ablated(tiny, other, recordings, tmp_path, capsy
     assert "power=2" in said
     assert "rank" in said
     assert "1-bundle" in said
+    assert main(["evaluate", str(out), "--truth", str(truth), "--ablate", "tpo=2"]) == 2
+    refused = capsys.readouterr()
+    assert "tpo" in refused.err and not refused.out
     shutil.rmtree(out / "members")
     assert main(["evaluate", str(out), "--truth", str(truth), "--ablate", "top=2"]) == 2
     assert "post-processed by smooth=0.2,0.6,0.2" in capsys.readouterr().err

@@ -16,12 +16,15 @@ from .progress import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..scores.postprocess import Stage
+
 
 def evaluate(args: Namespace) -> int:
     """Evaluate scores, or a bundle on labelled recordings: macro ROC-AUC, cmAP and LRAP; or events: F1 and PSDS."""
     from ..scores import metrics
     from ..scores.checks.ids import split_row_id
     from ..scores.evaluation import read_truth
+    from ..scores.postprocess import COMMON, parse_stages
     from ..scores.table import check_table, read_table
 
     if not args.events and (args.threshold, args.collar_s) != (None, None):
@@ -29,6 +32,8 @@ def evaluate(args: Namespace) -> int:
     if args.taxonomy is not None and args.ablate is None:
         raise ConfigError("--taxonomy is used by the stages of --ablate; add --ablate, or leave --taxonomy out.")
     path, ensemble = Path(args.scores), dict[str, Any]()
+    # Read before anything is printed: an invalid stage is refused first.
+    stages = parse_stages(args.ablate or COMMON)
     if args.events:
         _print_events(args, path)
     if args.truth is None:
@@ -56,7 +61,7 @@ def evaluate(args: Namespace) -> int:
     if args.per_class:
         print(metrics.per_class(truth, evaluated).to_string(index=False, float_format="%.4f"))
     if args.ablate is not None:
-        _print_ablation(args, truth, scores, **ensemble)
+        _print_ablation(args, stages, truth, scores, **ensemble)
     return 0
 
 
@@ -166,17 +171,18 @@ def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame,
     return combine(members, weights, kind=kind), ensemble
 
 
-def _print_ablation(args: Namespace, truth: pd.DataFrame, scores: pd.DataFrame, **ensemble: Any) -> None:
+def _print_ablation(
+    args: Namespace, stages: Sequence[Stage], truth: pd.DataFrame, scores: pd.DataFrame, **ensemble: Any
+) -> None:
     """Print the gain of each stage, member and kind of mean."""
     import numpy as np
 
     from ..scores.ablation import ablate, format_ablation
     from ..scores.detections import read_taxonomy
-    from ..scores.postprocess import COMMON, parse_stages, spearman
+    from ..scores.postprocess import spearman
 
     names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     taxa = {label: name.taxon for label, name in names.items()} or None
-    stages = parse_stages(args.ablate or COMMON)
     with Progress() as progress, progress.elapsed("resampling recordings"):
         table = ablate(truth, scores, stages, taxa=taxa, rng=np.random.default_rng(0), **ensemble)
     print(f"\n{format_ablation(table)}")
