@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -9,12 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from documents import ROOT, assert_installed, blocks, make_clone, run
 
 from bcsed import rounds
 from bcsed.cli import app
 from bcsed.config.experiments import GROUPS, experiment_names, find_experiment
+from bcsed.data import read_soundscape_labels, read_train
+from bcsed.data.annotations import read_annotations
+from bcsed.data.competitions import FOLDERS
+from bcsed.data.deployments import read_deployments
+from bcsed.scores.detections import read_taxonomy
+from bcsed.scores.detections.species import read_species
+from bcsed.scores.table import read_table
 
 README = (ROOT / "README.md").read_text()
 # The walk on Kaggle needs a stub server: tests/test_notebooks.py executes it.
@@ -40,6 +50,43 @@ def test_the_commands_of_the_readme_parse():
     assert {"demo", "train", "export", "check", "predict", "evaluate", "rounds"} <= {line.split()[1] for line in shown}
     for line in shown:
         app.make_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "kaggle_notebooks/README.md"])
+def test_the_commands_inside_sentences_parse(document):
+    """Those that show a part of a command have ``...``."""
+    text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.DOTALL)
+    whole = [line for line in re.findall(r"`(bcsed [^`]+)`", text) if " --" in line and "..." not in line]
+    for line in whole:
+        words = shlex.split(line.replace("COMMAND", "train").replace(" KIND kaggle_notebooks/KIND", " submit out"))[1:]
+        with pytest.raises(SystemExit, match=r"^0$") if "--help" in words else contextlib.nullcontext():
+            app.make_parser().parse_args(words)
+    assert len(whole) >= (8 if document == "README.md" else 0)
+
+
+def test_the_files_that_the_readme_shows_are_read(tmp_path):
+    rows = re.search(r"\n## Files\n.*?\n\|---\|---\|\n(.*?)\n\n", README, flags=re.DOTALL)
+    assert rows is not None
+    shown = {row.split("|")[1].strip(): re.findall("`([^`]+)`", row.split("|")[2]) for row in rows[1].splitlines()}
+    paths = {}
+    for title, lines in shown.items():
+        paths[title.split(",")[0].split(" (")[0]] = path = tmp_path / f"{len(paths)}.csv"
+        path.write_text("\n".join(lines) + "\n")
+    (tmp_path / "audio" / "rook1").mkdir(parents=True)
+    soundfile.write(tmp_path / "audio" / "rook1" / "a.wav", np.zeros(100), 32_000)
+    paths["labels of clips"].rename(tmp_path / "labels.csv")
+    assert list(read_train(tmp_path, FOLDERS, ["rook1"])["label"]) == ["rook1"]
+    labels = read_soundscape_labels(paths["labels of soundscapes"], ["owl1", "rook1"])
+    assert list(labels["labels"]) == [("owl1", "rook1"), ()]
+    assert list(read_annotations(paths["annotations"])["label"]) == ["rook1"]
+    scores = read_table(paths["scores"])
+    assert scores.at["S1_20250101_060000_5", "rook1"] == pytest.approx(0.91)
+    taxonomy = read_taxonomy(paths["names of classes"])
+    assert taxonomy["rook1"].common == "Rook"
+    assert dict(read_species(paths["species list"], ["owl1", "rook1"], taxonomy).sites) == {"ridge": ("rook1",)}
+    (line,) = read_deployments(paths["deployments"])
+    assert (line.site, line.recorder) == ("ridge", "AM07")
+    assert len(paths) == 7
 
 
 def test_the_table_of_commands_is_complete():

@@ -126,6 +126,17 @@ def test_metadata_says_everything_and_keeps_the_network_off(kind):
     assert told["id"] == "bcsed/" + told["title"].replace(" ", "-")
 
 
+def test_a_data_set_replaces_the_training_notebook(tmp_path):
+    """It may hold the bundles; a notebook that does not exist cannot be attached."""
+    for attached, kernels, expected in (
+        (["me/bcsed-bundles"], None, []),
+        (["me/tables"], ["me/bcsed-train"], ["me/bcsed-train"]),
+        ([], None, ["me/bcsed-train"]),
+    ):
+        out = notebooks.kernel("submit", tmp_path / "out", "me", datasets=attached, kernels=kernels)
+        assert json.loads((out / notebooks.METADATA).read_text())["kernel_sources"] == expected
+
+
 # ---- settings ----------------------------------------------------------------------------------------------
 
 
@@ -321,7 +332,9 @@ def test_the_client_pushes_a_kernel(client, tmp_path, kind, capsys):
     words = ["kaggle", "kernel", kind, str(tmp_path / kind), "--owner", "me", "--wheels", "none"]
     words += ["--set", "competition=birdclef-2025"]
     assert cli.main(words) == 0
-    assert f"upload it: kaggle kernels push -p {tmp_path / kind}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"upload the notebook: kaggle kernels push -p {tmp_path / kind}" in printed
+    assert 'COMPETITION = "birdclef-2025"  # slug or path' in printed
     told = client("kernels", "push", "-p", str(tmp_path / kind))
     assert "Kernel version 1 successfully pushed" in told
     assert "surprising behavior" not in told

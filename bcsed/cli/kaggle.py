@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from ..files import read_json
 from . import options
 from .options import Add
 
@@ -46,7 +47,9 @@ def kernel(args: Namespace) -> int:
         models=args.model,
         wheels=None if args.wheels == "none" else args.wheels,
     )
-    print(f"upload it: kaggle kernels push -p {out}")
+    _, _, settings, _ = read_json(out / f"{args.kind}.ipynb")["cells"]
+    print("".join(settings["source"]))
+    print(f"change settings with --set name=value; upload the notebook: kaggle kernels push -p {out}")
     return 0
 
 
@@ -77,9 +80,10 @@ def _kernel_options(_: ArgumentParser, add: Add) -> None:
         metavar="DIR",
         help="the data set of wheels that the notebook may install (wheels)",
     )
-    options.add_list(add, "--set", "NAME=VALUE", "change settings of the notebook")
+    options.add_list(add, "--set", "NAME=VALUE", "change settings of the notebook, which are printed")
     options.add_list(add, "--dataset", "OWNER/SLUG", "attach data sets besides the wheels")
-    options.add_list(add, "--kernel", "OWNER/SLUG", "attach the output of notebooks (NAME/bcsed-train)")
+    text = "attach the output of notebooks (for bundles NAME/bcsed-train, if there is no --dataset)"
+    options.add_list(add, "--kernel", "OWNER/SLUG", text)
     options.add_list(add, "--model", "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION", "attach models")
 
 

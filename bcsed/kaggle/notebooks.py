@@ -235,7 +235,8 @@ def kernel(
     datasets, models : sequence of str
         Inputs to attach besides the wheels, ``owner/slug``.
     kernels : sequence of str, optional
-        Notebooks whose output is attached; by default the owner's training notebook, if its bundles are needed.
+        Notebooks whose output is attached; by default the owner's training notebook, if its bundles are needed and
+        there are no `datasets`, which may contain bundles.
     wheels : str or Path, optional
         The folder of the data set of wheels, whose name and SHA-256 the notebook gets. Without it, the notebook is a
         template that installs nothing.
@@ -253,7 +254,7 @@ def kernel(
     if not 5 <= len(title) <= 50 or len(slug) < 5:
         raise ConfigError(f"the title of a notebook has 5 to 50 characters, with 5 letters or digits; got {title!r}.")
     if kernels is None:
-        kernels = [f"{owner}/bcsed-train"] if notebook.uses_training else []
+        kernels = [f"{owner}/bcsed-train"] if notebook.uses_training and not datasets else []
     for name in (*datasets, *kernels):
         if not re.fullmatch(r"[\w-]+/[\w-]+", name):
             raise ConfigError(f"an input is written owner/slug, got {name!r}.")
