@@ -103,16 +103,14 @@ class TestChoice:
             assert bands.at[f"{name} band 1 of 6", "max"] < bands.at[f"{name} band 6 of 6", "min"]
 
     @pytest.mark.parametrize("by", review.WAYS)
-    def test_what_was_answered_is_not_chosen_again(self, by, tmp_path):
+    def test_what_was_answered_is_not_chosen_again(self, by):
         """Reviews that leave out each other's answers choose every candidate once; of the rest, the rules are kept."""
         scores, truth = world(4, 24)
-        path, rounds = tmp_path / "labels.csv", []
-        tables: list[pd.DataFrame] = []
+        rounds: list[pd.DataFrame] = []
         for _ in range(4):
-            chosen = review.choose_rows(scores, budget=216, by=by, seed=1, answered=tables)
-            rounds.append(chosen)
-            review.to_labels(answer(chosen, truth), scores).to_csv(path, index=False)
-            tables.append(read_soundscape_labels(path, CLASSES))
+            earlier = review.match_answers(pd.concat(rounds), scores, CLASSES) if rounds else None
+            chosen = review.choose_rows(scores, budget=216, by=by, seed=1, answered=earlier)
+            rounds.append(answer(chosen, truth))
         pairs = pd.concat(rounds)[["row_id", "class"]]
         assert len(pairs) == scores.size and not pairs.duplicated().any()
         assert np.allclose(rounds[-1]["probability"], 1)
@@ -121,16 +119,58 @@ class TestChoice:
                 left = scores[name].drop(rounds[0]["row_id"][rounds[0]["class"] == name])
                 top = rounds[1][rounds[1]["stratum"] == f"{name} top"]
                 assert sorted(top["score"].astype(np.float32)) == sorted(left.nlargest(36))
+        everything = review.match_answers(pd.concat(rounds), scores, CLASSES)
         with pytest.raises(ConfigError, match=r"must be 2 to 0, .* without the answered ones"):
-            review.choose_rows(scores, budget=2, by=by, answered=tables)
+            review.choose_rows(scores, budget=2, by=by, answered=everything)
 
-    def test_answered_rows_by_file_name_and_of_other_recordings(self):
-        scores, _ = world(5, 1)
-        labels = pd.DataFrame({"filename": ["S0_20250101_000000.WAV"], "start_s": [5], "end_s": [10], "labels": [()]})
-        chosen = review.choose_rows(scores, budget=33, by="random", answered=[labels])
-        assert set(scores.index) - set(chosen["row_id"]) == {"S0_20250101_000000_10"}
-        with pytest.raises(DataError, match="none of the 1 answered rows has a row and a class of the scores"):
-            review.choose_rows(scores, budget=3, answered=[labels.assign(filename="x.wav")])
+    def test_answers_that_do_not_belong_to_the_scores(self):
+        scores, truth = world(5, 1)
+        answers = answer(review.choose_rows(scores, budget=20, by="random"), truth)
+        later = scores.rename(lambda row: row.replace("2025", "2026", 1))
+        with pytest.raises(DataError, match="none of the 20 answers is of a row and a class of the scores"):
+            review.match_answers(answers, later, CLASSES)
+        both = pd.concat([scores * 0.5, later])
+        matching = review.match_answers(answers, both, ["owl"])
+        assert set(matching["class"]) == {"owl"} and set(matching["probability"]) == {1}
+        assert np.allclose(matching["score"], answers["score"][answers["class"] == "owl"] / 2)
+        with pytest.raises(DataError, match=r"begins at \d*5 s; rows have 10 s now"):
+            review.match_answers(answers, scores[scores.index.str.endswith("0")], CLASSES)
+
+    def test_two_reviews_together_estimate_the_precision_of_all_rows(self, tmp_path):
+        """Answers of `top` are those of the best rows; the second review alone would state a far lower precision."""
+        scores, truth = world(6, 40)
+        scores, truth = scores[["owl"]], truth[["owl"]]
+        rng = np.random.default_rng(0)
+        detected = scores["owl"] >= 0.1
+        expected = float(truth["owl"][detected].mean())
+        estimates, alone, n_detected = [], [], []
+        for seed in range(40):
+            first = answer(review.choose_rows(scores, budget=120, by="top", seed=seed), truth)
+            # Another network scores the rows that are reviewed next.
+            new = (scores * 0.9 + 0.1 * rng.random(scores.shape)).astype(np.float32)
+            new[:] = np.where(detected.to_numpy()[:, None], new.clip(lower=0.1), new.clip(upper=0.09))
+            earlier = review.match_answers(first, new, ["owl"])
+            second = review.choose_rows(new, budget=60, by="random", seed=seed, answered=earlier)
+            folder = tmp_path / str(seed)
+            folder.mkdir()
+            review.write_review(second, folder, new, earlier)
+            answers = {
+                str(item): {"answer": "yes" if truth.at[row, "owl"] else "no"}
+                for item, row in zip(second["item"], second["row_id"], strict=True)
+            }
+            page = {"schema": 1, "review": review.review_id(review.read_review(folder)), "answers": answers}
+            (folder / "answers.json").write_text(json.dumps(page))
+            together = review.read_answers(folder)
+            for lines, shares in ((together, estimates), (together[together["stratum"] != "answered"], alone)):
+                curve = review.estimate_precision(lines)
+                line = curve[curve["threshold"] >= 0.1].iloc[-1]
+                shares.append(line["precision"])
+            n_detected.append(review.estimate_precision(together).query("threshold >= 0.1")["n_detected"].iloc[-1])
+            labels = review.to_labels(together, new.loc[list(together["row_id"].unique())])
+            assert len(labels) == 180
+        assert np.mean(estimates) == pytest.approx(expected, abs=0.02)
+        assert np.mean(alone) < expected - 0.1
+        assert np.mean(n_detected) == pytest.approx(detected.sum(), rel=0.05)
 
     def test_certain_candidates(self):
         assert np.allclose(_inclusion(np.array([100.0, 1, 1, 2]), 2), [1, 0.25, 0.25, 0.5])
@@ -342,7 +382,7 @@ class TestFolder:
         with pytest.raises(DataError, match=r"'a' is answered as present and as absent in x\.wav, 0 to 5 s"):
             review.to_labels(contradiction, scores)
 
-    def test_the_command_reads_and_estimates(self, folder, tmp_path, capsys):
+    def test_the_command_reads_and_estimates(self, folder, sounds, tmp_path, capsys):
         path = write_answers(folder, tmp_path / "answers.json", ANSWERED)
         out = tmp_path / "labels.csv"
         call = ["review", "read", str(folder), str(path), "--out", str(out), "--thresholds", str(tmp_path / "t.json")]
@@ -366,6 +406,19 @@ class TestFolder:
             assert not list(tmp_path.glob("new*"))
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
         assert main([*call, "--min-positives", "1", "--precision", "0.5"]) == 0
+        again = tmp_path / "again"
+        words = [str(sounds / "scores.csv"), "--recordings", str(sounds), "--by", "random", "--out", str(again)]
+        assert main(["review", *words, "--budget", "5", "--answered", str(tmp_path / "labels_answers.csv")]) == 0
+        assert "4 of 4 earlier answers are of these rows and classes" in capsys.readouterr().out
+        before = set(zip(chosen["row_id"][:4], chosen["class"][:4], strict=True))
+        drawn = review.read_review(again)
+        assert not before & set(zip(drawn["row_id"], drawn["class"], strict=True))
+        page = write_answers(again, again / "answers.json", {1: {"answer": "no"}})
+        assert main(["review", "read", str(again), str(page), "--out", str(tmp_path / "both.csv")]) == 0
+        assert "1 yes, 2 no, 1 other, 1 unsure, 4 unanswered" in capsys.readouterr().out
+        table = pd.read_csv(tmp_path / "both_answers.csv", dtype=str, keep_default_na=False)
+        assert set(zip(table["row_id"][5:], table["class"][5:], strict=True)) == before
+        assert table["item"].is_unique
         (tmp_path / "labels_events.csv").write_text("mine")
         assert main(call) == 2
 
@@ -408,6 +461,16 @@ class TestFolder:
         other.write_text("0.0\t5.0\tno\n")
         with pytest.raises(DataError, match="'0099' is not a snippet"):
             review.read_answers(folder, [other])
+
+    def test_a_recording_that_may_be_one_of_two_is_refused(self, sounds, tmp_path, capsys):
+        """Scores of one folder, and another folder with a file of the same name beside it."""
+        for name in ("a", "b"):
+            shutil.copytree(sounds, tmp_path / name)
+        words = ["review", str(tmp_path / "a" / "scores.csv"), "--budget", "4", "--by", "random"]
+        assert main([*words, "--recordings", str(tmp_path), "--out", str(tmp_path / "new")]) == 2
+        assert "0000.wav; name its own folder as --recordings" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+        assert main([*words, "--recordings", str(tmp_path / "a"), "--out", str(tmp_path / "new")]) == 0
 
     @pytest.mark.parametrize(
         ("call", "words"),

@@ -30,34 +30,33 @@ def review(args: Namespace) -> int:
     """Choose rows to listen to and write a page for it, or read the answers into labels."""
     if args.inputs[0] == "read":
         return _read(args)
-    from ..data.label_files import read_soundscape_labels
     from ..report.review import PAGE, write_folder
     from ..report.scores import read_prediction
+    from ..scores import review as reviews
     from ..scores.detections import read_taxonomy
-    from ..scores.review import ANSWERS_FILE, choose_rows
 
     if len(args.inputs) > 1 or args.recordings is None:
         raise ConfigError("review chooses rows of one SCORES, from --recordings PATH; `review read` reads answers.")
     _refuse(args, _READ, "is for the answers: bcsed review read FOLDER")
     scores = read_prediction(Path(args.inputs[0])).scores
     classes = list(map(str, scores.columns))
-    drawn = choose_rows(
-        scores,
-        budget=args.budget,
-        by=args.by,
-        classes=args.classes,
-        seed=args.seed,
-        answered=[read_soundscape_labels(path, classes) for path in args.answered],
+    answered = None
+    if args.answered:
+        earlier = reviews.read_answered(args.answered)
+        answered = reviews.match_answers(earlier, scores, args.classes or classes)
+        print(f"{len(answered)} of {len(earlier)} earlier answers are of these rows and classes, and count again")
+    drawn = reviews.choose_rows(
+        scores, budget=args.budget, by=args.by, classes=args.classes, seed=args.seed, answered=answered
     )
     names = {} if args.taxonomy is None else read_taxonomy(args.taxonomy)
     with Progress() as progress:
         counter = progress.counter("rows")
-        write_folder(drawn, args.recordings, args.out, scores=scores, names=names, progress=counter)
+        write_folder(drawn, args.recordings, args.out, scores=scores, answered=answered, names=names, progress=counter)
     print(
         f"{args.out}: {len(drawn)} of {len(scores)} rows x {len(args.classes or classes)} classes, in "
         f"{drawn['stratum'].nunique()} strata\n"
         f"open {Path(args.out) / PAGE}, answer, download the answers, and read them: "
-        f"bcsed review read {args.out} {ANSWERS_FILE} --out labels.csv"
+        f"bcsed review read {args.out} {reviews.ANSWERS_FILE} --out labels.csv"
     )
     return 0
 
@@ -129,7 +128,7 @@ def _review_options(parser: ArgumentParser, add: Add) -> None:
     )
     choose("--by", choices=("uncertain", "top", "bands", "site", "hour", "random"), default=_CHOOSE["by"], help=text)
     choose("--class", dest="classes", nargs="+", action="extend", default=[], metavar="NAME", help="review only these")
-    text = "labels of earlier reviews, written by review read: what they answer is not chosen again"
+    text = "answers of earlier reviews, *_answers.csv of review read: not chosen again, and counted by review read"
     options.add_list(choose, "--answered", "FILE", text)
     choose("--taxonomy", metavar="FILE", help="taxonomy.csv, for names of the classes")
     options.add_seed(choose, "seed of the random choice")

@@ -36,14 +36,16 @@ def write_folder(
     out: str | Path,
     *,
     scores: pd.DataFrame,
+    answered: pd.DataFrame | None = None,
     names: Mapping[str, ClassName],
     progress: Callable[[int, int], None],
 ) -> None:
     """Write ``review.csv``, the page and the snippets of the rows of `bcsed.scores.review.choose_rows`.
 
     `recordings` are files or folders with all recordings of these rows, `out` is a new folder, `scores` are the table
-    that the rows were chosen from, and `names` the common or scientific names of its classes. Raises DataError if a
-    recording is missing or unreadable, or the folder is not empty.
+    that the rows were chosen from, `answered` the result of `bcsed.scores.review.match_answers`, and `names` the common
+    or scientific names of its classes. Raises DataError if a recording is missing, unreadable or one of several of its
+    name, or the folder is not empty.
     """
     folder = Path(out)
     if is_occupied(folder):
@@ -77,14 +79,21 @@ def write_folder(
     with atomic_write(folder / PAGE) as temporary:
         temporary.write_text(str(page), encoding="utf-8")
     # Last: a folder with this file is complete.
-    write_review(drawn, folder, scores)
+    write_review(drawn, folder, scores, answered)
 
 
 def _find_paths(drawn: pd.DataFrame, recordings: Sequence[str | Path]) -> dict[str, Path]:
     """Return the file of each recording, by its name in row ids."""
     files = find_recordings(recordings)
-    paths = {printable(path.stem): path for path in files} | dict(zip(recording_names(files), files, strict=True))
     needed = list(dict.fromkeys(drawn["recording"]))
+    of_stem: dict[str, list[Path]] = {}
+    for path in files:
+        of_stem.setdefault(printable(path.stem), []).append(path)
+    paths = dict(zip(recording_names(files), files, strict=True))
+    for name in needed:
+        if name not in paths and len(same := of_stem.get(name, [])) > 1:
+            raise DataError(f"the recording {name} may be {same[0]} or {same[1]}; name its own folder as --recordings.")
+    paths = {stem: same[0] for stem, same in of_stem.items()} | paths
     if missing := [name for name in needed if name not in paths]:
         raise DataError(
             f"{len(missing)} of {len(needed)} recordings are not in the folders of --recordings: {quote_list(missing)}."

@@ -10,6 +10,7 @@ from .answers import (
     SCHEMA,
     SCORES,
     SNIPPETS,
+    read_answered,
     read_answers,
     read_review,
     review_id,
@@ -18,7 +19,7 @@ from .answers import (
     unanswered_label,
     write_review,
 )
-from .choose import COLUMNS, WAYS, choose_rows
+from .choose import COLUMNS, WAYS, choose_rows, match_answers
 from .precision import CONFIDENCE, estimate_precision, estimate_share, find_thresholds, weigh, write_thresholds
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "estimate_precision",
     "estimate_share",
     "find_thresholds",
+    "match_answers",
+    "read_answered",
     "read_answers",
     "read_review",
     "review_id",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...data.annotations import read_annotations
@@ -16,7 +17,9 @@ from ...files import atomic_write, check_schema, quote_list, read_csv, read_json
 from .choose import COLUMNS
 
 REVIEW, SCORES, ANSWERS_FILE, SNIPPETS = "review.csv", "scores.csv", "answers.json", "snippets"
+ANSWERED = "answered.csv"
 ANSWERS = ("yes", "no", "other", "unsure")
+_ANSWER_COLUMNS = (*COLUMNS, "answer", "other")
 SCHEMA = 1
 # Labels of snippets that answer, besides the class (yes) and the name of another species.
 _WORDS = {
@@ -27,10 +30,16 @@ _WORDS = {
 }
 
 
-def write_review(drawn: pd.DataFrame, folder: Path, scores: pd.DataFrame) -> None:
-    """Write the chosen rows as ``review.csv``, and all their scores as ``scores.csv``."""
+def write_review(drawn: pd.DataFrame, folder: Path, scores: pd.DataFrame, answered: pd.DataFrame | None = None) -> None:
+    """Write the chosen rows, earlier answers and their scores: ``review.csv``, ``answered.csv``, ``scores.csv``."""
+    rows = drawn["row_id"]
+    if answered is not None:
+        rows = pd.concat([rows, answered["row_id"]])
+        numbered = answered.assign(item=np.arange(len(answered)) + len(drawn) + 1)
+        with atomic_write(folder / ANSWERED) as temporary:
+            numbered.to_csv(temporary, index=False, lineterminator="\n")
     with atomic_write(folder / SCORES) as temporary:
-        scores.loc[drawn["row_id"].unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
+        scores.loc[rows.unique()].to_csv(temporary, index_label="row_id", lineterminator="\n")
     with atomic_write(folder / REVIEW) as temporary:
         drawn[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
 
@@ -40,7 +49,25 @@ def read_review(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / REVIEW
     if not path.is_file():
         raise DataError(f"{folder} is not a folder of `bcsed review`: it has no {REVIEW}.")
-    table = read_csv(path, COLUMNS)
+    return _read_lines(path, COLUMNS)
+
+
+def read_answered(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Read answers of earlier reviews, tables of `bcsed review read`; DataError if they are invalid or contradict."""
+    tables = [_read_lines(Path(path), _ANSWER_COLUMNS) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if unknown := sorted(set(table["answer"]) - {*ANSWERS, ""}):
+            raise DataError(f"{path}: the answer must be {', '.join(ANSWERS)}, got {unknown[0]!r}.")
+    joined = pd.concat(tables)[list(_ANSWER_COLUMNS)]
+    clear = joined[joined["answer"] != ""].drop_duplicates(["row_id", "class", "answer", "other"])
+    if (twice := clear[clear.duplicated(["row_id", "class"])]).size:
+        raise DataError(f"{twice['row_id'].iloc[0]} has two answers about {twice['class'].iloc[0]!r}; keep one.")
+    result: pd.DataFrame = clear.reset_index(drop=True)
+    return result
+
+
+def _read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_csv(path, columns)
     try:
         whole: dict[str, Any] = dict.fromkeys(("item", "start_s", "end_s"), int)
         typed: pd.DataFrame = table.astype({**whole, "score": float, "probability": float})
@@ -66,8 +93,9 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
     """Return the chosen rows of a review with the columns ``answer`` ('' if unanswered) and ``other`` (a species).
 
     `paths` are files of the page (``*.json``), Raven tables and Audacity labels of the snippets, or folders of these
-    tables; by default ``answers.json`` in the folder. Raises DataError if a file is invalid or of another review, an
-    item has two different answers, or there is no answer.
+    tables; by default ``answers.json`` in the folder. Answers of earlier reviews, which were left out of this one,
+    follow with the probability 1, so that all together are a sample of all candidates. Raises DataError if a file is
+    invalid or of another review, an item has two different answers, or there is no answer.
     """
     folder = Path(folder)
     drawn = read_review(folder)
@@ -82,6 +110,8 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
         raise DataError(f"no item of {folder} is answered; answer some in its page, or in the tables of the snippets.")
     pairs = [answers.get(item, ("", "")) for item in drawn["item"]]
     table: pd.DataFrame = drawn.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
+    if (folder / ANSWERED).is_file():
+        table = pd.concat([table, _read_lines(folder / ANSWERED, _ANSWER_COLUMNS)[list(table)]], ignore_index=True)
     return table
 
 

@@ -8,7 +8,6 @@ probability (Hájek's estimator). The order of the chosen rows is random, so tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +40,7 @@ def choose_rows(
     by: str = "uncertain",
     classes: Sequence[str] = (),
     seed: int = 0,
-    answered: Sequence[pd.DataFrame] = (),
+    answered: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Choose `budget` candidates of a score table, a line each with `COLUMNS`, in random order.
 
@@ -49,11 +48,9 @@ def choose_rows(
     each site or hour in the names of the recordings; ``top`` takes the highest scores of each class, and as many others
     in proportion to p(1 - p); ``bands`` draws equal numbers from bands of each class's scores, the lowest half of the
     rows, the next quarter and so on (Navine et al. 2024); ``random`` draws all with equal probability. `classes` are
-    those to review, by default all. Candidates that are known in `answered`, tables of
-    `bcsed.data.label_files.read_soundscape_labels`, are left out, and the answers then estimate properties of the
-    others. ``stratum`` is the set from which a line was drawn, ``probability`` its inclusion probability. Raises
-    ConfigError or DataError if a value, the table or a row id is invalid, no row of `answered` is in the table, or the
-    budget is too small or too large.
+    those to review, by default all. Candidates in `answered`, the result of `match_answers`, are left out. ``stratum``
+    is the set from which a line was drawn, ``probability`` its inclusion probability. Raises ConfigError or DataError
+    if a value, the table or a row id is invalid, or the budget is too small or too large.
     """
     check_table(scores, where="the score table")
     if by not in WAYS:
@@ -68,10 +65,11 @@ def choose_rows(
         raise DataError(f"the row {first!r} does not end with its end second, as in <recording>_<second>.")
     p = scores[names].to_numpy(np.float64)
     left = np.ones(p.shape, bool)
-    for labels in answered:
-        left &= ~_find_known(labels, scores.index, names, row_s)
+    if answered is not None:
+        answered_row, answered_class = pd.Index(answered["row_id"]), pd.Index(answered["class"])
+        left[scores.index.get_indexer(answered_row), pd.Index(names).get_indexer(answered_class)] = False
     if not 2 <= budget <= left.sum():
-        text = "the rows times the classes to review" + (", without the answered ones" if answered else "")
+        text = "the rows times the classes to review" + ("" if answered is None else ", without the answered ones")
         raise ConfigError(f"the budget must be 2 to {left.sum()}, {text}; got {budget}.")
     if seed < 0:
         raise ConfigError(f"the seed must be 0 or more, got {seed}.")
@@ -98,18 +96,22 @@ def choose_rows(
     return table
 
 
-def _find_known(labels: pd.DataFrame, index: pd.Index, names: Sequence[str], row_s: int) -> npt.NDArray[np.bool_]:
-    """Return which candidates are known in labels of soundscape rows, (R, K)."""
-    known = np.zeros((len(index), len(names)), bool)
-    everything = [names] * len(labels)
-    lines = zip(labels["filename"], labels["start_s"], labels.get("known", everything), strict=True)
-    for filename, start_s, classes in lines:
-        rows = index.get_indexer(
-            pd.Index([f"{name}_{start_s + row_s}" for name in (filename, PurePosixPath(filename).stem)])
-        )
-        known[np.ix_(rows[rows >= 0], np.isin(names, list(classes)))] = True
-    if not known.any():
-        raise DataError(f"none of the {len(labels)} answered rows has a row and a class of the scores.")
+def match_answers(answers: pd.DataFrame, scores: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the lines of `answers`, those of earlier reviews, whose row and class are among the candidates.
+
+    They have the scores of `scores`, the ``stratum`` "answered" and the ``probability`` 1: they are known. DataError if
+    there are none, or their rows have another length.
+    """
+    matching = answers[answers["row_id"].isin(scores.index) & answers["class"].isin(names)]
+    if matching.empty:
+        raise DataError(f"none of the {len(answers)} answers is of a row and a class of the scores to review.")
+    row_s = infer_row_s(parse_row_ids(scores.index))
+    if (other := matching[matching["end_s"] - matching["start_s"] != row_s]).size:
+        line = other.iloc[0]
+        raise DataError(f"the answered row {line['row_id']} begins at {line['start_s']} s; rows have {row_s} s now.")
+    row = scores.index.get_indexer(pd.Index(matching["row_id"]))
+    values = scores.to_numpy(np.float64)[row, scores.columns.get_indexer(pd.Index(matching["class"]))]
+    known: pd.DataFrame = matching.assign(score=values, stratum="answered", probability=1.0)
     return known
 
 
