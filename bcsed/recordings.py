@@ -163,6 +163,16 @@ def recording_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+def file_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return a unique file name of each recording, with parent folders only where a name occurs twice.
+
+    >>> list(file_names([Path("a/0001.wav"), Path("b/0001.wav"), Path("b/0002.wav")]).values())
+    ['a/0001.wav', 'b/0001.wav', '0002.wav']
+    """
+    unique = zip(paths, recording_names(paths), strict=True)
+    return {path: name if name.endswith(path.suffix) else f"{name}{printable(path.suffix)}" for path, name in unique}
+
+
 def printable(path: str | Path) -> str:
     r"""Return a path as text that can be written as UTF-8, other bytes as in ``caf\udce9.wav``."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -122,6 +122,10 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         (empty / "train_soundscapes").mkdir()
         shutil.copy(empty / "test_soundscapes" / "soundscape_0.ogg", empty / "train_soundscapes" / "other.ogg")
         train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
+    for site in ("north", "south"):
+        shutil.copytree(data / "train_soundscapes", empty / "train_soundscapes" / site)
+    with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are several times in .*train_soundscapes"):
+        train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
     with pytest.raises(ConfigError, match=r"labelled.share 0.6 are together more than 1"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="cannot be selected by class"):
@@ -311,15 +315,26 @@ def test_soundscapes_without_labels_follow_the_teacher(land25, tmp_path, caplog)
     assert "none of the 1 other files with an embedding is a soundscape to train on" in caplog.text
 
 
-def test_unlabelled_recordings_of_one_name_are_all_used(land25, tmp_path):
+def test_soundscapes_of_one_name_are_those_of_their_folder(land25, tmp_path):
+    """An embedding, a label or a pseudolabel of a recording is not that of another one with the same name."""
     data, _ = land25
     source = sorted((data / "train_soundscapes").iterdir())[0]
     for site in ("north", "south"):
         (tmp_path / "land" / site).mkdir(parents=True)
         shutil.copy(source, tmp_path / "land" / site)
     split = split_soundscapes(data, detect_competition(data), ("a",), SMALL.data, None)
-    infos = soundscapes._read_unlabelled(dataclasses.replace(split, folder=tmp_path / "land"), {source.name})
-    assert [Path(info.path).parent.name for info in infos] == ["north", "south"]
+    split = dataclasses.replace(split, folder=tmp_path / "land")
+    both = {f"north/{source.name}", f"south/{source.name}"}
+
+    def used(names, split=split):
+        infos = soundscapes._read_unlabelled(split, names)
+        assert soundscapes._names(infos, split) == [f"{Path(info.path).parent.name}/{source.name}" for info in infos]
+        return [Path(info.path).parent.name for info in infos]
+
+    assert used(None) == used(both) == ["north", "south"]
+    assert used({f"south/{source.name}"}) == ["south"]
+    assert used({source.name}) == []
+    assert used(None, dataclasses.replace(split, labelled=frozenset({f"north/{source.name}"}))) == ["south"]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ..errors import ConfigError, DataError
 from ..files import as_path, atomic_write, require_new_parquet
 from ..models.bundle.bundle import Bundle
 from ..models.ensemble import from_bundles
-from ..recordings import find_recordings, recording_names
+from ..recordings import file_names, find_recordings
 from .api import RunOptions, predict
 from .outputs import OutputOptions
 from .result import Result
@@ -63,7 +63,7 @@ def embed(
         window = f"a window of {frontend.window_s:g} s"
         raise ConfigError(f"the step must be 1 to {longest} s, at most {window}; got {step_s}.")
     windowing = Windowing(row_s=longest if step_s is None else step_s)
-    names = _name_recordings(recordings) if data is None else _name_clips(data)
+    names = file_names(find_recordings(recordings)) if data is None else _name_clips(data)
     result = predict(
         ensemble,
         list(names),
@@ -93,13 +93,6 @@ def _name_clips(data: str | Path) -> dict[Path, str]:
     competition = detect_competition(data)
     clips = read_train(data, competition, read_class_list(data, competition))
     return dict(zip(map(Path, clips["path"]), clips["filename"], strict=True))
-
-
-def _name_recordings(recordings: Sequence[str | Path]) -> dict[Path, str]:
-    """Return the recordings by their file names, with folders only where a name occurs twice."""
-    paths = find_recordings(recordings)
-    unique = zip(paths, recording_names(paths), strict=True)
-    return {path: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for path, name in unique}
 
 
 def parts_folder(out: str | Path) -> Path:

@@ -23,7 +23,7 @@ from ..data.label_files import check_known, multi_hot, read_soundscape_labels, t
 from ..data.labels import assign_site_folds
 from ..errors import DataError
 from ..files import sha256, shorten_list
-from ..recordings import find_recordings, printable
+from ..recordings import file_names, find_recordings, printable
 from ..scores.labelling import label_recordings
 from .dataset.clips import read_headers
 from .dataset.events import Events
@@ -47,7 +47,7 @@ class SoundscapeSplit:
     valid: list[AudioInfo]  # labelled recordings that are held out
     truth: pd.DataFrame  # their labels, by row id
     train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
-    labelled: frozenset[str]  # names of all recordings with completely labelled rows
+    labelled: frozenset[str]  # paths in the folder of all recordings with completely labelled rows
     held_sites: frozenset[str]  # no recording of these is used in training
     sources: Mapping[str, Any]  # SHA-256 of further labels
 
@@ -134,7 +134,7 @@ def split_soundscapes(
         valid=[read_info(folder / name) for name in dict.fromkeys(valid["filename"])],
         truth=truth,
         train=rows[~is_valid].reset_index(drop=True),
-        labelled=frozenset(PurePosixPath(name).name for name in complete),
+        labelled=frozenset(complete),
         held_sites=held_sites,
         sources={"labels": [sha256(Path(path)) for path in labels]} if labels else {},
     )
@@ -162,7 +162,7 @@ def make_labelled_sampler(
     file, names = pd.factorize(rows["filename"])
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
-    settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
+    settings = _sampler_settings(_names(infos, split), experiment, cache_gb, teacher)
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
     values = multi_hot(rows["labels"], split.classes, rows["known"]).astype(np.float16)
@@ -187,13 +187,15 @@ def make_injectors(
             rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
             rows, sources["online"] = _unlabelled_rows(split)
-        settings = _sampler_settings(_names(rows[0]), experiment, cache_gb, teacher)
+        settings = _sampler_settings(_names(rows[0], split), experiment, cache_gb, teacher)
         injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
 
 
-def _names(infos: Sequence[AudioInfo]) -> list[str]:
-    return [printable(Path(info.path).name) for info in infos]
+def _names(infos: Sequence[AudioInfo], split: SoundscapeSplit) -> list[str]:
+    """Return the names of recordings as `bcsed embed` writes them for the whole folder."""
+    unique = file_names(find_recordings([split.folder]))
+    return [unique.get(Path(info.path), printable(Path(info.path).name)) for info in infos]
 
 
 def _sampler_settings(
@@ -218,7 +220,7 @@ def make_unlabelled(
         return ()
     rows = _even_rows(infos, experiment.frontend.window_s)
     values = np.full((len(rows[0]), len(split.classes)), np.nan, np.float16)
-    settings = _sampler_settings(_names(infos), experiment, cache_gb, teacher)
+    settings = _sampler_settings(_names(infos, split), experiment, cache_gb, teacher)
     return ((ExcerptSampler(infos, *rows, values, pseudo=False, **settings), experiment.unlabelled),)
 
 
@@ -264,20 +266,23 @@ def _pseudolabelled_rows(
             f"{path} contains all probabilities, however low, and would label every class as present everywhere: set "
             "data.pseudo_soft=true, or select with a threshold or top-n."
         )
-    permitted = _permitted(dict.fromkeys(map(str, table.filename)), split)
+    labelled = {PurePosixPath(name).name for name in split.labelled}
+    permitted = _permitted(dict.fromkeys(map(str, table.filename)), labelled, split)
     used = pd.Series(table.filename).isin(permitted).to_numpy()
     if not used.any() or not (values[used] > 0).any():
         raise DataError(
             f"{path}: no pseudolabel of {len(set(table.filename))} recordings may be used in training; "
             f"{len(values) - int(used.sum())} of {len(values)} rows are of recordings that validate."
         )
-    paths = {printable(path.name): path for path in find_recordings([split.folder])}
-    missing = [name for name in permitted if name not in paths]
-    if missing:
-        count = f"{len(missing)} of {len(permitted)}"
-        raise DataError(f"{count} pseudolabelled recordings are not in {split.folder}, {missing[0]!r} first.")
+    paths: dict[str, list[Path]] = {}
+    for file_path in find_recordings([split.folder]):
+        paths.setdefault(printable(file_path.name), []).append(file_path)
+    for number, problem in ((0, "are not"), (2, "are several times")):
+        if wrong := [name for name in permitted if min(len(paths.get(name, ())), 2) == number]:
+            count = f"{len(wrong)} of {len(permitted)}"
+            raise DataError(f"{count} pseudolabelled recordings {problem} in {split.folder}, {wrong[0]!r} first.")
     file, names = pd.factorize(table.filename[used])
-    infos = [read_info(paths[name]) for name in names]
+    infos = [read_info(paths[name][0]) for name in names]
     source = {key: table.provenance[key] for key in ("sha256", "selection", "teachers")}
     source["teachers"] = [teacher["fingerprint"] for teacher in source["teachers"]]
     rows = (infos, file, table.start_s[used], table.end_s[used], values[used])
@@ -298,19 +303,20 @@ def _unlabelled_rows(split: SoundscapeSplit) -> tuple[_Rows, dict[str, Any]]:
 
 def _read_unlabelled(split: SoundscapeSplit, names: Collection[str] | None = None) -> list[AudioInfo]:
     """Return the readable recordings without human labels, of these names if given, whose site is not held out."""
-    paths = [path for path in find_recordings([split.folder]) if names is None or printable(path.name) in names]
-    # Subfolders may hold recordings of one name.
-    permitted = set(_permitted([printable(path.name) for path in paths], split))
-    infos, failures = read_headers([path for path in paths if printable(path.name) in permitted])
+    unique = file_names(find_recordings([split.folder]))
+    inside = {path: path.relative_to(split.folder).as_posix() for path in unique}
+    permitted = set(_permitted(inside.values(), split.labelled, split))
+    used = [path for path in unique if inside[path] in permitted and (names is None or unique[path] in names)]
+    infos, failures = read_headers(used)
     if failures:
         _log.warning("%d of %d soundscapes in %s cannot be read", len(failures), len(infos), split.folder)
     return [info for info in infos if info is not None]
 
 
-def _permitted(names: Iterable[str], split: SoundscapeSplit) -> list[str]:
+def _permitted(names: Iterable[str], labelled: Collection[str], split: SoundscapeSplit) -> list[str]:
     """Return the recordings without human labels whose site is not held out."""
     names = list(names)
-    unlabelled = [name for name in names if name not in split.labelled]
+    unlabelled = [name for name in names if name not in labelled]
     permitted = [name for name in unlabelled if site_of(name, split.competition) not in split.held_sites]
     if len(permitted) < len(names):
         _log.info("%d labelled recordings or recordings of held-out sites are not used", len(names) - len(permitted))
