@@ -293,6 +293,24 @@ def test_half_precision_by_device_and_network(monkeypatch):
     assert half_type("cpu", 1) is None
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_resumed_run_keeps_its_precision(year, tmp_path, monkeypatch, before):
+    """Also on another CPU, or in a version that would choose another one."""
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    experiment = SMALL.vary("t", fit__epochs=2, net__backbone="resnet10t")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": before}, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(experiment, year, tmp_path / "run", epoch_done=stop)
+    types, unfold = set(), network.unfold
+    monkeypatch.setattr(network, "unfold", lambda x, n: (types.add((x.requires_grad, x.dtype)), unfold(x, n))[1])
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not before}, raising=False)
+    train.train(experiment, year, tmp_path / "run", resume=True)
+    assert types == {(True, torch.bfloat16 if before else torch.float32), (False, torch.float32)}
+
+
 def test_a_loss_that_is_not_finite_is_an_error(year, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "criterion", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DataError, match=r"the loss became nan in epoch 1, step 1.*mixed_precision=false"):

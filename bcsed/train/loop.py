@@ -368,6 +368,7 @@ class Loop:
                 "averaged": 0 if self.average is None else int(self.average.n_averaged),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "bfloat16": self.half == torch.bfloat16,
                 **{name: getattr(self, name) for name in _COUNTERS},
             }
         # In memory first: torch reports a full disk as "unexpected pos".
@@ -392,5 +393,8 @@ class Loop:
                 self.average.n_averaged.fill_(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            if self.device.type == "cpu":
+                # That of the first epochs, which another CPU or an earlier version chose.
+                self.half = torch.bfloat16 if state.get("bfloat16") else None
             for name in _COUNTERS:
                 setattr(self, name, state[name])
