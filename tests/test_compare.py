@@ -20,7 +20,7 @@ from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.scores import metrics
 from bcsed.scores.evaluation import Evaluation, read_evaluation, read_truth, write_evaluation
-from bcsed.train import TrainOptions
+from bcsed.train import TrainInputs, TrainOptions
 from bcsed.train.api import train_grid
 
 CLASSES = ("a", "b", "c")
@@ -671,6 +671,16 @@ class TestTrainGrid:
         with pytest.raises(DataError, match=r"small-s0 holds another training .*\(fold: 0 -> 2\)"):
             train_grid([SMALL], year, out, fold=2)
         assert train_grid([SMALL], year, out) == [out / "small-s0"]
+        # Files of this call that the finished run was not trained with.
+        (out / "noise").mkdir()
+        shutil.copy(next((year / "test_soundscapes").glob("*.ogg")), out / "noise")
+        for inputs, names in (
+            (TrainInputs(noise=out / "noise"), "noise"),
+            (TrainInputs(labels=[year / "train.csv"], pretrained="other"), "labels, pretrained"),
+            (TrainInputs(teacher=[year / "train.csv"], pseudolabels=year / "train.csv"), "pseudolabels, teacher"),
+        ):
+            with pytest.raises(DataError, match=rf"small-s0 was trained with other files \({names}\) than asked"):
+                train_grid([SMALL], year, out, inputs=inputs)
 
     def test_refusals(self, year, tmp_path):
         with pytest.raises(ConfigError, match="there is nothing to train"):

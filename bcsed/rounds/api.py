@@ -28,7 +28,7 @@ from ..predict.spec import Windowing
 from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, export_run, finished, read_description
-from ..train.data import TrainInputs, TrainOptions, require_same_labels
+from ..train.data import TrainInputs, TrainOptions, require_same_data
 from ..train.pseudolabels.api import label_with_truth, make_pseudolabels
 from ..train.pseudolabels.table import Pseudolabels, read_pseudolabels
 from .plan import PROBE, SCHEMA, Plan, read_plan
@@ -72,7 +72,7 @@ def run(
     with lock_folder(out):
         remove_partial_files(out)
         ledger = read_ledger(out) if (out / LEDGER).is_file() else []
-        _require_same_data(out, data)
+        _require_same_data(plan, out, data)
         for number, each in enumerate(plan.rounds, 1):
             if number <= len(ledger):
                 _verify(out, ledger[number - 1])
@@ -139,10 +139,25 @@ def _require_same_plan(plan: Plan, out: Path) -> None:
         write_json(file, {"schema": SCHEMA, **values})
 
 
-def _require_same_data(out: Path, data: Path) -> None:
+def _require_same_data(plan: Plan, out: Path, data: Path) -> None:
     """Refuse other training data than those of the first student; the later ones were trained on the same."""
     for file in sorted(out.glob(f"round-1/*/run/{RUN}"))[:1]:
-        require_same_labels(read_description(file.parent), data, file.parent)
+        inputs = _inputs(plan, 1, out / "round-1")
+        if inputs.pseudolabels is None or Path(inputs.pseudolabels).is_file():
+            require_same_data(read_description(file.parent), data, inputs, file.parent)
+
+
+def _inputs(plan: Plan, number: int, folder: Path) -> TrainInputs:
+    """Return the files from which the students of a round, in its folder, are trained."""
+    each = plan.rounds[number - 1]
+    return TrainInputs(
+        pseudolabels=folder / TABLE if each.teacher else None,
+        pretrained=each.pretrained,
+        teacher=each.embeddings,
+        labels=plan.labels,
+        events=plan.events,
+        noise=plan.noise,
+    )
 
 
 def _verify(out: Path, entry: Mapping[str, Any]) -> None:
@@ -206,20 +221,11 @@ def _train_student(
     run_folder, sealed = folder / name / "run", folder / name / "bundle"
     if sealed.is_dir():
         return load(sealed)
-    each, experiment = plan.rounds[number - 1], plan.student(number, name)
+    experiment = plan.student(number, name)
     if not finished(run_folder):
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
-        table = folder / TABLE if each.teacher else None
-        inputs = TrainInputs(
-            pseudolabels=table,
-            pretrained=each.pretrained,
-            teacher=each.embeddings,
-            labels=plan.labels,
-            events=plan.events,
-            noise=plan.noise,
-        )
-        start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=inputs)
+        start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=_inputs(plan, number, folder))
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.
         shutil.rmtree(remainder, ignore_errors=True)

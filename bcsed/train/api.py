@@ -33,7 +33,7 @@ from .checkpoints import (
     require_new_run,
     state_to_resume,
 )
-from .data import TrainingData, TrainInputs, TrainOptions, prepare_data, require_same_labels
+from .data import TrainingData, TrainInputs, TrainOptions, describe_inputs, prepare_data, require_same_data
 from .distributed import join_processes
 from .loop import EpochDone, Loop, Progress
 
@@ -100,6 +100,7 @@ def train(
             "n_clips": len(ready.names),
             "n_negatives": sum(ready.inputs.class_of(row) < 0 for row in range(len(ready.names))),
             "sources": ready.sources,
+            "inputs": describe_inputs(inputs),
             "priors": [round(float(value), 8) for value in class_priors(ready.inputs.targets)],
         }
         state = state_to_resume(out, description) if resume else None
@@ -158,7 +159,7 @@ def train_grid(
             if difference:
                 raise DataError(f"{folder} holds another training than asked ({difference}); name another --out.")
             if finished(folder):
-                require_same_labels(earlier, data, folder)
+                require_same_data(earlier, data, inputs or TrainInputs(), folder)
                 continue
         if begin is not None:
             begin(folder, number, len(planned))

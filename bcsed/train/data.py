@@ -22,7 +22,7 @@ from ..data.label_files import add_noise, read_train
 from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targets, training_rows, validation_rows
 from ..errors import ConfigError, DataError
 from ..files import sha256
-from ..recordings import printable
+from ..recordings import find_recordings, printable
 from .dataset.batches import BatchInputs
 from .dataset.clips import ClipReader, read_headers
 from .dataset.excerpts import ExcerptSampler
@@ -302,12 +302,32 @@ def _head_groups(
     return ()
 
 
-def require_same_labels(description: Mapping[str, Any], data: str | Path, run: Path) -> None:
-    """Refuse (DataError) a finished run that was trained on other clips or labels than those of a folder."""
+def describe_inputs(inputs: TrainInputs) -> dict[str, Any]:
+    """Return the SHA-256 of the files of a training, names and sizes of its noise, and the name of its weights."""
+    files = {
+        "pseudolabels": [inputs.pseudolabels],
+        "clip_pseudolabels": [inputs.clip_pseudolabels],
+        **{name: getattr(inputs, name) for name in ("labels", "events", "teacher")},
+    }
+    values: dict[str, Any] = {
+        name: [sha256(Path(path)) for path in paths if path is not None] for name, paths in files.items()
+    }
+    noise = [] if inputs.noise is None else find_recordings([inputs.noise])
+    values["noise"] = sorted([printable(path.name), path.stat().st_size] for path in noise)
+    values["pretrained"] = "" if inputs.pretrained is None else Path(inputs.pretrained).name
+    return {name: value for name, value in values.items() if value}
+
+
+def require_same_data(description: Mapping[str, Any], data: str | Path, inputs: TrainInputs, run: Path) -> None:
+    """Refuse (DataError) a finished run that was trained on other clips, labels or files than a call names."""
     competition = detect_competition(data)
     digest = _digest(read_train(data, competition, read_class_list(data, competition)))
     if description.get("labels_sha256", digest) != digest:
         raise DataError(f"{run} was trained on other clips or labels than those of {data}; name another --out.")
+    now = describe_inputs(inputs)
+    earlier = description.get("inputs", now)
+    if differing := sorted(name for name in now.keys() | earlier.keys() if now.get(name) != earlier.get(name)):
+        raise DataError(f"{run} was trained with other files ({', '.join(differing)}) than asked; name another --out.")
 
 
 def _digest(table: pd.DataFrame) -> str:
