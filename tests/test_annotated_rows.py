@@ -145,6 +145,20 @@ def test_a_table_without_events_names_its_recording(field):
         label_recordings([write(field, "none.txt", HEADER)], [field / "wav"])
 
 
+def test_a_class_may_have_the_name_of_a_negative_label(field, tmp_path):
+    """Such as noise, where it is listed as a class: else it is an event without any class."""
+    events = events_of(("S1.wav", 1, 2, "noise"), ("S1.wav", 6, 7, "background"))
+    lengths = {"S1.wav": 12.0}
+    assert list(label_rows(events, lengths)["labels"]) == [(), (), ()]
+    assert list(label_rows(events, lengths, classes=("noise", "x"))["labels"]) == [("noise",), (), ()]
+    assert [clip.label for clip in plan_clips(events, lengths, 4, ("background",))] == ["background"]
+    table = write(tmp_path, "events.csv", "file,start,end,label", "S1.wav,1,2,noise", "S1.wav,6,7,background")
+    truth = read_truth(table, ("noise", "x"), ["S1_5", "S1_10", "S1_15"])
+    assert truth.to_numpy().tolist() == [[1, 0], [0, 0], [0, 0]]
+    rows = read_labelled_rows([table], field / "wav", ("a", "noise"), 5)
+    assert list(rows["labels"][:2]) == [("noise",), ()]
+
+
 def test_truth(field, capsys):
     """An annotation table labels all rows of its recordings, as the rows that it is converted to."""
     ids = [f"{stem}_{5 * k + 5}" for stem, n in (("S1", 3), ("S2", 4), ("S3", 1)) for k in range(n)]
@@ -228,7 +242,7 @@ def test_labelled_soundscapes_of_folders(field):
     (field / "wav").rename(data / "soundscapes")
     write(data, "soundscape_labels.csv", "filename,start,end,primary_label", "S3.wav,0,5,jay", "a/S1.wav,0,5,")
     split = split_soundscapes(data, FOLDERS, ("024", "jay"), Data(soundscapes="train"), None)
-    assert len(split.train) == 2 and split.labelled == {"S3.wav", "S1.wav"}
+    assert len(split.train) == 2 and split.labelled == {"S3.wav", "a/S1.wav"}
     more = write(field, "more.csv", "filename,start,end,primary_label", "S3.wav,0,5,jay", "S4.wav,5,7,024")
     events = write(field, "events.csv", "file,start,end,label", "S2,3,4,024")
     split = split_soundscapes(data, FOLDERS, ("024", "jay"), Data(), None, [more, events])

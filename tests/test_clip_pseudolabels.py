@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from dataclasses import replace
 
@@ -67,6 +68,16 @@ def test_the_recipe_of_an_earlier_version_is_read(teachers, year):
     recipe = {name: group for name, group in teachers[0].recipe.items() if name != "noise"}
     earlier = dataclasses.replace(teachers[0], recipe=recipe)
     assert set(_held_out_clips(earlier, year, 1)) == set(_held_out_clips(teachers[0], year, 1))
+
+
+def test_a_teacher_that_was_trained_with_further_files_is_read(teachers, year):
+    """With strong labels, and on labelled soundscapes that are not in the competition's folder."""
+    from bcsed.train.pseudolabels.clips import _held_out_clips
+
+    recipe = json.loads(json.dumps(teachers[0].recipe))
+    recipe["fit"]["strong_weight"], recipe["data"]["soundscapes"] = 1.0, "train"
+    other = dataclasses.replace(teachers[0], recipe=recipe)
+    assert set(_held_out_clips(other, year, 1)) == set(_held_out_clips(teachers[0], year, 1))
 
 
 def test_several_teachers_of_a_clip_are_averaged(teachers, year, labelled, tmp_path):

@@ -293,6 +293,12 @@ def test_unlabelled_seconds_make_negatives_unknown(land):
     assert part.weights.tolist() == [1, 0, 0]
     complete = make_sampler(land, pseudo=False, excerpt_rows="half").window_around(0, np.random.default_rng(1))
     assert complete.weights.tolist() == [1, 1, 1]
+    # Also in windows that are shorter than a second, of which nothing is known.
+    short = dataclasses.replace(TINY_128, n_fft=1024, hop_length=250, n_frames=64)
+    rows = (np.zeros(1, int), np.zeros(1), np.full(1, 30.0), np.full((1, 3), np.nan))
+    sampler = ExcerptSampler(land, *rows, frontend=short, data=Data(), pseudo=False)
+    excerpt = sampler.sample(Injection(mode="substitute"), -1, np.random.default_rng(0))
+    assert excerpt is not None and excerpt.weights.tolist() == [0, 0, 0]
 
 
 def test_pairs_are_two_joined_excerpts(land):

@@ -245,6 +245,13 @@ def test_noise_is_none_of_the_classes(table, year, foreign, tmp_path, rng, capsy
     assert noise[0].to_numpy().max() > 0.5 and noise[1].to_numpy().max() < 0.2
     scores = predict.predict([after], [year / "test_soundscapes"]).scores
     assert metrics.macro_auc(truth_of(scores), scores)[0] > 0.95
+    # Noise of another site, with the same file name; and the same noise twice.
+    embed(foreign, tmp_path / "other.parquet", recordings=[tmp_path / "new hum"])
+    both = [tmp_path / "noise.parquet", tmp_path / "other.parquet"]
+    assert train_probe([table], year, tmp_path / "both", noise=both)[0].provenance["n_noise_windows"] == 20
+    shutil.copy(both[0], tmp_path / "copy.parquet")
+    with pytest.raises(DataError, match=r"copy\.parquet: the window of 'a\.wav' at 0 s is there twice"):
+        train_probe([table], year, tmp_path / "p", noise=[*both, tmp_path / "copy.parquet"])
     with pytest.raises(DataError, match=r"is in a table of noise and a clip of"):
         train_probe([table], year, tmp_path / "p", noise=[table])
     with pytest.raises(DataError, match="no such file of embeddings"):

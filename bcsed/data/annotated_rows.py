@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,20 +39,23 @@ def label_rows(
     row_s: int = 5,
     min_overlap_s: float = MIN_OVERLAP_S,
     complete: bool = True,
+    classes: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the labels of rows of annotated recordings in the form of `bcsed.data.read_soundscape_labels`.
 
     `events` are of `read_annotations`, and `lengths` the names of all annotated recordings and their durations (s). A
     row has the label of an event that overlaps it by at least `min_overlap_s`; the row with the largest overlap always
-    has it. Events with the label ``nocall`` label no row. If the annotation is not `complete`, rows without an event
-    are left out, because nothing is known about them. ConfigError if a length is not positive.
+    has it. Events with one of `NEGATIVE_LABELS`, unless it is one of the `classes`, label no row. If the annotation is
+    not `complete`, rows without an event are left out, because nothing is known about them. ConfigError if a length is
+    not positive.
     """
     if row_s < 1 or not 0 < min_overlap_s <= row_s:
         raise ConfigError(f"need 0 < overlap <= row length in whole seconds, got {min_overlap_s:g} and {row_s} s.")
+    negative = set(NEGATIVE_LABELS).difference(classes)
     labels: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     columns = (events[name] for name in ("recording", "start_s", "end_s", "label"))
     for name, start_s, end_s, label in zip(*columns, strict=True):
-        if label in NEGATIVE_LABELS:
+        if label in negative:
             continue
         first, last = int(start_s // row_s), math.ceil(end_s / row_s)
         overlaps = [min(end_s, (k + 1) * row_s) - max(start_s, k * row_s) for k in range(first, last)]
@@ -94,8 +97,10 @@ def is_annotation_table(path: Path) -> bool:
     return "row_id" not in header and not set(_FIELDS) <= {name.strip().strip('"') for name in header.split(",")}
 
 
-def plan_clips(events: pd.DataFrame, lengths: Mapping[str, float], clip_s: float) -> list[EventClip]:
-    """Return training clips that contain all events, ordered by recording, label and time.
+def plan_clips(
+    events: pd.DataFrame, lengths: Mapping[str, float], clip_s: float, classes: Collection[str] = ()
+) -> list[EventClip]:
+    """Return training clips that contain all events of `label_rows`, ordered by recording, label and time.
 
     A clip is `clip_s` long, around the centre of the first event of its label that no earlier clip contains, and moved
     inside its recording; it is longer only if this event is. ConfigError if `clip_s` is not positive.
@@ -103,7 +108,8 @@ def plan_clips(events: pd.DataFrame, lengths: Mapping[str, float], clip_s: float
     if not clip_s > 0:
         raise ConfigError(f"the length of a clip must be positive, got {clip_s:g} s.")
     clips: list[EventClip] = []
-    events = events[~events["label"].isin(NEGATIVE_LABELS)].sort_values(["start_s", "end_s"], kind="stable")
+    negative = set(NEGATIVE_LABELS).difference(classes)
+    events = events[~events["label"].isin(negative)].sort_values(["start_s", "end_s"], kind="stable")
     for name, label in sorted(set(zip(events["recording"], events["label"], strict=True))):
         own = events[(events["recording"] == name) & (events["label"] == label)]
         others = events[(events["recording"] == name) & (events["label"] != label)]

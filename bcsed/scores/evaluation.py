@@ -151,7 +151,7 @@ def _annotated_truth(path: Path, classes: Sequence[str], rows: RowIds) -> pd.Dat
     if events.empty:
         raise DataError(f"{path}: contains no event; name rows without labels by `bcsed label --files`.")
     lengths = {name: ends[name] for name in dict.fromkeys(events["recording"])}
-    labelled = label_rows(events, lengths, row_s=row_s)
+    labelled = label_rows(events, lengths, row_s=row_s, classes=classes)
     check_known(set().union(*labelled["labels"]), classes, path)
     ids = [f"{name}_{start_s + row_s}" for name, start_s in zip(labelled["filename"], labelled["start_s"], strict=True)]
     truth: pd.DataFrame = make_table(ids, classes, multi_hot(labelled["labels"], classes))

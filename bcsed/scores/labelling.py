@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Labelled:
     unknown: Mapping[str, int]  # labels that are no class, and the number of their events
     unannotated: Sequence[str]
     unreadable: Mapping[str, str]  # path -> reason
+    classes: Collection[str]  # as far as they are known
 
 
 def label_recordings(
@@ -46,12 +47,14 @@ def label_recordings(
     complete: bool = True,
     row_s: int = 5,
     min_overlap_s: float = MIN_OVERLAP_S,
+    classes: Collection[str] = (),
 ) -> Labelled:
     """Read annotation tables and label the rows of their recordings.
 
     `recordings` are files and folders. A recording is annotated if a table has an event of it, if a table without
     events has its name, or if it is listed in `files`, a text of one name per line. With a `taxonomy`, labels are
-    converted to its classes, also by scientific and common names; others are counted as unknown. Other parameters are
+    converted to its classes, also by scientific and common names; others are counted as unknown. `classes` are those of
+    the taxonomy by default. Other parameters are
     those of `bcsed.data.annotated_rows.label_rows`. Errors as of `read_annotations`; DataError if two annotated
     recordings have one stem, so that their rows have the same ids, or no label is known.
     """
@@ -67,20 +70,22 @@ def label_recordings(
     _check_stems(sorted(annotated))
     unknown = Counter[str]()
     if taxonomy is not None:
-        classes = events["label"].map({label: _class_of(label, taxonomy) for label in events["label"].unique()})
-        unknown.update(events["label"][classes == ""])
-        events = events.assign(label=classes.astype(object))[classes != ""].reset_index(drop=True)
+        names = events["label"].map({label: _class_of(label, taxonomy) for label in events["label"].unique()})
+        unknown.update(events["label"][names == ""])
+        events = events.assign(label=names.astype(object))[names != ""].reset_index(drop=True)
         if unknown and events.empty:
             raise DataError(f"none of the labels is in the taxonomy: {next(iter(unknown))!r} first; correct the names.")
+    classes = classes or tuple(taxonomy or ())
     kept = {name: seconds for name, seconds in lengths.items() if name in annotated}
     return Labelled(
         paths=paths,
         lengths=kept,
         events=events,
-        rows=label_rows(events, kept, row_s=row_s, min_overlap_s=min_overlap_s, complete=complete),
+        rows=label_rows(events, kept, row_s=row_s, min_overlap_s=min_overlap_s, complete=complete, classes=classes),
         unknown=unknown,
         unannotated=[name for name in lengths if name not in annotated],
         unreadable=unreadable,
+        classes=classes,
     )
 
 
@@ -96,7 +101,7 @@ def write_clips(labelled: Labelled, folder: str | Path, clip_s: float) -> int:
     with os_errors(folder):
         if is_occupied(folder):
             raise DataError(f"{folder} is not empty; name a new folder for the clips.")
-    clips, lines = plan_clips(labelled.events, labelled.lengths, clip_s), []
+    clips, lines = plan_clips(labelled.events, labelled.lengths, clip_s, labelled.classes), []
     infos: dict[Path, AudioInfo] = {}
     for number, clip in enumerate(clips):
         path = labelled.paths[clip.recording]

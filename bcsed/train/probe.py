@@ -30,9 +30,9 @@ from .probe_windows import (
     describe_windows,
     label_windows,
     make_windows,
+    name_recordings,
     read_rows,
     read_tables,
-    refuse_repeated,
 )
 from .sequence import fit_sequence, score_windows
 
@@ -121,7 +121,6 @@ def train_probe(
     options = options or ProbeOptions()
     require_new_folder(out)
     frame, vectors, metadata = read_tables([*embeddings, *noise])
-    names = frame["filename"].to_numpy(object)
     path = Path(metadata["bundle"] if bundle is None else bundle)
     if bundle is None and not path.is_dir():
         raise ConfigError(f"the bundle of the embeddings is no longer {path}; name it as --bundle.")
@@ -138,7 +137,7 @@ def train_probe(
         raise DataError(
             f"{mixed.iloc[0]!r} is in a table of noise and a clip of {data}; noise has no clip of the data."
         )
-    refuse_repeated(frame, [*embeddings, *noise])
+    names = name_recordings(frame, vectors, [*embeddings, *noise], len(embeddings))
     window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
     sources = read_rows(pseudolabels, labels, Path(data), classes, log)
     of_rows = label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None

@@ -57,12 +57,24 @@ def read_tables(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Array, dict[
     return frame, np.concatenate([vectors for _, vectors, _ in tables]), described[0]
 
 
-def refuse_repeated(frame: pd.DataFrame, paths: Sequence[str | Path]) -> None:
-    """Raise DataError if a window is in the tables of `read_tables` twice: it would count twice."""
-    twice = np.flatnonzero(frame[["filename", "start_s"]].duplicated())
+def name_recordings(
+    frame: pd.DataFrame, vectors: Array, paths: Sequence[str | Path], n_tables: int
+) -> npt.NDArray[np.object_]:
+    """Return the name of the recording of each window of `read_tables`, with its table after the first `n_tables`.
+
+    Noise of two sites may have equal names. DataError if a window is in the tables twice: it would count twice.
+    """
+    own = frame["filename"].where(frame["table"] < n_tables, frame["table"].astype(str) + "/" + frame["filename"])
+    same = pd.DataFrame({"vector": vectors.sum(1, dtype=np.float64), **frame[["filename", "start_s"]]})
+    twice = np.flatnonzero(same.duplicated() | same.assign(filename=own)[["filename", "start_s"]].duplicated())
     if len(twice):
         name, start_s, k = frame.loc[twice[0], ["filename", "start_s", "table"]]
-        raise DataError(f"{paths[k]}: the window of {name!r} at {start_s:g} s is there twice; name each table once.")
+        raise DataError(
+            f"{paths[k]}: the window of {name!r} at {start_s:g} s is there twice; name each table once, and embed "
+            "different recordings of one name together, from a folder of both."
+        )
+    names: npt.NDArray[np.object_] = own.to_numpy(object)
+    return names
 
 
 def read_rows(

@@ -62,7 +62,7 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
     for path in map(Path, files):
         if is_annotation_table(path):
-            table = label_recordings([path], [folder], row_s=row_s).rows
+            table = label_recordings([path], [folder], row_s=row_s, classes=classes).rows
             check_known(set().union(*table["labels"]), classes, path)
         else:
             table = read_soundscape_labels(path, classes)

@@ -178,8 +178,9 @@ class ExcerptSampler:
             value = value * data.label_target
             n = self.clips.recordings[file].length(self.frontend.sample_rate)
             unlabelled = min(end, n) - max(begin, 0) - overlap.clip(0) @ self.known[rows]
-            # Negatives are unknown if more than a second of the excerpt is without labels of the class.
-            weight[(value == 0) & (unlabelled > self.frontend.sample_rate)] = 0.0
+            # Negatives are unknown if more than a second of the excerpt, or half of it, is without labels of the class.
+            limit = min(self.frontend.sample_rate, (min(end, n) - max(begin, 0)) / 2)
+            weight[(value == 0) & (unlabelled > limit)] = 0.0
         weight[doubtful] = 0.0
         return value.astype(np.float32), weight
 

@@ -81,7 +81,10 @@ def read_teacher(paths: Sequence[str | Path], names: Sequence[str]) -> Teacher:
     twice = windows[windows.duplicated()]
     if len(twice):
         name, start = twice.iloc[0]
-        raise DataError(f"the window of {name!r} at {start:g} s is in several of {', '.join(map(str, paths))}.")
+        raise DataError(
+            f"the window of {name!r} at {start:g} s is in several of {', '.join(map(str, paths))}; name each "
+            "table once, and embed different recordings of one name together, from a folder of both."
+        )
     vectors = np.concatenate([vectors for _, vectors, _ in tables])
     lengths_s = [np.full(len(frame), _window_s(frame, metadata)) for frame, _, metadata in tables]
     teacher = Teacher(names, windows, vectors, np.concatenate(lengths_s))

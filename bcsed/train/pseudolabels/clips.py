@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,13 @@ def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, Au
         )
     experiment = from_dict(
         Experiment, {"name": "teacher", **upgrade(bundle.recipe), "private_lb": "", "public_lb": "", "note": ""}
-    ).vary("teacher", pseudo__share=0.0, labelled__share=0.0, fit__distil_weight=0.0)
+    )
+    # Which clips it held out does not depend on what else it was trained with.
+    without: dict[str, Any] = dict.fromkeys(("pseudo__share", "labelled__share"), 0.0)
+    without |= dict.fromkeys(("fit__distil_weight", "fit__strong_weight"), 0.0)
+    if not (Path(data) / detect_competition(data).soundscape_labels_csv).is_file():
+        without["data__soundscapes"] = "validate"  # its labels of soundscapes are elsewhere
+    experiment = experiment.vary("teacher", **without)
     ready = prepare_data(experiment, data, fold=fold, options=TrainOptions(jobs=jobs, on_error="skip"))
     if ready.clips_sha256 != bundle.provenance.get("clips_sha256"):
         raise DataError(
