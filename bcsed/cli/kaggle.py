@@ -47,8 +47,7 @@ def kernel(args: Namespace) -> int:
         models=args.model,
         wheels=None if args.wheels == "none" else args.wheels,
     )
-    _, _, settings, _ = read_json(out / f"{args.kind}.ipynb")["cells"]
-    print("".join(settings["source"]))
+    print("".join(read_json(out / f"{args.kind}.ipynb")["cells"][2]["source"]))  # the settings
     print(f"change settings with --set name=value; upload the notebook: kaggle kernels push -p {out}")
     return 0
 

@@ -52,7 +52,7 @@ def write_folder(
         raise DataError(f"{folder} is not empty; name a new folder, so that no answers are lost.")
     paths = _find_paths(drawn, recordings)
     infos = {name: read_info(path) for name, path in paths.items()}
-    files = {name: _file_name(name, path) for name, path in paths.items()}
+    files = {name: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for name, path in paths.items()}
     items: list[dict[str, Any]] = []
     with (
         detections.write_raven(folder / SNIPPETS, fmin_hz=0, fmax_hz=WIDE_384.fmax_hz) as raven,
@@ -99,11 +99,6 @@ def _find_paths(drawn: pd.DataFrame, recordings: Sequence[str | Path]) -> dict[s
             f"{len(missing)} of {len(needed)} recordings are not in the folders of --recordings: {quote_list(missing)}."
         )
     return {name: paths[name] for name in needed}
-
-
-def _file_name(name: str, path: Path) -> str:
-    """Return a recording's name with its suffix."""
-    return name if name.endswith(path.suffix) else f"{name}{path.suffix}"
 
 
 def _write_snippet(

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from .choose import COLUMNS
 REVIEW, SCORES, ANSWERS_FILE, SNIPPETS = "review.csv", "scores.csv", "answers.json", "snippets"
 ANSWERED = "answered.csv"
 ANSWERS = ("yes", "no", "other", "unsure")
+_RANGES = {**dict.fromkeys(("item", "start_s", "end_s"), (0, np.inf)), "score": (0, 1), "probability": (1e-12, 1)}
 _ANSWER_COLUMNS = (*COLUMNS, "answer", "other")
 SCHEMA = 1
 # Labels of snippets that answer, besides the class (yes) and the name of another species.
@@ -49,16 +49,12 @@ def read_review(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / REVIEW
     if not path.is_file():
         raise DataError(f"{folder} is not a folder of `bcsed review`: it has no {REVIEW}.")
-    return _read_lines(path, COLUMNS)
+    return read_lines(path, COLUMNS)
 
 
 def read_answered(paths: Sequence[str | Path]) -> pd.DataFrame:
     """Read answers of earlier reviews, tables of `bcsed review read`; DataError if they are invalid or contradict."""
-    tables = [_read_lines(Path(path), _ANSWER_COLUMNS) for path in paths]
-    for path, table in zip(paths, tables, strict=True):
-        if unknown := sorted(set(table["answer"]) - {*ANSWERS, ""}):
-            raise DataError(f"{path}: the answer must be {', '.join(ANSWERS)}, got {unknown[0]!r}.")
-    joined = pd.concat(tables)[list(_ANSWER_COLUMNS)]
+    joined = pd.concat([read_lines(Path(path), _ANSWER_COLUMNS) for path in paths])[list(_ANSWER_COLUMNS)]
     clear = joined[joined["answer"] != ""].drop_duplicates(["row_id", "class", "answer", "other"])
     if (twice := clear[clear.duplicated(["row_id", "class"])]).size:
         raise DataError(f"{twice['row_id'].iloc[0]} has two answers about {twice['class'].iloc[0]!r}; keep one.")
@@ -66,16 +62,28 @@ def read_answered(paths: Sequence[str | Path]) -> pd.DataFrame:
     return result
 
 
-def _read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_lines(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table of a review with some of its columns; DataError if a number or an answer is invalid."""
     table = read_csv(path, columns)
-    try:
-        whole: dict[str, Any] = dict.fromkeys(("item", "start_s", "end_s"), int)
-        typed: pd.DataFrame = table.astype({**whole, "score": float, "probability": float})
-    except ValueError as error:
-        raise DataError(f"{path}: a cell is not a number ({error}).") from error
-    if not typed["probability"].between(0, 1, inclusive="right").all() or typed["item"].duplicated().any():
-        raise DataError(f"{path}: probabilities must be in (0, 1], and items distinct numbers.")
-    return typed
+    for name, (low, high) in _RANGES.items():
+        if name in columns:
+            values = pd.to_numeric(table[name], errors="coerce")
+            if (invalid := ~values.between(low, high)).any():
+                k = int(invalid.to_numpy().argmax())
+                raise DataError(
+                    f"{path}: line {k + 2}: {name} must be a number of {low:g} to {high:g}, got {table[name][k]!r}."
+                )
+            table[name] = values if high == 1 else values.astype(np.int64)
+    if "item" in columns and table["item"].duplicated().any():
+        raise DataError(f"{path}: items must be distinct numbers.")
+    if "answer" in columns:
+        answers = table["answer"].str.strip().str.lower()
+        if (unknown := ~answers.isin((*ANSWERS, ""))).any():
+            k = int(unknown.to_numpy().argmax())
+            cell = table["answer"][k]
+            raise DataError(f"{path}: line {k + 2}: the answer must be {', '.join(ANSWERS)}, got {cell!r}.")
+        table["answer"] = answers
+    return table
 
 
 def review_id(drawn: pd.DataFrame) -> str:
@@ -111,7 +119,7 @@ def read_answers(folder: str | Path, paths: Sequence[str | Path] = ()) -> pd.Dat
     pairs = [answers.get(item, ("", "")) for item in drawn["item"]]
     table: pd.DataFrame = drawn.assign(answer=[pair[0] for pair in pairs], other=[pair[1] for pair in pairs])
     if (folder / ANSWERED).is_file():
-        table = pd.concat([table, _read_lines(folder / ANSWERED, _ANSWER_COLUMNS)[list(table)]], ignore_index=True)
+        table = pd.concat([table, read_lines(folder / ANSWERED, _ANSWER_COLUMNS)[list(table)]], ignore_index=True)
     return table
 
 

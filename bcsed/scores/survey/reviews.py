@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
-from ...files import quote_list, read_csv
-from ..review import ANSWERS, estimate_share, read_answers, weigh
+from ...files import quote_list
+from ..review import estimate_share, read_answers, read_lines, weigh
 from .density import Floats
 from .rows import Rows
 
@@ -43,7 +43,7 @@ def read_reviews(paths: Sequence[str | Path]) -> Reviewed:
     elif len(paths) > 1:
         raise ConfigError(f"{first} is not a folder of `bcsed review`; name one before its answers, or one table.")
     else:
-        table = _read_table(first)
+        table = read_lines(first, _COLUMNS)
     keys = table[["recording", "start_s", "class"]]
     if keys.duplicated().any():
         name, start_s, label = keys[keys.duplicated()].iloc[0]
@@ -52,26 +52,6 @@ def read_reviews(paths: Sequence[str | Path]) -> Reviewed:
         raise DataError(f"{first}: no row has an answer (yes, no or other); answer some, or leave --review out.")
     lines = weigh(table)
     return Reviewed(lines, len(table) - len(lines))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    table = read_csv(path, _COLUMNS)
-    for name, low, high in (("start_s", 0, np.inf), ("score", 0, 1), ("probability", 1e-12, 1)):
-        values = pd.to_numeric(table[name], errors="coerce")
-        invalid = ~values.between(low, high)
-        if invalid.any():
-            k = int(invalid.to_numpy().argmax())
-            raise DataError(
-                f"{path}: line {k + 2}: {name} must be a number of {low:g} to {high:g}, got {table[name][k]!r}."
-            )
-        table[name] = values
-    answers = table["answer"].str.strip().str.lower()
-    unknown = ~answers.isin((*ANSWERS, ""))
-    if unknown.any():
-        k = int(unknown.to_numpy().argmax())
-        raise DataError(f"{path}: line {k + 2}: the answer must be {', '.join(ANSWERS)}, got {table['answer'][k]!r}.")
-    typed: pd.DataFrame = table.assign(answer=answers, start_s=table["start_s"].astype(np.int64))
-    return typed
 
 
 def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
