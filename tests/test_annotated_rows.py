@@ -159,6 +159,51 @@ def test_a_class_may_have_the_name_of_a_negative_label(field, tmp_path):
     assert list(rows["labels"][:2]) == [("noise",), ()]
 
 
+def test_recordings_of_one_name_in_two_folders_are_refused(field):
+    """Of two cards, the events of one must not get the sound of the other."""
+    for card in ("card1", "card2"):
+        (field / card).mkdir()
+        shutil.copy(field / "wav" / "S3.wav", field / card / "20250101_060000.wav")
+    events = write(field, "events.csv", "file,start,end,label", "card1/20250101_060000.wav,1,2,jay")
+    with pytest.raises(DataError, match=r"are both named '20250101_060000\.wav'; name a folder that contains both"):
+        label_recordings([events], [field / "card1", field / "card2"])
+    labelled = label_recordings([events], [field / "card1", field / "card1" / "20250101_060000.wav"])
+    assert list(labelled.lengths) == ["20250101_060000.wav"]
+
+
+def test_rows_name_recordings_in_subfolders_with_or_without_them(field):
+    """As `label` and `review read` write them; and the end of a recording as its own, or as that of the last row."""
+    header, classes = "filename,start,end,primary_label", ("024", "jay")
+    long = write(field, "long.csv", header, "a/S1.wav,0,5,024", "a/S1.wav,10,12,jay", "S4.wav,5,7,jay")
+    short = write(field, "short.csv", header, "S1.wav,0,5,024", "S1.wav,10,15,jay", "S2.flac,0,5,")
+    rows = read_labelled_rows([long, short], field / "wav", classes, 5)
+    assert rows[["filename", "start_s", "end_s"]].values.tolist() == [
+        ["a/S1.wav", 0, 5],
+        ["a/S1.wav", 10, 15],
+        ["S4.wav", 5, 10],
+        ["b/S2.flac", 0, 5],
+    ]
+    other = write(field, "other.csv", header, "S4.wav,5,10,")
+    with pytest.raises(DataError, match=r"two files label 'S4\.wav' from 5 to 10 s differently"):
+        read_labelled_rows([long, other], field / "wav", classes, 5)
+    (field / "wav" / "c").mkdir()
+    shutil.copy(field / "wav" / "a" / "S1.wav", field / "wav" / "c")
+    with pytest.raises(DataError, match=r"'S1\.wav' may be 'a/S1\.wav', 'c/S1\.wav'; write its folder too"):
+        read_labelled_rows([short], field / "wav", classes, 5)
+
+
+def test_truth_of_longer_rows(field, capsys):
+    """The length of the rows is that of the scores; a table of scores can be compared without recordings."""
+    ids = ["S1_10", "S1_20", "S2_10", "S2_20"]
+    make_table(ids, ("024", "jay"), np.array([[0.9, 0.1], [0.2, 0.3], [0.1, 0.8], [0.3, 0.2]])).to_csv(field / "s.csv")
+    labels = write(field, "rows.csv", "filename,start,end,primary_label", "S1.wav,0,10,024", "S2.wav,0,10,jay")
+    assert read_truth(labels, ("024", "jay"), ids).index.tolist() == ["S1_10", "S2_10"]
+    assert main(["evaluate", str(field / "s.csv"), "--truth", str(labels)]) == 0
+    events = write(field, "events.csv", "file,start,end,label", "S1.wav,3,6,024", "S2.wav,7,8,jay")
+    assert main(["compare", str(field / "s.csv"), "--truth", str(events), "--out", str(field / "out")]) == 0
+    assert "1.000" in capsys.readouterr().out
+
+
 def test_truth(field, capsys):
     """An annotation table labels all rows of its recordings, as the rows that it is converted to."""
     ids = [f"{stem}_{5 * k + 5}" for stem, n in (("S1", 3), ("S2", 4), ("S3", 1)) for k in range(n)]

@@ -61,7 +61,8 @@ def test_a_threshold_reaches_the_precision_and_no_lower_one_does(seed, precision
     slow = [
         t
         for t in np.unique(values)
-        if precision_and_count(t)[0] >= precision and precision_and_count(t)[1] >= min_positives
+        # At the threshold 0 every row would be detected.
+        if t > 0 and precision_and_count(t)[0] >= precision and precision_and_count(t)[1] >= min_positives
     ]
     if not slow:
         assert np.isnan(result["threshold"])

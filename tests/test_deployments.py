@@ -209,8 +209,20 @@ def test_lines_of_files_folders_patterns_and_periods(tmp_path):
     result = found(names, Sources(lines=lines))
     assert result.table["site"].tolist() == ["A", "B", "C", "D"]
     assert ("line 6", "'nothing' matches no recording") in result.notes
-    outside = found(["/m/card1/20230301_000000.wav"], Sources(lines=lines)).table["site"][0]
-    assert outside == "card1"
+    outside = found(["/m/card1/20230301_000000.wav"], Sources(lines=lines))
+    assert outside.table["site"][0] == "card1"
+    sentence = "no line of the deployments matches it; its site 'card1' is that of the folder"
+    assert ("/m/card1/20230301_000000.wav", sentence) in outside.notes
+
+
+def test_clocks_that_change_within_a_recording_are_named():
+    paris = Sources(zone=read_zone("Europe/Paris"))
+    names = ["A_20231028_200000", "B_20231028_120000", "C_20230325_230000"]
+    result = resolve(names, [36_000.0] * 3, paris, skip=False)
+    sentence = "the clocks of Europe/Paris change within it; all its local times have the offset of its start"
+    assert [name for name, text in result.notes if text == sentence] == ["A_20231028_200000", "C_20230325_230000"]
+    fixed = resolve(names, [36_000.0] * 3, Sources(zone=read_zone("+01:00")), skip=False)
+    assert not any("change within it" in text for _, text in fixed.notes)
 
 
 def test_two_lines_for_a_recording_are_refused(tmp_path):

@@ -66,6 +66,14 @@ def test_invalid_selections(selection, sentence):
         Selection(**selection)
 
 
+def test_scores_at_a_threshold_are_selected():
+    """A score of 0.9 is less than the number 0.9 in double precision."""
+    for value in (0.1, 0.7, 0.9):
+        scores = np.full((3, 2), value, np.float32)
+        for kind in (Selection(threshold=value), Selection(kind="top", top_n=3, floor=value)):
+            assert (select(scores, ("a", "b"), kind) > 0).all()
+
+
 def test_a_threshold_for_a_class_that_does_not_exist():
     with pytest.raises(ConfigError, match="'z', which is not among the 2 classes"):
         select(SCORES, CLASSES, Selection(thresholds={"z": 0.5}))

@@ -61,8 +61,11 @@ def test_sites(tmp_path):
     for recording in ("/data/card1/deep/S22_20250227_010002.wav", "card2/a_02.wav"):
         assert species.classes_of(recording) == ("022", "amerob")
     assert species.classes_of("y/x/1.wav") == ("022", "barowl")
-    with pytest.raises(DataError, match="several sites for it, 'S22', 'north'"):
-        find_site("card1/x/1.wav", species.deployments)
+    # The line of a file comes before that of its folder.
+    assert find_site("card1/x/1.wav", species.deployments) == "S22"
+    with pytest.raises(DataError, match="several sites for it, 'north', 'south'"):
+        find_site("card1/x.wav", (*species.deployments, ("card1", "south")))
+    assert find_site("card/ridge_0+1_20160612_053000.wav") == "ridge"
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,9 @@ def test_events_and_their_weight_go_together(year, tmp_path):
         train.prepare_data(SMALL.vary("small", fit__strong_weight=0.0), year, inputs=inputs)
     with pytest.raises(DataError, match="'wren'"):
         to_events(pd.DataFrame({"recording": ["a"], "start_s": [0.0], "end_s": [1.0], "label": ["wren"]}), ("a",), RATE)
+    # Marked silence is no event, unless it is a class.
+    silence = pd.DataFrame({"recording": ["a"], "start_s": [0.0], "end_s": [1.0], "label": ["nocall"]})
+    assert to_events(silence, ("a",), RATE) == {} and set(to_events(silence, ("nocall",), RATE)) == {"a"}
 
 
 def test_a_command_trains_with_events(year, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from bcsed.report.recordings import ReportContext
 from bcsed.report.survey import survey_section
 from bcsed.scores.detections import read_species
 from bcsed.scores.survey import Reviewed, SurveySettings, read_reviews, read_rows, read_survey, survey
+from bcsed.scores.survey.density import score_cells
+from bcsed.scores.survey.reviews import precision_above
 
 ROW_S = 5
 CLASSES = ["aves1", "b/c", "NA"]
@@ -318,6 +321,25 @@ def test_invalid_reviews(tmp_path, text, problem):
     path.write_text(REVIEW + text)
     with pytest.raises(DataError, match=problem):
         read_reviews([path])
+
+
+def test_reviewed_rows_of_left_out_recordings_are_counted(small):
+    rows = read_rows(small / "scores.csv")
+    deployments = deploy(rows)
+    out = str(deployments.table["recording"].iloc[0])
+    fewer = dataclasses.replace(deployments, table=deployments.table[1:].reset_index(drop=True))
+    lines = pd.DataFrame({**review_lines(2), "recording": out, "start_s": [0, 5]})
+    result = survey(rows, fewer, reviewed=Reviewed(lines))
+    assert ("review", "2 of 2 answered rows are of recordings that were left out") in result.deployments.notes
+
+
+def test_scores_at_a_threshold_and_at_minus_zero():
+    table = pd.DataFrame(
+        {"score": [0.7] * 20, "probability": 1.0, "stratum": "s", "positive": [True] * 17 + [False] * 3}
+    )
+    share = precision_above(table.assign(score=np.float32(0.7)), 0.7)
+    assert share is not None and share[0] == pytest.approx(0.85)
+    assert score_cells(np.array([-0.0, 0.0], np.float32)).tolist() == [0, 0]
 
 
 def test_reviews_of_other_scores_are_refused(small):

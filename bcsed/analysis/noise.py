@@ -54,10 +54,10 @@ def score_noise(
 
 def find_detections(table: pd.DataFrame, thresholds: Mapping[str, float], threshold: float = 0.5) -> list[Finding]:
     """Return a finding for each recording of `score_noise` in which a class reaches its threshold."""
-    limits = np.array([thresholds.get(str(name), threshold) for name in table.columns])
+    limits = np.array([thresholds.get(str(name), threshold) for name in table.columns], np.float32)
     findings = []
     for noise, scores in table.iterrows():
-        above = scores[scores.to_numpy() >= limits].sort_values(ascending=False, kind="stable")
+        above = scores[scores.to_numpy(np.float32) >= limits].sort_values(ascending=False, kind="stable")
         if len(above):
             classes = ", ".join(f"{name} {score:.2f}" for name, score in above.head(3).items())
             more = f" and {len(above) - 3} more" if len(above) > 3 else ""

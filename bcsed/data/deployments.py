@@ -3,14 +3,16 @@
 A ``deployments.csv`` has the columns ``recordings`` (a file, a folder, or a pattern such as ``card3/*.WAV``) and
 ``site``, optionally ``recorder``, ``start``, ``end``, ``timezone`` and ``clock``. Of a file, ``start`` is its start; of
 a folder or pattern, ``start`` and ``end`` are the period of the deployment, and the line holds for the recordings that
-start in it. ``timezone`` is that of the results: a name such as ``Europe/Paris``, with daylight saving, or a UTC offset
-such as ``+01:00``. ``clock`` is that of the recorder, for times whose source states no offset; by default `timezone`.
+start in it; an ``end`` without a time is 00:00 of that day, the first that is outside. ``timezone`` is that of the
+results: a name such as ``Europe/Paris``, with daylight saving, or a UTC offset such as ``+01:00``. ``clock`` is that of
+the recorder, for times whose source states no offset; by default `timezone`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import functools
+import math
 import re
 import zoneinfo
 from collections import Counter
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,6 +151,9 @@ def resolve(recordings: Sequence[str], durations_s: Sequence[float], sources: So
         except DataError as error:
             left_out.append((recording, str(error)))
             continue
+        if line is None and sources.lines:
+            sentences.append(f"no line of the deployments matches it; its site {row[0]!r} is that of the {row[4]}")
+        sentences += _changed_clocks(row[2], row[3], duration_s, (line and line.zone) or sources.zone)
         rows.append((recording, *row[:4], duration_s / 3600, *row[4:]))
         notes += [(recording, sentence) for sentence in sentences]
     notes += [(f"line {line.number}", f"{line.recordings!r} matches no recording") for line in matcher.unused()]
@@ -305,6 +311,16 @@ def _localise(
     local = moment.astimezone(zone or moment.tzinfo)
     offset = local.utcoffset() or timedelta()
     return local.replace(tzinfo=None), offset.total_seconds() / 3600, remark
+
+
+def _changed_clocks(start: Any, offset_h: Any, duration_s: float, zone: tzinfo | None) -> list[str]:
+    """Return a sentence if the offset of a zone changes within a recording that starts at a local time."""
+    if zone is None or offset_h is None or math.isnan(offset_h):
+        return []
+    end = start.replace(tzinfo=timezone(timedelta(hours=offset_h))) + timedelta(seconds=duration_s)
+    if end.astimezone(zone).utcoffset() == timedelta(hours=offset_h):
+        return []
+    return [f"the clocks of {zone} change within it; all its local times have the offset of its start"]
 
 
 def _check_overlaps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

@@ -100,7 +100,9 @@ def find_threshold(
     if n_positive < min_positives:
         return {**without, "reason": f"{n_positive} positive rows, {min_positives} needed"}
     curve = precision_recall(truth, scores)
-    enough = curve[curve["n_true"] >= min_positives]
+    enough = curve[(curve["n_true"] >= min_positives) & (curve["threshold"] > 0)]
+    if enough.empty:
+        return {**without, "reason": f"fewer than {min_positives} positive rows have a score above 0"}
     reached = enough[enough["precision"] >= precision]
     if reached.empty:
         highest = float(enough["precision"].max())

@@ -124,18 +124,19 @@ def read_truth(path: str | Path, classes: Sequence[str], row_ids: Iterable[str] 
 
     The file is a wide CSV, ``row_id`` and a column per class, which may have some of the scored `classes` only, in
     its own order; or labels in the form ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`),
-    which give a column for each of `classes`; or, if the `row_ids` of the recordings are known, a table for
-    `bcsed.data.annotations.read_annotations`, which labels all their rows of the recordings that are in it. Another
-    class is an error.
+    which give a column for each of `classes` and have rows as long as those of `row_ids`; or, if the `row_ids` of the
+    recordings are known, a table for `bcsed.data.annotations.read_annotations`, which labels all their rows of the
+    recordings that are in it. Another class is an error.
     """
     path = Path(path)
     require_file(path)
+    rows = parse_row_ids(() if row_ids is None else row_ids)
     if row_ids is not None and is_annotation_table(path):
-        return _annotated_truth(path, classes, parse_row_ids(row_ids))
+        return _annotated_truth(path, classes, rows)
     with path.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" not in header:
-        return truth_table(read_soundscape_labels(path, classes), classes)
+        return truth_table(read_soundscape_labels(path, classes), classes, row_s=infer_row_s(rows) or 5)
     table = read_table(path)
     check_table(table, where=str(path))
     unknown = [name for name in map(str, table.columns) if name not in classes]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.annotations import read_annotations
+from ..data.competitions import NEGATIVE_LABELS
 from ..errors import ConfigError, DataError
 from ..files import quote_list, read_errors
 from .checks.ids import infer_row_s, parse_row_ids
@@ -121,6 +122,7 @@ def evaluate_events(
     by_recording = {str(name): _in_time(rows, str(name)) for name, rows in scores.groupby("recording", sort=False)}
     durations = {name: float(rows["end_s"].iloc[-1]) for name, rows in by_recording.items()}
     events = read_annotations(paths, recordings={**durations})
+    events = events[~events["label"].isin(set(NEGATIVE_LABELS).difference(classes))]
     unknown = sorted(set(events["label"]).difference(classes))
     if unknown or events.empty:
         problem = f"labels that are not among the {len(classes)} scored classes: {quote_list(unknown, 3)}"
@@ -159,7 +161,11 @@ def _measure(
     """Return the figures of each class, and PSDS."""
     names = [str(k) for k in range(len({k for lines in truth.values() for *_, k in lines}))]
     # The tool detects scores above its threshold.
-    below, columns, psds = float(np.nextafter(threshold, 0)), dict[str, list[float]](), dict[str, float]()
+    below, columns, psds = (
+        float(np.nextafter(np.float32(threshold), np.float32(0))),
+        dict[str, list[float]](),
+        dict[str, float](),
+    )
     collars = {"onset_collar": collar, "offset_collar": collar, "offset_collar_rate": _OFFSET_SHARE}
     for kind, settings in (("collar", collars), ("intersection", _HALF)):
         module = getattr(tool, f"{kind}_based")

@@ -54,11 +54,15 @@ def label_recordings(
     `recordings` are files and folders. A recording is annotated if a table has an event of it, if a table without
     events has its name, or if it is listed in `files`, a text of one name per line. With a `taxonomy`, labels are
     converted to its classes, also by scientific and common names; others are counted as unknown. `classes` are those of
-    the taxonomy by default. Other parameters are
-    those of `bcsed.data.annotated_rows.label_rows`. Errors as of `read_annotations`; DataError if two annotated
-    recordings have one stem, so that their rows have the same ids, or no label is known.
+    the taxonomy by default. Other parameters are those of `bcsed.data.annotated_rows.label_rows`. Errors as of
+    `read_annotations`; DataError if two recordings have one name below the folders, two annotated ones have one stem,
+    so that their rows have the same ids, or no label is known.
     """
-    paths = dict(_named(recordings))
+    named = list(_named(recordings))
+    paths = dict(named)
+    for name, path in named:
+        if paths[name] != path:
+            raise DataError(f"{path} and {paths[name]} are both named {name!r}; name a folder that contains both.")
     lengths, unreadable = _read_lengths(paths)
     events_of = {path: read_events(path, label_column) for path in map(as_path, tables)}
     events = join_events((event for of_table in events_of.values() for event in of_table), lengths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,13 @@ def label_windows(
 ) -> Array:
     """Return the labels of the row in which the centre of each window lies, (N, K); NaN without a row."""
     result = np.full((len(names), n_classes), np.nan, np.float32)
+    of_file: dict[str, list[str]] = {}
+    for known in dict.fromkeys(map(str, names)):
+        of_file.setdefault(known.rpartition("/")[2], []).append(known)
     for source, rows, values in sources:
         labelled = np.full(len(names), False)
         for name, group in rows.reset_index(drop=True).groupby("name"):
-            mine = np.flatnonzero(names == name)
+            mine = np.flatnonzero(names == _find_name(str(name), of_file))
             order = np.argsort(group["start"].to_numpy(), kind="stable")
             start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
             at = np.searchsorted(start, centre_s[mine], side="right") - 1
@@ -129,6 +132,13 @@ def label_windows(
         if not labelled.any():
             raise DataError(f"{source}: none of its recordings has an embedding; add the table of these soundscapes.")
     return result
+
+
+def _find_name(name: str, of_file: Mapping[str, Sequence[str]]) -> str:
+    """Return the embedded recording of a name, either of which may leave out folders; '' if none or several match."""
+    names = of_file.get(name.rpartition("/")[2], ())
+    similar = [each for each in names if f"/{name}".endswith(f"/{each}") or f"/{each}".endswith(f"/{name}")]
+    return name if name in names else similar[0] if len(similar) == 1 else ""
 
 
 def make_windows(

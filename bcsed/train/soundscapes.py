@@ -22,7 +22,7 @@ from ..data.competitions import Competition, site_of
 from ..data.label_files import check_known, multi_hot, read_soundscape_labels, truth_table
 from ..data.labels import assign_site_folds
 from ..errors import DataError
-from ..files import sha256, shorten_list
+from ..files import quote_list, sha256, shorten_list
 from ..recordings import file_names, find_recordings, printable
 from ..scores.labelling import label_recordings
 from .dataset.clips import read_headers
@@ -56,10 +56,12 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     """Read the labels of soundscapes in a folder from several files, as `read_soundscape_labels`.
 
     Each file is for `read_soundscape_labels`, or an annotation table of recordings in the folder, whose rows it labels
-    completely. The column ``known`` lists the classes that are known, from all files. DataError if a label is unknown,
-    or two files label a row differently.
+    completely. A recording is named by its path in the folder; a file may leave out subfolders. The column ``known``
+    lists the classes that are known, from all files. DataError if a label is unknown, a name is that of several
+    recordings, or two files label a row differently.
     """
     rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
+    present = [path.relative_to(folder).as_posix() for path in find_recordings([folder])] if folder.is_dir() else []
     for path in map(Path, files):
         if is_annotation_table(path):
             table = label_recordings([path], [folder], row_s=row_s, classes=classes).rows
@@ -67,7 +69,10 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
         else:
             table = read_soundscape_labels(path, classes)
         known = table["known"] if "known" in table else [classes] * len(table)
-        keys = zip(table["filename"], table["start_s"], table["end_s"], strict=True)
+        names = table["filename"].map({name: _path_inside(name, present, path) for name in set(table["filename"])})
+        # The last row of a recording ends with the recording in some files, and with the row in others.
+        ends = np.maximum(table["end_s"], table["start_s"] + row_s)
+        keys = zip(names, table["start_s"], ends, strict=True)
         for key, labels, searched in zip(keys, map(set, table["labels"]), map(set, known), strict=True):
             first, first_searched, source = rows.setdefault(key, (set(), set(), path))
             if (first ^ labels) & searched & first_searched:
@@ -84,6 +89,14 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
         merged[name] = [tuple(sorted(names, key=order.__getitem__)) for names in sets]
     typed: pd.DataFrame = merged.astype({"filename": object, "start_s": np.int64, "end_s": np.int64})
     return typed
+
+
+def _path_inside(name: str, present: Sequence[str], source: Path) -> str:
+    """Return the path in a folder of a recording that labels name by the end of its path; `name` if there is none."""
+    matching = [path for path in present if path == name] or [path for path in present if path.endswith(f"/{name}")]
+    if len(matching) > 1:
+        raise DataError(f"{source}: {name!r} may be {quote_list(matching, 3)}; write its folder too.")
+    return matching[0] if matching else name
 
 
 def split_soundscapes(

@@ -14,6 +14,7 @@ import pandas as pd
 from ..audio.headers import AudioInfo
 from ..config.contract import Frontend
 from ..data.annotations import read_annotations
+from ..data.competitions import NEGATIVE_LABELS
 from ..errors import DataError
 from ..files import quote_list, sha256
 from ..recordings import find_recordings, printable
@@ -46,6 +47,7 @@ def read_marked_events(
 
 def to_events(table: pd.DataFrame, classes: Sequence[str], sample_rate: int) -> dict[str, Events]:
     """Return the events of each recording of a table of `bcsed.data.annotations`; DataError for an unknown label."""
+    table = table[~table["label"].isin(set(NEGATIVE_LABELS).difference(classes))]
     column = pd.Index(classes).get_indexer(pd.Index(table["label"]))
     unknown = sorted(set(table["label"][column < 0]))
     if unknown:

@@ -55,12 +55,14 @@ def evaluate_on_soundscapes(
     truth is invalid or has other classes, a row of it cannot be scored, or a file cannot be written.
     """
     windowing, truth_csv = windowing or Windowing(), Path(truth_csv)
-    truth = read_truth(truth_csv, compared.classes, row_ids_of(recordings, windowing.row_s))
+    table = read_table_member(compared.path).table if is_table(compared.path) else None
+    ids = row_ids_of(recordings, windowing.row_s) if table is None else table.index
+    truth = read_truth(truth_csv, compared.classes, ids)
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
     if len(between):
         raise DataError(f"{truth_csv}: truth must be 0 or 1, got {between[0]:g}.")
-    if is_table(compared.path):
-        return make_evaluation(truth, read_table_member(compared.path).table, where=str(compared.path))
+    if table is not None:
+        return make_evaluation(truth, table, where=str(compared.path))
     paths = _recordings_of(truth, recordings, truth_csv)
     checkpoint = _checkpoint(compared)
     folder = Path(keep) if keep is not None else compared.path if checkpoint is not None else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ...data.competitions import BIRDCLEF_2026, FOLDERS
 from ...data.deployments import is_inside, path_ends, read_deployments
+from ...data.recorders import parse_name
 from ...errors import DataError
 from ...files import quote_list, read_csv, require_file, shorten_list
 from ...recordings import printable
@@ -104,13 +103,12 @@ def find_site(recording: str | Path, deployments: Iterable[tuple[str, str]] = ()
     path = PurePosixPath(printable(recording).replace("\\", "/"))
     ends = path_ends(path)
     files = {name for end in ends for name in (end, end.removesuffix(path.suffix))}
-    matching = {site for pattern, site in deployments if pattern in files or is_inside(pattern, ends)}
+    lines = list(deployments)
+    matching = {site for pattern, site in lines if pattern in files}
+    matching = matching or {site for pattern, site in lines if is_inside(pattern, ends)}
     if len(matching) > 1:
         raise DataError(f"{path}: the deployments state several sites for it, {quote_list(sorted(matching))}.")
-    patterns = (BIRDCLEF_2026.name_pattern, FOLDERS.name_pattern)
-    matches = (re.fullmatch(pattern, path.stem) for pattern in patterns)
-    named = next((match["site"] for match in matches if match and match["site"]), None)
-    return next(iter(matching), named or path.parent.name)
+    return next(iter(matching), parse_name(path.name).site or path.parent.name)
 
 
 def _key(name: str) -> str:

@@ -33,7 +33,8 @@ _PRIOR = (0.1, 0.1)
 
 def score_cells(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     """Return the cell of each score."""
-    cells: npt.NDArray[np.int32] = np.ascontiguousarray(scores, np.float32).view(np.int32) >> 16
+    # Adding 0 makes 0 of -0, whose bits are those of a negative number.
+    cells: npt.NDArray[np.int32] = np.ascontiguousarray(scores + np.float32(0), np.float32).view(np.int32) >> 16
     return cells
 
 

@@ -124,6 +124,9 @@ def survey(
             note = ("review", f"{sentence}{rows.path} are used")
             deployments = replace(deployments, notes=(*deployments.notes, note))
         answered = answered.assign(site=site_of[answered["recording"]])
+        if n_out := int((answered["site"] < 0).sum()):
+            note = ("review", f"{n_out} of {len(answered)} answered rows are of recordings that were left out")
+            deployments = replace(deployments, notes=(*deployments.notes, note))
         answered = answered[answered["site"] >= 0]
     thresholds = site_thresholds(answered, list(sites), rows.classes, settings)
     # What the list of species removes is counted by the thresholds that would hold without it.

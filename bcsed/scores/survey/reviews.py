@@ -117,7 +117,7 @@ def lowest_threshold(
 
 def precision_above(table: pd.DataFrame, threshold: float) -> tuple[float, float, float] | None:
     """Return the precision of rows of a class at or above a threshold, and its interval; None if none is reviewed."""
-    inside = (table["score"] >= threshold).to_numpy()
+    inside = table["score"].to_numpy(np.float32) >= np.float32(threshold)
     if not inside.any():
         return None
     positive, probability, stratum = (table[name].to_numpy() for name in ("positive", "probability", "stratum"))

@@ -50,6 +50,9 @@ class ExcerptSampler:
         self.begin, self.end = (
             np.rint(np.asarray(x)[order] * frontend.sample_rate).astype(np.int64) for x in (start_s, end_s)
         )
+        # The last row of a recording ends with it.
+        length = np.array([each.length(frontend.sample_rate) for each in recordings], np.int64)[self.file]
+        self.end = np.where(self.begin < length, np.minimum(self.end, length), self.end)
         # The rows of recording k are self._first[k] to self._first[k + 1].
         self._first = np.searchsorted(self.file, np.arange(len(recordings) + 1))
         self._cumulated: dict[object, npt.NDArray[np.float64]] = {}

@@ -75,9 +75,10 @@ def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: S
     if selection.kind == "soft":
         selected = np.ones(scores.shape, bool)
     elif selection.kind == "threshold":
-        selected = scores >= np.array([selection.thresholds.get(name, selection.threshold) for name in classes])
+        limits = [selection.thresholds.get(name, selection.threshold) for name in classes]
+        selected = scores >= np.array(limits, np.float32)
     else:
-        selected = scores >= selection.floor
+        selected = scores >= np.float32(selection.floor)
     if selection.kind != "soft" and selection.top_n:
         # Of equal scores, earlier rows come first.
         order = np.argsort(-np.where(selected, scores, -1.0), axis=0, kind="stable")
