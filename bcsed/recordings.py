@@ -148,13 +148,22 @@ def recording_names(paths: Sequence[Path]) -> list[str]:
     ['0001.wav', '0001.ogg']
     """
     paths = [Path(printable(path)) for path in paths]
-    same_stem: dict[str, list[int]] = {}
-    for index, path in enumerate(paths):
-        same_stem.setdefault(path.stem, []).append(index)
-    names = [path.stem for path in paths]
-    for indices in same_stem.values():
+    names = _separate(paths, [path.stem for path in paths], (False, True))
+    # A name with its suffix may be the stem of another one: a.wav beside a.mp3 and a.wav.flac.
+    return names if len(set(names)) == len(names) else _separate(paths, names, (True,))
+
+
+def _separate(paths: Sequence[Path], names: Sequence[str], suffixes: Sequence[bool]) -> list[str]:
+    """Return the names, those that are equal with as many folders as tell them apart, and with or without suffix."""
+    equal: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        equal.setdefault(name, []).append(index)
+    names = list(names)
+    for indices in equal.values():
+        if len(indices) == 1:
+            continue
         max_depth = max(len(paths[index].parts) for index in indices)
-        for depth, with_suffix in ((d, s) for d in range(max_depth) for s in (False, True)):
+        for depth, with_suffix in ((d, s) for d in range(max_depth) for s in suffixes):
             candidates = [_name(paths[index], depth, with_suffix=with_suffix) for index in indices]
             if len(set(candidates)) == len(candidates):
                 for index, name in zip(indices, candidates, strict=True):
@@ -169,8 +178,12 @@ def file_names(paths: Sequence[Path]) -> dict[Path, str]:
     >>> list(file_names([Path("a/0001.wav"), Path("b/0001.wav"), Path("b/0002.wav")]).values())
     ['a/0001.wav', 'b/0001.wav', '0002.wav']
     """
-    unique = zip(paths, recording_names(paths), strict=True)
-    return {path: name if name.endswith(path.suffix) else f"{name}{printable(path.suffix)}" for path, name in unique}
+    return {path: with_suffix(name, path) for path, name in zip(paths, recording_names(paths), strict=True)}
+
+
+def with_suffix(name: str, path: Path) -> str:
+    """Return a name of `recording_names` with the suffix of its file."""
+    return name if f"/{name}".endswith(f"/{printable(path.name)}") else f"{name}{printable(path.suffix)}"
 
 
 def printable(path: str | Path) -> str:

@@ -333,6 +333,19 @@ def test_labels_must_fit_the_scores(write, tmp_path, lines, sentence):
         adopt(write(), tmp_path / "b", labels=tmp_path / "l.txt", model=MODEL)
 
 
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [
+        (("great_tit", "blue_jay", "barn_owl"), ("great_tit", "blue_jay", "barn_owl")),
+        (("Parus major_Great Tit", "Dog_Dog", "Tyto alba_Barn Owl"), ("Parus major", "Dog", "Tyto alba")),
+        (("Parus major", "Tyto alba"), ("Parus major", "Tyto alba")),
+    ],
+)
+def test_labels_are_cut_only_after_scientific_names(tmp_path, lines, labels):
+    (tmp_path / "l.txt").write_text("\n".join(lines))
+    assert read_labels(tmp_path / "l.txt", MODEL) == labels
+
+
 def test_labels_of_a_known_network_in_another_order_are_refused(tmp_path):
     (tmp_path / "l.txt").write_text("\n".join(f"Genus species{k}_Name {k}" for k in range(BIRDNET.n_classes)))
     with pytest.raises(DataError, match=r"not the 6522 labels of BirdNET V2\.4 in their order"):

@@ -299,6 +299,10 @@ def test_a_table_that_another_cell_wrote_is_a_member(tree, layout, sealed, messa
     file = tree / "working" / "theirs.csv"
     theirs.to_csv(file, index_label="row_id")
     # Without a bundle, the table alone.
+    theirs.to_csv(submission_csv(tree), index_label="row_id")
+    with pytest.raises(ConfigError, match=r"submission\.csv would be replaced"):
+        submit(tree, messages, tables=["submission.csv"])
+    assert submission_csv(tree).is_file()
     submit(tree, messages, tables=[str(file)])
     np.testing.assert_allclose(read_table(submission_csv(tree)), theirs[list(CLASSES)], atol=1e-6)
     assert any("1 columns are not in sample_submission.csv, 'unknown' first" in line for line in messages)

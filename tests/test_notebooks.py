@@ -126,6 +126,14 @@ def test_metadata_says_everything_and_keeps_the_network_off(kind):
     assert told["id"] == "bcsed/" + told["title"].replace(" ", "-")
 
 
+def test_a_list_can_be_set_in_several_parts_and_a_value_once():
+    settings = notebooks.NOTEBOOKS["train"].settings
+    values = notebooks._read_settings(settings, ["changes=net.backbone=b1", "fold=1", "changes=fit.epochs=15"])
+    assert (values["changes"], values["fold"]) == (["net.backbone=b1", "fit.epochs=15"], 1)
+    with pytest.raises(ConfigError, match="the setting fold is changed twice"):
+        notebooks._read_settings(settings, ["fold=1", "fold=2"])
+
+
 def test_a_data_set_replaces_the_training_notebook(tmp_path):
     """It may hold the bundles; a notebook that does not exist cannot be attached."""
     for attached, kernels, expected in (

@@ -26,8 +26,9 @@ from bcsed.models.ensemble import from_bundles
 from bcsed.models.export import export
 from bcsed.predict.outputs import OutputOptions
 from bcsed.predict.spec import Windowing
+from bcsed.report.scores import read_prediction
 from bcsed.scores import detections, postprocess
-from bcsed.scores.table import read_table
+from bcsed.scores.table import read_table, table_file
 
 SLIDING = Windowing(windows="sliding", stride_s=2.0)
 
@@ -185,6 +186,56 @@ def test_frames_report_each_second(oracle, recordings, tmp_path, monkeypatch, bl
         assert mine["end_s"].tolist() == list(range(1, n + 1))
         truth = 1 / (1 + np.exp(-loudness(path)))
         np.testing.assert_allclose(mine["loud"].iloc[: n - 1], truth[: n - 1], atol=1e-5)
+
+
+def test_frames_are_those_of_the_recordings_and_weights_of_the_last_call(tiny, other, recordings, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    names = [path.name for path in sorted(recordings.glob("*.wav"))[:3]]
+    for name in names:
+        shutil.copy(recordings / name, source)
+    call = {"windowing": SLIDING, "out": out, "output": OutputOptions(formats=("frames", "submission"))}
+    predict.predict([tiny], [source], **call)
+    before = frames_of(out)
+    # A replaced file: as many frames as before, and only those of the new one.
+    wave, rate = soundfile.read(source / names[1])
+    soundfile.write(source / names[1], 0.3 * wave[::-1], rate)
+    predict.predict([tiny], [source], **call)
+    after = frames_of(out)
+    assert not after.duplicated(["recording", "start_s"]).any() and len(after) == len(before)
+    kept = after["recording"] != str(source / names[1])
+    pd.testing.assert_frame_equal(after[kept].reset_index(drop=True), before[kept.to_numpy()].reset_index(drop=True))
+    assert not np.allclose(after[~kept.to_numpy()]["a"], before[~kept.to_numpy()]["a"])
+    # Rows follow other weights, frames would not.
+    both = {**call, "out": tmp_path / "both"}
+    predict.predict(from_bundles([tiny, other], (1.0, 1.0)), [source], **both)
+    with pytest.raises(DataError, match=r"another run|other settings|differ"):
+        predict.predict(from_bundles([tiny, other], (1.0, 9.0)), [source], **both)
+
+
+def test_files_of_an_earlier_call_are_not_read(tiny, other, recordings, tmp_path):
+    """Another call in the same folder, with other weights and formats."""
+    out = tmp_path / "out"
+    formats = OutputOptions(formats=("submission", "scores", "members"))
+    predict.predict(from_bundles([tiny, other], (1.0, 1.0)), [recordings], out=out, output=formats)
+    new = predict.predict(from_bundles([tiny, other], (1.0, 9.0)), [recordings], out=out).scores
+    assert (out / "scores.parquet").is_file()
+    read = read_prediction(out)
+    np.testing.assert_allclose(read.scores.loc[new.index], new, atol=1e-6)
+    assert read.members == {} and table_file(out).name == "submission.csv"
+    only = OutputOptions(formats=("scores",))
+    newer = predict.predict(from_bundles([tiny, other], (9.0, 1.0)), [recordings], out=out, output=only).scores
+    np.testing.assert_allclose(read_table(table_file(out)).loc[newer.index], newer, atol=1e-6)
+
+
+def test_classes_that_are_not_requested_are_noted(tiny, recordings, tmp_path):
+    (tmp_path / "s.csv").write_text("row_id,a,b\nx_5,0,0\n")
+    output = OutputOptions(sample_submission=tmp_path / "s.csv", formats=())
+    result = predict.predict([tiny], [recordings], output=output)
+    assert (str(tiny.path), "1 of its classes are not requested and not used: 'c'") in set(
+        map(tuple, result.notes.to_numpy().tolist())
+    )
+    assert result.n_rows == len(result.scores) > 0
 
 
 def test_frames_that_have_no_line_of_time_are_refused(oracle, tiny, recordings, tmp_path):

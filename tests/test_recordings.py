@@ -23,7 +23,7 @@ from bcsed.data.label_files import read_train
 from bcsed.errors import DataError
 from bcsed.kaggle.submission import select_recordings
 from bcsed.predict import OutputOptions, Windowing, predict
-from bcsed.recordings import find_recordings, printable, recording_names, search_recordings
+from bcsed.recordings import file_names, find_recordings, printable, recording_names, search_recordings
 from bcsed.train.dataset.clips import ClipReader
 from bcsed.train.pseudolabels import make_pseudolabels, read_pseudolabels
 
@@ -263,3 +263,14 @@ def test_training_names_clips_with_samples_that_cannot_be_used(tmp_path, caplog,
         assert np.isfinite(waves[0]).all()
         assert len(caplog.records) == 1
         assert "loud.wav: 100 of" in caplog.text
+
+
+def test_names_are_unique_also_where_one_file_was_converted():
+    """By bcsed's own advice, `ffmpeg -i a.wav a.wav.flac`."""
+    for names in (["a.wav", "a.mp3", "a.wav.flac"], ["a.wav", "a.wav.wav"], ["x/a.wav", "y/a.wav", "a.wav.flac"]):
+        paths = [Path(name) for name in names]
+        assert len(set(recording_names(paths))) == len(names)
+        files = file_names(paths)
+        assert len(set(files.values())) == len(names)
+        assert all(name.endswith(path.suffix) for path, name in files.items())
+    assert list(file_names([Path("a.wav.wav"), Path("a.wav")]).values()) == ["a.wav.wav", "a.wav"]

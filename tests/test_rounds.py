@@ -46,6 +46,27 @@ def done(land25, tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_finished_rounds_are_evaluated_on_other_data(done, land25, tmp_path, capsys):
+    out, ledger = done
+    data, _ = land25
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    assert all(student["scored_on"] == "held-out data" for entry in ledger for student in entry["students"])
+    for truth, problem in ((tmp_path / "none.csv", "none.csv"), (data / "train.csv", "empty: there is no such file")):
+        with pytest.raises(DataError, match=problem):
+            rounds.run(plan_of(LATER, fold=0), data, copy, recordings=[tmp_path / "empty"], truth=truth)
+    names = sorted(path.stem for path in (data / "test_soundscapes").glob("*.ogg"))
+    rows = [f"{name}_{end},{k % 2},{(k + 1) % 2},0" for k, name in enumerate(names) for end in (5, 10)]
+    (tmp_path / "truth.csv").write_text("row_id,1139490,cuckoo1,frog1\n" + "\n".join(rows) + "\n")
+    again = rounds.run(
+        plan_of(LATER, fold=0), data, copy, recordings=[data / "test_soundscapes"], truth=tmp_path / "truth.csv"
+    )
+    assert all(student["scored_on"] == "truth.csv" for entry in again for student in entry["students"])
+    assert rounds.read_ledger(copy) == again
+    assert "on truth.csv" in rounds.describe_round(again[0])
+
+
+@pytest.mark.slow
 def test_a_plan_writes_rounds_and_a_ledger(done):
     out, ledger = done
     assert json.loads((out / "ledger.json").read_text()) == {"schema": 2, "rounds": ledger}

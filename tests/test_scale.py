@@ -15,8 +15,10 @@ import soundfile
 from conftest import RATE
 
 from bcsed import predict
+from bcsed.audio import headers
+from bcsed.audio.decode import read_there
 from bcsed.cli.app import main
-from bcsed.errors import ConfigError
+from bcsed.errors import ConfigError, DataError
 from bcsed.models.ensemble import from_bundles
 from bcsed.predict import blocks
 from bcsed.predict.api import RunOptions
@@ -236,6 +238,41 @@ def test_recordings_and_parts_may_lie_elsewhere(tiny, sixty, single, tmp_path):
     again = predict.predict([tiny], ["memory://bcsed-scale/in"], out=out)
     assert again.n_resumed == 3
     np.testing.assert_array_equal(again.scores, result.scores)
+
+
+def test_a_connection_that_fails_is_no_short_recording(sixty, monkeypatch):
+    """The rows would otherwise be those of a truncated recording, and no later call would score the rest."""
+    upath = pytest.importorskip("upath")
+    there = upath.UPath("memory://bcsed-broken/in")
+    there.mkdir(parents=True, exist_ok=True)
+    path = min(sixty.iterdir())
+    (there / path.name).write_bytes(path.read_bytes())
+    size, read = path.stat().st_size, headers._Stream.read
+    info = headers.read_info(there / path.name)
+    failing = [True]
+
+    class Failing:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def read(self, n):
+            if failing[0] and self.stream.tell() > size // 2:
+                raise ConnectionError("the server is gone")
+            return self.stream.read(n)
+
+    def fail(self, n):
+        inner, self._stream = self._stream, Failing(self._stream)
+        try:
+            return read(self, n)
+        finally:
+            self._stream = inner
+
+    monkeypatch.setattr(headers._Stream, "read", fail)
+    with pytest.raises(DataError, match=r"decoding failed: it cannot be read .the server is gone"):
+        read_there(info, info.sample_rate, 0, info.n_samples)
+    failing[0] = False
+    wave = read_there(info, info.sample_rate, 0, info.n_samples)[0]
+    assert len(wave) == info.n_samples
 
 
 def blocks_of(monkeypatch, n: int) -> None:

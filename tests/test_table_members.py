@@ -120,7 +120,14 @@ def test_missing_rows_are_refused_or_the_mean_of_the_others(oracle, recordings, 
         if mean == "prob":
             assert set(same[same].index) == {*row_ids("odd", 5, 5), "long_60"}
         notes = result.notes.set_index("recording").loc[str(path), "note"]
-        assert notes == "lacks 6 of 20 rows, 'long_60' first; they are the mean of the other members"
+        assert list(notes) == [
+            "1 of its classes are not requested and not used: 'extra'",
+            "lacks 6 of 20 rows, 'long_60' first; they are the mean of the other members",
+        ]
+    # Its smoothing would join rows that are not neighbours.
+    with pytest.raises(ConfigError, match="member 2 lacks rows, so stages of its own cannot be applied"):
+        blend([oracle, table], [recordings], stages=parse_stages(["2.smooth=.2,.6,.2"]), out=out)
+    assert not out.exists()
     # Where no other member counts, there is no mean.
     with pytest.raises(
         DataError, match=r"theirs\.csv lacks the row '\w+', and no other member has a weight for 'quiet'"

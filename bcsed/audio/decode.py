@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..files import is_remote
 from ..recordings import CONVERT
-from .headers import AudioInfo, explain, open_audio, unread_bytes
+from .headers import AudioInfo, explain, open_audio, raise_read_error, unread_bytes
 
 Wave = npt.NDArray[np.float32]
 
@@ -130,10 +131,13 @@ def _decode(info: AudioInfo, start: int, stop: int, reader: AudioReader | None) 
             piece = max(1, min(info.sample_rate, (1 << 22) // info.channels))
             while mixer.n_samples < stop - seek and mixer.add(file, piece):
                 pass
+            raise_read_error(file)
             rest = unread_bytes(file) if seek + mixer.n_samples == info.n_samples else 0
     except (soundfile.LibsndfileError, OSError, MemoryError, ValueError) as error:
         reason, rest = explain(error), 0
-        if isinstance(error, (MemoryError, ValueError)) or not (seek or mixer.n_samples):
+        # A connection that fails is no damage of the recording, which another call may read.
+        fails = isinstance(error, (MemoryError, ValueError)) or (isinstance(error, OSError) and is_remote(info.path))
+        if fails or not (seek or mixer.n_samples):
             raise DataError(f"{info.path}: decoding failed: {reason}.") from error
         end_s = (seek + mixer.n_samples) / info.sample_rate
         notes.append(f"cannot be decoded beyond {end_s:.1f} s ({reason}); the audio before is used")

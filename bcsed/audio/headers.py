@@ -151,12 +151,14 @@ def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
     """Open a recording as a SoundFile that never seeks after it has read."""
     decoder = _decoder_class()
     with ExitStack() as stack:
-        if raw is not None:
-            data: Any = _Slice(stack.enter_context(path.open("rb")), raw.begin, raw.end)
-            form = {"samplerate": raw.sample_rate, "channels": raw.channels}
-            file = decoder(data, format="RAW", subtype=raw.subtype, endian=raw.endian, **form)
-        elif is_remote(path):
-            file = decoder(stack.enter_context(path.open("rb")))
+        if raw is not None or is_remote(path):
+            stream = _Stream(stack.enter_context(path.open("rb")))
+            if raw is None:
+                file = decoder(stream)
+            else:
+                form = {"samplerate": raw.sample_rate, "channels": raw.channels, "format": "RAW"}
+                file = decoder(_Slice(stream, raw.begin, raw.end), subtype=raw.subtype, endian=raw.endian, **form)
+            file.stream = stream
         elif sys.platform == "win32":
             file = decoder(str(path))
         else:
@@ -165,6 +167,30 @@ def open_audio(path: Path, raw: RawAudio | None = None) -> Iterator[Any]:
             file = decoder(descriptor)
             file.descriptor = descriptor
         yield stack.enter_context(file)
+
+
+class _Stream:
+    """A file that keeps the first error of reading: the decoder calls it from C, where an exception would be lost."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, n: int) -> bytes:
+        try:
+            return self._stream.read(n)
+        except Exception as error:  # of any file system
+            self.error = self.error or OSError(getattr(error, "errno", None), str(error) or type(error).__name__)
+            return b""
+
+
+def raise_read_error(file: Any) -> None:
+    """Raise the error at which the reading of a file of `open_audio` ended, if there was one."""
+    stream = getattr(file, "stream", None)
+    if stream is not None and stream.error is not None:
+        error, stream.error = stream.error, None
+        raise error
 
 
 def unread_bytes(file: Any) -> int:
@@ -215,7 +241,7 @@ def _check_format(path: Path, stream: BinaryIO) -> None:
 class _Slice:
     """A part of a file, as a file."""
 
-    def __init__(self, stream: BinaryIO, begin: int, end: int) -> None:
+    def __init__(self, stream: Any, begin: int, end: int) -> None:
         self._stream, self._begin, self._size = stream, begin, end - begin
         self._position = 0
 
@@ -228,7 +254,7 @@ class _Slice:
 
     def read(self, n: int) -> bytes:
         self._stream.seek(self._begin + self._position)
-        data = self._stream.read(max(0, min(n, self._size - self._position)))
+        data: bytes = self._stream.read(max(0, min(n, self._size - self._position)))
         self._position += len(data)
         return data
 

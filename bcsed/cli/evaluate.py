@@ -159,7 +159,8 @@ def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame,
     manifest = read_manifest(folder)
     stages, kind = manifest["post_processing"], manifest["mean"]
     weights = model_weights(manifest["models"])
-    members = read_members(folder) if (folder / MEMBERS).is_dir() else None
+    written = (folder / MEMBERS).is_dir() and "members" in manifest.get("formats", ["members"])
+    members = read_members(folder) if written else None
     ensemble = {"members": members, "weights": weights, "kind": kind}
     if not for_ablation or not stages:
         return read_table(table_file(folder)), ensemble

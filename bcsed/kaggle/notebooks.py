@@ -327,13 +327,18 @@ def _cell(number: int, kind: str, text: str) -> dict[str, Any]:
 def _read_settings(settings: type, texts: Sequence[str]) -> dict[str, Any]:
     """Return the values of all settings: defaults, and those of ``name=value``."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
-    values = {name: field.default for name, field in fields.items()}
+    values: dict[str, Any] = {name: field.default for name, field in fields.items()}
+    changed = set[str]()
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip().lower()
         if not equals or name not in fields:
             raise ConfigError(f"--set takes name=value of {', '.join(fields)}; got {text!r}.")
-        values[name] = _read_value(fields[name], value)
+        setting = _read_value(fields[name], value)
+        if name in changed and not isinstance(setting, list):
+            raise ConfigError(f"the setting {name} is changed twice; change it once.")
+        values[name] = [*(values[name] or ()), *setting] if name in changed else setting
+        changed.add(name)
     return values
 
 

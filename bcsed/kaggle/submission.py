@@ -55,6 +55,15 @@ class Submission:
     left_out: tuple[str, ...]  # views that the time budget did not allow
 
 
+def _clear(working: Path, tables: Sequence[str]) -> None:
+    """Remove the results of an earlier call in this session, which must not be taken for those of this one."""
+    path = working / "submission.csv"
+    if any((working / table).resolve() == path.resolve() for table in tables):
+        raise ConfigError("the table submission.csv would be replaced by the submission; write it under another name.")
+    path.unlink(missing_ok=True)
+    shutil.rmtree(working / "scores", ignore_errors=True)
+
+
 def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log = _log.info) -> Submission:
     """Score the test recordings, or in a rehearsal the first training soundscapes, and write ``submission.csv``.
 
@@ -69,9 +78,7 @@ def submit(settings: SubmitSettings, *, root: str | Path | None = None, log: Log
         raise ConfigError(f"a rehearsal needs at least one soundscape, got {settings.rehearse}.")
     home = kaggle_root(root)
     working = home / "working"
-    # Results of an earlier call in this session must not be taken for those of this one.
-    (working / "submission.csv").unlink(missing_ok=True)
-    shutil.rmtree(working / "scores", ignore_errors=True)
+    _clear(working, settings.tables)
     data = find_input(COMPETITION, settings.competition, root=home, log=log)
     competition = detect_competition(data)
     recordings, rerun = select_recordings(data, competition, settings.rehearse, log)

@@ -217,8 +217,10 @@ def read_labels(path: str | Path, model: ForeignModel) -> tuple[str, ...]:
     if model.n_classes and len(lines) == model.n_classes + 1:
         lines = lines[1:]
     labels = tuple(line.partition("_")[0] for line in lines)
-    if not labels or len(set(labels)) < len(labels):
-        labels = tuple(lines)  # the parts before "_" are no names
+    # Scientific names have two words; great_tit is one name, and not that of a class "great".
+    n_scientific = sum(" " in label and "_" in line for label, line in zip(labels, lines, strict=True))
+    if 2 * n_scientific < len(lines) or len(set(labels)) < len(labels):
+        labels = tuple(lines)
     repeated = sorted(name for name, n in Counter(labels).items() if n > 1)
     if not labels or repeated:
         raise DataError(f"{path}: " + (f"the label {repeated[0]!r} is listed twice." if labels else "no labels."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..models.ensemble import Ensemble, Member, from_bundles
 from ..recordings import search_recordings
 from ..scores.detections import FORMATS as DETECTIONS
 from ..scores.detections.species import SpeciesList, find_site
+from ..scores.postprocess import split_stages
 from ..scores.postprocess.stages import Stage
 from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
@@ -103,6 +104,10 @@ def predict(
     _check_spec(spec, ensemble, output, audio=audio)
     named = describe_recordings(paths) if audio else table_recordings(ensemble.tables)
     rows = match_tables(ensemble.tables, named, spec, output.row_id, audio=audio)
+    own = split_stages(stages, len(ensemble.weights))[1]
+    if gaps := [number for number in sorted(rows.incomplete) if own[number]]:
+        text = f"member {gaps[0] + 1} lacks rows, so stages of its own cannot be applied"
+        raise ConfigError(f"{text}: complete its table, or apply them after the mean, without its number.")
     if output.species is not None:
         _check_sites(output.species, named, log or _log.info)
     store = FolderStore(as_path(out), spec.settings) if out is not None else MemoryStore()
@@ -116,7 +121,7 @@ def predict(
         write_frames=frames_writer(as_path(out), ensemble.classes) if keeps_frames and out is not None else None,
         progress=progress,
         log=log or _log.info,
-        skipped=[*skipped, *rows.notes],
+        skipped=[*skipped, *_unused_classes(members, ensemble), *rows.notes],
         failures=rows.failures,
     )
     described: list[Member] = [*(member.bundle for member in members), *ensemble.tables]
@@ -152,6 +157,15 @@ def _open_models(
     if len(members) < len(ensemble.members):
         raise ConfigError("predict needs an ensemble of bundles; build it with from_bundles.")
     return ensemble, members
+
+
+def _unused_classes(members: Sequence[OpenVinoBackend], ensemble: Ensemble) -> Iterator[tuple[str, str]]:
+    """Yield the members with classes that are not requested, and a note about these."""
+    used = set(ensemble.classes)
+    named = [(each.bundle.path, each.bundle.contract.classes) for each in members]
+    for path, names in [*named, *((table.path, table.classes) for table in ensemble.tables)]:
+        if unused := [name for name in names if name not in used]:
+            yield str(path), f"{len(unused)} of its classes are not requested and not used: {quote_list(unused, 5)}"
 
 
 def _check_call(workers: Workers, budget: Budget | None, out: str | Path | None, *, frames: bool) -> None:
@@ -197,5 +211,7 @@ def _settings(
         **vars(windowing),
         "precision": members[0].precision if members else "f32",
         "frames": frames,
+        # Rows of other weights are computed from what is stored, frames are not.
+        **({"mean": [ensemble.mean, *map(repr, ensemble.weights), *ensemble.classes]} if frames else {}),
         **({"tables": [table.sha256 for table in ensemble.tables]} if ensemble.tables else {}),
     }

@@ -208,6 +208,27 @@ def frames_writer(folder: Path, classes: Sequence[str]) -> Callable[[Sequence[tu
     return write_part
 
 
+def drop_replaced_frames(folder: Path) -> None:
+    """Remove the frames of recordings that a later part of ``frames/`` has again, because their files were replaced."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    later = pa.array([], pa.string())
+    parts = sorted(folder.joinpath(FRAMES).glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for part in parts:
+        names = pq.read_table(part, columns=["recording"])["recording"].unique()
+        if pc.any(pc.is_in(names, later)).as_py():
+            table = pq.read_table(part)
+            kept = table.filter(pc.invert(pc.is_in(table["recording"], later)))
+            if kept.num_rows:
+                with atomic_write(part) as temporary:
+                    pq.write_table(kept, temporary, compression="zstd")
+            else:
+                part.unlink()
+        later = pa.concat_arrays([later, names.cast(pa.string())])
+
+
 def write_members(assembler: ScoreAssembler, folder: Path, labels: Sequence[str]) -> pd.DataFrame:
     """Write each member's own scores and the rank correlations between them; return these.
 

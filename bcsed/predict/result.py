@@ -85,16 +85,17 @@ class ResultWriter:
         run, output = self.assembler.run, self.output
         folder = run.store.folder if isinstance(run.store, FolderStore) else None
         failures, notes, silent = self._problems()
-        n_failed, n_rows, matrix = len(failures), 0, None
+        n_failed, matrix = len(failures), None
         if folder is not None:
             for name, table in (("failures.csv", failures), ("notes.csv", notes)):
                 with atomic_write(folder / name) as temporary:
                     table.to_csv(temporary, index=False)
+            if "frames" in output.formats:
+                outputs.drop_replaced_frames(folder)
         buffer, removed = CheckBuffer(self.assembler.classes), Counter[str]()
         if n_failed < len(run.recordings) and run.spec.are_scores:
             if folder is not None and output.formats:
                 removed = outputs.write(self.assembler, folder, output, self.template, buffer.add)
-                n_rows = buffer.n_rows
                 if "members" in output.formats:
                     matrix = outputs.write_members(self.assembler, folder, [member.name for member in self.members])
             else:
@@ -106,7 +107,7 @@ class ResultWriter:
             n_recordings=len(run.recordings),
             n_failed=n_failed,
             n_resumed=self.n_resumed,
-            n_rows=n_rows,
+            n_rows=buffer.n_rows,
             silent=tuple(silent),
             left_out=tuple(left_out),
             findings=buffer.findings(silent),

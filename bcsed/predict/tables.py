@@ -23,6 +23,7 @@ class TableRows:
     recordings: dict[str, StoredScores] = field(default_factory=dict)  # by key; for runs of tables alone
     failures: dict[Path, str] = field(default_factory=dict)  # recordings that cannot be read
     notes: tuple[tuple[str, str], ...] = ()  # tables, and the rows that they lack
+    incomplete: frozenset[int] = frozenset()  # numbers of the members that lack rows
 
 
 def table_recordings(tables: Sequence[TableMember]) -> list[Recording]:
@@ -71,7 +72,7 @@ def match_tables(
         for row_id in missing:
             without.setdefault(row_id, []).append(number)
     _check_others(tables, without, spec)
-    return TableRows(rows, failures, tuple(notes))
+    return TableRows(rows, failures, tuple(notes), frozenset(number for each in without.values() for number in each))
 
 
 def _check_others(tables: Sequence[TableMember], without: Mapping[str, Sequence[int]], spec: RunSpec) -> None:

@@ -17,7 +17,7 @@ from ..config.contract import WIDE_384
 from ..errors import DataError
 from ..files import atomic_write, is_occupied, quote_list
 from ..plot import style
-from ..recordings import find_recordings, printable, recording_names
+from ..recordings import find_recordings, printable, recording_names, with_suffix
 from ..scores import detections
 from ..scores.detections.taxonomy import ClassName
 from ..scores.review import ANSWERS_FILE, SCHEMA, SNIPPETS, review_id, unanswered_label, write_review
@@ -52,7 +52,7 @@ def write_folder(
         raise DataError(f"{folder} is not empty; name a new folder, so that no answers are lost.")
     paths = _find_paths(drawn, recordings)
     infos = {name: read_info(path) for name, path in paths.items()}
-    files = {name: name if name.endswith(path.suffix) else f"{name}{path.suffix}" for name, path in paths.items()}
+    files = {name: with_suffix(name, path) for name, path in paths.items()}
     items: list[dict[str, Any]] = []
     with (
         detections.write_raven(folder / SNIPPETS, fmin_hz=0, fmax_hz=WIDE_384.fmax_hz) as raven,

@@ -65,16 +65,17 @@ def read_prediction(path: Path) -> Prediction:
     manifest = read_manifest(path)
     models = manifest["models"]
     manifest["row_s"] = manifest["settings"]["row_s"]
-    members = outputs.read_members(path) if (path / outputs.MEMBERS).is_dir() else {}
+    written = manifest.get("formats", ["members", "scores", "submission"])
+    members = outputs.read_members(path) if "members" in written and (path / outputs.MEMBERS).is_dir() else {}
     paths: dict[str, str] = {}
-    if (path / SCORES).is_file():
+    if "scores" in written and (path / SCORES).is_file():
         table = read_parquet(path / SCORES)
         with read_errors(path / SCORES, "a table of scores"):
             rows = parse_row_ids(table["row_id"])
             recordings = table["recording"].astype(str).to_numpy()
             paths = {rows.stems[stem]: name for stem, name in zip(rows.recording, recordings, strict=True)}
             scores = table.set_index("row_id").drop(columns=["recording", "start_s", "end_s"])
-    elif (path / SUBMISSION).is_file():
+    elif "submission" in written and (path / SUBMISSION).is_file():
         scores = read_table(path / SUBMISSION)
     elif members:
         scores = postprocess.combine(members, model_weights(models), kind=str(manifest["mean"]))

@@ -20,11 +20,13 @@ from ..files import (
     load_json,
     lock_folder,
     remove_partial_files,
+    require_file,
     write_json,
 )
 from ..models.bundle.bundle import Bundle, load
 from ..models.ensemble import Member, load_member
 from ..predict.spec import Windowing
+from ..recordings import find_recordings
 from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, export_run, finished, read_description
@@ -67,6 +69,10 @@ def run(
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
+    if recordings is not None and truth is not None:
+        # Before the first round is trained.
+        require_file(Path(truth))
+        find_recordings(recordings)
     out, data = Path(out), Path(data)
     _require_same_plan(recorded or plan, out)
     with lock_folder(out):
@@ -76,6 +82,8 @@ def run(
         for number, each in enumerate(plan.rounds, 1):
             if number <= len(ledger):
                 _verify(out, ledger[number - 1])
+                if truth is not None:
+                    _evaluate(out, ledger, number, recordings, truth)
                 continue
             folder = out / f"round-{number}"
             pseudolabels = _label(plan, number, data, out, log, progress)
@@ -100,7 +108,8 @@ def student_runs(plan: Plan, out: str | Path) -> list[list[Path]]:
 def describe_round(entry: Mapping[str, Any]) -> str:
     """Return one line about a round of the ledger."""
     aucs = [student["auc"] for student in entry["students"] if student["auc"] is not None]
-    score = f"macro ROC-AUC {sum(aucs) / len(aucs):.4f}" if aucs else "not scored"
+    scored_on = ", ".join(dict.fromkeys(str(student.get("scored_on")) for student in entry["students"]))
+    score = f"macro ROC-AUC {sum(aucs) / len(aucs):.4f} on {scored_on}" if aucs else "not scored"
     text = f"round {entry['round']}: {len(entry['students'])} students, {score}"
     if entry["pseudolabels"]:
         text += f"; {entry['pseudolabels']['rows_with_label']} rows labelled by {len(entry['teacher'])} networks"
@@ -253,6 +262,18 @@ def _describe_student(
         "n_classes": None if n_classes is None else int(n_classes),
         "scored_on": scored_on,
     }
+
+
+def _evaluate(
+    out: Path, ledger: Sequence[dict[str, Any]], number: int, recordings: Sequence[str | Path] | None, truth: str | Path
+) -> None:
+    """Evaluate the students of a finished round that were scored on other data."""
+    students = ledger[number - 1]["students"]
+    for k, student in enumerate(students):
+        if student.get("scored_on") != Path(truth).name:
+            folder = out / f"round-{number}" / student["name"]
+            students[k] = _describe_student(load(folder / "bundle"), student["name"], folder, recordings, truth)
+            write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
 
 
 def _describe_labels(pseudolabels: Pseudolabels | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataError
-from ..files import atomic_write, quote_list, read_columns, read_errors, require_file
+from ..files import atomic_write, quote_list, read_columns, read_errors, read_json, require_file
 from .checks.ids import parse_row_ids
 from .checks.values import find_broadcast
 
@@ -153,7 +153,12 @@ def is_parquet(path: Path) -> bool:
 
 def table_file(path: Path) -> Path:
     """Return the score table of a folder of predict, or the path itself of a file."""
-    files = [path / name for name in (SUBMISSION, SCORES) if (path / name).is_file()]
+    # Files of an earlier call, with other settings, may remain beside those that the last one wrote.
+    manifest = path / "manifest.json"
+    formats = read_json(manifest).get("formats") if manifest.is_file() else None
+    names = {"submission": SUBMISSION, "scores": SCORES}
+    written = [name for kind, name in names.items() if not isinstance(formats, list) or kind in formats]
+    files = [path / name for name in written if (path / name).is_file()]
     if path.is_dir() and not files:
         raise DataError(
             f"{path} contains neither {SUBMISSION} nor {SCORES}; name a score table, or a folder of predict."
