@@ -45,6 +45,22 @@ def batch(B: int = 8, n: int = 400, K: int = 5):
     )
 
 
+@pytest.mark.parametrize("level", ["peak", "rms", "raw"])
+@pytest.mark.parametrize("mode", ["substitute", "mix", "background"])
+def test_an_excerpt_in_a_silent_sample_is_heard(level, mode):
+    """Its labels are those of the sample then; a silent excerpt stays silent."""
+    samples = batch()
+    samples.waves[0] = 0
+    loud, silent = 0.5 * torch.randn(2, 400, generator=generator(3)) * torch.tensor([[1.0], [0.0]])
+    waves, labels = torch.stack([loud, silent]), torch.ones(2, 5)
+    excerpts = Excerpts(torch.tensor([0, 1]), waves, labels, labels, unmarked(2, 5), torch.zeros(2, 3))
+    mixed = Injector(Injection(share=1.0, mode=mode, level=level))(samples, excerpts, generator())
+    assert mixed.waves[0].abs().max() > 0
+    if mode == "substitute":
+        torch.testing.assert_close(mixed.waves[0], loud)
+        assert not mixed.waves[1].any()
+
+
 def test_no_pass_is_the_identity():
     for mine, before in zip(Sumix((0,))(batch(), generator()), batch(), strict=True):
         assert torch.equal(mine, before)

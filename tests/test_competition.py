@@ -118,6 +118,8 @@ class TestDetect:
         write(new, "sample_submission.csv", "row_id,c,a", "x,0,0")
         competition = detect_competition(tmp_path)
         assert competition is SEVERAL
+        # Not the folder itself, whose clips would be soundscapes.
+        assert not (tmp_path / competition.soundscapes_dir).exists()
         classes = read_class_list(tmp_path, competition)
         assert classes == ("a", "b", "c")
         assert read_taxa(tmp_path, competition) == {"a": "Amphibia", "b": "", "c": "Aves"}

@@ -297,6 +297,8 @@ def test_unlabelled_seconds_make_negatives_unknown(land):
     short = dataclasses.replace(TINY_128, n_fft=1024, hop_length=250, n_frames=64)
     rows = (np.zeros(1, int), np.zeros(1), np.full(1, 30.0), np.full((1, 3), np.nan))
     sampler = ExcerptSampler(land, *rows, frontend=short, data=Data(), pseudo=False)
+    # Drawn by confidence, of which there is none: anywhere.
+    assert sampler.sample(Injection(mode="background", draw="confidence"), -1, np.random.default_rng(0)) is not None
     excerpt = sampler.sample(Injection(mode="substitute"), -1, np.random.default_rng(0))
     assert excerpt is not None and excerpt.weights.tolist() == [0, 0, 0]
 

@@ -332,6 +332,14 @@ class TestTwoTables:
             unit == "logits" and level < 0.5 and "an increasing function" in result.verdict
         ), result.verdict
 
+    def test_what_is_not_explained_may_change_the_auc(self):
+        """A few high scores make up the squared difference; the order of the many low ones is lost."""
+        rng = np.random.default_rng(0)
+        first = table(np.where(rng.random(LOGITS.shape) < 0.05, 2.0, -7.0) + rng.normal(0, 0.5, LOGITS.shape))
+        result = doctor.compare(first, first * 0.5 + rng.uniform(0, 0.003, first.shape))
+        assert "increasing function" in result.verdict and "ROC-AUC may differ" in result.verdict
+        assert "ROC-AUC is unchanged" not in result.verdict
+
     def test_evidence(self):
         result = doctor.compare(table(), table(np.roll(LOGITS, 2, 1)))
         assert max(result.shifts, key=lambda shift: result.shifts[shift]) == 2

@@ -48,6 +48,13 @@ def test_vary_refuses_what_does_not_exist():
         base.vary("x", net__bakcbone="b0")
     with pytest.raises(ConfigError, match="an experiment has no field 'nett'"):
         base.vary("x", nett__backbone="b0")
+    for group, value in (("pseudo", 0.25), ("net", "x"), ("data", None), ("fit", 3)):
+        with pytest.raises(
+            ConfigError, match=rf"{group} is a group of fields, and cannot be {value!r}; write {group}\."
+        ):
+            find_experiment("tiny").vary("x", **{group: value})
+    with pytest.raises(ConfigError, match="seed must be in"):
+        find_experiment("tiny").vary("x", fit__seed=2**64)
     with pytest.raises(ConfigError, match="name has no fields"):
         base.vary("x", name__a=1)
 

@@ -74,6 +74,28 @@ def test_an_element_counts_as_much_as_its_weight(loss, two_way, kind):
     torch.testing.assert_close(part[0, :, 0], full[0, :, 0])
 
 
+def test_a_class_of_weight_0_is_no_negative_of_cross_entropy():
+    """It is not known to be absent, so its logit is not lowered; half known, it is lowered less."""
+    logits = torch.zeros(1, 3).requires_grad_()
+    target = torch.tensor([[1.0, 0.0, 0.0]])
+    gradients = []
+    for weight in (1.0, 0.5, 0.0):
+        logits.grad = None
+        cross_entropy(logits.sigmoid(), target, torch.tensor([[1.0, 1.0, weight]])).backward()
+        gradients.append(float(logits.grad[0, 2]))
+    assert gradients[0] == pytest.approx(1 / 3) and gradients[0] > gradients[1] > gradients[2]
+    assert gradients[2] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["focal", "focal_torchvision"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_gradients_are_finite_at_certainty(loss, gamma):
+    logits = torch.tensor([[[40.0, -40.0, 18.0]]]).requires_grad_()
+    target, fit = torch.tensor([[1.0, 0.0, 0.3]]), Fit(loss=loss, focal_gamma=gamma)
+    criterion(logits, torch.zeros(1, 1, 3), target, torch.ones(1, 3), fit=fit, kind="prob").backward()
+    assert logits.grad.isfinite().all()
+
+
 def test_two_way_gives_attention_and_frames_a_gradient():
     logits, attention = (torch.randn(2, 4, 3, requires_grad=True) for _ in range(2))
     criterion(logits, attention, torch.ones(2, 3), torch.ones(2, 3), fit=Fit(), kind="prob").backward()

@@ -262,6 +262,9 @@ def test_a_frozen_backbone_does_not_change(loop_of):
         return {name.split(".")[0] for name in before if not torch.equal(before[name], state[name])}
 
     loop._start_epoch()
+    # Labels of the network in training are computed in evaluation; the backbone stays frozen after it.
+    loop._pseudolabel(batch.excerpts[0])
+    assert not loop.network.backbone.training and loop.network.heads.training
     loop._train_step(batch, mix)
     assert changed() == {"norm", "features", "heads"}
     loop.epoch = 1

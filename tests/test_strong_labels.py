@@ -242,6 +242,13 @@ def test_excerpts_of_soundscapes_carry_marks(marked):
             assert (clip.marks[share == 1, 0] == 1).all()
             assert (clip.marks[share == 0, 0] <= 0).all()
             assert (clip.marks[:, 1:] == -1).all()
+    # A soundscape that is shorter than the window is repeated, and so are its events.
+    short = dataclasses.replace(infos[0], n_samples=5 * infos[0].sample_rate)
+    call = make_events((0.0, 1.0, 0))
+    settings |= {"events": [call], "data": Data(pad="repeat")}
+    repeated = ExcerptSampler([short], 0 * rows[:1], rows[:1], rows[:1] + 5, values[2:3], **settings)
+    marks = repeated.window_around(0, np.random.default_rng(0), STEPS).marks[:, 0]
+    assert marks[0] == 1 and marks[5] == 1 and (marks[[1, 2, 3, 7]] == 0).all()
     batch = read_batch(marked, 0)
     excerpts = Excerpts(torch.tensor([1]), *(torch.from_numpy(part)[None] for part in clips[0]))
     replaced = Injector(Injection(mode="substitute"))(batch, excerpts, torch.Generator())

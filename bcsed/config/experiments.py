@@ -76,6 +76,8 @@ class Experiment:
             group, _, leaf = key.partition("__")
             if group not in known:
                 raise ConfigError(f"an experiment has no field {group!r}; its fields are {', '.join(known)}.")
+            if not leaf and group in GROUPS and not isinstance(value, type(getattr(self, group))):
+                raise ConfigError(f"{group} is a group of fields, and cannot be {value!r}; write {group}.field=value.")
             (nested.setdefault(group, {}) if leaf else values)[leaf or group] = value
         varied = dataclasses.replace(self, **values)
         # After the groups that are replaced as a whole: both may be changed at once.

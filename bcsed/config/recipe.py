@@ -210,6 +210,7 @@ class Fit:
             self, 0, "warmup_epochs", "seed", "weight_decay", "focal_gamma", "auc_bce", "distil_weight", "strong_weight"
         )
         at_least(self, 0, "clip_norm", "distil_epochs", "swa_epochs", "freeze_epochs")
+        in_range(self, 0, 2**63 - 1, "seed")
         if self.swa_epochs and self.ema:
             raise ConfigError(f"weights are averaged by swa_epochs or by ema, got {self.swa_epochs} and {self.ema:g}.")
         if not 0 < self.lr_start <= self.lr:

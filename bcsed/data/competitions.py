@@ -110,7 +110,8 @@ SEVERAL = Competition(
     name="several",
     marks=(),
     audio_dir="",
-    soundscapes_dir="",
+    # The folder of all of them has no soundscapes of its own; "" would be the folder itself, with all clips.
+    soundscapes_dir="train_soundscapes",
     test_dir="",
     noise_dir="",
     train_csv="",

@@ -209,8 +209,9 @@ class Injector:
         waves, injected = batch.waves[index], excerpts.waves
         if self.inject.level != "raw":
             measure = _rms if self.inject.level == "rms" else _peak
-            # Silent excerpts must stay silent.
-            injected = injected * (measure(waves) / measure(injected).clamp_min(1e-8))
+            level = measure(waves)
+            # Silent excerpts stay silent; in a silent sample, an excerpt is as loud as it was recorded.
+            injected = injected * torch.where(level > 0, level / measure(injected).clamp_min(1e-8), 1.0)
         if mode == "background":
             low, high = self.inject.gain
             gains = low + (high - low) * torch.rand(len(index), 1, generator=generator, device=waves.device)

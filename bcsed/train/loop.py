@@ -31,7 +31,7 @@ from .augment import Excerpts, Injector, Masks, Mix, Noise, WaveBatch, make_augm
 from .checkpoints import BEST, CONTRADICTIONS, LAST, METRICS, PLOT, VALIDATION
 from .data import TrainingData, TrainOptions
 from .dataset.batches import Batch, BatchInputs, batches, epoch_order
-from .distributed import Distributed
+from .distributed import Distributed, half_type
 from .losses import cosine_distance, criterion, strong_loss
 from .validate import measure, rank_contradictions, validate_clips, validate_rows
 
@@ -61,22 +61,6 @@ def learning_rate(fit: Fit, progress: float) -> float:
     cycle, position = divmod(progress - fit.warmup_epochs, fit.cycle_epochs)
     peak = fit.lr * math.pow(fit.cycle_decay, cycle)
     return peak * 0.5 * (1.0 + math.cos(math.pi * position / fit.cycle_epochs))
-
-
-def half_type(device: torch.device, network: torch.nn.Module) -> torch.dtype | None:
-    """Return the half precision in which a device trains a network faster than in float32, or None.
-
-    float16 on a GPU, because older ones lack bfloat16; bfloat16 on a CPU that has instructions for it, where it halves
-    the time of a convolution, but not of a depthwise one (EfficientNets, MobileNets), which becomes slower.
-    """
-    if device.type == "cuda":
-        return torch.float16
-    # Older versions of torch do not tell what a CPU can do.
-    abilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
-    convolutions = (layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
-    depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
-    return torch.bfloat16 if has_bfloat16 and not depthwise else None
 
 
 class Student(torch.nn.Module):
@@ -289,11 +273,12 @@ class Loop:
         settings, network = self.experiment.data, self.validated_network
         first, last = settings.in_situ_weight
         weight = first + (last - first) * self.epoch / max(1, self.fit.epochs - 1)
-        was_training = network.training
+        modes = {module: module.training for module in network.modules()}  # a frozen backbone is not in training
         network.eval()
         with self.mixed():
             logits, attention = network(self.mel(excerpts.waves))
-        network.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
         p = pool(logits.float(), attention.float(), self.contract.net.pool)
         targets = torch.where(p < settings.in_situ_floor, torch.zeros_like(p), weight * p)
         weights = torch.where(targets > 0, settings.pseudo_loss_weight, 1.0)
@@ -392,7 +377,8 @@ class Loop:
                 self.average.module.load_state_dict(state["model"])
                 self.average.n_averaged.fill_(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # empty if the run was begun on a CPU
+                self.scaler.load_state_dict(state["scaler"])
             if self.device.type == "cpu":
                 # That of the first epochs, which another CPU or an earlier version chose.
                 self.half = torch.bfloat16 if state.get("bfloat16") else None

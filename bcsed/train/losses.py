@@ -27,6 +27,7 @@ def focal(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> 
     ``(t·α·(1-p)^γ + (1-t)·p^γ)·bce``: negatives weigh 1, and a target of 0.8 has its minimum at p = 0.78, so that a
     softened label still lowers the output.
     """
+    p = p.clamp(_EDGE, 1.0 - _EDGE)  # the derivative of a power below 1 is infinite at 0
     return (alpha * target * (1.0 - p).pow(gamma) + (1.0 - target) * p.pow(gamma)) * bce(p, target)
 
 
@@ -36,6 +37,7 @@ def focal_torchvision(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha
     Equals ``torchvision.ops.sigmoid_focal_loss(logit(p), target, alpha, gamma)`` to 1e-5 where p lies in
     [1e-6, 1 - 1e-6]. Negatives weigh 1 - α, and a target of 0.8 has its minimum at p = 0.95.
     """
+    p = p.clamp(_EDGE, 1.0 - _EDGE)
     correct = p * target + (1.0 - p) * (1.0 - target)
     side = alpha * target + (1.0 - alpha) * (1.0 - target)
     return side * (1.0 - correct).pow(gamma) * bce(p, target)
@@ -45,9 +47,10 @@ def cross_entropy(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -
     """Cross-entropy over the classes on multi-hot targets (B, K), mean over clips (BirdCLEF 2025, 1st place).
 
     Equals ``torch.nn.functional.cross_entropy(logit(p), target)`` if all weights are 1; targets are not
-    normalised to a sum of 1.
+    normalised to a sum of 1. A class that is not present counts in the softmax as its weight says: not at all with 0.
     """
-    return -(weight * target * torch.log_softmax(_logit(p), 1)).sum(1).mean()
+    share = torch.where(target > 0, torch.ones_like(weight), weight.clamp_min(1e-30))
+    return -(weight * target * torch.log_softmax(_logit(p) + share.log(), 1)).sum(1).mean()
 
 
 def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -195,6 +195,9 @@ def _describe_function(explanation: Explanation, first: str) -> str:
     """Describe a function, its error, and what it means for the ROC-AUC."""
     text = explanation.sentence().format(first=first)
     text += f" (to {explanation.largest:.1g})" if explanation.largest > 0 and explanation.share == 1 else ""
+    if explanation.share < 1:
+        # What is not explained may reorder the many low scores, which hardly count in the squared difference.
+        return f"{text}: thresholds are not the same, and ROC-AUC may differ"
     if explanation.cause.startswith("an increasing"):
         return f"{text}: ROC-AUC is unchanged, thresholds are not"
     return f"{text}: ROC-AUC is reversed" if explanation.cause.startswith("a falling") else text

@@ -100,7 +100,9 @@ class ExcerptSampler:
         return Clip(wave, *labels, marks, self._embedding(file, begin, n))
 
     def _piece(self, file: int, first: int, length: int, begin: int = 0) -> Piece:
-        return Piece(self.events[file] if self.events else None, first, begin, begin + length)
+        repeated = self.data.pad != "zeros" and self.clips.is_short(file)
+        period = self.clips.recordings[file].length(self.frontend.sample_rate) if repeated else 0
+        return Piece(self.events[file] if self.events else None, first, begin, begin + length, period)
 
     def _marks(self, pieces: Sequence[Piece], steps: int) -> npt.NDArray[np.float32]:
         return mark_steps(pieces, steps, self.values.shape[1], self.frontend)
@@ -119,7 +121,9 @@ class ExcerptSampler:
         if inject.mode == "substitute" and self.pseudo and class_index >= 0:
             row = self._draw(("class", class_index), lambda: self.values[:, class_index], rng)
         elif inject.draw == "confidence":
-            file = self._draw("confidence", self.maxima, rng)
+            # Without any label, all recordings are equally likely.
+            rows = np.bincount(self.file, minlength=len(self.clips.recordings)) > 0
+            file = self._draw("confidence", lambda: m if (m := self.maxima()).any() else rows, rng)
             return None if file is None else (file, None)
         else:
             # A pseudolabelled row without a label may contain anything; a human-labelled one is known to be empty.
