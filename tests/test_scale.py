@@ -108,6 +108,7 @@ def score_and_log(log, words):
     def read(found, *args):
         with log.open("a") as stream:
             stream.write(found.path.name + "\n")
+        time.sleep(0.02)  # a fast machine would finish all of them between two kills
         return original(found, *args)
 
     blocks.read_there = read
@@ -148,7 +149,7 @@ def test_killed_at_ten_moments_a_run_scores_no_recording_twice(tiny, sixty, sing
     assert list(read_table(out / "submission.csv").index) == list(single.index)
     # What was finished is not heard again; of each kill at most the few that were on their way were.
     assert len(log.read_text().splitlines()) == 60 - kept
-    assert len(scored_before) <= kept + 10 * 4
+    assert len(scored_before) <= kept + 10 * 6
     assert not list(out.rglob(".*.part"))
 
 

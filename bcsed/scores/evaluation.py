@@ -119,24 +119,28 @@ def read_evaluation(path: str | Path) -> Evaluation:
         raise DataError(f"{path} is damaged: {error}") from error
 
 
-def read_truth(path: str | Path, classes: Sequence[str], row_ids: Iterable[str] | None = None) -> pd.DataFrame:
+def read_truth(
+    path: str | Path, classes: Sequence[str], row_ids: Iterable[str] | None = None, row_s: int | None = None
+) -> pd.DataFrame:
     """Read the labels of rows; return a table of 0 and 1, indexed by ``row_id``.
 
     The file is a wide CSV, ``row_id`` and a column per class, which may have some of the scored `classes` only, in
     its own order; or labels in the form ``filename,start,end,primary_label`` (see `bcsed.data.read_soundscape_labels`),
-    which give a column for each of `classes` and have rows as long as those of `row_ids`; or, if the `row_ids` of the
-    recordings are known, a table for `bcsed.data.annotations.read_annotations`, which labels all their rows of the
-    recordings that are in it. Another class is an error.
+    which give a column for each of `classes` and have rows of `row_s` seconds, by default those of `row_ids`, a table's
+    index, else 5; or, if the `row_ids` of the recordings are known, a table for
+    `bcsed.data.annotations.read_annotations`, which labels all their rows of the recordings that are in it. Another
+    class is an error.
     """
     path = Path(path)
     require_file(path)
-    rows = parse_row_ids(() if row_ids is None else row_ids)
     if row_ids is not None and is_annotation_table(path):
-        return _annotated_truth(path, classes, rows)
+        return _annotated_truth(path, classes, parse_row_ids(row_ids))
     with path.open(encoding="utf-8", errors="replace") as stream:
         header = stream.readline()
     if "row_id" not in header:
-        return truth_table(read_soundscape_labels(path, classes), classes, row_s=infer_row_s(rows) or 5)
+        if row_s is None and isinstance(row_ids, (pd.Index, Sequence)):
+            row_s = infer_row_s(parse_row_ids(row_ids))
+        return truth_table(read_soundscape_labels(path, classes), classes, row_s=row_s or 5)
     table = read_table(path)
     check_table(table, where=str(path))
     unknown = [name for name in map(str, table.columns) if name not in classes]

@@ -57,7 +57,7 @@ def evaluate_on_soundscapes(
     windowing, truth_csv = windowing or Windowing(), Path(truth_csv)
     table = read_table_member(compared.path).table if is_table(compared.path) else None
     ids = row_ids_of(recordings, windowing.row_s) if table is None else table.index
-    truth = read_truth(truth_csv, compared.classes, ids)
+    truth = read_truth(truth_csv, compared.classes, ids, None if table is not None else windowing.row_s)
     between = truth.to_numpy()[~truth.isin((0, 1)).to_numpy()]
     if len(between):
         raise DataError(f"{truth_csv}: truth must be 0 or 1, got {between[0]:g}.")
