@@ -186,6 +186,18 @@ def with_suffix(name: str, path: Path) -> str:
     return name if f"/{name}".endswith(f"/{printable(path.name)}") else f"{name}{printable(path.suffix)}"
 
 
+def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names by their last part, each once.
+
+    >>> by_file_name(["a/1.wav", "b/1.wav", "2.wav"])
+    {'1.wav': ['a/1.wav', 'b/1.wav'], '2.wav': ['2.wav']}
+    """
+    of_file: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        of_file.setdefault(name.rpartition("/")[2], []).append(name)
+    return of_file
+
+
 def printable(path: str | Path) -> str:
     r"""Return a path as text that can be written as UTF-8, other bytes as in ``caf\udce9.wav``."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

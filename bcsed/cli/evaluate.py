@@ -159,7 +159,7 @@ def _read_prediction(folder: Path, *, for_ablation: bool) -> tuple[pd.DataFrame,
     manifest = read_manifest(folder)
     stages, kind = manifest["post_processing"], manifest["mean"]
     weights = model_weights(manifest["models"])
-    written = (folder / MEMBERS).is_dir() and "members" in manifest.get("formats", ["members"])
+    written = (folder / MEMBERS).is_dir() and "members" in manifest["formats"]
     members = read_members(folder) if written else None
     ensemble = {"members": members, "weights": weights, "kind": kind}
     if not for_ablation or not stages:

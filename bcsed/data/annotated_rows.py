@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
-from .competitions import NEGATIVE_LABELS
+from .competitions import negative_labels
 
 # With this, the rows of BirdCLEF's labels and of our own follow from the events.
 MIN_OVERLAP_S = 0.1
@@ -51,7 +51,7 @@ def label_rows(
     """
     if row_s < 1 or not 0 < min_overlap_s <= row_s:
         raise ConfigError(f"need 0 < overlap <= row length in whole seconds, got {min_overlap_s:g} and {row_s} s.")
-    negative = set(NEGATIVE_LABELS).difference(classes)
+    negative = negative_labels(classes)
     labels: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     columns = (events[name] for name in ("recording", "start_s", "end_s", "label"))
     for name, start_s, end_s, label in zip(*columns, strict=True):
@@ -108,7 +108,7 @@ def plan_clips(
     if not clip_s > 0:
         raise ConfigError(f"the length of a clip must be positive, got {clip_s:g} s.")
     clips: list[EventClip] = []
-    negative = set(NEGATIVE_LABELS).difference(classes)
+    negative = negative_labels(classes)
     events = events[~events["label"].isin(negative)].sort_values(["start_s", "end_s"], kind="stable")
     for name, label in sorted(set(zip(events["recording"], events["label"], strict=True))):
         own = events[(events["recording"] == name) & (events["label"] == label)]

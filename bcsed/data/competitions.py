@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,13 @@ from ..recordings import AUDIO_SUFFIXES, is_hidden, printable, search_folder
 
 # Labels of a clip or row without any of the classes, unless they are in the class list.
 NEGATIVE_LABELS = ("", "nocall", "noise", "background", "silence")
+
 _log = logging.getLogger(__name__)
+
+
+def negative_labels(classes: Collection[str]) -> set[str]:
+    """Return the labels of clips, rows and events without any of the classes, one of which may have such a name."""
+    return set(NEGATIVE_LABELS).difference(classes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from ..errors import DataError
 from ..files import read_csv, shorten_list
 from ..recordings import find_recordings, printable
-from .competitions import NEGATIVE_LABELS, SEVERAL, Competition, competitions_in, list_clips
+from .competitions import SEVERAL, Competition, competitions_in, list_clips, negative_labels
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def read_train(folder: str | Path, competition: Competition, classes: Sequence[s
     if len(duplicates):
         raise DataError(f"{source}: {duplicates.iloc[0]!r} is listed more than once ({len(duplicates)} duplicates).")
     label = raw[competition.label_column]
-    negative = label.isin(set(NEGATIVE_LABELS).difference(classes))
+    negative = label.isin(negative_labels(classes))
     _log_negatives(label[negative & ~label.isin(["", "nocall"])], source)
     label = label.mask(negative, "")
     check_known(label[label != ""], classes, source)
@@ -132,7 +132,7 @@ def read_soundscape_labels(path: str | Path, classes: Sequence[str]) -> pd.DataF
     path = Path(path)
     raw = read_csv(path, ["filename", "start", "end", "primary_label"])
     starts, ends = ([_seconds(cell, path) for cell in raw[name]] for name in ("start", "end"))
-    negative = set(NEGATIVE_LABELS).difference(classes)
+    negative = negative_labels(classes)
     index = {name: k for k, name in enumerate(classes)}
     columns = {"labels": "primary_label", **({"known": "known"} if "known" in raw else {})}
     table = pd.DataFrame()

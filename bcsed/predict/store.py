@@ -92,7 +92,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     check_schema(manifest, file, (1, SCHEMA))
     if "models" not in manifest:
         raise DataError(f"{folder} is not a finished folder of predict: no {MANIFEST} lists its models.")
-    manifest = {"post_processing": [], "detection": {}, **manifest}
+    manifest = {"post_processing": [], "detection": {}, "formats": ["members", "scores", "submission"], **manifest}
     check_fields(manifest, _FINISHED, file)
     optional = {"detection.threshold": int | float, "detection.thresholds": dict, "removed_detections": dict}
     check_fields(manifest, {**optional, "species": dict}, file, optional=True)

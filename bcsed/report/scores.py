@@ -65,7 +65,7 @@ def read_prediction(path: Path) -> Prediction:
     manifest = read_manifest(path)
     models = manifest["models"]
     manifest["row_s"] = manifest["settings"]["row_s"]
-    written = manifest.get("formats", ["members", "scores", "submission"])
+    written = manifest["formats"]
     members = outputs.read_members(path) if "members" in written and (path / outputs.MEMBERS).is_dir() else {}
     paths: dict[str, str] = {}
     if "scores" in written and (path / SCORES).is_file():

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.annotations import read_annotations
-from ..data.competitions import NEGATIVE_LABELS
+from ..data.competitions import negative_labels
 from ..errors import ConfigError, DataError
 from ..files import quote_list, read_errors
 from .checks.ids import infer_row_s, parse_row_ids
@@ -122,7 +122,7 @@ def evaluate_events(
     by_recording = {str(name): _in_time(rows, str(name)) for name, rows in scores.groupby("recording", sort=False)}
     durations = {name: float(rows["end_s"].iloc[-1]) for name, rows in by_recording.items()}
     events = read_annotations(paths, recordings={**durations})
-    events = events[~events["label"].isin(set(NEGATIVE_LABELS).difference(classes))]
+    events = events[~events["label"].isin(negative_labels(classes))]
     unknown = sorted(set(events["label"]).difference(classes))
     if unknown or events.empty:
         problem = f"labels that are not among the {len(classes)} scored classes: {quote_list(unknown, 3)}"

@@ -18,6 +18,7 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds
 from ..errors import DataError
 from ..files import check_fields, shorten_list
 from ..predict.embeddings import read_embeddings
+from ..recordings import by_file_name
 from .pseudolabels.table import read_pseudolabels
 from .sequence import find_followers
 from .soundscapes import read_labelled_rows
@@ -116,9 +117,7 @@ def label_windows(
 ) -> Array:
     """Return the labels of the row in which the centre of each window lies, (N, K); NaN without a row."""
     result = np.full((len(names), n_classes), np.nan, np.float32)
-    of_file: dict[str, list[str]] = {}
-    for known in dict.fromkeys(map(str, names)):
-        of_file.setdefault(known.rpartition("/")[2], []).append(known)
+    of_file = by_file_name(map(str, names))
     for source, rows, values in sources:
         labelled = np.full(len(names), False)
         for name, group in rows.reset_index(drop=True).groupby("name"):

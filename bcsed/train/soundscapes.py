@@ -23,7 +23,7 @@ from ..data.label_files import check_known, multi_hot, read_soundscape_labels, t
 from ..data.labels import assign_site_folds
 from ..errors import DataError
 from ..files import quote_list, sha256, shorten_list
-from ..recordings import file_names, find_recordings, printable
+from ..recordings import by_file_name, file_names, find_recordings, printable
 from ..scores.labelling import label_recordings
 from .dataset.clips import read_headers
 from .dataset.events import Events
@@ -61,7 +61,8 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     recordings, or two files label a row differently.
     """
     rows: dict[tuple[str, int, int], tuple[set[str], set[str], Path]] = {}
-    present = [path.relative_to(folder).as_posix() for path in find_recordings([folder])] if folder.is_dir() else []
+    paths = find_recordings([folder]) if folder.is_dir() else []
+    of_file = by_file_name(path.relative_to(folder).as_posix() for path in paths)
     for path in map(Path, files):
         if is_annotation_table(path):
             table = label_recordings([path], [folder], row_s=row_s, classes=classes).rows
@@ -69,7 +70,7 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
         else:
             table = read_soundscape_labels(path, classes)
         known = table["known"] if "known" in table else [classes] * len(table)
-        names = table["filename"].map({name: _path_inside(name, present, path) for name in set(table["filename"])})
+        names = table["filename"].map({name: _path_inside(name, of_file, path) for name in set(table["filename"])})
         # The last row of a recording ends with the recording in some files, and with the row in others.
         ends = np.maximum(table["end_s"], table["start_s"] + row_s)
         keys = zip(names, table["start_s"], ends, strict=True)
@@ -91,9 +92,10 @@ def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Seque
     return typed
 
 
-def _path_inside(name: str, present: Sequence[str], source: Path) -> str:
+def _path_inside(name: str, of_file: Mapping[str, Sequence[str]], source: Path) -> str:
     """Return the path in a folder of a recording that labels name by the end of its path; `name` if there is none."""
-    matching = [path for path in present if path == name] or [path for path in present if path.endswith(f"/{name}")]
+    present = of_file.get(name.rpartition("/")[2], ())
+    matching = [name] if name in present else [path for path in present if path.endswith(f"/{name}")]
     if len(matching) > 1:
         raise DataError(f"{source}: {name!r} may be {quote_list(matching, 3)}; write its folder too.")
     return matching[0] if matching else name
@@ -175,7 +177,7 @@ def make_labelled_sampler(
     file, names = pd.factorize(rows["filename"])
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
-    settings = _sampler_settings(_names(infos, split), experiment, cache_gb, teacher)
+    settings = _sampler_settings(experiment, cache_gb, _teacher_of(infos, split, teacher))
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
     values = multi_hot(rows["labels"], split.classes, rows["known"]).astype(np.float16)
@@ -200,7 +202,7 @@ def make_injectors(
             rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
             rows, sources["online"] = _unlabelled_rows(split)
-        settings = _sampler_settings(_names(rows[0], split), experiment, cache_gb, teacher)
+        settings = _sampler_settings(experiment, cache_gb, _teacher_of(rows[0], split, teacher))
         injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
 
@@ -211,10 +213,12 @@ def _names(infos: Sequence[AudioInfo], split: SoundscapeSplit) -> list[str]:
     return [unique.get(Path(info.path), printable(Path(info.path).name)) for info in infos]
 
 
-def _sampler_settings(
-    names: Sequence[str], experiment: Experiment, cache_gb: float, teacher: Teacher | None
-) -> dict[str, Any]:
-    teacher = None if teacher is None else teacher.of(names)
+def _teacher_of(infos: Sequence[AudioInfo], split: SoundscapeSplit, teacher: Teacher | None) -> Teacher | None:
+    """Return the embeddings of soundscapes, by their names; without a teacher, the folder is not read for these."""
+    return None if teacher is None else teacher.of(_names(infos, split))
+
+
+def _sampler_settings(experiment: Experiment, cache_gb: float, teacher: Teacher | None) -> dict[str, Any]:
     return {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb, "teacher": teacher}
 
 
@@ -233,7 +237,7 @@ def make_unlabelled(
         return ()
     rows = _even_rows(infos, experiment.frontend.window_s)
     values = np.full((len(rows[0]), len(split.classes)), np.nan, np.float16)
-    settings = _sampler_settings(_names(infos, split), experiment, cache_gb, teacher)
+    settings = _sampler_settings(experiment, cache_gb, _teacher_of(infos, split, teacher))
     return ((ExcerptSampler(infos, *rows, values, pseudo=False, **settings), experiment.unlabelled),)
 
 
@@ -264,7 +268,8 @@ def make_backgrounds(
     recordings = [infos[row] for row in negatives]
     rows = _even_rows(recordings, experiment.frontend.window_s)
     values = np.zeros((len(rows[0]), len(classes)), np.float16)
-    settings = _sampler_settings(list(clips["filename"][negatives]), experiment, cache_gb, teacher)
+    teacher = None if teacher is None else teacher.of(list(clips["filename"][negatives]))
+    settings = _sampler_settings(experiment, cache_gb, teacher)
     sampler = ExcerptSampler(recordings, *rows, values, pseudo=False, **settings)
     return ((sampler, experiment.noise),)
 

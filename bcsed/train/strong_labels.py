@@ -14,7 +14,7 @@ import pandas as pd
 from ..audio.headers import AudioInfo
 from ..config.contract import Frontend
 from ..data.annotations import read_annotations
-from ..data.competitions import NEGATIVE_LABELS
+from ..data.competitions import negative_labels
 from ..errors import DataError
 from ..files import quote_list, sha256
 from ..recordings import find_recordings, printable
@@ -47,7 +47,7 @@ def read_marked_events(
 
 def to_events(table: pd.DataFrame, classes: Sequence[str], sample_rate: int) -> dict[str, Events]:
     """Return the events of each recording of a table of `bcsed.data.annotations`; DataError for an unknown label."""
-    table = table[~table["label"].isin(set(NEGATIVE_LABELS).difference(classes))]
+    table = table[~table["label"].isin(negative_labels(classes))]
     column = pd.Index(classes).get_indexer(pd.Index(table["label"]))
     unknown = sorted(set(table["label"][column < 0]))
     if unknown:
