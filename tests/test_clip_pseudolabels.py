@@ -160,7 +160,15 @@ class TestRefusals:
         with pytest.raises(DataError, match="is already there"):
             make_clip_pseudolabels([], year, labelled[0])
 
-    @pytest.mark.parametrize("words", [[], ["--clips", "d", "--recordings", "r"], ["--clips", "d", "--weights", "1"]])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["--clips", "d", "--recordings", "r"],
+            ["--clips", "d", "--weights", "1"],
+            ["--clips", "d", "--ensemble-mean", "logit"],
+        ],
+    )
     def test_arguments(self, words, capsys):
         assert main(["pseudolabel", "bundle", "--out", "t.parquet", *words]) == 2
         assert "--clips" in capsys.readouterr().err

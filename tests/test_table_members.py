@@ -16,7 +16,7 @@ from bcsed.predict.store import model_weights, read_manifest
 from bcsed.rounds.plan import Plan, Round
 from bcsed.scores.postprocess import ClassWeights, apply, combine, parse_stages, parse_weights
 from bcsed.scores.table import read_table, row_ids
-from bcsed.train.pseudolabels import make_pseudolabels
+from bcsed.train.pseudolabels import make_pseudolabels, read_pseudolabels
 
 N_ROWS = {"blip": 1, "long": 12, "odd": 5, "short": 2}
 IDS = [row_id for name, n in N_ROWS.items() for row_id in row_ids(name, n, 5)]
@@ -312,6 +312,19 @@ def test_a_teacher_can_be_a_table(oracle, recordings, other, tmp_path):
     np.testing.assert_allclose(alone["loud"], np.where(expected >= 0.5, expected, 0), atol=1e-3)
     labels = ["--clips", str(tmp_path), "--out", str(tmp_path / "c.parquet")]
     assert main(["pseudolabel", str(path), *labels]) == 2
+
+
+@pytest.mark.parametrize("mean", ["prob", "logit"])
+def test_the_mean_over_teachers(oracle, recordings, other, tmp_path, mean):
+    path, out = write(other[["loud", "quiet"]], tmp_path / "theirs.parquet"), tmp_path / "pl.parquet"
+    words = ["--weights", "1", "3", "--ensemble-mean", mean, "--soft", "--recordings", str(recordings)]
+    assert main(["pseudolabel", str(oracle.path), str(path), *words, "--out", str(out)]) == 0
+    expected = blend([oracle, load_member(path)], [recordings], (1.0, 3.0), mean).scores
+    table = read_pseudolabels(out)
+    np.testing.assert_allclose(table.columns(tuple(expected.columns)), expected.to_numpy(), atol=5e-4)
+    assert table.provenance["mean"] == mean
+    with pytest.raises(ConfigError, match="pseudolabels are probabilities; a mean of ranks has none"):
+        make_pseudolabels([oracle], [recordings], tmp_path / "r.parquet", mean="rank")
 
 
 def test_a_teacher_of_rounds_can_be_a_table(oracle, other, tmp_path):

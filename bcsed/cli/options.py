@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
@@ -67,13 +67,14 @@ def add_workers(add: Add) -> None:
     add("--backend", choices=("threads", "processes"), default="threads", help="of the workers (%(default)s)")
 
 
-def add_bundles(add: Add, text: str, recordings: str) -> None:
-    """Add bundles and score tables, their weights, and `recordings` in words."""
+def add_bundles(add: Add, text: str, recordings: str, means: Sequence[str]) -> None:
+    """Add bundles and score tables, their weights, the kinds of mean over them, and `recordings` in words."""
     add(
         "bundles", nargs="+", metavar="BUNDLE", help=f"{text}; then score tables (*.csv, *.parquet, folders of predict)"
     )
     add("--recordings", nargs="+", metavar="PATH", help=f"files and folders, also s3://... and the like{recordings}")
     add("--weights", nargs="+", type=float, metavar="W", help="one weight per member: bundles, then tables (equal)")
+    add("--ensemble-mean", choices=means, default="prob", help="mean of the members' scores (%(default)s)")
     weights = "weight of a member for a taxon or a class, e.g. 2.Aves=0.5 1.frog1=0"
     add_list(add, "--class-weight", "N.NAME=W", weights)
     rows = "rows that a table lacks are an error, or the mean of the other members (%(default)s)"

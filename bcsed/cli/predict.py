@@ -268,9 +268,9 @@ def trace(args: Namespace) -> int:
 
 
 def _predict_options(parser: ArgumentParser, add: Add) -> None:
-    options.add_bundles(add, "one bundle, or several for an ensemble", "; not needed for tables alone")
+    means = ("prob", "logit", "rank")
+    options.add_bundles(add, "one bundle, or several for an ensemble", "; not needed for tables alone", means)
     add("--out", required=True, metavar="OUT", help="folder of the results; continued if interrupted")
-    add("--ensemble-mean", choices=("prob", "logit", "rank"), default="prob", help="mean of bundles (%(default)s)")
     stages = "smooth=.1,.8,.1 smooth.Aves=... top=3 power=1.5; of member 2 alone, before the mean: 2.smooth=..."
     add("--postprocess", nargs="+", default=[], metavar="STAGE", help=stages)
     add("--precision", choices=("f32", "bf16"), default="f32", help="of the networks (%(default)s)")

@@ -61,8 +61,8 @@ def pseudolabel(args: Namespace) -> int:
         raise ConfigError(
             "name the soundscapes to label as --recordings PATH, or a competition's folder as --clips DIR."
         )
-    if args.clips is not None and (args.weights is not None or args.class_weight):
-        raise ConfigError("weights are not used with --clips: each clip is labelled by the teachers that held it out.")
+    if args.clips is not None and (args.weights is not None or args.class_weight or args.ensemble_mean != "prob"):
+        raise ConfigError("--clips averages the teachers that held a clip out: leave out weights and --ensemble-mean.")
     if args.clips is not None and args.frames:
         raise ConfigError("--frames labels the time steps of soundscapes; clips have one row each.")
 
@@ -84,7 +84,7 @@ def pseudolabel(args: Namespace) -> int:
         if args.clips is not None:
             table = make_clip_pseudolabels(teachers, args.clips, args.out, **shared)
         else:
-            shared |= {"weights": weights, "frames": args.frames}
+            shared |= {"weights": weights, "mean": args.ensemble_mean, "frames": args.frames}
             table = make_pseudolabels(teachers, args.recordings, args.out, **shared)
     for note in table.provenance["notes"]:
         print(f"note    {note}", file=sys.stderr)
@@ -180,7 +180,7 @@ def _export_options(_: ArgumentParser, add: Add) -> None:
 
 
 def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
-    options.add_bundles(add, "the teachers", ", to label")
+    options.add_bundles(add, "the teachers", ", to label", ("prob", "logit"))
     text = "instead of recordings, label the clips of a competition's folder: each by the teachers that held it out"
     add("--clips", metavar="DIR", help=text)
     add("--out", required=True, metavar="FILE", help="the table to write, *.parquet")

@@ -104,6 +104,7 @@ class _ScoringSettings(_Settings):
 class PseudolabelSettings(_ScoringSettings):
     """Settings of `bcsed.kaggle.pseudolabel`; see `bcsed.train.pseudolabels.Selection` for the selection."""
 
+    ensemble_mean: str = _setting("prob", "mean of the teachers: prob or logit")
     select: str = _setting("threshold", "or top, or soft: which probabilities are kept")
     threshold: float = _setting(0.5, "with threshold: the lowest probability")
     class_thresholds: Sequence[str] = _setting((), 'its exceptions, such as ["compot1=0.7"]')

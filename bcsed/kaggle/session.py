@@ -133,6 +133,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
                 power=settings.power,
             ),
             weights=parse_weights(settings.weights, settings.class_weights, classes, taxa),
+            mean=settings.ensemble_mean,
             windowing=Windowing(
                 row_s=competition.row_s, windows=settings.windows, stride_s=settings.stride_s, pool=settings.pool
             ),

@@ -200,6 +200,7 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
         path,
         selection=each.selection(),
         weights=[weight for _, weight in teachers],
+        mean=each.mean,
         windowing=Windowing(row_s=competition.row_s, windows=each.windows, stride_s=each.stride_s),
         frames=each.frames,
         progress=lambda done, total: progress(f"label {number}", done, total),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
-from ..config.strict import at_least, check_types, from_dict, read_values
+from ..config.strict import at_least, check_types, from_dict, one_of, read_values
 from ..config.versions import upgrade
 from ..errors import BcsedError, ConfigError, DataError
 from ..files import check_schema, read_json
@@ -40,6 +40,7 @@ class Round:
     seeds: tuple[int, ...] = (0,)  # every experiment is trained once with each
     teacher: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()  # of the members, divided among their students; equal by default
+    mean: str = "prob"  # over the members: of probabilities ('prob') or of logits ('logit')
     select: str = "soft"  # 'soft' (students are trained on probabilities, ``data.pseudo_soft``), 'threshold', 'top'
     threshold: float = 0.5
     thresholds: tuple[str, ...] = ()  # as ``class=threshold``
@@ -68,6 +69,7 @@ class Round:
             raise ConfigError(f"weights must be positive, got {self.weights}.")
         if self.epochs is not None:
             at_least(self, 1, "epochs")
+        one_of(self, "mean", ("prob", "logit"))
         if any(member.endswith(".csv") for member in self.teacher) and len(self.teacher) > 1:
             members = ", ".join(self.teacher)
             raise ConfigError(

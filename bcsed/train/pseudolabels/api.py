@@ -96,6 +96,7 @@ def make_pseudolabels(
     *,
     selection: Selection | None = None,
     weights: Sequence[Weight] | None = None,
+    mean: str = "prob",
     windowing: Windowing | None = None,
     frames: bool = False,
     jobs: int = 2,
@@ -109,6 +110,8 @@ def make_pseudolabels(
     ----------
     bundles, weights : sequence of Bundle and TableMember, sequence of Weight
         The teachers, with the same classes, score tables last; their weights, equal by default.
+    mean : {'prob', 'logit'}
+        The kind of mean over the teachers, see `bcsed.scores.postprocess.combine`.
     recordings : sequence of str or Path
         Files and folders.
     out : str or Path
@@ -127,11 +130,13 @@ def make_pseudolabels(
     """
     windowing = windowing or Windowing(windows="sliding" if frames else "centred")
     selection, out = selection or Selection(), Path(out)
+    if mean == "rank":
+        raise ConfigError("pseudolabels are probabilities; a mean of ranks has none.")
     require_new_table(out)
     paths = find_recordings(recordings)
     _check_stems(paths)
     result = predict(
-        from_bundles(bundles, weights),
+        from_bundles(bundles, weights, mean=mean),
         recordings,
         out=scores_folder(out),
         windowing=windowing,
@@ -160,6 +165,7 @@ def make_pseudolabels(
         classes=classes,
         provenance={
             **describe_origin(bundles, selection, weights),
+            "mean": mean,
             "windowing": to_dict(windowing),
             "n_recordings": result.n_recordings,
             "n_failed": result.n_failed,
