@@ -252,13 +252,13 @@ def test_presets_can_be_planned(name):
             assert (experiment.pseudo.share > 0) == bool(each.teacher)
 
 
-def test_a_probe_is_the_first_teacher(tmp_path, monkeypatch):
+def test_a_probe_is_a_teacher(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = rounds.find_plan("borrowed", probe="some/bundle", embeddings=["e.parquet"])
-    assert [each.teacher for each in plan.rounds] == [("some/bundle",), ("previous", "some/bundle")]
+    assert [each.teacher for each in plan.rounds] == [(), *[("previous", "some/bundle")] * 2]
     assert {each.embeddings for each in plan.rounds} == {("e.parquet",)}
-    with pytest.raises(ConfigError, match="a teacher of round 1 is a probe: name its bundle"):
-        _teachers(rounds.find_plan("borrowed"), 1, tmp_path)
+    with pytest.raises(ConfigError, match="a teacher of round 2 is a probe: name its bundle"):
+        _teachers(rounds.find_plan("borrowed"), 2, tmp_path)
     with pytest.raises(ConfigError, match="no round of the plan tiny has the teacher 'probe', so b would not be used"):
         rounds.find_plan("tiny", probe="b")
 
@@ -355,6 +355,10 @@ def test_a_base_replaces_all_experiments():
         assert plan.rounds[1].names() == ("tiny-s0", "tiny-s1")
         assert plan.student(2, "tiny-s1").pseudo.share == 0.25
         assert not plan.student(2, "tiny-s1").data.pseudo_soft
+    # A round of one experiment and several seeds keeps its number of students.
+    assert [each.names() for each in rounds.find_plan("borrowed", base="exp-39").rounds] == [
+        ("exp-39-s0", "exp-39-s1", "exp-39-s2")
+    ] * 3
 
 
 @pytest.mark.slow

@@ -199,11 +199,21 @@ def _rounds() -> Plan:
 
 
 def _borrowed() -> Plan:
-    """Label with a probe on the embeddings of a foundation model, then also with the students of these labels."""
-    first = Round(
-        experiments=("tiny",), teacher=(PROBE,), share=0.5, injection="substitute", set=("pseudo.level=peak",)
+    """Train supervised, then twice with labels of the networks before and of a probe on a foundation model.
+
+    The mean of logits is lower than that of probabilities where the teachers differ. The power of the first labels
+    restores about the sum; students of these labels are less certain, so that the second labels need none.
+    """
+    first = Round(experiments=("tiny",), seeds=(0, 1, 2))
+    later = dataclasses.replace(
+        first,
+        teacher=("previous", PROBE),
+        mean="logit",
+        share=0.5,
+        injection="substitute",
+        set=("pseudo.level=peak", "pseudo.same_class=false"),
     )
-    return Plan(name="borrowed", rounds=(first, dataclasses.replace(first, teacher=("previous", PROBE))))
+    return Plan(name="borrowed", rounds=(first, dataclasses.replace(later, power=0.7), later))
 
 
 def _tiny() -> Plan:
@@ -240,7 +250,7 @@ def find_plan(
     """Return a preset by name, or the plan in a JSON file.
 
     `changes` are for every student, as ``group.field=value``; they take precedence over those of the plan. `base` is an
-    experiment that replaces all others; several experiments of a round become as many seeds of it. `seeds` are those of
+    experiment that replaces all others; several students of a round become as many seeds of it. `seeds` are those of
     the students of the last round, `fold` is the one that the students of a preset hold out. `probe` is the bundle of
     the teacher ``probe``, and `embeddings` are those of rounds that name none. ConfigError if there is no such preset
     or file, no round has that teacher, or a field is unknown, of the wrong type or invalid.
@@ -260,7 +270,7 @@ def find_plan(
         if probe is not None:
             change["teacher"] = tuple(str(probe) if member == PROBE else member for member in each.teacher)
         if base is not None:
-            change |= {"experiments": (base,), "seeds": tuple(range(len(each.experiments)))}
+            change |= {"experiments": (base,), "seeds": tuple(range(len(each.names())))}
             if each.teacher and each.share is None:
                 # The base may inject nothing by default.
                 change["set"] = ("pseudo.share=0.25", *change["set"])
