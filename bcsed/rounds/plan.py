@@ -199,11 +199,7 @@ def _rounds() -> Plan:
 
 
 def _borrowed() -> Plan:
-    """Train supervised, then twice with labels of the networks before and of a probe on a foundation model.
-
-    The mean of logits is lower than that of probabilities where the teachers differ. The power of the first labels
-    restores about the sum; students of these labels are less certain, so that the second labels need none.
-    """
+    """Train supervised, then twice with labels of the networks before and of a probe on a foundation model."""
     first = Round(experiments=("tiny",), seeds=(0, 1, 2))
     later = dataclasses.replace(
         first,
@@ -213,6 +209,7 @@ def _borrowed() -> Plan:
         injection="substitute",
         set=("pseudo.level=peak", "pseudo.same_class=false"),
     )
+    # The mean of logits is low where teachers differ. The power restores the sum of labels; later teachers agree more.
     return Plan(name="borrowed", rounds=(first, dataclasses.replace(later, power=0.7), later))
 
 
