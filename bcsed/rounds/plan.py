@@ -209,7 +209,7 @@ def _borrowed() -> Plan:
         injection="substitute",
         set=("pseudo.level=peak", "pseudo.same_class=false"),
     )
-    # The mean of logits is low where teachers differ. The power restores the sum of labels; later teachers agree more.
+    # Teachers that differ have a low mean of logits. The power restores the sum of labels; later teachers learned it.
     return Plan(name="borrowed", rounds=(first, dataclasses.replace(later, power=0.7), later))
 
 
