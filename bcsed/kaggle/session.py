@@ -183,7 +183,7 @@ def _launch(job: str, n_processes: int, log: Log) -> None:
                     log(line.removeprefix(_LINE).rstrip())
                 elif line.startswith(_ERROR):
                     error = line.removeprefix(_ERROR).rstrip()
-                else:
+                elif "Error: " not in last:  # the first error of a process, or torchrun's last line
                     last = line.strip() or last
     if process.returncode:
         raise DataError(error or f"one of {n_processes} processes failed with status {process.returncode} ({last}).")
