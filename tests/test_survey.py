@@ -285,7 +285,7 @@ def test_thresholds_of_sites_and_true_detections(tmp_path):
 def test_few_reviewed_rows_give_reasons(small):
     rows = read_rows(small / "scores.csv")
     result = survey(rows, deploy(rows), SurveySettings(min_reviewed=4), Reviewed(pd.DataFrame(review_lines(4))))
-    assert result.thresholds["reason"][0] == "0 reviewed rows with a call, 5 needed"
+    assert result.thresholds["reason"][0] == "0 positive rows, 5 needed"
     assert result.density["reason"][0] == "4 reviewed rows, 5 needed"
     assert result.density["density"].isna().all()
 

@@ -83,9 +83,9 @@ def _to_arrays(truth: pd.DataFrame, scores: pd.DataFrame) -> tuple[npt.NDArray[n
 
 
 def find_threshold(
-    truth: npt.NDArray[Any], scores: Floats, *, precision: float, min_positives: int = 5
+    truth: npt.NDArray[Any], scores: Floats, *, precision: float, min_positives: int = 5, weight: Floats | None = None
 ) -> dict[str, Any]:
-    """Return the lowest threshold of one class that reaches a precision, from truth (0 and 1) and scores (R,).
+    """Return the lowest threshold of one class that reaches a precision, from truth (0 and 1), scores and weights (R,).
 
     The keys are ``threshold, precision, recall, n_detected`` and ``reason``: empty, or why there is no threshold. Then
     ``precision`` is the highest that any threshold with at least `min_positives` positive rows has.
@@ -99,7 +99,7 @@ def find_threshold(
     n_positive = int(truth.sum())
     if n_positive < min_positives:
         return {**without, "reason": f"{n_positive} positive rows, {min_positives} needed"}
-    curve = precision_recall(truth, scores)
+    curve = precision_recall(truth, scores, weight)
     enough = curve[(curve["n_true"] >= min_positives) & (curve["threshold"] > 0)]
     if enough.empty:
         return {**without, "reason": f"fewer than {min_positives} positive rows have a score above 0"}
@@ -112,21 +112,23 @@ def find_threshold(
     return {**values, "n_detected": int(best["n_detected"]), "reason": ""}
 
 
-def precision_recall(truth: npt.NDArray[Any], scores: Floats) -> pd.DataFrame:
-    """Return precision and recall of one class, truth and scores (R,), at each score as the threshold.
+def precision_recall(truth: npt.NDArray[Any], scores: Floats, weight: Floats | None = None) -> pd.DataFrame:
+    """Return precision and recall of one class, truth, scores and weights (R,), at each score as the threshold.
 
-    A line per different score, the highest first: ``threshold, precision, recall, n_detected, n_true``. Recall is NaN
-    without a positive row.
+    A line per different score, the highest first: ``threshold, precision, recall, n_detected, n_true``; both numbers
+    are of rows. Recall is NaN without a positive row. The rows of a sample weigh as many rows as they stand for.
     """
     order = np.argsort(-scores, kind="stable")
-    sorted_scores, n_true = scores[order], np.cumsum(truth[order] == 1)
+    sorted_scores, positive = scores[order], truth[order] == 1
+    weight = np.ones(len(scores)) if weight is None else weight[order]
     last = np.append(np.flatnonzero(np.diff(sorted_scores) != 0), len(scores) - 1)
+    true = np.cumsum(weight * positive)
     columns = {
         "threshold": sorted_scores[last],
-        "precision": n_true[last] / (last + 1),
-        "recall": n_true[last] / (n_true[-1] or np.nan),
+        "precision": true[last] / np.cumsum(weight)[last],
+        "recall": true[last] / (true[-1] or np.nan),
         "n_detected": last + 1,
-        "n_true": n_true[last],
+        "n_true": np.cumsum(positive)[last],
     }
     table: pd.DataFrame = pd.DataFrame(columns)
     return table

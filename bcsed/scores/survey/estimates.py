@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..calibration import find_threshold
 from .density import Bins, call_density, cell_score, make_bins, score_cells
-from .reviews import lowest_threshold, precision_above
+from .reviews import precision_above
 
 if TYPE_CHECKING:
     from .history import SurveySettings
@@ -34,7 +35,8 @@ def site_thresholds(
             n, value, reason = 0 if part is None else len(part), float("nan"), ""
             if part is not None and n >= settings.min_reviewed:
                 score, positive, weight = (part[column].to_numpy() for column in ("score", "positive", "weight"))
-                value, reason = lowest_threshold(score, positive, weight, settings.precision)
+                best = find_threshold(positive, score, precision=settings.precision, weight=weight)
+                value, reason = best["threshold"], best["reason"]
             elif n:
                 reason = f"{n} reviewed rows, {settings.min_reviewed} needed"
             general = settings.thresholds.get(name, settings.threshold)

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError, DataError
 from ...files import quote_list
 from ..review import estimate_share, read_answers, read_lines, weigh
-from .density import Floats
 from .rows import Rows
 
 _COLUMNS = ("recording", "start_s", "class", "score", "stratum", "probability", "answer")
 # Scores are equal to rounding in a table.
 _TOLERANCE = 1e-3
-# Rows with a call at or above a threshold, at least.
-_MIN_POSITIVES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,22 +93,6 @@ def score_answers(located: pd.DataFrame, rows: Rows) -> tuple[pd.DataFrame, int]
         first += len(values)
     n_other = int((np.abs(scores - located["score"].to_numpy(np.float64)) > _TOLERANCE).sum())
     return located.assign(score=scores), n_other
-
-
-def lowest_threshold(
-    score: Floats, positive: npt.NDArray[np.bool_], weight: Floats, precision: float
-) -> tuple[float, str]:
-    """Return the lowest score from which on reviewed rows reach a precision, or NaN and the reason."""
-    if positive.sum() < _MIN_POSITIVES:
-        return float("nan"), f"{int(positive.sum())} reviewed rows with a call, {_MIN_POSITIVES} needed"
-    order = np.argsort(-score, kind="stable")
-    true, total = np.cumsum((weight * positive)[order]), np.cumsum(weight[order])
-    last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
-    enough = last & (np.cumsum(positive[order]) >= _MIN_POSITIVES)
-    reached = np.flatnonzero(enough & (true / total >= precision))
-    if not len(reached):
-        return float("nan"), f"precision reaches {(true / total)[enough].max():.2f} at most"
-    return float(score[order][reached[-1]]), ""
 
 
 def precision_above(table: pd.DataFrame, threshold: float) -> tuple[float, float, float] | None:
