@@ -49,7 +49,7 @@ def test_the_spectrogram_of_a_window_is_a_slice_of_the_recording(name, data):
 
 def test_an_excerpt_has_the_same_frames_as_the_recording():
     mel = MELS["TINY_128"]
-    begin, end = mel.reach(100, 356)
+    begin, end = mel.frontend.reach(100, 356)
     part = mel.compute(WAVE[begin:end], 100, 356, offset=begin)
     assert np.array_equal(part, COMPLETE["TINY_128"][:, 100:356])
 

@@ -37,9 +37,9 @@ class LogMel(torch.nn.Module):
 
     def __init__(self, frontend: Frontend) -> None:
         super().__init__()
+        self.frontend = frontend
         self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
-        self.is_wave = frontend.is_wave
-        if self.is_wave:
+        if frontend.is_wave:
             return
         self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)
         mel = mel_bands(frontend)
@@ -57,7 +57,7 @@ class LogMel(torch.nn.Module):
         The first frame of waves (B, n) is centred on sample ``n_fft / 2``. The result (B, F, T), with
         ``T = (n - n_fft) // hop_length + 1``, is in dB, at least -100.
         """
-        if self.is_wave:
+        if self.frontend.is_wave:
             return waves.float().unfold(-1, self.n_fft, self.hop_length).mT
         # Half precision would overflow in the power.
         with torch.autocast(waves.device.type, enabled=False):
@@ -97,15 +97,10 @@ class LogMel(torch.nn.Module):
         `wave` is the recording, or the part of it that these frames cover, and starts at its sample `offset`; samples
         before and after `wave` count as zero.
         """
-        excerpt = torch.from_numpy(cut_excerpt(wave, *self.reach(first, last), offset))
+        excerpt = torch.from_numpy(cut_excerpt(wave, *self.frontend.reach(first, last), offset))
         with torch.inference_mode():
             db: npt.NDArray[np.float32] = self.forward(excerpt[None])[0].numpy()
         return db
-
-    def reach(self, first: int, last: int) -> tuple[int, int]:
-        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""
-        begin = first * self.hop_length - (0 if self.is_wave else self.n_fft // 2)
-        return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
 
 
 def mel_bands(frontend: Frontend) -> npt.NDArray[np.float32]:

@@ -185,13 +185,9 @@ class WaveFrames:
 
     def compute(self, wave: npt.NDArray[np.float32], first: int, last: int, offset: int = 0) -> npt.NDArray[np.float32]:
         """Return frames ``first`` to ``last`` as `LogMel.compute`: (samples of a frame, last - first)."""
-        excerpt = cut_excerpt(wave, *self.reach(first, last), offset)
+        excerpt = cut_excerpt(wave, *self.frontend.reach(first, last), offset)
         frames: npt.NDArray[np.float32] = excerpt.reshape(-1, self.frontend.hop_length).T
         return frames
-
-    def reach(self, first: int, last: int) -> tuple[int, int]:
-        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""
-        return first * self.frontend.hop_length, last * self.frontend.hop_length
 
 
 def cut_excerpt(wave: npt.NDArray[np.float32], begin: int, end: int, offset: int = 0) -> npt.NDArray[np.float32]:

@@ -104,6 +104,11 @@ class Frontend:
         """Number of image channels."""
         return 3 if self.channels in ("deltas", "repeat") else 1
 
+    def reach(self, first: int, last: int) -> tuple[int, int]:
+        """Return the half-open range of the recording's samples that frames ``first`` to ``last`` cover."""
+        begin = first * self.hop_length - (0 if self.is_wave else self.n_fft // 2)
+        return begin, begin + (last - first - 1) * self.hop_length + self.n_fft
+
 
 def wave_frontend(sample_rate: int, n_samples: int, fmin_hz: float = 0.0, fmax_hz: float | None = None) -> Frontend:
     """Return the front end of a network that receives the samples of a window, such as BirdNET.

@@ -91,7 +91,7 @@ def compute_spectrograms(
         rate = frontend.sample_rate
         if rate not in waves:
             # One decoding per sample rate serves every front end of that rate.
-            reach = [mels[s].reach(*spans[s]) for s in spans if s.sample_rate == rate]
+            reach = [s.reach(*spans[s]) for s in spans if s.sample_rate == rate]
             begin, end = max(0, min(r[0] for r in reach)), max(r[1] for r in reach)
             wave, n_samples, read_notes = read_there(info, rate, begin, end, reader)
             waves[rate] = (begin, wave)

@@ -101,11 +101,10 @@ def spectrogram_frontend(member: Backend | None) -> Frontend:
 def spectrogram_excerpt(audio: AudioInfo, frontend: Frontend, row_s: int, block: tuple[int, int]) -> Excerpt:
     """Compute only the spectrogram of some rows."""
     begin, end = _frames(audio, frontend, row_s, block)
-    mel = LogMel(frontend)
-    first, last = mel.reach(begin, end)
+    first, last = frontend.reach(begin, end)
     wave, _ = read_audio(audio, frontend.sample_rate, max(0, first), last)
     with torch.inference_mode():
-        db = mel.compute(wave, begin, end, max(0, first))
+        db = LogMel(frontend).compute(wave, begin, end, max(0, first))
     empty = np.empty((0, 0), np.float32)
     return Excerpt(db=db, first_frame=begin, logits=empty, attention=empty, rows=empty)
 

@@ -51,7 +51,7 @@ def trace(
     views = make_views(ensemble, windowing)
     spectrograms, outputs, by_view = score_block(info, ensemble, views, block, {frontend: mel})
     first, db = spectrograms.by_frontend[frontend]
-    begin, end = mel.reach(first, first + db.shape[1])
+    begin, end = frontend.reach(first, first + db.shape[1])
     samples, _ = read_audio(info, rate, max(0, begin), end)
     starts = spectrograms.plans[0].starts
     windows = np.stack([db[:, start : start + frontend.n_frames] for start in starts - first])
