@@ -207,15 +207,12 @@ def make_injectors(
     return tuple(injectors), sources
 
 
-def _names(infos: Sequence[AudioInfo], split: SoundscapeSplit) -> list[str]:
-    """Return the names of recordings as `bcsed embed` writes them for the whole folder."""
-    unique = file_names(find_recordings([split.folder]))
-    return [unique.get(Path(info.path), printable(Path(info.path).name)) for info in infos]
-
-
 def _teacher_of(infos: Sequence[AudioInfo], split: SoundscapeSplit, teacher: Teacher | None) -> Teacher | None:
-    """Return the embeddings of soundscapes, by their names; without a teacher, the folder is not read for these."""
-    return None if teacher is None else teacher.of(_names(infos, split))
+    """Return the embeddings of soundscapes, by their names as `bcsed embed` writes them for the whole folder."""
+    if teacher is None:
+        return None
+    unique = file_names(find_recordings([split.folder]))
+    return teacher.of([unique.get(Path(info.path), printable(Path(info.path).name)) for info in infos])
 
 
 def _sampler_settings(experiment: Experiment, cache_gb: float, teacher: Teacher | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...errors import ConfigError, DataError
 from ...files import as_path, atomic_write, read_errors, require_file
+from ...recordings import printable
 from ..table import read_parquet
 from .detect import COLUMNS, Recording, exact_times, format_times
 from .raven_audacity import Writer, write_audacity, write_raven
@@ -69,7 +70,8 @@ def write_parquet(path: str | Path, *, names: Mapping[str, ClassName] | None = N
         def add(recording: Recording, lines: pd.DataFrame) -> None:
             exact_times(recording, lines)  # refuses detections of another recording
             for name, values in _long_table(lines, names).items():
-                waiting[name] += [_valid_utf8(value) if isinstance(value, str) else value for value in values]
+                # Parquet rejects paths with bytes that are not UTF-8.
+                waiting[name] += [printable(value) if isinstance(value, str) else value for value in values]
             if len(waiting["label"]) >= _GROUP:
                 flush()
 
@@ -142,8 +144,3 @@ def _long_table(lines: pd.DataFrame, names: Mapping[str, ClassName] | None) -> d
         columns["scientific_name"] = [name.scientific for name in known]
         columns["common_name"] = [name.common for name in known]
     return {name: columns[name] for name in _columns(names)}
-
-
-def _valid_utf8(value: str) -> str:
-    # Paths may contain bytes that are not UTF-8, which Parquet rejects.
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
