@@ -50,6 +50,32 @@ def test_soft_keeps_everything_to_its_power():
     assert (tiny > 0).all()
 
 
+def test_balanced_classes_have_the_same_sum_and_order():
+    def sums(amount):
+        return select(scores, CLASSES, Selection(kind="soft", balance=amount)).sum(0, dtype=float)
+
+    rng = np.random.default_rng(0)
+    scores = rng.random((500, 2), np.float32) ** (4, 20)
+    raw = scores.sum(0)
+    np.testing.assert_allclose(sums(1.0), raw.mean(), rtol=1e-3)
+    np.testing.assert_allclose(sums(0.5), np.sqrt(raw * raw.mean()), rtol=1e-3)
+    np.testing.assert_allclose(sums(0.0), raw, rtol=1e-3)
+    balanced = select(scores, CLASSES, Selection(kind="soft", balance=1.0)).astype(float)
+    assert (np.diff(balanced[np.argsort(scores[:, 1]), 1]) >= 0).all()
+    # Before the selection: of the rare class, rows reach the threshold.
+    rare = scores * np.float32((1, 0.4))
+    assert (select(rare, CLASSES, Selection())[:, 1] > 0).sum() == 0
+    assert (select(rare, CLASSES, Selection(balance=1.0))[:, 1] > 0).sum() > 20
+
+
+def test_a_class_without_differences_is_not_balanced():
+    scores = np.stack([SCORES[:, 0], np.zeros(4, np.float32)], axis=1)
+    assert not select(scores, CLASSES, Selection(kind="soft", balance=1.0))[:, 1].any()
+    certain = np.stack([SCORES[:, 0], np.array([0, 0, 1, 1], np.float32)], axis=1)
+    balanced = select(certain, CLASSES, Selection(kind="soft", balance=1.0))[:, 1].astype(float)
+    np.testing.assert_allclose(balanced.sum(), certain.sum() / 2, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("selection", "sentence"),
     [
@@ -58,6 +84,7 @@ def test_soft_keeps_everything_to_its_power():
         ({"thresholds": {"a": 0.0}}, "a: a threshold"),
         ({"kind": "top"}, "top_n must be at least 1"),
         ({"power": 0.0}, "power must be above 0"),
+        ({"balance": 1.5}, r"balance must be in \[0, 1\]"),
         ({"floor": 1.0}, r"floor must be in \[0, 1\)"),
     ],
 )
@@ -302,12 +329,12 @@ def test_invalid_calls(labelled, oracle, recordings, tmp_path):
 def test_the_command(oracle, recordings, tmp_path, capsys):
     out = tmp_path / "pl.parquet"
     words = ["pseudolabel", str(oracle.path), "--recordings", str(recordings), "--out", str(out)]
-    assert main([*words, "--top-n", "3", "--min-score", "0.01", "--power", "1.5"]) == 0
+    assert main([*words, "--top-n", "3", "--min-score", "0.01", "--power", "1.5", "--balance", "0.5"]) == 0
     printed = capsys.readouterr().out
     assert "20 rows of 4 recordings" in printed
     assert "rows per class 3 to 3, median 3, 0 of 2 classes without a label" in printed
     selection = json.loads(out.with_suffix(".json").read_text())["selection"]
-    assert selection == {"kind": "top", "floor": 0.01, "top_n": 3, "power": 1.5}
+    assert selection == {"kind": "top", "floor": 0.01, "top_n": 3, "power": 1.5, "balance": 0.5}
     assert main([*words, "--soft"]) == 2
     assert "is already there" in capsys.readouterr().err
     assert main([*words, "--soft", "--threshold", "0.5"]) == 2

@@ -257,6 +257,7 @@ def test_a_probe_is_a_teacher(tmp_path, monkeypatch):
     plan = rounds.find_plan("borrowed", probe="some/bundle", embeddings=["e.parquet"])
     assert [each.teacher for each in plan.rounds] == [(), *[("previous", "some/bundle")] * 2]
     assert {each.embeddings for each in plan.rounds} == {("e.parquet",)}
+    assert [each.selection().balance for each in plan.rounds] == [0.0, 1.0, 1.0]
     with pytest.raises(ConfigError, match="a teacher of round 2 is a probe: name its bundle"):
         _teachers(rounds.find_plan("borrowed"), 2, tmp_path)
     with pytest.raises(ConfigError, match="no round of the plan tiny has the teacher 'probe', so b would not be used"):

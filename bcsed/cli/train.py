@@ -77,6 +77,7 @@ def pseudolabel(args: Namespace) -> int:
         floor=args.min_score,
         top_n=args.top_n,
         power=args.power,
+        balance=args.balance,
     )
     (teachers, weights), shared = options.read_members(args), {"selection": selection, "jobs": args.jobs}
     with Progress() as progress:
@@ -191,6 +192,7 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
     options.add_value(add, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
     add("--soft", action="store_true", help="keep all probabilities")
     options.add_value(add, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
+    options.add_value(add, "--balance", 0.0, "B", "scale the odds of each class; at 1 all have the same sum of labels")
     add("--frames", action="store_true", help="label time steps instead of rows; with --windows sliding")
     options.add_windowing(parser)
 

@@ -111,6 +111,7 @@ class PseudolabelSettings(_ScoringSettings):
     top_n: int = _setting(0, "with top: rows of each class, the highest")
     min_score: float = _setting(0.1, "with top: the lowest probability")
     power: float = _setting(1.0, "exponent of the probabilities; above 1 sharpens")
+    balance: float = _setting(0.0, "scale the odds of each class; at 1 all have the same sum of labels")
     limit: int | None = _setting(None, "number of soundscapes; None for all")
     hours: float = _setting(8.3, "the work stops after these hours and can be continued")
 

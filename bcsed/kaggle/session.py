@@ -131,6 +131,7 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
                 floor=settings.min_score,
                 top_n=settings.top_n,
                 power=settings.power,
+                balance=settings.balance,
             ),
             weights=parse_weights(settings.weights, settings.class_weights, classes, taxa),
             mean=settings.ensemble_mean,

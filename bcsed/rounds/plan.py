@@ -32,8 +32,8 @@ class Round:
     Members of the `teacher` are ``previous`` (all students of the round before), ``round-N``, ``round-N/NAME``, or the
     path of a bundle (in presets ``probe``, see `find_plan`) or a score table (Parquet, or a folder of predict); or the
     only member is a CSV file of true labels, whose students show the ceiling of any teacher. Without teachers, students
-    are trained on clips only. `threshold` to `power` are the fields of `bcsed.train.pseudolabels.Selection`, `windows`
-    and `stride_s` those of `bcsed.predict.Windowing`.
+    are trained on clips only. The fields from `threshold` to `balance` are those of
+    `bcsed.train.pseudolabels.Selection`, `windows` and `stride_s` those of `bcsed.predict.Windowing`.
     """
 
     experiments: tuple[str, ...]  # names, one student each
@@ -47,6 +47,7 @@ class Round:
     floor: float = 0.1
     top_n: int = 0
     power: float = 1.0
+    balance: float = 0.0
     windows: str = "centred"
     stride_s: float | None = None
     frames: bool = False  # pseudolabels of time steps instead of rows; with sliding windows
@@ -80,8 +81,8 @@ class Round:
     def selection(self) -> Selection:
         """Return the selection of pseudolabels."""
         thresholds = read_values(self.thresholds, "thresholds", "class=threshold")
-        limits: dict[str, Any] = {name: getattr(self, name) for name in ("threshold", "floor", "top_n", "power")}
-        return Selection(kind=self.select, thresholds=thresholds, **limits)
+        same = ("threshold", "floor", "top_n", "power", "balance")
+        return Selection(kind=self.select, thresholds=thresholds, **{name: getattr(self, name) for name in same})
 
     @property
     def truth(self) -> str | None:
@@ -205,12 +206,12 @@ def _borrowed() -> Plan:
         first,
         teacher=("previous", PROBE),
         mean="logit",
+        balance=1.0,
         share=0.5,
         injection="substitute",
         set=("pseudo.level=peak", "pseudo.same_class=false"),
     )
-    # Teachers that differ have a low mean of logits. The power restores the sum of labels; later teachers learned it.
-    return Plan(name="borrowed", rounds=(first, dataclasses.replace(later, power=0.7), later))
+    return Plan(name="borrowed", rounds=(first, later, later))
 
 
 def _tiny() -> Plan:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from ..._version import __version__
-from ...config.strict import to_dict
+from ...config.strict import in_range, to_dict
 from ...data.label_files import read_soundscape_labels
 from ...errors import ConfigError, DataError
 from ...files import require_new_parquet, require_own_file, sha256
@@ -25,6 +27,7 @@ from ...predict.spec import Windowing
 from ...recordings import find_recordings, printable
 from ...scores.checks.ids import parse_row_ids
 from ...scores.postprocess import Weight
+from ...scores.postprocess.combine import LOGIT_EPS
 from .table import Half, Pseudolabels, check_broadcast, write_pseudolabels
 
 # The smallest probability that is not 0 in float16.
@@ -43,6 +46,8 @@ class Selection:
     floor: float = 0.1  #: in [0, 1)
     top_n: int = 0  #: maximum number of rows of each class; also limits 'threshold' if it is above 0
     power: float = 1.0  #: exponent of selected probabilities; above 1 it sharpens
+    #: Scale the odds of each class before the selection, see `balance_classes`: 0 not, 1 to equal sums of all classes.
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("threshold", "top", "soft"):
@@ -56,10 +61,11 @@ class Selection:
             raise ConfigError(f"top_n must be at least 1 row per class, got {self.top_n}.")
         if not 0 < self.power < float("inf"):
             raise ConfigError(f"power must be above 0, got {self.power:g}.")
+        in_range(self, 0, 1, "balance")
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that have an effect, as plain values."""
-        used = {"kind": self.kind, "power": self.power}
+        used = {"kind": self.kind, "power": self.power} | ({"balance": self.balance} if self.balance else {})
         if self.kind == "threshold":
             used |= {"threshold": self.threshold, "thresholds": dict(self.thresholds)}
         if self.kind == "top":
@@ -72,13 +78,11 @@ def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: S
     unknown = sorted(set(selection.thresholds) - set(classes))
     if unknown:
         raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
-    if selection.kind == "soft":
-        selected = np.ones(scores.shape, bool)
-    elif selection.kind == "threshold":
-        limits = [selection.thresholds.get(name, selection.threshold) for name in classes]
-        selected = scores >= np.array(limits, np.float32)
-    else:
-        selected = scores >= np.float32(selection.floor)
+    scores = balance_classes(scores, selection.balance) if selection.balance else scores
+    limits = np.full(len(classes), selection.floor if selection.kind == "top" else 0.0, np.float32)
+    if selection.kind == "threshold":
+        limits[:] = [selection.thresholds.get(name, selection.threshold) for name in classes]
+    selected = scores >= limits
     if selection.kind != "soft" and selection.top_n:
         # Of equal scores, earlier rows come first.
         order = np.argsort(-np.where(selected, scores, -1.0), axis=0, kind="stable")
@@ -87,6 +91,24 @@ def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: S
         selected &= highest
     powered = np.maximum(scores.astype(np.float64) ** selection.power, 0 if selection.kind == "soft" else _LEAST)
     return np.where(selected, powered, 0.0).astype(np.float16)
+
+
+def balance_classes(scores: npt.NDArray[np.float32], amount: float) -> npt.NDArray[np.float32]:
+    """Return scores, (R, K), of which the odds of each class are scaled so that its sum approaches the classes' mean.
+
+    The sum of a class becomes ``sum ** (1 - amount) * mean ** amount``, the order of its rows is the same. A class
+    whose scores are all equal is unchanged. It is distribution alignment (Berthelot et al. 2020) without a softmax.
+    """
+    sums = scores.sum(0, dtype=np.float64)
+
+    def balance(column: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.float32]:
+        if column.min() == column.max():
+            return column
+        logits = logit(np.clip(column.astype(np.float64), LOGIT_EPS, 1 - LOGIT_EPS))
+        shift = brentq(lambda shift: expit(logits + shift).sum() - total, -50, 50)
+        return np.asarray(expit(logits + shift), np.float32)
+
+    return np.stack(list(map(balance, scores.T, sums ** (1 - amount) * sums.mean() ** amount)), axis=1)
 
 
 def make_pseudolabels(
