@@ -71,6 +71,7 @@ def test_balanced_classes_have_the_same_sum_and_order():
 def test_a_class_without_differences_is_not_balanced():
     scores = np.stack([SCORES[:, 0], np.zeros(4, np.float32)], axis=1)
     assert not select(scores, CLASSES, Selection(kind="soft", balance=1.0))[:, 1].any()
+    assert select(scores[:0], CLASSES, Selection(balance=1.0)).shape == (0, 2)
     certain = np.stack([SCORES[:, 0], np.array([0, 0, 1, 1], np.float32)], axis=1)
     balanced = select(certain, CLASSES, Selection(kind="soft", balance=1.0))[:, 1].astype(float)
     np.testing.assert_allclose(balanced.sum(), certain.sum() / 2, rtol=1e-3)

@@ -102,7 +102,7 @@ def balance_classes(scores: npt.NDArray[np.float32], amount: float) -> npt.NDArr
     sums = scores.sum(0, dtype=np.float64)
 
     def balance(column: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.float32]:
-        if column.min() == column.max():
+        if (column == column[:1]).all():
             return column
         logits = logit(np.clip(column.astype(np.float64), LOGIT_EPS, 1 - LOGIT_EPS))
         shift = brentq(lambda shift: expit(logits + shift).sum() - total, -50, 50)
