@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from ..._version import __version__
 from ...config.strict import in_range, to_dict
@@ -99,6 +97,9 @@ def balance_classes(scores: npt.NDArray[np.float32], amount: float) -> npt.NDArr
     The sum of a class becomes ``sum ** (1 - amount) * mean ** amount``, the order of its rows is the same. A class
     whose scores are all equal is unchanged. It is distribution alignment (Berthelot et al. 2020) without a softmax.
     """
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
     sums = scores.sum(0, dtype=np.float64)
 
     def balance(column: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.float32]:
