@@ -38,7 +38,6 @@ class LogMel(torch.nn.Module):
     def __init__(self, frontend: Frontend) -> None:
         super().__init__()
         self.frontend = frontend
-        self.n_fft, self.hop_length = frontend.n_fft, frontend.hop_length
         if frontend.is_wave:
             return
         self.register_buffer("window", torch.hann_window(frontend.n_fft, periodic=True), persistent=False)
@@ -57,11 +56,12 @@ class LogMel(torch.nn.Module):
         The first frame of waves (B, n) is centred on sample ``n_fft / 2``. The result (B, F, T), with
         ``T = (n - n_fft) // hop_length + 1``, is in dB, at least -100.
         """
+        n_fft, hop_length = self.frontend.n_fft, self.frontend.hop_length
         if self.frontend.is_wave:
-            return waves.float().unfold(-1, self.n_fft, self.hop_length).mT
+            return waves.float().unfold(-1, n_fft, hop_length).mT
         # Half precision would overflow in the power.
         with torch.autocast(waves.device.type, enabled=False):
-            frames = waves.float().unfold(-1, self.n_fft, self.hop_length)
+            frames = waves.float().unfold(-1, n_fft, hop_length)
             if waves.is_cuda:
                 return self._transform(frames)
             items = [self._transform_in_blocks(item) for item in frames]
