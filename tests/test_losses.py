@@ -6,6 +6,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from bcsed.config.recipe import Fit
 from bcsed.train.losses import (
+    _loss,
     bce,
     cosine_distance,
     criterion,
@@ -186,3 +187,11 @@ def test_a_batch_without_embeddings_has_no_distance():
     nothing.backward()
     assert nothing == 0
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal", "focal_torchvision", "ce", "auc"])
+def test_an_output_that_is_sure_and_wrong_is_corrected(loss):
+    logits = torch.tensor([[-15.0, 15.0], [15.0, -15.0]], requires_grad=True)
+    target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    _loss(logits.sigmoid(), target, torch.ones(2, 2), Fit(loss=loss)).backward()
+    assert (logits.grad.sign() == -(2 * target - 1)).all()

@@ -166,9 +166,10 @@ class Fit:
 
     pretrained: bool = True  #: start from timm's weights of the backbone instead of random weights
     #: Focal BCE of the write-up (focal) or of torchvision (focal_torchvision), plain BCE (bce), cross-entropy over the
-    #: classes with multi-hot targets (ce), or soft AUC plus auc_bce times BCE (auc).
+    #: classes with multi-hot targets (ce, which learns nothing from a clip without a class), or soft AUC plus auc_bce
+    #: times BCE (auc).
     loss: str = "focal"
-    two_way: bool = True  #: average the loss of the clip output and the loss of the time-mean of the frame logits
+    two_way: bool = True  #: add the loss of the time-mean of the frame logits to that of the clip output
     focal_gamma: float = 2.0  #: focusing exponent
     focal_alpha: float = 0.8  #: weight of the positives; negatives have 1, in focal_torchvision 1 - alpha
     auc_bce: float = 0.25  #: λ of soft AUC + λ·BCE

@@ -15,9 +15,14 @@ from ..models.network import pool
 _EDGE = 1e-6
 
 
+def _inside(p: torch.Tensor) -> torch.Tensor:
+    """Limit probabilities to [1e-6, 1 - 1e-6], with the gradient of p: a limited value has none, however wrong."""
+    return p + (p.clamp(_EDGE, 1.0 - _EDGE) - p).detach()
+
+
 def bce(p: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy per element, for probabilities and targets in [0, 1]."""
-    p = p.clamp(_EDGE, 1.0 - _EDGE)
+    p = _inside(p)
     return -(target * p.log() + (1.0 - target) * torch.log1p(-p))
 
 
@@ -27,7 +32,7 @@ def focal(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> 
     ``(t·α·(1-p)^γ + (1-t)·p^γ)·bce``: negatives weigh 1, and a target of 0.8 has its minimum at p = 0.78, so that a
     softened label still lowers the output.
     """
-    p = p.clamp(_EDGE, 1.0 - _EDGE)  # the derivative of a power below 1 is infinite at 0
+    p = _inside(p)  # the derivative of a power below 1 is infinite at 0
     return (alpha * target * (1.0 - p).pow(gamma) + (1.0 - target) * p.pow(gamma)) * bce(p, target)
 
 
@@ -37,10 +42,13 @@ def focal_torchvision(p: torch.Tensor, target: torch.Tensor, gamma: float, alpha
     Equals ``torchvision.ops.sigmoid_focal_loss(logit(p), target, alpha, gamma)`` to 1e-5 where p lies in
     [1e-6, 1 - 1e-6]. Negatives weigh 1 - α, and a target of 0.8 has its minimum at p = 0.95.
     """
-    p = p.clamp(_EDGE, 1.0 - _EDGE)
+    p = _inside(p)
     correct = p * target + (1.0 - p) * (1.0 - target)
     side = alpha * target + (1.0 - alpha) * (1.0 - target)
     return side * (1.0 - correct).pow(gamma) * bce(p, target)
+
+
+_FOCAL = {"focal": focal, "focal_torchvision": focal_torchvision}
 
 
 def cross_entropy(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -50,7 +58,7 @@ def cross_entropy(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -
     normalised to a sum of 1. A class that is not present counts in the softmax as its weight says: not at all with 0.
     """
     share = torch.where(target > 0, torch.ones_like(weight), weight.clamp_min(1e-30))
-    return -(weight * target * torch.log_softmax(_logit(p) + share.log(), 1)).sum(1).mean()
+    return -(weight * target * torch.log_softmax(_inside(p).logit() + share.log(), 1)).sum(1).mean()
 
 
 def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -59,7 +67,7 @@ def soft_auc(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tor
     ``Σ_ij t_i (1 - t_j) w_i w_j softplus(z_j - z_i) / Σ_ij t_i (1 - t_j)`` with logits z, for each class;
     the mean over classes that have such a pair in the batch (BirdCLEF 2025, 4th place), 0 if none has.
     """
-    z = _logit(p)
+    z = _inside(p).logit()
     margin = torch.nn.functional.softplus(z[None] - z[:, None])  # (positive, negative, K)
     pairs = target[:, None] * (1.0 - target[None])
     # A clip with a soft target is not a pair with itself.
@@ -109,9 +117,8 @@ def strong_loss(logits: torch.Tensor, attention: torch.Tensor, marks: torch.Tens
     """
     logits, attention, known = logits.float(), attention.float(), (marks >= 0).float()
     p, target = logits.sigmoid(), marks.clamp_min(0.0)
-    if fit.loss in ("focal", "focal_torchvision"):
-        form = focal if fit.loss == "focal" else focal_torchvision
-        frames = form(p, target, fit.focal_gamma, fit.focal_alpha)
+    if fit.loss in _FOCAL:
+        frames = _FOCAL[fit.loss](p, target, fit.focal_gamma, fit.focal_alpha)
     else:
         frames = bce(p, target)
     share = attention.exp() * known
@@ -124,9 +131,8 @@ def strong_loss(logits: torch.Tensor, attention: torch.Tensor, marks: torch.Tens
 
 
 def _loss(p: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, fit: Fit) -> torch.Tensor:
-    if fit.loss in ("focal", "focal_torchvision"):
-        form = focal if fit.loss == "focal" else focal_torchvision
-        return (weight * form(p, target, fit.focal_gamma, fit.focal_alpha)).mean()
+    if fit.loss in _FOCAL:
+        return (weight * _FOCAL[fit.loss](p, target, fit.focal_gamma, fit.focal_alpha)).mean()
     if fit.loss == "ce":
         return cross_entropy(p, target, weight)
     plain = (weight * bce(p, target)).mean()
@@ -140,8 +146,3 @@ def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
     known = teacher.any(1)
     distance = 1.0 - torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=1)
     return torch.where(known, distance, torch.zeros_like(distance)).sum() / known.sum().clamp_min(1)
-
-
-def _logit(p: torch.Tensor) -> torch.Tensor:
-    p = p.clamp(_EDGE, 1.0 - _EDGE)
-    return p.log() - torch.log1p(-p)
