@@ -95,6 +95,21 @@ def test_labels_are_the_maximum_and_its_weight():
     assert torch.equal(weights, torch.tensor([[1.0, 0.0, 1.0, 0.1]]))
 
 
+def test_a_class_unknown_in_one_clip_counts_as_much_as_the_other_is_sure():
+    targets, weights = join_labels(
+        torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([[0.001, 0.5, 1.0]]), torch.ones(1, 3)
+    )
+    assert torch.equal(targets, torch.tensor([[0.001, 0.5, 1.0]])) and torch.equal(weights, targets)
+
+
+def test_cutmix_of_a_class_that_is_unknown_in_one_clip_has_no_weight():
+    targets, weights = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+    original = WaveBatch(torch.rand(2, 100), targets, weights, unmarked(2, 2), torch.zeros(2, 0))
+    seeds = [seed for seed in range(20) if torch.randperm(2, generator=generator(seed))[0]]  # each with the other
+    mixed = CutMix(1.0)(original, generator(seeds[0]))
+    assert torch.equal(mixed.weights, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+
 def test_same_generator_same_result_and_silence_stays_silence():
     first, second = (Sumix()(batch(), generator(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

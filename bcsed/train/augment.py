@@ -130,8 +130,11 @@ class CutMix:
         waves = set_level(torch.where(replaced, batch.waves[other], batch.waves), self.level)
         mixed = _join(batch, other, waves, 1.0 - share, share)
         targets = (1.0 - share) * batch.targets + share * batch.targets[other]
+        # The mean of two targets says nothing if the class is unknown in one of the clips.
+        unknown = (batch.targets <= 0) & (batch.weights <= 0)
+        weights = mixed.weights * ~(unknown | unknown[other])
         marks = _cut_marks(batch.marks, batch.marks[other], replaced)
-        return _where(draw[0] < self.p, mixed._replace(targets=targets, marks=marks), batch)
+        return _where(draw[0] < self.p, mixed._replace(targets=targets, weights=weights, marks=marks), batch)
 
 
 def _join(
@@ -152,11 +155,14 @@ def join_labels(
 
     The target is the higher one. The weight is that of the positive clip; the higher weight if both are positive,
     because a pseudolabel that agrees with a human label does not make it doubtful; the lower weight if both are
-    negative, so that a class that is unknown in one clip stays unknown.
+    negative, so that a class that is unknown in one clip stays unknown. For the same reason, a positive clip counts
+    only as much as its target where the class is unknown in the other: soft labels are never exactly 0.
     """
     both = (targets > 0) & (others > 0)
     neither = (targets <= 0) & (others <= 0)
+    unknown = ((targets <= 0) & (weights <= 0)) | ((others <= 0) & (other_weights <= 0))
     joined = torch.where(targets > 0, weights, other_weights)
+    joined = torch.where(unknown, joined * torch.maximum(targets, others), joined)
     joined = torch.where(both, torch.maximum(weights, other_weights), joined)
     joined = torch.where(neither, torch.minimum(weights, other_weights), joined)
     return torch.maximum(targets, others), joined
