@@ -34,7 +34,7 @@ from .probe_windows import (
     read_rows,
     read_tables,
 )
-from .sequence import fit_sequence, score_windows
+from .sequence import Index, fit_mixed, fit_sequence, score_windows
 
 Array = npt.NDArray[np.float32]
 
@@ -271,23 +271,15 @@ def _fit_hidden(vectors: Array, targets: Array, weight: Array, options: ProbeOpt
 
     generator, rng = torch.Generator().manual_seed(options.seed), np.random.default_rng(options.seed)
     x, t, w = map(torch.from_numpy, (vectors.astype(np.float32), targets, weight))
+
+    def draw() -> tuple[Index, Index, npt.NDArray[np.floating]]:
+        first, second = torch.randint(len(x), (2, min(_BATCH, len(x))), generator=generator).numpy()
+        share = rng.uniform(0.5, 1.0, len(first))
+        return first, second, np.where(rng.random(len(first)) < options.mixed, share, 1.0)
+
     with torch.random.fork_rng(), single_torch_thread():
         torch.manual_seed(options.seed)
         net = nn.Sequential(nn.Linear(x.shape[1], 512), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(512, t.shape[1]))
-        adam = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, _RATE, total_steps=_STEPS)
-        for _ in range(_STEPS):
-            first, second = torch.randint(len(x), (2, min(_BATCH, len(x))), generator=generator)
-            share = torch.from_numpy(rng.uniform(0.5, 1.0, len(first)).astype(np.float32))
-            share = torch.where(torch.from_numpy(rng.random(len(first)) < options.mixed), share, torch.ones(()))[
-                :, None
-            ]
-            logits = net(share * x[first] + (1 - share) * x[second])
-            wanted = share * t[first] + (1 - share) * t[second]
-            loss = -((wanted * logits.log_softmax(1)).sum(1) * w[first]).mean()
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            cycle.step()
+        fit_mixed(net, (x, t, w), draw, rate=_RATE, decay=_DECAY, steps=_STEPS)
     layers = [layer for layer in net if isinstance(layer, nn.Linear)]
     return ProbeHead(tuple((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers))

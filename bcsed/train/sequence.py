@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -113,20 +114,40 @@ def fit_sequence(
             window[:] = np.where(changes, begin(), following[previous])
         return np.ascontiguousarray(runs.T)
 
+    def draw_pair() -> tuple[Index, Index, npt.NDArray[np.floating]]:
+        first, second = draw(), draw()
+        return first, second, np.where(rng.random((_BATCH, 1)) < mix, rng.uniform(_LEAST_SHARE, 1.0, first.shape), 1.0)
+
     with torch.random.fork_rng(), single_torch_thread():
         torch.manual_seed(seed)
         net = _Attention(x.shape[1], t.shape[1])
-        adam = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, _RATE, total_steps=_UPDATES)
-        for _ in range(_UPDATES):
-            first, second = draw(), draw()
-            share = np.where(rng.random((_BATCH, 1)) < mix, rng.uniform(_LEAST_SHARE, 1.0, first.shape), 1.0)
-            part = torch.from_numpy(share.astype(np.float32))[..., None]
-            logits = net(part * x[first] + (1 - part) * x[second])
-            wanted = part * t[first] + (1 - part) * t[second]
-            loss = -((wanted * logits.log_softmax(-1)).sum(-1) * w[first]).mean()
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            cycle.step()
+        fit_mixed(net, (x, t, w), draw_pair, rate=_RATE, decay=_DECAY, steps=_UPDATES)
     return net.eval().to_head()
+
+
+def fit_mixed(
+    net: nn.Module,
+    windows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    draw: Callable[[], tuple[Index, Index, npt.NDArray[np.floating]]],
+    *,
+    rate: float,
+    decay: float,
+    steps: int,
+) -> None:
+    """Train a network on sums of two windows each; `windows` are their vectors, targets and loss weights.
+
+    `draw` returns the indices of the first and the second windows of a batch, and the share of the first.
+    """
+    x, t, w = windows
+    adam = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=steps)
+    for _ in range(steps):
+        first, second, share = draw()
+        part = torch.from_numpy(share.astype(np.float32))[..., None]
+        logits = net(part * x[first] + (1 - part) * x[second])
+        wanted = part * t[first] + (1 - part) * t[second]
+        loss = -((wanted * logits.log_softmax(-1)).sum(-1) * w[first]).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        cycle.step()
