@@ -226,7 +226,7 @@ def test_a_teacher_with_the_same_scores_in_all_rows_is_refused(oracle, recording
 
 def table_of(values, names=("x.ogg", "x.ogg", "y.ogg")):
     values = np.asarray(values, np.float16)
-    ends = np.array([5, 10, 5])
+    ends = np.array([5, 10, 5, 10])[: len(names)]
     provenance = {"selection": {"kind": "soft", "power": 1.0}, "teachers": [], "n_failed": 0}
     return Pseudolabels(
         filename=np.array(names, object),
@@ -242,6 +242,12 @@ def test_a_table_in_which_a_file_repeats_its_row_is_refused(tmp_path):
     pseudolabel.write_pseudolabels(table_of([[0.3, 0.4], [0.3, 0.4], [0.1, 0.2]]), tmp_path / "pl.parquet")
     with pytest.raises(DataError, match=r"all rows of 1 of 2 recordings are identical, 'x.ogg' first"):
         pseudolabel.read_pseudolabels(tmp_path / "pl.parquet")
+
+
+def test_rows_that_rounding_makes_alike_are_read(tmp_path):
+    table = table_of([[0.5] * 2] * 2 + [[0.1, 0.2], [0.3, 0.4]], names=("x.ogg", "x.ogg", "y.ogg", "y.ogg"))
+    pseudolabel.write_pseudolabels(table, tmp_path / "pl.parquet")
+    assert len(pseudolabel.read_pseudolabels(tmp_path / "pl.parquet").values) == 4
 
 
 def test_rows_that_may_be_alike(tmp_path):

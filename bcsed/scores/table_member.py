@@ -22,8 +22,8 @@ from .checks.ids import parse_row_ids
 from .table import read_table, row_ids, table_file
 
 MISSING_ROWS = ("refuse", "others")
-# Recordings of digital silence have equal rows; a table in which more are equal is refused, as a submission is.
-_MAX_BROADCAST = 0.5
+# Recordings of digital silence have equal rows; a table in which a larger share of recordings has is refused.
+MAX_BROADCAST = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def read_table_member(path: str | Path, missing_rows: str = "refuse") -> TableMe
     table = read_table(file)
     n_recordings = len(parse_row_ids(table.index).stems)
     for finding in check(table):
-        allowed = finding.name == "broadcast" and finding.count <= _MAX_BROADCAST * n_recordings
+        allowed = finding.name == "broadcast" and finding.count <= MAX_BROADCAST * n_recordings
         allowed |= finding.name == "missing rows" and missing_rows == "others"
         if finding.severity == ERROR and not allowed:
             raise DataError(f"{file}: {finding.sentence}")
