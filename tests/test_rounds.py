@@ -19,6 +19,7 @@ from bcsed.errors import BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.rounds.api import _teachers
 from bcsed.rounds.plan import Plan, Round
+from bcsed.train.data import TrainOptions
 from bcsed.train.pseudolabels import read_pseudolabels
 
 QUICK = (
@@ -157,6 +158,9 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
         (lambda: Round(experiments=("tiny",), epochs=0), "epochs must be at least 1"),
         (lambda: Round(experiments=("tiny",), select="hard"), "one of threshold, top, soft"),
         (lambda: Round(experiments=("tiny",), thresholds=("a",)), "class=threshold"),
+        (lambda: Round(experiments=("tiny",), windows="slidng"), "one of centred, sliding; got 'slidng'"),
+        (lambda: Round(experiments=("tiny",), stride_s=2.0), "need windows=sliding"),
+        (lambda: Round(experiments=("tiny",), frames=True), "need windows=sliding"),
         (lambda: Plan(name="x", rounds=()), "has no rounds"),
         (lambda: Plan(name=" ", rounds=(Round(experiments=("tiny",)),)), "must have a name"),
         (lambda: Plan(name="x", fold=5, rounds=(Round(experiments=("tiny",)),)), "'x': the fold of tiny-s0 .* 0 to 4"),
@@ -187,6 +191,20 @@ def test_another_plan_or_a_changed_network_is_refused(done, land25, tmp_path):
 def test_invalid_plans_fail_before_training(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
+
+
+def test_a_threshold_of_an_unknown_class_is_refused_before_training(land25, tmp_path):
+    later = Round(experiments=("tiny",), teacher=("previous",), share=0.5, select="threshold", thresholds=("owl=0.1",))
+    with pytest.raises(ConfigError, match="given for 'owl', which is not among the 3 classes"):
+        rounds.run(plan_of(later), land25[0], tmp_path / "out", trainer=lambda *_, **__: pytest.fail("trained"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_stops_early_is_not_exported(land25, tmp_path):
+    options = TrainOptions(jobs=2, stop_after_min=1e-9)
+    with pytest.raises(ConfigError, match="stopped before its last epoch"):
+        rounds.run(plan_of(), land25[0], tmp_path / "out", options=options)
+    assert not list(tmp_path.glob("out/*/*/bundle"))
 
 
 def test_plan_files(tmp_path):

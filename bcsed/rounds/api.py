@@ -74,6 +74,9 @@ def run(
         require_file(Path(truth))
         find_recordings(recordings)
     out, data = Path(out), Path(data)
+    classes = read_class_list(data, detect_competition(data))
+    for each in plan.rounds:
+        each.selection().check_classes(classes)
     _require_same_plan(recorded or plan, out)
     with lock_folder(out):
         remove_partial_files(out)
@@ -236,6 +239,8 @@ def _train_student(
         resume = (run_folder / RUN).is_file()
         log(f"round {number}: {'resuming' if resume else 'training'} {name}, {experiment.fit.epochs} epochs")
         start(experiment, data, run_folder, fold=plan.fold, resume=resume, inputs=_inputs(plan, number, folder))
+    if not finished(run_folder):
+        raise ConfigError(f"the training in {run_folder} stopped before its last epoch; call `run` again to go on.")
     for remainder in sealed.parent.glob(f".{sealed.name}.*"):
         # An export that was killed leaves its temporary folder.
         shutil.rmtree(remainder, ignore_errors=True)

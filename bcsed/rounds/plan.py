@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..audio.windows import WINDOW_KINDS
 from ..config.experiments import Experiment, find_experiment, parse_changes
 from ..config.strict import at_least, check_types, from_dict, one_of, read_values
 from ..config.versions import upgrade
@@ -76,6 +77,9 @@ class Round:
             raise ConfigError(
                 f"true labels are the only teacher of their round, got {members}; give score tables as Parquet."
             )
+        one_of(self, "windows", WINDOW_KINDS)
+        if self.windows != "sliding" and (self.frames or self.stride_s is not None):
+            raise ConfigError("frames and stride_s of a round need windows=sliding.")
         self.selection()
 
     def selection(self) -> Selection:

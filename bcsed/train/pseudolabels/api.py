@@ -70,12 +70,18 @@ class Selection:
             used |= {"floor": self.floor}
         return used | ({"top_n": self.top_n} if self.top_n and self.kind != "soft" else {})
 
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise ConfigError if a threshold is that of another class."""
+        unknown = sorted(set(self.thresholds) - set(classes))
+        if unknown:
+            raise ConfigError(
+                f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes."
+            )
+
 
 def select(scores: npt.NDArray[np.float32], classes: Sequence[str], selection: Selection) -> Half:
     """Return values, (R, K): probabilities to the power if selected, else 0; ConfigError for an unknown class."""
-    unknown = sorted(set(selection.thresholds) - set(classes))
-    if unknown:
-        raise ConfigError(f"a threshold is given for {unknown[0]!r}, which is not among the {len(classes)} classes.")
+    selection.check_classes(classes)
     scores = balance_classes(scores, selection.balance) if selection.balance else scores
     limits = np.full(len(classes), selection.floor if selection.kind == "top" else 0.0, np.float32)
     if selection.kind == "threshold":
