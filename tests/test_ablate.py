@@ -9,6 +9,7 @@ from bcsed.errors import ConfigError, DataError
 from bcsed.scores import metrics, postprocess
 from bcsed.scores.ablation import ablate, format_ablation
 from bcsed.scores.postprocess.stages import Power, Smooth, TopRows
+from bcsed.scores.postprocess.weights import ClassWeights
 from bcsed.scores.table import make_table, row_ids
 
 CLASSES = ["a", "b", "c"]
@@ -108,6 +109,18 @@ def test_members_and_means(scene, rng):
     pairs = ablate(truth, first, members={"x": table, "y": first}, n=5, rng=rng)
     assert list(pairs["part"]) == ["table", "member", "member", *["mean"] * 3]
     assert list(ablate(truth, table, members={"x": table}, n=5, rng=rng)["part"]) == ["table", "member"]
+
+
+def test_a_class_that_only_one_member_counts(scene, rng):
+    truth, table = scene
+    members = {"x": table, "y": table**2, "z": table**3}
+    others = ClassWeights(1.0, (("a", 0.0),))
+    first = postprocess.combine(members, [1, others, others])
+    lines = ablate(truth, first, members=members, weights=[1, others, others], n=5, rng=rng).set_index("line")
+    assert lines["n_classes"]["all but x"] == lines["n_classes"]["as it is"] - 1 == lines["n_classes"]["all but y"] - 1
+    only = [ClassWeights(0.0, ((name, 1.0),)) for name in "abc"]
+    lines = ablate(truth, first, members=members, weights=only, n=5, rng=rng).set_index("line")
+    assert lines["n_classes"]["all but z"] == 2
 
 
 def test_a_member_without_a_scored_class(scene, rng):

@@ -19,7 +19,7 @@ from .metrics import align_tables, bootstrap_macro_auc, bootstrap_weights, class
 from .postprocess.combine import MEANS, combine
 from .postprocess.parse import apply, check_stages
 from .postprocess.stages import Stage
-from .postprocess.weights import Weight
+from .postprocess.weights import Weight, counted_classes
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("part", "line", "auc", "n_classes", "gain", "gain_low", "gain_high", "n_rows", "n_recordings")
@@ -143,8 +143,15 @@ def _member_variants(
     means = [("mean", _MEANS[mean], combine(members, shares, mean)) for mean in MEANS]
     for name, scores in members.items():
         yield "member", name, scores
-    for index, name in enumerate(members if len(members) > 2 else ()):
-        rest = {other: scores for other, scores in members.items() if other != name}
-        yield "without member", f"all but {name}", combine(rest, shares[:index] + shares[index + 1 :], kind)
+    for name in members if len(members) > 2 else ():
+        # Without the classes that the others would not score.
+        rest = [
+            (other, scores[counted], share)
+            for (other, scores), share in zip(members.items(), shares, strict=True)
+            if other != name and (counted := counted_classes(share, list(scores.columns)))
+        ]
+        if rest:
+            tables = {other: scores for other, scores, _ in rest}
+            yield "without member", f"all but {name}", combine(tables, [share for *_, share in rest], kind)
     if len(members) > 1:
         yield from means

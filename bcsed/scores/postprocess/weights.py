@@ -72,6 +72,13 @@ def check_weights(weights: Sequence[Weight], n_members: int) -> None:
             raise ConfigError(f"weights of classes must be at least 0, got {', '.join(f'{n:g}' for n in numbers)}.")
 
 
+def counted_classes(weight: Weight, classes: Sequence[str]) -> list[str]:
+    """Return the classes of a member for which its weight is above 0."""
+    others, by_class = weight if isinstance(weight, ClassWeights) else (weight, ())
+    special = dict(by_class)
+    return [name for name in classes if special.get(name, others) > 0]
+
+
 def weight_rows(
     weights: Sequence[Weight], members: Sequence[Sequence[str]], classes: Sequence[str]
 ) -> npt.NDArray[np.float64]:
