@@ -304,3 +304,13 @@ def test_time_counts_from_the_start_of_the_process():
         50, abs=0.5
     )
     assert budget.Budget(minutes=90).reserve == 120
+
+
+def test_a_first_recording_that_cannot_be_decoded(tiny, minutes, tmp_path):
+    soundfile.write(tmp_path / "a.flac", soundfile.read(minutes / "r01.wav")[0], RATE)
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(data[:8300] + bytes(len(data) - 8300))
+    soundfile.write(tmp_path / "b.wav", soundfile.read(minutes / "r00.wav")[0], RATE)
+    output = predict.OutputOptions(on_error="fill")
+    result = predict.predict([tiny], [tmp_path], budget=Budget(minutes=5), output=output)
+    assert len(result.scores) == 10 and len(result.failures) == 1

@@ -28,7 +28,7 @@ from bcsed.predict.api import RunOptions
 from bcsed.predict.outputs import OutputOptions
 from bcsed.predict.pipeline import ScoringPipeline
 from bcsed.predict.spec import Windowing, make_views
-from bcsed.predict.store import SCHEMA, FolderStore, StoredScores, describe_recordings
+from bcsed.predict.store import SCHEMA, FolderStore, MemoryStore, StoredScores, describe_recordings
 from bcsed.scores.table import read_table, row_ids
 
 RATE = 32_000
@@ -476,6 +476,16 @@ def test_the_precision_is_pinned(tiny):
     assert "float32" in str(compiled.get_property("INFERENCE_PRECISION_HINT")) or "f32" in str(
         compiled.get_property("INFERENCE_PRECISION_HINT")
     )
+
+
+def test_notes_of_several_views_are_merged(tmp_path, rng):
+    values = rng.random((4, 3), "float32")
+    stores = [MemoryStore(), FolderStore(tmp_path / "out", {})]
+    for store in stores:
+        for view, notes in (("0-centred", ("quiet", "b")), ("1-centred", ()), ("0-sliding", ("b", "a"))):
+            store.put([("key", StoredScores({view: values}, notes=notes))])
+        assert store.notes_and_silence("key")[0] == store.get("key").notes == ("a", "b", "quiet")
+    assert FolderStore(tmp_path / "out", {}).get("key").notes == ("a", "b", "quiet")
 
 
 def test_parts_stay_in_memory_as_far_as_there_is_room(tmp_path, rng, monkeypatch):

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 
 from ..audio.headers import AudioInfo
 from ..audio.windows import windows_per_row
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..models.backends import Backend
 from ..models.ensemble import Ensemble
 from .blocks import compute_spectrograms, make_mels, row_blocks
@@ -135,18 +135,22 @@ class CostModel:
         return 1 / (view.windowing.stride_s or frontend.window_s / 2)
 
 
-def measure_costs(ensemble: Ensemble, spec: RunSpec, info: AudioInfo | None, jobs: int) -> CostModel:
-    """Time the members on silence, and decoding on a recording's first block."""
+def measure_costs(ensemble: Ensemble, spec: RunSpec, infos: Iterable[AudioInfo], jobs: int) -> CostModel:
+    """Time the members on silence, and decoding on the first block of the first recording that can be decoded."""
     window_s = {member: _time_window(member) for member in dict.fromkeys(ensemble.members)}
     audio_s = 0.0
-    if info is not None:
-        views = [View(member=member, windowing=Windowing(row_s=spec.row_s)) for member in spec.members]
+    views = [View(member=member, windowing=Windowing(row_s=spec.row_s)) for member in spec.members]
+    mels = make_mels(ensemble.averaging.frontends)
+    for info in infos:
         block = next(row_blocks(info, ensemble.averaging.frontends[0].sample_rate, spec.row_s))
-        mels = make_mels(ensemble.averaging.frontends)
         started = time.perf_counter()
-        compute_spectrograms(info, ensemble, views, block, mels)
+        try:
+            compute_spectrograms(info, ensemble, views, block, mels)
+        except (DataError, OSError):
+            continue  # the pass over all recordings reports it
         measured_s = time.perf_counter() - started
         audio_s = measured_s / ((block[1] - block[0]) * spec.row_s) / max(1, min(jobs, os.cpu_count() or 1))
+        break
     return CostModel(spec, [window_s[member] for member in ensemble.members], audio_s)
 
 

@@ -51,7 +51,7 @@ class PredictionRun:
             except (DataError, OSError) as error:
                 self.failures[recording.path] = str(error)
         seconds = self._seconds(self.recordings)
-        costs = measure_costs(ensemble, self.spec, infos[0] if infos else None, self.jobs)
+        costs = measure_costs(ensemble, self.spec, infos, self.jobs)
         planner = RefinementPlanner(self.spec, costs)
         first = planner.first()
         # A resumed run has some views already.

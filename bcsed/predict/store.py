@@ -156,7 +156,7 @@ class MemoryStore:
         for key, scores in finished:
             earlier = self._scores.get(key)
             if earlier is not None:
-                notes = tuple(dict.fromkeys((*earlier.notes, *scores.notes)))
+                notes = tuple(sorted({*earlier.notes, *scores.notes}))
                 scores = replace(scores, views={**earlier.views, **scores.views}, notes=notes)
             self._scores[key] = scores
 
@@ -281,7 +281,9 @@ class FolderStore:
             details = dict(recording, notes=tuple(recording["notes"]))
             key, n_rows = details.pop("key"), details.pop("n_rows")
             self._index.setdefault(key, {}).update(dict.fromkeys(metadata["views"], (file, first, n_rows)))
-            self._details[key] = details
+            # A later part, of other views, may have further notes.
+            notes = {*self._details.get(key, details)["notes"], *details["notes"]}
+            self._details[key] = details | {"notes": tuple(sorted(notes))}
             first += n_rows
 
     def _values(self, file: Path) -> Mapping[str, Array]:
