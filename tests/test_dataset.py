@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,24 @@ def test_neither_cache_nor_threads_change_a_batch(infos):
     late = epoch(1.0, 2, first_step=2)
     assert len(late) == 1
     assert torch.equal(late[0][0], plain[2][0])
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, RATE])
+def test_the_cache_does_not_change_a_resampled_recording(tmp_path, rng, rate):
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(9 * rate), rate)
+    infos = [read_info(tmp_path / "a.wav")]
+    cached, plain = (ClipReader(infos, TINY_128, Data(), cache_gb) for cache_gb in (1.0, 0.0))
+    for _ in range(2):
+        for begin in (-500, 0, 77_777):
+            np.testing.assert_array_equal(*(reader.samples(0, begin, begin + 50_000) for reader in (cached, plain)))
+    assert cached.free_bytes < 2**30 and plain.free_bytes == 0
+
+
+def test_threads_that_read_a_recording_at_once_use_its_memory_once(infos):
+    reader = ClipReader(infos, TINY_128, Data(), 1.0)
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda _: reader.samples(0, 0, 100), range(16)))
+    assert 2**30 - reader.free_bytes == 4 * reader.length(0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 10])
@@ -491,3 +510,23 @@ def test_excerpts_have_the_embedding_of_their_part_of_the_soundscape(land):
 def test_a_sampler_without_rows(land):
     with pytest.raises(DataError, match="no soundscape has a row"):
         make_sampler(land, only=slice(0, 0))
+
+
+def test_a_pair_has_an_embedding_only_if_both_halves_have_one(land):
+    windows = pd.DataFrame({"filename": ["a.wav", "b.wav"], "start_s": [0.0, 0.0]})
+    teacher = Teacher(["a.wav", "c.wav"], windows, np.eye(2, 8, dtype="f4"), [60.0, 60.0])
+    sampler, lengths = make_sampler(land), set()
+    sampler.teacher = teacher
+    for seed in range(30):
+        clip = sampler.sample(Injection(excerpt="pairs"), -1, np.random.default_rng(seed))
+        lengths.add(round(float(np.linalg.norm(clip.embedding)), 3))
+    assert lengths == {0.0, 1.0}
+
+
+def test_an_excerpt_has_no_label_of_a_short_row_outside(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(round(20.01 * RATE)), RATE)
+    values = np.array([[0, 0], [0, 1]], np.float16)
+    rows = np.zeros(2, int), np.array([0.0, 20.0]), np.array([20.0, 20.01]), values
+    sampler = ExcerptSampler([read_info(tmp_path / "a.wav")], *rows, frontend=TINY_128, data=Data(), pseudo=False)
+    targets, _ = sampler._labels(0, 0, round(19.96 * RATE))
+    assert targets.tolist() == [0, 0]

@@ -241,3 +241,15 @@ def test_predicted_order_of_joined_clips(negatives):
     ready = prepare_data(SMALL.vary("x", data__pad="join"), negatives, fold=None)
     chances = np.diff(ready.inputs.partners, prepend=0)
     assert chances[24:].sum() == pytest.approx(chances[:8].sum())
+
+
+def test_one_class_and_negatives_have_no_validation_but_are_trained(tmp_path, rng, caplog) -> None:
+    for name in [*(f"owl/{k}.wav" for k in range(9)), *(f"noise/{k}.wav" for k in range(3))]:
+        (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "audio" / name, 0.1 * rng.standard_normal(6 * RATE), RATE)
+    run = train.train(SMALL, tmp_path, tmp_path / "run", options=train.TrainOptions(jobs=2))
+    table = pd.read_csv(run / "metrics.csv")
+    assert len(table) == SMALL.fit.epochs and "clip_auc" not in table and "clip_lrap" in table
+    assert "no class has held-out clips both with and without it" in caplog.text
+    assert train.load_run(run).provenance["checkpoint"] == "last"
+    assert report([run], tmp_path / "report.html").path.is_file()

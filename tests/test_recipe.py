@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import edit_json
 from test_train import SMALL, same, states
 
 from bcsed import train
@@ -27,6 +28,8 @@ from bcsed.errors import ConfigError, DataError
 from bcsed.models.network import SedNet
 from bcsed.train import soundscapes
 from bcsed.train.augment import make_augmentations
+from bcsed.train.checkpoints import read_description
+from bcsed.train.data import require_same_data
 from bcsed.train.dataset.batches import batches
 from bcsed.train.distributed import Distributed, join_processes
 from bcsed.train.loop import Loop
@@ -455,6 +458,36 @@ def test_sites_are_held_out_completely(land26):
     assert (twice.train_rows >= 24).sum() == 24
     default = train.prepare_data(SMALL, land26, fold=0)
     assert (default.inputs.labelled, len(default.soundscapes), len(default.row_truth)) == (None, 3, 12)
+
+
+def test_labelled_rows_that_nothing_would_read_are_refused(land26):
+    experiment = SMALL.vary("x", data__soundscapes="train", data__soundscape_repeats=0)
+    with pytest.raises(ConfigError, match=r"x would not train on labelled soundscapes.*soundscape_repeats"):
+        train.prepare_data(experiment, land26)
+    injected = experiment.vary("x", labelled__share=0.2)
+    assert len(train.prepare_data(injected, land26).inputs.injectors) == 1
+
+
+def test_labels_beyond_a_recording_and_labels_that_change(land26, tmp_path, caplog):
+    data = tmp_path / "data"
+    shutil.copytree(land26, data)
+    labels = data / "train_soundscapes_labels.csv"
+    experiment = SMALL.vary("x", fit__epochs=1)
+    run = train.train(experiment, data, tmp_path / "run", fold=None)
+    require_same_data(read_description(run), data, train.TrainInputs(), run)
+    name = labels.read_text().splitlines()[1].split(",")[0]
+    labels.write_text(labels.read_text() + f"{name},00:00:20,00:00:25,frog1\n")
+    ready = train.prepare_data(experiment, data, fold=None)
+    assert len(ready.row_truth) == 12
+    assert f"1 labelled rows begin after the end of their recording, in {name} first" in caplog.text
+    with pytest.raises(DataError, match=r"was trained with other files \(soundscape_labels\)"):
+        require_same_data(read_description(run), data, train.TrainInputs(), run)
+    with pytest.raises(DataError, match="cannot be resumed"):
+        train.train(experiment, data, run, fold=None, resume=True)
+    # Earlier versions did not record these labels.
+    edit_json(run / "run.json", lambda values: values["sources"].pop("soundscape_labels"))
+    require_same_data(read_description(run), data, train.TrainInputs(), run)
+    train.train(experiment, data, run, fold=None, resume=True)
 
 
 def test_validation_recordings_are_not_pseudolabelled(land26, land25):

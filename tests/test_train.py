@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 from conftest import edit_json
 
@@ -236,6 +237,20 @@ def test_an_unreadable_clip_stops_or_is_skipped(year, tmp_path):
     quick = SMALL.vary("quick", fit__epochs=1)
     train.train(quick, data, tmp_path / "run", options=train.TrainOptions(on_error="skip"))
     assert pd.read_csv(tmp_path / "run" / "skipped.csv")["recording"].str.endswith("XC2003.ogg").tolist() == [True]
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "off"])
+def test_a_clip_whose_audio_is_damaged_is_unreadable_too(year, tmp_path, duplicates):
+    data = tmp_path / "data"
+    shutil.copytree(year, data)
+    clip = data / "train_audio" / "frog1" / "XC2003.ogg"
+    soundfile.write(clip, np.random.default_rng(0).normal(0, 0.1, 90_000), 32_000, format="FLAC")
+    clip.write_bytes(clip.read_bytes()[:8300] + bytes(90_000))
+    experiment = SMALL.vary("x", data__duplicates=duplicates)
+    with pytest.raises(DataError, match=r"1 of 24 training recordings cannot be read.*XC2003.*decoding failed"):
+        train.prepare_data(experiment, data)
+    ready = train.prepare_data(experiment, data, options=train.TrainOptions(on_error="skip"))
+    assert len(ready.names) == 23 and [Path(name).name for name in ready.skipped] == ["XC2003.ogg"]
 
 
 @pytest.mark.slow

@@ -48,6 +48,11 @@ class Experiment:
                 f"pseudo.share {self.pseudo.share:g} and labelled.share {self.labelled.share:g} are together more than "
                 "1; a sample receives at most one excerpt."
             )
+        if self.fit.distil_weight > 0 and self.labelled.share + self.unlabelled.share > 1 and not self.pseudo.share:
+            raise ConfigError(
+                f"labelled.share {self.labelled.share:g} and unlabelled.share {self.unlabelled.share:g} are together "
+                "more than 1; a sample receives at most one excerpt."
+            )
         if self.data.pseudo_source == "online" and self.pseudo.mode == "substitute":
             raise ConfigError(
                 "online pseudolabels are computed after the excerpt is sampled, so an excerpt cannot be selected by "

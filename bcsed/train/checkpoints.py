@@ -40,6 +40,8 @@ _FIELDS = {
     "contract.classes": list,
     "fold": int | None,
 }
+# Key of the SHA-256 of the competition's own labels of soundscapes, among the sources.
+OWN_LABELS = "soundscape_labels"
 # What only an export needs.
 _ORIGIN_FIELDS = {"start": str, "clips_sha256": str, "n_clips": int, "sources": dict, "priors": list}
 _CHECKPOINT_FIELDS = {"model": dict, "epoch": int, "metrics": dict}
@@ -88,8 +90,10 @@ def require_new_run(out: Path, *, resume: bool) -> None:
 
 def state_to_resume(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the last checkpoint, if it exists already; DataError if the run is another training."""
-    earlier, now = (_training_of(values) for values in (read_description(out), json.loads(json.dumps(description))))
-    difference = describe_difference(earlier, now)
+    earlier, now = read_description(out), json.loads(json.dumps(description))
+    if OWN_LABELS not in earlier.get("sources", {}):
+        now["sources"].pop(OWN_LABELS, None)  # earlier versions did not record it
+    difference = describe_difference(_training_of(earlier), _training_of(now))
     if difference:
         raise DataError(f"{out} cannot be resumed: it is another training than this call ({difference}).")
     return load_state(out / LAST) if (out / LAST).is_file() else None

@@ -23,6 +23,7 @@ from ..data.labels import NEVER_HELD_OUT, assign_folds, class_counts, make_targe
 from ..errors import ConfigError, DataError
 from ..files import sha256
 from ..recordings import find_recordings, printable
+from .checkpoints import OWN_LABELS
 from .dataset.batches import BatchInputs
 from .dataset.clips import ClipReader, read_headers
 from .dataset.excerpts import ExcerptSampler
@@ -110,10 +111,9 @@ def prepare_data(
     ``on_error='skip'`` it is left out and listed), a file is missing or would not be used, or nothing is left to train
     on.
     """
-    inputs, options, data = inputs or TrainInputs(), options or TrainOptions(), Path(data)
-    cache_gb, setting = options.cache_gb / 2, experiment.data.duplicates
+    inputs, options, setting = inputs or TrainInputs(), options or TrainOptions(), experiment.data.duplicates
     _check_inputs(experiment, inputs, fold)
-    competition = detect_competition(data)
+    data, competition = Path(data), detect_competition(data)
     classes = read_class_list(data, competition)
     listing = read_train(data, competition, classes)
     table, infos, skipped = _read_clips(data, listing, options)
@@ -127,15 +127,16 @@ def prepare_data(
     targets, weights, listed, clip_source = _make_targets(table, classes, experiment, inputs.clip_pseudolabels)
     teacher = read_teacher(inputs.teacher, list(table["filename"])) if inputs.teacher else None
     events = read_marked_events(inputs.events, list(listing["path"]), infos, split, experiment.frontend)
-    labelled = make_labelled_sampler(split, experiment, cache_gb, events, teacher)
-    injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, cache_gb, teacher)
-    injectors += make_unlabelled(split, experiment, cache_gb, teacher)
+    labelled = make_labelled_sampler(split, experiment, events, teacher)
+    injectors, sources = make_injectors(split, labelled, experiment, inputs.pseudolabels, teacher)
+    injectors += make_unlabelled(split, experiment, teacher)
     sources |= noise | clip_source
     if teacher is not None:
         sources["teacher"] = _describe_teacher(teacher, [labelled, *(sampler for sampler, _ in injectors)], inputs)
     rows = training_rows(table, fold_of, fold, experiment.data)
-    injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, cache_gb, teacher)
-    clip_gb = cache_gb if injectors or labelled is not None else options.cache_gb  # without soundscapes, all of it
+    injectors += make_backgrounds(table.iloc[np.unique(rows)], infos, classes, experiment, teacher)
+    clips = ClipReader(infos, experiment.frontend, experiment.data, marks=list(table["centres"]))
+    _divide_memory(options.cache_gb, clips, [labelled, *(sampler for sampler, _ in injectors)])
     if labelled is not None:
         sources["labelled_rows"] = len(labelled)
         rows = np.concatenate([rows, *[n + np.arange(len(labelled))] * experiment.data.soundscape_repeats])
@@ -144,7 +145,7 @@ def prepare_data(
         classes=classes,
         groups=_head_groups(experiment, data, competition, table, classes),
         inputs=BatchInputs(
-            ClipReader(infos, experiment.frontend, experiment.data, clip_gb, list(table["centres"])),
+            clips,
             targets,
             weights,
             class_index=pd.Index(classes).get_indexer(table["label"]).astype(np.int64),
@@ -183,6 +184,13 @@ def _make_targets(
     weights[values > 0] = experiment.data.pseudo_loss_weight
     targets += experiment.data.pseudo_target * values
     return targets, weights, listed, {"clip_pseudolabels": source}
+
+
+def _divide_memory(cache_gb: float, clips: ClipReader, samplers: Sequence[ExcerptSampler | None]) -> None:
+    """Give each reader of recordings the same share of the memory for decoded ones."""
+    readers = dict.fromkeys([clips, *(each.clips for each in samplers if each is not None)])
+    for reader in readers:
+        reader.free_bytes = int(cache_gb * 2**30 / len(readers))
 
 
 def _describe_teacher(
@@ -238,6 +246,12 @@ def _check_inputs(experiment: Experiment, inputs: TrainInputs, fold: int | None)
         raise ConfigError(
             f"{name} injects pseudolabelled soundscapes into {experiment.pseudo.share:.0%} of its batches: "
             "give them as --pseudolabels FILE (`bcsed pseudolabel` writes it), or --set pseudo.share=0."
+        )
+    trains_rows = experiment.data.soundscape_repeats or experiment.labelled.share > 0
+    if experiment.data.soundscapes != "validate" and not trains_rows:
+        raise ConfigError(
+            f"{name} would not train on labelled soundscapes, but data.soundscapes={experiment.data.soundscapes} takes "
+            "them from validation: set data.soundscape_repeats or labelled.share above 0."
         )
     if table is not None and not needs_table:
         raise ConfigError(
@@ -326,6 +340,9 @@ def require_same_data(description: Mapping[str, Any], data: str | Path, inputs: 
         raise DataError(f"{run} was trained on other clips or labels than those of {data}; name another --out.")
     now = describe_inputs(inputs)
     earlier = description.get("inputs", now)
+    if recorded := description.get("sources", {}).get(OWN_LABELS):
+        own = Path(data) / competition.soundscape_labels_csv
+        now, earlier = now | {OWN_LABELS: sha256(own) if own.is_file() else ""}, earlier | {OWN_LABELS: recorded}
     if differing := sorted(name for name in now.keys() | earlier.keys() if now.get(name) != earlier.get(name)):
         raise DataError(f"{run} was trained with other files ({', '.join(differing)}) than asked; name another --out.")
 

@@ -25,6 +25,7 @@ from ..errors import DataError
 from ..files import quote_list, sha256, shorten_list
 from ..recordings import by_file_name, file_names, find_recordings, printable
 from ..scores.labelling import label_recordings
+from .checkpoints import OWN_LABELS
 from .dataset.clips import read_headers
 from .dataset.events import Events
 from .dataset.excerpts import ExcerptSampler
@@ -49,7 +50,7 @@ class SoundscapeSplit:
     train: pd.DataFrame  # filename, start_s, end_s, labels of training rows
     labelled: frozenset[str]  # paths in the folder of all recordings with completely labelled rows
     held_sites: frozenset[str]  # no recording of these is used in training
-    sources: Mapping[str, Any]  # SHA-256 of further labels
+    sources: Mapping[str, Any]  # SHA-256 of their labels
 
 
 def read_labelled_rows(files: Sequence[str | Path], folder: Path, classes: Sequence[str], row_s: int) -> pd.DataFrame:
@@ -140,25 +141,33 @@ def split_soundscapes(
     if n_partial := int((is_valid & ~is_complete).sum()):
         _log.warning("%d rows of which only some classes are known cannot validate and are not used", n_partial)
     valid, truth = rows[is_valid & is_complete], pd.DataFrame()
+    infos = {name: read_info(folder / name) for name in dict.fromkeys(valid["filename"])}
+    beyond = valid["start_s"] >= valid["filename"].map({name: info.duration_s for name, info in infos.items()})
+    if beyond.any():
+        first = valid["filename"][beyond].iloc[0]
+        _log.warning("%d labelled rows begin after the end of their recording, in %s first", beyond.sum(), first)
+        valid = valid[~beyond]
     if len(valid):
         truth = truth_table(valid, classes, row_s=competition.row_s, row_id=competition.row_id)
     return SoundscapeSplit(
         folder=folder,
         competition=competition,
         classes=classes,
-        valid=[read_info(folder / name) for name in dict.fromkeys(valid["filename"])],
+        valid=[infos[name] for name in dict.fromkeys(valid["filename"])],
         truth=truth,
         train=rows[~is_valid].reset_index(drop=True),
         labelled=frozenset(complete),
         held_sites=held_sites,
-        sources={"labels": [sha256(Path(path)) for path in labels]} if labels else {},
+        sources={
+            **({OWN_LABELS: sha256(own)} if own.is_file() else {}),
+            **({"labels": [sha256(Path(path)) for path in labels]} if labels else {}),
+        },
     )
 
 
 def make_labelled_sampler(
     split: SoundscapeSplit,
     experiment: Experiment,
-    cache_gb: float,
     events: Mapping[str, Events],
     teacher: Teacher | None = None,
 ) -> ExcerptSampler | None:
@@ -177,7 +186,7 @@ def make_labelled_sampler(
     file, names = pd.factorize(rows["filename"])
     infos = [read_info(split.folder / name) for name in names]
     start_s, end_s = (rows[name].to_numpy(np.int64) for name in ("start_s", "end_s"))
-    settings = _sampler_settings(experiment, cache_gb, _teacher_of(infos, split, teacher))
+    settings = _sampler_settings(experiment, _teacher_of(infos, split, teacher))
     if events:
         settings["events"] = [events.get(printable(info.path)) for info in infos]
     values = multi_hot(rows["labels"], split.classes, rows["known"]).astype(np.float16)
@@ -189,7 +198,6 @@ def make_injectors(
     labelled: ExcerptSampler | None,
     experiment: Experiment,
     pseudolabels: str | Path | None,
-    cache_gb: float,
     teacher: Teacher | None = None,
 ) -> tuple[tuple[tuple[ExcerptSampler, Injection], ...], dict[str, Any]]:
     """Return the sources of excerpts and how they are injected, and a description of the sources."""
@@ -202,7 +210,7 @@ def make_injectors(
             rows, sources["pseudolabels"] = _pseudolabelled_rows(split, experiment, pseudolabels)
         else:
             rows, sources["online"] = _unlabelled_rows(split)
-        settings = _sampler_settings(experiment, cache_gb, _teacher_of(rows[0], split, teacher))
+        settings = _sampler_settings(experiment, _teacher_of(rows[0], split, teacher))
         injectors.append((ExcerptSampler(*rows, pseudo=True, **settings), experiment.pseudo))
     return tuple(injectors), sources
 
@@ -215,12 +223,12 @@ def _teacher_of(infos: Sequence[AudioInfo], split: SoundscapeSplit, teacher: Tea
     return teacher.of([unique.get(Path(info.path), printable(Path(info.path).name)) for info in infos])
 
 
-def _sampler_settings(experiment: Experiment, cache_gb: float, teacher: Teacher | None) -> dict[str, Any]:
-    return {"frontend": experiment.frontend, "data": experiment.data, "cache_gb": cache_gb, "teacher": teacher}
+def _sampler_settings(experiment: Experiment, teacher: Teacher | None) -> dict[str, Any]:
+    return {"frontend": experiment.frontend, "data": experiment.data, "teacher": teacher}
 
 
 def make_unlabelled(
-    split: SoundscapeSplit, experiment: Experiment, cache_gb: float, teacher: Teacher | None
+    split: SoundscapeSplit, experiment: Experiment, teacher: Teacher | None
 ) -> tuple[tuple[ExcerptSampler, Injection], ...]:
     """Return the unlabelled soundscapes that have a teacher's embedding as a source of excerpts, if there are some.
 
@@ -234,7 +242,7 @@ def make_unlabelled(
         return ()
     rows = _even_rows(infos, experiment.frontend.window_s)
     values = np.full((len(rows[0]), len(split.classes)), np.nan, np.float16)
-    settings = _sampler_settings(experiment, cache_gb, _teacher_of(infos, split, teacher))
+    settings = _sampler_settings(experiment, _teacher_of(infos, split, teacher))
     return ((ExcerptSampler(infos, *rows, values, pseudo=False, **settings), experiment.unlabelled),)
 
 
@@ -252,7 +260,6 @@ def make_backgrounds(
     infos: Sequence[AudioInfo],
     classes: Sequence[str],
     experiment: Experiment,
-    cache_gb: float,
     teacher: Teacher | None = None,
 ) -> tuple[tuple[ExcerptSampler, Injection], ...]:
     """Return the clips without any label as a source of excerpts, if there are some and the experiment injects them.
@@ -266,7 +273,7 @@ def make_backgrounds(
     rows = _even_rows(recordings, experiment.frontend.window_s)
     values = np.zeros((len(rows[0]), len(classes)), np.float16)
     teacher = None if teacher is None else teacher.of(list(clips["filename"][negatives]))
-    settings = _sampler_settings(experiment, cache_gb, teacher)
+    settings = _sampler_settings(experiment, teacher)
     sampler = ExcerptSampler(recordings, *rows, values, pseudo=False, **settings)
     return ((sampler, experiment.noise),)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,28 @@ from ..predict.blocks import score_recording
 from ..predict.spec import Windowing
 from ..recordings import printable
 from ..scores import metrics
-from ..scores.evaluation import Evaluation, make_evaluation
+from ..scores.evaluation import KINDS, Evaluation, make_evaluation
 from ..scores.table import make_table, row_ids
 from .data import TrainingData
 from .dataset.batches import batches
 
+_log = logging.getLogger(__name__)
+
 
 def measure(evaluation: Evaluation) -> dict[str, float]:
-    """Return macro ROC-AUC with its number of classes, cmAP and LRAP; names begin with ``clip_`` or ``row_``."""
-    truth, scores = evaluation.truth.astype(np.float32), evaluation.scores
-    auc, n_classes = metrics.macro_auc(truth, scores)
-    cmap, lrap = metrics.padded_cmap(truth, scores), metrics.lrap(truth, scores)
-    values = {"auc": auc, "classes": n_classes, "cmap": cmap, "lrap": lrap}
+    """Return macro ROC-AUC with its number of classes, cmAP and LRAP; names begin with ``clip_`` or ``row_``.
+
+    A metric that these labels do not define is left out, with a warning.
+    """
+    truth, scores, values = evaluation.truth.astype(np.float32), evaluation.scores, {}
+    if (truth.any(0) & ~truth.all(0)).any():
+        values["auc"], values["classes"] = metrics.macro_auc(truth, scores)
+    else:
+        noun = KINDS[evaluation.kind]
+        _log.warning("no class has %s both with and without it: there is no ROC-AUC, and no best checkpoint", noun)
+    values["cmap"] = metrics.padded_cmap(truth, scores)
+    if truth.any():
+        values["lrap"] = metrics.lrap(truth, scores)
     return {f"{evaluation.kind.removesuffix('s')}_{name}": float(value) for name, value in values.items()}
 
 

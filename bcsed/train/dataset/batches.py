@@ -78,7 +78,7 @@ class BatchInputs:
         """Return a window of a clip, or of a clip and another, with the labels."""
         labels = self.targets[row], self.weights[row]
         if other is not None:
-            labels = join_labels(*labels, self.targets[other], self.weights[other])
+            labels = join_labels(labels, (self.targets[other], self.weights[other]))
         marks = mark_steps(pieces, self.steps, self.targets.shape[1], self.clips.frontend)
         labels = window_targets(marks, *labels, self.clips.data.label_target)
         return Clip(wave, *labels, marks, embedding)

@@ -53,7 +53,7 @@ class ClipReader:
         marks: Sequence[tuple[float, ...]] | None = None,
     ) -> None:
         self.recordings, self.frontend, self.data, self.marks = recordings, frontend, data, marks
-        self._free_bytes = int(cache_gb * 2**30)
+        self.free_bytes = int(cache_gb * 2**30)
         self._cached: dict[int, Wave] = {}
         self._notes: set[str] = set()
         self._lock = threading.Lock()
@@ -113,17 +113,19 @@ class ClipReader:
         cached = self._cached.get(index)
         if cached is not None:
             return cached[start:stop]
-        size = 4 * recording.length(rate)
-        with self._lock:
-            cache = recording.duration_s <= _CACHED_S and size <= self._free_bytes
-            if cache:
-                self._free_bytes -= size
-        wave, notes = read_audio(recording, rate, *(() if cache else (start, stop)))
+        short = recording.duration_s <= _CACHED_S
+        # An excerpt of a resampled recording differs from the same part of the complete wave in the last bits, and
+        # training must not depend on what is cached.
+        whole = short and (rate != recording.sample_rate or self.free_bytes >= 4 * recording.length(rate))
+        wave, notes = read_audio(recording, rate, *(() if whole else (start, stop)))
         for note in notes:
             self._log_note(f"{printable(recording.path)}: {note}")
-        if not cache:
+        if not whole:
             return wave
-        self._cached[index] = wave
+        with self._lock:
+            if index not in self._cached and wave.nbytes <= self.free_bytes:
+                self.free_bytes -= wave.nbytes
+                self._cached[index] = wave
         return wave[start:stop]
 
     def _log_note(self, note: str) -> None:
@@ -134,11 +136,16 @@ class ClipReader:
 
 
 def read_headers(paths: Sequence[str | Path], *, jobs: int = 4) -> tuple[list[AudioInfo | None], dict[str, str]]:
-    """Read the headers of many recordings in threads, None for an unreadable one; also return path -> reason."""
+    """Read the headers of many recordings in threads, None for an unreadable one; also return path -> reason.
+
+    The first second of the audio is decoded too, without which no window of the recording can be read.
+    """
 
     def read(path: str | Path) -> AudioInfo | DataError:
         try:
-            return read_info(path)
+            info = read_info(path)
+            read_audio(info, info.sample_rate, 0, info.sample_rate)
+            return info
         except DataError as error:
             return error
 

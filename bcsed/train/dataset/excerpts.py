@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ...audio.headers import AudioInfo
 from ...config.contract import Frontend
 from ...config.recipe import Data, Injection
 from ...errors import DataError
+from .. import augment
 from .clips import Clip, ClipReader
 from .events import Events, Piece, mark_steps
 from .teacher import Teacher
@@ -86,10 +88,12 @@ class ExcerptSampler:
             pieces.append(self._piece(file, begin, length, sum(map(len, waves))))
             waves.append(self.clips.samples(file, begin, begin + length))
             part = self._labels(file, begin, begin + length)
-            labels = part if labels is None else join_labels(*labels, *part)
+            labels = part if labels is None else join_labels(labels, part)
             embeddings.append(self._embedding(file, begin, length))
         assert labels is not None
-        return Clip(np.concatenate(waves), *labels, self._marks(pieces, steps), np.mean(embeddings, 0))
+        # Of a half without an embedding nothing is known, so nothing is known of both.
+        embedding = np.mean(embeddings, 0) * all(part.any() for part in embeddings)
+        return Clip(np.concatenate(waves), *labels, self._marks(pieces, steps), embedding)
 
     def window_around(self, row: int, rng: np.random.Generator, steps: int = 0) -> Clip:
         """Return a window that contains a row at a random position, with its labels."""
@@ -169,7 +173,7 @@ class ExcerptSampler:
             # A spectrum's length less is inside: windows of the length of a row begin on the grid of frames.
             used = overlap >= row_end - row_begin - self.frontend.n_fft
         # An excerpt shorter than a row has the labels of the row with the largest overlap.
-        used |= (overlap == overlap.max()) & (overlap > 0)
+        used = (used | (overlap == overlap.max())) & (overlap > 0)
         K, data = self.values.shape[1], self.data
         value = self.values[rows][used].max(0).astype(np.float32) if used.any() else np.zeros(K, np.float32)
         weight = np.ones(K, np.float32)
@@ -192,15 +196,7 @@ class ExcerptSampler:
         return value.astype(np.float32), weight
 
 
-def join_labels(
-    targets: npt.NDArray[np.float32],
-    weights: npt.NDArray[np.float32],
-    others: npt.NDArray[np.float32],
-    other_weights: npt.NDArray[np.float32],
-) -> Labels:
-    """Join the labels of two excerpts of one source: the higher target, with its weight."""
-    joined = np.where(targets > others, weights, other_weights)
-    # A class that is unknown in one excerpt and negative in the other is unknown.
-    negative = (targets == 0) & (others == 0)
-    joined = np.where(negative, np.minimum(weights, other_weights), joined)
-    return np.maximum(targets, others), joined.astype(np.float32)
+def join_labels(first: Labels, second: Labels) -> Labels:
+    """Join targets and weights (K,) of two pieces of a window, as those of two clips that are mixed."""
+    targets, weights = augment.join_labels(*map(torch.from_numpy, (*first, *second)))
+    return targets.numpy(), weights.numpy()
