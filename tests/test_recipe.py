@@ -130,6 +130,8 @@ def test_files_that_are_needed_or_not(land25, year, tmp_path):
         shutil.copytree(data / "train_soundscapes", empty / "train_soundscapes" / site)
     with pytest.raises(DataError, match=r"6 of 6 pseudolabelled recordings are several times in .*train_soundscapes"):
         train.prepare_data(TAUGHT, empty, inputs=train.TrainInputs(pseudolabels=table))
+    with pytest.raises(ConfigError, match=r"unlabelled.share 0.25 are together more than 1"):
+        SMALL.vary("x", labelled__share=0.9, fit__distil_weight=1.0)
     with pytest.raises(ConfigError, match=r"labelled.share 0.6 are together more than 1"):
         TAUGHT.vary("x", labelled__share=0.6)
     with pytest.raises(ConfigError, match="cannot be selected by class"):
@@ -465,7 +467,9 @@ def test_labelled_rows_that_nothing_would_read_are_refused(land26):
     with pytest.raises(ConfigError, match=r"x would not train on labelled soundscapes.*soundscape_repeats"):
         train.prepare_data(experiment, land26)
     injected = experiment.vary("x", labelled__share=0.2)
-    assert len(train.prepare_data(injected, land26).inputs.injectors) == 1
+    ready = train.prepare_data(injected, land26, options=train.TrainOptions(cache_gb=1.0))
+    ((sampler, _),) = ready.inputs.injectors
+    assert sampler.clips.free_bytes == ready.inputs.clips.free_bytes == 2**29
 
 
 def test_labels_beyond_a_recording_and_labels_that_change(land26, tmp_path, caplog):
