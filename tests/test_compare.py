@@ -722,6 +722,46 @@ def test_invalid_studies_and_comparisons(year, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("question", "more", "sentence"),
+    [
+        *[
+            ("rounds", words, f"`bcsed study rounds` would not use {words[0]}")
+            for words in (
+                ["--pseudolabels", "x"],
+                ["--clip-pseudolabels", "x"],
+                ["--pretrained", "x"],
+                ["--allow-mismatch"],
+            )
+        ],
+        ("teacher", ["--key-map", "order"], "`bcsed study teacher` would not use --key-map"),
+        ("rounds", ["--noise", "nosuch"], "nosuch, which round 1 needs, does not exist"),
+        ("rounds", ["--labels", "nosuch.csv"], "nosuch.csv, which round 1 needs, does not exist"),
+        ("rounds", ["--truth", "x"], "--recordings and --truth go together"),
+        ("mix", ["--recordings", "x"], "--recordings and --truth go together"),
+        ("mix", ["--recordings", "x", "--truth", "nosuch.csv"], "nosuch.csv"),
+    ],
+)
+def test_studies_are_checked_before_training(year, tmp_path, capsys, monkeypatch, question, more, sentence):
+    from bcsed.cli.app import main
+    from bcsed.train import api
+
+    monkeypatch.setattr(api, "prepare_data", lambda *_, **__: pytest.fail("trained"))
+    out = tmp_path / "out"
+    assert main(["study", question, "--data", str(year), "--out", str(out), *more]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_study_leaves_the_folder_of_other_work_alone(year, tmp_path, capsys):
+    from bcsed.cli.app import main
+
+    (tmp_path / "thesis.txt").write_text("all of it")
+    for question in ("mix", "rounds"):
+        assert main(["study", question, "--data", str(year), "--out", str(tmp_path)]) == 2
+        assert "contains other files, such as thesis.txt; name a new folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 @pytest.mark.slow
 def test_the_study_of_the_teacher(land25, tmp_path, capsys, monkeypatch):
     from bcsed import rounds

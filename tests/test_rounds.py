@@ -15,7 +15,7 @@ from conftest import edit_json
 from bcsed import rounds, train
 from bcsed.cli.app import main
 from bcsed.config.experiments import STUDIES
-from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.errors import BcsedError, BundleError, ConfigError, DataError
 from bcsed.models import bundle
 from bcsed.rounds.api import _teachers
 from bcsed.rounds.plan import Plan, Round
@@ -65,6 +65,13 @@ def test_finished_rounds_are_evaluated_on_other_data(done, land25, tmp_path, cap
     assert all(student["scored_on"] == "truth.csv" for entry in again for student in entry["students"])
     assert rounds.read_ledger(copy) == again
     assert "on truth.csv" in rounds.describe_round(again[0])
+    # A corrected file of the same name is another truth.
+    text = (tmp_path / "truth.csv").read_text().replace(",0,1,0", ",2,0,0").replace(",1,0,0", ",0,1,0")
+    (tmp_path / "truth.csv").write_text(text.replace(",2,0,0", ",1,0,0"))
+    corrected = rounds.run(
+        plan_of(LATER, fold=0), data, copy, recordings=[data / "test_soundscapes"], truth=tmp_path / "truth.csv"
+    )
+    assert corrected[0]["students"][0]["auc"] == pytest.approx(1 - again[0]["students"][0]["auc"], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -200,6 +207,49 @@ def test_a_threshold_of_an_unknown_class_is_refused_before_training(land25, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"teacher": ("nosuch",)}, "nosuch"),
+        ({"teacher": ("nosuch.csv",)}, "nosuch.csv"),
+        ({"teacher": ("previous",), "pretrained": "nosuch.pth"}, "nosuch.pth, which round 2 needs, does not exist"),
+        ({"teacher": ("previous",), "embeddings": ("nosuch.parquet",)}, "nosuch.parquet, which round 2 needs"),
+    ],
+)
+def test_files_of_later_rounds_are_missed_before_training(land25, tmp_path, change, sentence):
+    later = Round(experiments=("tiny",), share=0.5, **change)
+    with pytest.raises(BcsedError, match=sentence):
+        rounds.run(plan_of(later), land25[0], tmp_path / "out", trainer=lambda *_, **__: pytest.fail("trained"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_soundscapes_that_cannot_be_read_stop_or_are_named(done, land25, tmp_path):
+    """And other soundscapes than those that were labelled are refused."""
+    out, data, said = tmp_path / "out", tmp_path / "data", []
+    shutil.copytree(done[0], out)
+    shutil.copytree(land25[0], data)
+    (data / "train_soundscapes" / "BC2026_Train_0009_S04_20211231_201500.ogg").write_text("no sound")
+    plan = rounds.plan.read_plan(out / "plan.json")
+    with pytest.raises(DataError, match="round-2 did not label BC2026_Train_0009_S04_20211231_201500, which is in"):
+        rounds.run(plan, data, out)
+    for name in ("round-2", "ledger.json"):
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    quick = TrainOptions(jobs=2)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1 of 7 soundscapes cannot be read, the first: .*0009.*--on-error skip"):
+            rounds.run(plan, data, out, options=quick, log=said.append)
+    with pytest.raises(KeyboardInterrupt):
+        skip = TrainOptions(jobs=2, on_error="skip")
+        rounds.run(plan, data, out, options=skip, log=said.append, trainer=lambda *_, **__: interrupt())
+    assert sum("left out: " in line and "0009" in line for line in said) == 1
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def test_a_training_that_stops_early_is_not_exported(land25, tmp_path):
     options = TrainOptions(jobs=2, stop_after_min=1e-9)
     with pytest.raises(ConfigError, match="stopped before its last epoch"):
@@ -270,14 +320,15 @@ def test_presets_can_be_planned(name):
             assert (experiment.pseudo.share > 0) == bool(each.teacher)
 
 
-def test_a_probe_is_a_teacher(tmp_path, monkeypatch):
+def test_a_probe_is_a_teacher(land25, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = rounds.find_plan("borrowed", probe="some/bundle", embeddings=["e.parquet"])
     assert [each.teacher for each in plan.rounds] == [(), *[("previous", "some/bundle")] * 2]
     assert {each.embeddings for each in plan.rounds} == {("e.parquet",)}
     assert [each.selection().balance for each in plan.rounds] == [0.0, 1.0, 1.0]
     with pytest.raises(ConfigError, match="a teacher of round 2 is a probe: name its bundle"):
-        _teachers(rounds.find_plan("borrowed"), 2, tmp_path)
+        rounds.run(rounds.find_plan("borrowed"), land25[0], tmp_path / "out", trainer=lambda *_, **__: pytest.fail())
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="no round of the plan tiny has the teacher 'probe', so b would not be used"):
         rounds.find_plan("tiny", probe="b")
 
@@ -285,6 +336,9 @@ def test_a_probe_is_a_teacher(tmp_path, monkeypatch):
 def test_every_student_has_the_labels_events_and_noise_of_the_command(monkeypatch, tmp_path, land25):
     """They are in the plan that is written; a folder that was begun before plans had these fields is continued."""
     data, _ = land25
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv", "events.txt", "rain"):
+        Path(name).touch()
     seen = []
     monkeypatch.setattr(rounds.api, "_describe_student", lambda *_: pytest.fail("nothing was trained"))
 

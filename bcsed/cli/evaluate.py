@@ -199,8 +199,8 @@ def compare(args: Namespace) -> int:
     from ..models.ensemble import is_table
 
     only_tables = args.truth is not None and all(is_table(Path(path)) for path in args.runs)
-    if (args.recordings is None) != (args.truth is None) and not only_tables:
-        raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
+    if not only_tables:
+        options.check_soundscapes(args)
     compared = []
     with Progress() as progress:
         for path in map(Path, args.runs):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.experiments import Experiment, find_experiment, parse_changes
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..models.ensemble import Member
@@ -118,6 +120,18 @@ def add_soundscapes(add: Add, text: str) -> None:
     """Add ``--recordings`` and ``--truth``, which are optional."""
     add("--recordings", nargs="+", metavar="PATH", help=text)
     add("--truth", metavar="FILE", help="labels of these recordings, as for evaluate")
+
+
+def check_soundscapes(args: Namespace) -> None:
+    """Refuse one of ``--recordings`` and ``--truth`` without the other, and files that are not there."""
+    if (args.recordings is None) != (args.truth is None):
+        raise ConfigError("--recordings and --truth go together: labelled soundscapes, and their labels.")
+    if args.truth is not None:
+        from ..files import require_file
+        from ..recordings import find_recordings
+
+        require_file(Path(args.truth))
+        find_recordings(args.recordings)
 
 
 def add_train_options(add: Add) -> None:

@@ -19,6 +19,7 @@ from ..files import (
     is_occupied,
     load_json,
     lock_folder,
+    read_json,
     remove_partial_files,
     require_file,
     write_json,
@@ -26,7 +27,7 @@ from ..files import (
 from ..models.bundle.bundle import Bundle, load
 from ..models.ensemble import Member, load_member
 from ..predict.spec import Windowing
-from ..recordings import find_recordings
+from ..recordings import find_recordings, printable
 from ..scores import metrics
 from ..train.api import train
 from ..train.checkpoints import RUN, export_run, finished, read_description
@@ -69,14 +70,13 @@ def run(
     """
     if (recordings is None) != (truth is None):
         raise ConfigError("recordings and truth go together: the recordings to score, and their labels.")
+    out, data = Path(out), Path(data)
+    # Before the first round is trained, and before the plan is written, so that it can be corrected.
     if recordings is not None and truth is not None:
-        # Before the first round is trained.
         require_file(Path(truth))
         find_recordings(recordings)
-    out, data = Path(out), Path(data)
-    classes = read_class_list(data, detect_competition(data))
-    for each in plan.rounds:
-        each.selection().check_classes(classes)
+    finished_rounds = len(read_ledger(out)) if (out / LEDGER).is_file() else 0
+    _check_files(plan, read_class_list(data, detect_competition(data)), finished_rounds)
     _require_same_plan(recorded or plan, out)
     with lock_folder(out):
         remove_partial_files(out)
@@ -90,6 +90,8 @@ def run(
                 continue
             folder = out / f"round-{number}"
             pseudolabels = _label(plan, number, data, out, log, progress)
+            if pseudolabels is not None:
+                _report_failures(pseudolabels, folder / TABLE, log, options or TrainOptions())
             students = []
             for name in each.names():
                 bundle = _train_student(
@@ -137,6 +139,24 @@ def read_ledger(out: str | Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _check_files(plan: Plan, classes: Sequence[str], n_finished: int) -> None:
+    """Refuse files and classes of a plan's unfinished rounds that are missing, and teachers that are none."""
+    for number, each in list(enumerate(plan.rounds, 1))[n_finished:]:
+        each.selection().check_classes(classes)
+        if PROBE in each.teacher and not Path(PROBE).exists():
+            raise ConfigError(
+                f"a teacher of round {number} is a probe: name its bundle (on the command line, --probe)."
+            )
+        for member in each.teacher:
+            if member.endswith(".csv"):
+                require_file(Path(member))
+            elif member != "previous" and not member.startswith("round-"):
+                load_member(Path(member))
+        for file in (each.pretrained, *each.embeddings, *plan.labels, *plan.events, plan.noise):
+            if file is not None and not Path(file).exists():
+                raise ConfigError(f"{file}, which round {number} needs, does not exist.")
+
+
 def _require_same_plan(plan: Plan, out: Path) -> None:
     """Write the plan into a new folder; refuse a folder with another plan or with other files."""
     values, file = to_dict(plan), out / PLAN
@@ -157,6 +177,14 @@ def _require_same_data(plan: Plan, out: Path, data: Path) -> None:
         inputs = _inputs(plan, 1, out / "round-1")
         if inputs.pseudolabels is None or Path(inputs.pseudolabels).is_file():
             require_same_data(read_description(file.parent), data, inputs, file.parent)
+    folder = data / detect_competition(data).soundscapes_dir
+    for file in sorted(out.glob(f"round-*/{Path(TABLE).with_suffix('.json')}")):
+        labelled = read_json(file)
+        if "failed" not in labelled:  # true labels, or a table of an earlier version
+            continue
+        stems = {Path(name).stem for name in (*labelled["rows_per_file"], *labelled["failed"])} | {*labelled["silent"]}
+        if other := sorted({printable(path.stem) for path in find_recordings([folder])} - stems):
+            raise DataError(f"{file.parent} did not label {other[0]}, which is in {folder} now; name another folder.")
 
 
 def _inputs(plan: Plan, number: int, folder: Path) -> TrainInputs:
@@ -210,11 +238,23 @@ def _label(plan: Plan, number: int, data: Path, out: Path, log: Log, progress: P
     )
 
 
+def _report_failures(table: Pseudolabels, path: Path, log: Log, options: TrainOptions) -> None:
+    """Log the soundscapes that could not be labelled, or refuse (DataError) them; log the notes on the others."""
+    failed = table.provenance.get("failed", {})
+    if failed and options.on_error == "stop":
+        for file in (path, path.with_suffix(".json")):
+            file.unlink()
+        raise DataError(
+            f"{len(failed)} of {table.provenance['n_recordings']} soundscapes cannot be read, the first: "
+            f"{next(iter(failed.values()))} Repair or remove them, or leave them out with --on-error skip."
+        )
+    for text in (*(f"left out: {reason}" for reason in failed.values()), *table.provenance.get("notes", ())):
+        log(f"{path.parent.name}: {text}")
+
+
 def _teachers(plan: Plan, number: int, out: Path) -> list[tuple[Member, float]]:
     """Return the teachers of a round and their weights, score tables last."""
     each = plan.rounds[number - 1]
-    if PROBE in each.teacher and not Path(PROBE).exists():
-        raise ConfigError(f"a teacher of round {number} is a probe: name its bundle (on the command line, --probe).")
     teachers: list[tuple[Member, float]] = []
     for member, weight in zip(each.teacher, each.weights or (1.0,) * len(each.teacher), strict=True):
         source = f"round-{number - 1}" if member == "previous" else member
@@ -273,13 +313,12 @@ def _describe_student(
 def _evaluate(
     out: Path, ledger: Sequence[dict[str, Any]], number: int, recordings: Sequence[str | Path] | None, truth: str | Path
 ) -> None:
-    """Evaluate the students of a finished round that were scored on other data."""
-    students = ledger[number - 1]["students"]
-    for k, student in enumerate(students):
-        if student.get("scored_on") != Path(truth).name:
-            folder = out / f"round-{number}" / student["name"]
-            students[k] = _describe_student(load(folder / "bundle"), student["name"], folder, recordings, truth)
-            write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
+    """Evaluate the students of a finished round on the given data."""
+    # A student that was scored on the same labels and recordings is not scored again, see `evaluate_on_soundscapes`.
+    for k, student in enumerate(students := ledger[number - 1]["students"]):
+        folder = out / f"round-{number}" / student["name"]
+        students[k] = _describe_student(load(folder / "bundle"), student["name"], folder, recordings, truth)
+    write_json(out / LEDGER, {"schema": SCHEMA, "rounds": ledger})
 
 
 def _describe_labels(pseudolabels: Pseudolabels | None) -> dict[str, Any]:
