@@ -124,6 +124,10 @@ def test_what_the_command_refuses(field, capsys):
     assert r"all.txt: line 4: the recording 'C:\\x\\b\\S2.flac' matches none" in capsys.readouterr().err
     assert main(["label", str(field / "all.txt"), "--recordings", "x", "--out", str(field / "taxonomy.csv")]) == 2
     assert "taxonomy.csv is already there, and is not labels of rows of bcsed" in capsys.readouterr().err
+    # A competition's labels begin like those of `label`, but nothing says that `label` wrote them.
+    write(field, "expert.csv", "filename,start,end,primary_label", "S2.wav,0,5,owl")
+    assert main(["label", str(field / "all.txt"), "--recordings", "x", "--out", str(field / "expert.csv")]) == 2
+    assert "expert.csv is already there, and is not labels of rows of bcsed" in capsys.readouterr().err
     soundfile.write(field / "wav" / "a" / "S2.wav", np.full(RATE, 0.1), RATE)
     write(field, "files.txt", "S2.wav")
     assert main([*call, str(field / "wav"), "--files", str(field / "files.txt")]) == 2

@@ -346,6 +346,14 @@ def test_the_command(oracle, recordings, tmp_path, capsys):
     assert "is already there" in capsys.readouterr().err
     assert main([*words, "--soft", "--threshold", "0.5"]) == 2
     assert "leave out --threshold" in capsys.readouterr().err
+    for more, sentence in (
+        (["--min-score", "0.5"], "name only --top-n"),
+        (["--top-n", "3", "--threshold", "0.5", "--min-score", "0.5"], "name only --top-n"),
+        (["--taxonomy", "nosuch.csv"], "--taxonomy names the taxa of --class-weight"),
+        (["--frames", "--windows", "sliding", "--row-s", "3"], "leave out --row-s"),
+    ):
+        assert main([*words, *more]) == 2
+        assert sentence in capsys.readouterr().err
     assert main([*words, "--class-threshold", "loud"]) == 2
     assert "class=threshold, got 'loud'" in capsys.readouterr().err
     out.unlink()

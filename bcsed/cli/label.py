@@ -20,7 +20,8 @@ def label(args: Namespace) -> int:
 
     out = Path(args.out)
     events = out.with_name(f"{out.stem}-events.csv")
-    require_own_file(out, "filename,start,end,primary_label", "labels of rows")
+    # A competition's own labels begin like those of this command, and have no events beside them.
+    require_own_file(out, "filename,start,end,primary_label" if events.is_file() else "\0", "labels of rows")
     require_own_file(events, "recording,start_s,end_s,", "a table of events")
     labelled = label_recordings(
         args.tables,

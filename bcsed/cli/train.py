@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config.experiments import STUDIES, find_experiment, parse_changes, study_arms
 from ..config.strict import read_values
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from . import options
 from .evaluate import compare
 from .options import Add
@@ -66,15 +66,23 @@ def pseudolabel(args: Namespace) -> int:
     if args.clips is not None and args.frames:
         raise ConfigError("--frames labels the time steps of soundscapes; clips have one row each.")
 
+    if args.frames and args.row_s != 5:
+        raise ConfigError("--frames labels time steps, which have no rows: leave out --row-s.")
+    if args.taxonomy is not None and not args.class_weight:
+        raise ConfigError("--taxonomy names the taxa of --class-weight, which is missing.")
+
     thresholds = read_values(args.class_threshold, "--class-threshold", "class=threshold")
     by_threshold = args.threshold is not None or bool(thresholds)
     if args.soft and (args.top_n or by_threshold):
         raise ConfigError("--soft keeps all probabilities: leave out --threshold, --class-threshold and --top-n.")
+    kind = "soft" if args.soft else "top" if args.top_n and not by_threshold else "threshold"
+    if args.min_score is not None and kind != "top":
+        raise ConfigError("--min-score is the lowest score that --top-n keeps: leave it out, or name only --top-n.")
     selection = Selection(
-        kind="soft" if args.soft else "top" if args.top_n and not by_threshold else "threshold",
+        kind=kind,
         threshold=0.5 if args.threshold is None else args.threshold,
         thresholds=thresholds,
-        floor=args.min_score,
+        floor=0.1 if args.min_score is None else args.min_score,
         top_n=args.top_n,
         power=args.power,
         balance=args.balance,
@@ -87,17 +95,22 @@ def pseudolabel(args: Namespace) -> int:
         else:
             shared |= {"weights": weights, "mean": args.ensemble_mean, "frames": args.frames}
             table = make_pseudolabels(teachers, args.recordings, args.out, **shared)
+    for reason in list(table.provenance["failed"].values())[:20]:
+        print(f"failed  {reason}", file=sys.stderr)
     for note in table.provenance["notes"]:
         print(f"note    {note}", file=sys.stderr)
     counts = sorted(table.per_class().values())
     files = list(table.per_file().values())
-    n_failed = table.provenance["n_failed"]
+    n_failed, n_labelled = (table.provenance[name] for name in ("n_failed", "n_recordings"))
+    n_clips = table.provenance.get("n_clips", n_labelled)
     print(
         f"{args.out}: {len(table.values)} rows of {len(files)} recordings, "
         f"{sum(count > 0 for count in files)} with a label; rows per class {counts[0]} to {counts[-1]}, median "
         f"{counts[len(counts) // 2]}, {counts.count(0)} of {len(counts)} classes without a label; "
-        f"{n_failed} of {table.provenance['n_recordings']} recordings could not be read, "
-        f"{len(table.provenance['silent'])} are silent. "
+        f"{n_failed} of {n_labelled} recordings could not be read, "
+        f"{len(table.provenance['silent'])} are silent"
+        + (f"; {n_clips - n_labelled} of {n_clips} clips were held out by no teacher" if args.clips is not None else "")
+        + ". "
         f"The counts are in {Path(args.out).with_suffix('.json').name} and .png"
     )
     return 3 if n_failed else 0
@@ -138,6 +151,8 @@ def study(args: Namespace) -> int:
         raise ConfigError(f"there is no question {name!r}; there are {', '.join(known)}.")
     if args.oracle is not None and name != "rounds":
         raise ConfigError(f"--oracle belongs to `bcsed study rounds`; {name} does not use soundscapes' true labels.")
+    options.check_soundscapes(args)
+    _check_study(args)
     with Progress() as progress:
         runs: list[Path] = []
         if name in STUDIES:
@@ -157,13 +172,34 @@ def study(args: Namespace) -> int:
             )
         for preset in noisy_student.QUESTIONS.get(name, ()):
             out = Path(args.out) / preset
-            plan = noisy_student.find_plan(preset, changes, base=args.base, seeds=args.seeds, fold=args.fold)
+            settings = {"base": args.base, "seeds": args.seeds, "fold": args.fold, "embeddings": args.teacher}
+            plan = noisy_student.find_plan(preset, changes, **settings)
+            plan = noisy_student.add_files(plan, labels=args.labels, events=args.events, noise=args.noise)
             if name == "rounds":
                 plan = noisy_student.rounds_study(plan, args.seeds, args.oracle)
             noisy_student.run(plan, args.data, out, options=machine, log=progress.log, progress=progress.update)
             students = noisy_student.student_runs(plan, out)
             runs += students[-1] if name != "rounds" else chain(*students)
     return compare(Namespace(**vars(args) | {"runs": runs}))
+
+
+def _check_study(args: Namespace) -> None:
+    """Refuse a folder with other work, and files that plans would not use, before anything is trained."""
+    out = Path(args.out)
+    for item in out.iterdir() if out.is_dir() else ():
+        ours = any((item / name).is_file() for name in ("run.json", "plan.json", "bundle.json"))
+        if not (ours or item.name.startswith((".", "compare.", "curves."))):
+            raise DataError(f"{out} contains other files, such as {item.name}; name a new folder for the study.")
+    unused = {
+        "--pseudolabels": args.pseudolabels,
+        "--clip-pseudolabels": args.clip_pseudolabels,
+        "--pretrained": None if args.pretrained == "none" else args.pretrained,
+        "--key-map": args.key_map,
+        "--allow-mismatch": args.allow_mismatch or None,
+    }
+    for option, value in unused.items():
+        if value is not None and args.question not in STUDIES:
+            raise ConfigError(f"`bcsed study {args.question}` would not use {option}: its plans make their own labels.")
 
 
 def _train_options(parser: ArgumentParser, add: Add) -> None:
@@ -189,7 +225,7 @@ def _pseudolabel_options(parser: ArgumentParser, add: Add) -> None:
     add = parser.add_argument_group("selection of labels").add_argument
     options.add_thresholds(add, "keep probabilities of at least this")
     options.add_value(add, "--top-n", 0, "N", "keep the N highest rows of each class")
-    options.add_value(add, "--min-score", 0.1, "P", "with --top-n, the lowest score to keep")
+    add("--min-score", type=float, metavar="P", help="with --top-n, the lowest score to keep (0.1)")
     add("--soft", action="store_true", help="keep all probabilities")
     options.add_value(add, "--power", 1.0, "E", "exponent of the probabilities; above 1 sharpens")
     options.add_value(add, "--balance", 0.0, "B", "scale the odds of each class; at 1 all have the same sum of labels")

@@ -140,7 +140,7 @@ def train_probe(
     names = name_recordings(frame, vectors, [*embeddings, *noise], len(embeddings))
     window_s, start_s = network.contract.frontend.window_s, frame["start_s"].to_numpy()
     sources = read_rows(pseudolabels, labels, Path(data), classes, log)
-    of_rows = label_windows(sources, len(classes), names, start_s + 0.5 * window_s) if sources else None
+    of_rows = label_windows(sources, len(classes), names, start_s + 0.5 * window_s, log) if sources else None
     windows = make_windows(clips, targets, (names, start_s, vectors), of_rows, is_noise, window_s, options.seed)
     log(describe_windows(windows, len(clips), len(names), classes))
     if noise:

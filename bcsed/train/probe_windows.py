@@ -114,14 +114,16 @@ def label_windows(
     n_classes: int,
     names: npt.NDArray[np.object_],
     centre_s: npt.NDArray[np.float64],
+    log: Callable[[str], None],
 ) -> Array:
     """Return the labels of the row in which the centre of each window lies, (N, K); NaN without a row."""
     result = np.full((len(names), n_classes), np.nan, np.float32)
     of_file = by_file_name(map(str, names))
     for source, rows, values in sources:
-        labelled = np.full(len(names), False)
+        labelled, unknown = np.full(len(names), False), []
         for name, group in rows.reset_index(drop=True).groupby("name"):
             mine = np.flatnonzero(names == _find_name(str(name), of_file))
+            unknown += [] if len(mine) else [str(name)]
             order = np.argsort(group["start"].to_numpy(), kind="stable")
             start, end = group["start"].to_numpy()[order], group["end"].to_numpy()[order]
             at = np.searchsorted(start, centre_s[mine], side="right") - 1
@@ -130,6 +132,11 @@ def label_windows(
             labelled[mine[inside]] = True
         if not labelled.any():
             raise DataError(f"{source}: none of its recordings has an embedding; add the table of these soundscapes.")
+        if unknown:
+            text = (
+                f"recordings have no embedding and are not used, or several of their name: {shorten_list(unknown, 3)}"
+            )
+            log(f"{source}: {len(unknown)} of {rows['name'].nunique()} {text}")
     return result
 
 

@@ -198,6 +198,7 @@ def make_pseudolabels(
             "windowing": to_dict(windowing),
             "n_recordings": result.n_recordings,
             "n_failed": result.n_failed,
+            "failed": describe_failures(result.failures),
             "silent": list(result.silent),
             "notes": count_notes(result.notes),
         },
@@ -222,6 +223,12 @@ def describe_origin(
         "teachers": describe_members(bundles, weights),
         "selection": selection.describe(),
     }
+
+
+def describe_failures(failures: pd.DataFrame) -> dict[str, str]:
+    """Return the reason of each recording that a prediction could not score, by its file name."""
+    names = [printable(PurePath(path).name) for path in failures["recording"]]
+    return dict(zip(names, map(str, failures["reason"]), strict=True))
 
 
 def count_notes(notes: pd.DataFrame) -> list[str]:

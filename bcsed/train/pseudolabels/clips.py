@@ -57,14 +57,14 @@ def make_clip_pseudolabels(
     classes = bundles[0].contract.classes
     scores: dict[str, list[_Scores]] = {}
     seconds: dict[str, float] = {}
-    failed, silent = set[str](), set[str]()
+    failed, silent = dict[str, str](), set[str]()
     notes: list[pd.DataFrame] = []
     for number, bundle in enumerate(bundles, 1):
         if set(bundle.contract.classes) != set(classes):
             raise ConfigError(
                 f"{bundle.path} and {bundles[0].path} have other classes; use teachers of the same classes."
             )
-        held_out = _held_out_clips(bundle, data, jobs)
+        held_out, n_clips = _held_out_clips(bundle, data, jobs)
         seconds |= {name: info.duration_s for name, info in held_out.items()}
         paths = [info.path for info in held_out.values()]
         names = dict(zip(recording_names(paths), held_out, strict=True))
@@ -84,7 +84,8 @@ def make_clip_pseudolabels(
         for index, stem in enumerate(recordings.stems):
             if stem not in result.silent:
                 scores.setdefault(names[stem], []).append(values[recordings.recording == index].max(0))
-        failed |= set(held_out) - set(scores) - silent
+        reasons = result.failures.set_index("recording")["reason"]
+        failed |= {name: reasons[str(info.path)] for name, info in held_out.items() if str(info.path) in reasons}
     if not scores:
         raise DataError(f"none of {len(seconds)} held-out clips of {data} could be labelled.")
     table = Pseudolabels(
@@ -98,7 +99,9 @@ def make_clip_pseudolabels(
             "of": "clips",
             "windowing": to_dict(windowing),
             "n_recordings": len(seconds),
+            "n_clips": n_clips,
             "n_failed": len(failed),
+            "failed": failed,
             "silent": sorted(silent),
             "notes": count_notes(pd.concat(notes)),
         },
@@ -107,8 +110,8 @@ def make_clip_pseudolabels(
     return table
 
 
-def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, AudioInfo]:
-    """Return the clips that a network did not train on, by their name in the label file."""
+def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> tuple[dict[str, AudioInfo], int]:
+    """Return the clips that a network did not train on, by their name in the label file, and the number of all."""
     fold = bundle.provenance.get("fold")
     if fold is None or not bundle.recipe:
         raise ConfigError(
@@ -129,4 +132,5 @@ def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> dict[str, Au
             f"{bundle.path} was trained on other clips than those of {data}, so its fold {fold} is not known; use "
             "teachers that were trained on this data."
         )
-    return {ready.names[row]: ready.inputs.clips.recordings[row] for row in ready.valid_rows}
+    held_out = {ready.names[row]: ready.inputs.clips.recordings[row] for row in ready.valid_rows}
+    return held_out, len(ready.names)
