@@ -354,6 +354,6 @@ def test_labels_of_soundscapes_are_targets(land25, foreign, table, tmp_path):
     lines += ["other.ogg,0,5,frog1,1139490;cuckoo1;frog1"]
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     train_probe(tables, data, tmp_path / "p", options=options, labels=[tmp_path / "labels.csv"], log=seen.append)
-    assert any("1 of 2 recordings have no embedding of their own: other.ogg" in line for line in seen)
+    assert any("1 of 2 recordings have no embedding of their own and are not used: other.ogg" in line for line in seen)
     with pytest.raises(DataError, match=r"other\.csv: none of its recordings has an embedding"):
         train_probe(tables, data, tmp_path / "no", labels=[tmp_path / "other.csv"], log=seen.append)

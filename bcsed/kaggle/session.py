@@ -146,6 +146,8 @@ def pseudolabel(settings: PseudolabelSettings, *, root: str | Path | None = None
         return None
     # The table contains all scores; the folder of thousands of parts would be mounted with it.
     shutil.rmtree(scores)
+    for text in (*map("left out: {}".format, table.provenance["failed"].values()), *table.provenance["notes"]):
+        log(text)
     counts = [count for count in table.per_class().values() if count]
     log(f"{out}: {len(table.values)} rows; {sum(counts)} labels of {len(counts)} of {len(table.classes)} classes")
     return out

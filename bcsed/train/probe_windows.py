@@ -133,10 +133,8 @@ def label_windows(
         if not labelled.any():
             raise DataError(f"{source}: none of its recordings has an embedding; add the table of these soundscapes.")
         if unknown:
-            text = (
-                f"recordings have no embedding and are not used, or several of their name: {shorten_list(unknown, 3)}"
-            )
-            log(f"{source}: {len(unknown)} of {rows['name'].nunique()} {text}")
+            of_all = f"{len(unknown)} of {rows['name'].nunique()} recordings"
+            log(f"{source}: {of_all} have no embedding of their own and are not used: {shorten_list(unknown, 3)}")
     return result
 
 
