@@ -347,6 +347,7 @@ def test_the_command(oracle, recordings, tmp_path, capsys):
     assert main([*words, "--soft", "--threshold", "0.5"]) == 2
     assert "leave out --threshold" in capsys.readouterr().err
     for more, sentence in (
+        (["--class-threshold", "loud=0.5", "loud=0.6"], "--class-threshold takes one value of 'loud', got two"),
         (["--min-score", "0.5"], "name only --top-n"),
         (["--top-n", "3", "--threshold", "0.5", "--min-score", "0.5"], "name only --top-n"),
         (["--taxonomy", "nosuch.csv"], "--taxonomy names the taxa of --class-weight"),

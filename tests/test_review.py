@@ -457,6 +457,10 @@ class TestFolder:
         labels.write_text("0.0\t5.0\t\n")
         with pytest.raises(DataError, match="label"):
             review.read_answers(folder, [labels])
+        # An unanswered snippet of another review.
+        labels.write_text("0.0\t5.0\tno such class?\n")
+        with pytest.raises(DataError, match=r"'no such class\?' is no label of snippet 0001"):
+            review.read_answers(folder, [labels])
         other = tmp_path / "0099.bcsed.data.labels.txt"
         other.write_text("0.0\t5.0\tno\n")
         with pytest.raises(DataError, match="'0099' is not a snippet"):

@@ -71,6 +71,8 @@ def read_values(texts: Sequence[str], option: str, form: str) -> dict[str, float
     values = {}
     for text in texts:
         name, _, number = text.rpartition("=")
+        if name in values:
+            raise ConfigError(f"{option} takes one value of {name!r}, got two.")
         try:
             values[name] = float(number)
         except ValueError:

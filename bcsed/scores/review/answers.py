@@ -153,6 +153,10 @@ def _read_labels(path: Path, drawn: pd.DataFrame) -> list[tuple[int, tuple[str, 
             raise DataError(f"{path}: {name!r} is not a snippet of the review; snippets are named like 0001.flac.")
         if text == classes[item]:
             answers.append((item, ("yes", "")))
+        elif text.endswith("?") and text not in (unanswered_label(classes[item]), *_WORDS):
+            raise DataError(
+                f"{path}: {text!r} is no label of snippet {name} of {classes[item]!r}; is it another review's?"
+            )
         elif text != unanswered_label(classes[item]):
             answer = _WORDS.get(text.lower(), "other")
             answers.append((item, (answer, text if text.lower() not in _WORDS else "")))
