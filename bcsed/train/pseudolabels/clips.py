@@ -64,7 +64,7 @@ def make_clip_pseudolabels(
             raise ConfigError(
                 f"{bundle.path} and {bundles[0].path} have other classes; use teachers of the same classes."
             )
-        held_out, n_clips = _held_out_clips(bundle, data, jobs)
+        held_out, n_clips, skipped = _held_out_clips(bundle, data, jobs)
         seconds |= {name: info.duration_s for name, info in held_out.items()}
         paths = [info.path for info in held_out.values()]
         names = dict(zip(recording_names(paths), held_out, strict=True))
@@ -84,8 +84,8 @@ def make_clip_pseudolabels(
         for index, stem in enumerate(recordings.stems):
             if stem not in result.silent:
                 scores.setdefault(names[stem], []).append(values[recordings.recording == index].max(0))
-        reasons = result.failures.set_index("recording")["reason"]
-        failed |= {name: reasons[str(info.path)] for name, info in held_out.items() if str(info.path) in reasons}
+        by_path = {str(info.path): name for name, info in held_out.items()}
+        failed |= skipped | dict(zip(result.failures["recording"].map(by_path), result.failures["reason"], strict=True))
     if not scores:
         raise DataError(f"none of {len(seconds)} held-out clips of {data} could be labelled.")
     table = Pseudolabels(
@@ -98,7 +98,7 @@ def make_clip_pseudolabels(
             **describe_origin(bundles, selection),
             "of": "clips",
             "windowing": to_dict(windowing),
-            "n_recordings": len(seconds),
+            "n_recordings": len(seconds) + len(skipped),
             "n_clips": n_clips,
             "n_failed": len(failed),
             "failed": failed,
@@ -110,8 +110,8 @@ def make_clip_pseudolabels(
     return table
 
 
-def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> tuple[dict[str, AudioInfo], int]:
-    """Return the clips that a network did not train on, by their name in the label file, and the number of all."""
+def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> tuple[dict[str, AudioInfo], int, dict[str, str]]:
+    """Return the clips that a network did not train on, by name, the number of all clips, and the unreadable ones."""
     fold = bundle.provenance.get("fold")
     if fold is None or not bundle.recipe:
         raise ConfigError(
@@ -133,4 +133,4 @@ def _held_out_clips(bundle: Bundle, data: str | Path, jobs: int) -> tuple[dict[s
             "teachers that were trained on this data."
         )
     held_out = {ready.names[row]: ready.inputs.clips.recordings[row] for row in ready.valid_rows}
-    return held_out, len(ready.names)
+    return held_out, len(ready.names) + len(ready.skipped), ready.skipped
