@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     to a local temporary file first. DataError with the reason of the operating system if the file cannot be written.
     """
     path = as_path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}.part")
     try:
         if is_remote(path):
             with tempfile.TemporaryDirectory(prefix="bcsed-") as folder:

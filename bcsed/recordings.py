@@ -137,6 +137,13 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False
 
 
+def unique_stems(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the recordings by the stem of their names, without those of which several files have the stem."""
+    paths = list(dict.fromkeys(paths))
+    counts = Counter(printable(path.stem) for path in paths)
+    return {printable(path.stem): path for path in paths if counts[printable(path.stem)] == 1}
+
+
 def recording_names(paths: Sequence[Path]) -> list[str]:
     r"""Return a unique name of each recording: its stem, with suffix and parent folders only if needed.
 

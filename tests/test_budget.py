@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from bcsed.predict.assemble import ScoreAssembler
 from bcsed.predict.budget import Budget, CostModel, RefinementPlanner, process_age_s
 from bcsed.predict.run import PredictionRun
 from bcsed.predict.spec import Windowing, make_spec
-from bcsed.predict.store import MemoryStore, StoredScores, describe_recordings
+from bcsed.predict.store import MemoryStore, Recording, StoredScores, describe_recordings
 from bcsed.scores.table import read_table, row_ids
 
 SLIDING = Windowing(windows="sliding", stride_s=1.0)
@@ -314,3 +316,41 @@ def test_a_first_recording_that_cannot_be_decoded(tiny, minutes, tmp_path):
     output = predict.OutputOptions(on_error="fill")
     result = predict.predict([tiny], [tmp_path], budget=Budget(minutes=5), output=output)
     assert len(result.scores) == 10 and len(result.failures) == 1
+
+
+def test_a_resumed_pass_is_timed_without_the_recordings_of_the_earlier_run():
+    """Of 100 recordings, 95 are stored; the estimate of the rest is exact."""
+    values = StoredScores({"0-centred": np.zeros((1, 1), "float32")})
+    recordings = [Recording(Path(f"{k}.wav"), str(k), str(k)) for k in range(100)]
+    view = budget.View(member=0, windowing=Windowing(row_s=5))
+    store = MemoryStore()
+    store.put([(each.key, values) for each in recordings[:95]])
+    run = PredictionRun(SimpleNamespace(), recordings, store, durations_s={each.path: 1.0 for each in recordings})
+    costs = SimpleNamespace(estimate=lambda _, seconds: 0.02 * seconds, seen=[])
+    costs.update = lambda *seconds: costs.seen.append(seconds)
+
+    def score(ensemble, views, recordings, stop, on_done):
+        for each in recordings[95:]:
+            store.put([(each.key, values)])
+            on_done(each)
+            assert not stop()
+
+    run.run = score
+    run._timed_pass(None, Budget(minutes=5, clock_start_s=process_age_s()), costs, {}, [view], recordings)
+    assert costs.seen[0][0] == pytest.approx(0.1)
+
+
+def test_a_watchdog_that_fires_already_ends_the_process_before_another_thread_writes(monkeypatch):
+    """The late pass returns while the watchdog writes."""
+    events = []
+
+    def write():
+        events.append("write")
+        time.sleep(0.5)
+        return True
+
+    monkeypatch.setattr(budget.os, "_exit", lambda _: events.append("end"))
+    with budget.watchdog(from_now(0.2, reserve_s=0.1, end_process=True), write):
+        while not events:
+            time.sleep(0.01)
+    assert events == ["write", "end"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+from conftest import RATE
 
 from bcsed import predict
 from bcsed.analysis import compare
@@ -780,3 +782,19 @@ def test_the_study_of_the_teacher(land25, tmp_path, capsys, monkeypatch):
         ledger = rounds.read_ledger(tmp_path / "out" / plan)
         assert len(ledger[1]["teacher"]) == n_teachers
         assert ledger[1]["pseudolabels"]["selection"]["kind"] == "threshold"
+
+
+def test_recordings_of_one_name_and_size_have_their_own_evaluation(tiny, tmp_path, rng):
+    from types import SimpleNamespace
+
+    from bcsed.analysis.compare.evaluate import _digits
+    from bcsed.predict.spec import Windowing
+
+    (tmp_path / "truth.csv").write_text("row_id,a\n")
+    compared, digits = SimpleNamespace(path=tiny.path, contract={}), []
+    for name in ("raw", "clean"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "a.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(RATE), RATE)
+        digits.append(_digits(compared, None, [path], tmp_path / "truth.csv", Windowing()))
+    assert len(set(digits)) == 2

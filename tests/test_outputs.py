@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from bcsed.cli.app import main
 from bcsed.config.contract import Contract, Frontend, Net
 from bcsed.data.annotations import read_annotations
 from bcsed.errors import BundleError, ConfigError, DataError
+from bcsed.files import atomic_write
 from bcsed.models import bundle
 from bcsed.models.ensemble import from_bundles
 from bcsed.models.export import export
@@ -392,3 +395,41 @@ def test_any_rate_and_any_channels(tiny, tmp_path, rng):
     assert list(result.scores.index) == ["brief_5", "fast_5", "fast_10", "fast_15", "slow_5", "slow_10"]
     assert result.n_failed == 0
     assert RATE == 32_000
+
+
+def test_members_of_an_earlier_call_are_removed(tiny, recordings, tmp_path):
+    output = predict.OutputOptions(formats=("members", "submission"))
+    shutil.copytree(tiny.path, tmp_path / "renamed")
+    for each in (tiny, bundle.load(tmp_path / "renamed")):
+        predict.predict([each], [recordings], out=tmp_path / "out", output=output)
+    assert [path.name for path in (tmp_path / "out" / "members").iterdir()] == ["1-renamed.parquet"]
+
+
+def test_frames_of_a_remote_folder(oracle, recordings):
+    output = predict.OutputOptions(formats=("frames", "submission"))
+    upath = pytest.importorskip("upath")
+    out, windowing = upath.UPath("memory://frames/out"), Windowing(windows="sliding")
+    for _ in range(2):
+        predict.predict([oracle], [recordings], out=str(out), output=output, windowing=windowing)
+        assert (out / "submission.csv").is_file() and list((out / "frames").iterdir())
+
+
+def test_an_unknown_taxon_is_refused_before_the_first_recording(tiny, recordings, tmp_path):
+    stages = postprocess.parse_stages(["smooth.Aves=0.2,0.6,0.2"])
+    with pytest.raises(ConfigError, match="no class is of the taxon 'Aves'"):
+        predict.predict([tiny], [recordings], out=tmp_path / "out", stages=stages)
+    assert not (tmp_path / "out").exists()
+
+
+def test_threads_that_write_one_file_leave_one_of_both(tmp_path):
+    def write(letter):
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text(letter * 9)
+            both.wait()
+            temporary.write_text(letter * 9)
+
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as executor:
+        list(executor.map(write, "AB"))
+    assert (tmp_path / "a.txt").read_text() in ("A" * 9, "B" * 9)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -357,3 +357,18 @@ def test_labels_of_soundscapes_are_targets(land25, foreign, table, tmp_path):
     assert any("1 of 2 recordings have no embedding of their own and are not used: other.ogg" in line for line in seen)
     with pytest.raises(DataError, match=r"other\.csv: none of its recordings has an embedding"):
         train_probe(tables, data, tmp_path / "no", labels=[tmp_path / "other.csv"], log=seen.append)
+
+
+def test_windows_of_a_recording_that_ends_early_keep_their_times(tiny, tmp_path):
+    """A FLAC file of 60 s is cut off; its first windows have the vectors and the times of the whole one."""
+    tables = []
+    for name, keep in (("whole", 1.0), ("cut", 0.45)):
+        path = tmp_path / f"{name}.flac"
+        soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(60 * RATE), RATE)
+        path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+        embed(tiny, tmp_path / f"{name}.parquet", recordings=[path], step_s=2)
+        tables.append(read_embeddings(tmp_path / f"{name}.parquet"))
+    (whole, vectors, _), (cut, cut_vectors, _) = tables
+    n = len(cut)
+    assert 9 <= n < len(whole) and list(cut["start_s"]) == list(whole["start_s"][:n])
+    np.testing.assert_allclose(cut_vectors[:6], vectors[:6], atol=1e-4)

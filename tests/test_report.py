@@ -30,6 +30,8 @@ from bcsed.report.api import report
 from bcsed.report.excerpt import encode_ogg, excerpt_rows, score_excerpt, spectrogram_excerpt
 from bcsed.report.page import Figure, Page, Section, Sound, Table, fit, render, svg, time_axis, with_prefix
 from bcsed.report.recordings import Recording, ReportContext, Viewer, in_time, row_length
+from bcsed.report.scores import _recordings, read_prediction
+from bcsed.scores import postprocess
 from bcsed.scores.checks.ids import split_row_id
 from bcsed.scores.detections.taxonomy import ClassName
 from bcsed.scores.evaluation import Evaluation
@@ -800,3 +802,25 @@ class TestBrowser:
         assert first.value_of_css_property("outline-style") == "solid"
         first.send_keys(Keys.ENTER)
         assert browser.switch_to.active_element.get_attribute("id") == "main"
+
+
+def test_the_sound_is_not_that_of_another_recording_of_the_name(tiny, tmp_path, rng):
+    for site in ("a", "b"):
+        (tmp_path / "wav" / site).mkdir(parents=True)
+        soundfile.write(tmp_path / "wav" / site / "0001.wav", 0.1 * rng.standard_normal(10 * RATE), RATE)
+    output = predict.OutputOptions(formats=("scores",))
+    predict.predict([tiny], [tmp_path / "wav" / "a"], out=tmp_path / "out", output=output)
+    prediction = read_prediction(tmp_path / "out")
+    context = ReportContext(recordings=(tmp_path / "wav",))
+    (shown,) = _recordings(prediction, list(prediction.scores.index), None, context, 5)
+    assert shown.path == tmp_path / "wav" / "a" / "0001.wav"
+
+
+def test_a_mean_of_members_is_processed_as_stated(tiny, recordings, tmp_path):
+    stages = postprocess.parse_stages(["top=1"])
+    tables = []
+    for number, formats in enumerate([("members",), ("members", "submission")]):
+        out, output = tmp_path / str(number), predict.OutputOptions(formats=formats)
+        predict.predict([tiny], [recordings], out=out, stages=stages, output=output)
+        tables.append(read_prediction(out).scores)
+    np.testing.assert_allclose(*tables, atol=1e-6)

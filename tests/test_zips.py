@@ -156,3 +156,17 @@ def test_a_bundle_that_is_packed_under_two_names_is_available_under_both(tmp_pat
     for wanted in (["a"], ["b"], ["b", "a"]):
         assert [path.name for path in inputs.find_bundles(wanted, **arguments)] == wanted
     assert len(inputs.find_bundles([], **arguments)) == 1
+
+
+def test_a_zip_that_was_replaced_is_unpacked_again(tmp_path, files, attached, tiny, oracle):
+    write_zip(attached, files)
+    assert bundle.load(unpack(tmp_path)[0]).sha256 == tiny.sha256
+    write_zip(attached, [(f"net/{path.name}", path.read_bytes()) for path in oracle.path.iterdir()])
+    assert bundle.load(unpack(tmp_path)[0]).sha256 == oracle.sha256
+
+
+@pytest.mark.parametrize("name", ["x.zip", "me", "datasets/me", "net"])
+def test_a_zipped_bundle_is_named_by_its_data_set_or_zip(tmp_path, files, attached, name):
+    write_zip(attached.parents[1] / "me" / "data" / "x.zip", files)
+    found = inputs.find_bundles([name], root=tmp_path, scratch=tmp_path / "scratch", log=print)
+    assert [path.name for path in found] == ["net"]

@@ -125,8 +125,11 @@ def unpack(source: Path, scratch: Path) -> list[Path]:
         with read_errors(path, "a zip"), zipfile.ZipFile(path) as archive:
             for bundle, files in _check_bundles(path, archive).items():
                 folders.append(folder / bundle)
-                if not (folder / bundle / MANIFEST).is_file():
-                    _extract(archive, files, folder / bundle)
+                manifest = folder / bundle / MANIFEST
+                if manifest.is_file() and manifest.read_bytes() == archive.read(f"{bundle}/{MANIFEST}"):
+                    continue
+                shutil.rmtree(folder / bundle, ignore_errors=True)  # of a zip that was replaced
+                _extract(archive, files, folder / bundle)
     return folders
 
 

@@ -126,9 +126,12 @@ def find_bundles(wanted: Sequence[str], *, root: Path, scratch: Path, log: Log, 
         return {_identity(path / "bundle.json", BUNDLE): path for path in paths}
 
     unpacked = unpack(root / "input", scratch)
+    zipped = {path: root / "input" / path.relative_to(scratch) for path in unpacked}
     bundles: list[Path] = []
     for name in wanted or [""]:
-        matching = by_content(path for path in unpacked if path.name == name)
+        # A zip, or the data set that contains it, may be named instead of the bundle.
+        below = _candidates(root / "input", name) if name else []
+        matching = by_content(path for path in unpacked if path.name == name or {*zipped[path].parents} & {*below})
         for path in matching.values() or find_inputs(BUNDLE, name, root=root, log=log):
             if path in bundles:
                 raise ConfigError(f"{path} is named twice among the bundles: {', '.join(wanted)}.")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import interrupt
 from ..errors import ConfigError
 from ..files import as_path, lock_folder, quote_list
@@ -17,8 +19,9 @@ from ..models.ensemble import Ensemble, Member, from_bundles
 from ..recordings import search_recordings
 from ..scores.detections import FORMATS as DETECTIONS
 from ..scores.detections.species import SpeciesList, find_site
-from ..scores.postprocess import split_stages
+from ..scores.postprocess import apply, split_stages
 from ..scores.postprocess.stages import Stage
+from ..scores.table import make_table
 from .assemble import ScoreAssembler, class_priors
 from .blocks import check_frames
 from .budget import Budget, watchdog
@@ -104,7 +107,7 @@ def predict(
     _check_spec(spec, ensemble, output, audio=audio)
     named = describe_recordings(paths) if audio else table_recordings(ensemble.tables)
     rows = match_tables(ensemble.tables, named, spec, output.row_id, audio=audio)
-    own = split_stages(stages, len(ensemble.weights))[1]
+    own = _check_stages(stages, ensemble, spec.row_s, output.taxa)
     if gaps := [number for number in sorted(rows.incomplete) if own[number]]:
         text = f"member {gaps[0] + 1} lacks rows, so stages of its own cannot be applied"
         raise ConfigError(f"{text}: complete its table, or apply them after the mean, without its number.")
@@ -190,6 +193,17 @@ def _check_spec(spec: RunSpec, ensemble: Ensemble, output: OutputOptions, *, aud
     n_classes, unknown = len(ensemble.classes), sorted(set(output.detection.thresholds) - set(ensemble.classes))
     if unknown:
         raise ConfigError(f"a threshold is set for {unknown[0]!r}, which is not among the {n_classes} classes.")
+
+
+def _check_stages(
+    stages: Sequence[Stage], ensemble: Ensemble, row_s: int, taxa: Mapping[str, str]
+) -> tuple[tuple[Stage, ...], ...]:
+    """Return the stages of each member; raise ConfigError for an unknown member, or a taxon that no class is of."""
+    shared, own = split_stages(stages, len(ensemble.weights))
+    row = make_table([f"x_{row_s}"], ensemble.classes, np.zeros((1, len(ensemble.classes)), np.float32))
+    for each in (shared, *own):
+        apply(row, each, taxa)
+    return own
 
 
 def _check_sites(species: SpeciesList, recordings: Sequence[Recording], log: Callable[[str], None]) -> None:

@@ -93,6 +93,8 @@ def watchdog(budget: Budget, write: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        if budget.end_process:
+            timer.join()  # if it fires already, it ends the process: both must not write
 
 
 def _end_process(write: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.headers import read_info
 from ..config.contract import Frontend
 from ..data.competitions import detect_competition, read_class_list
 from ..data.label_files import read_train
@@ -119,7 +120,8 @@ def _write(
     with atomic_write(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for each in result.assembler:
             values = each.table.to_numpy(np.float32)
-            length = max(1, -(-each.n_samples * frontend.sample_rate // max(1, each.sample_rate)))
+            # That of the header, as when it was scored: the rows of a file that is cut off end earlier.
+            length = max(1, read_info(each.recording.path).length(frontend.sample_rate))
             plan = windowing.plan(length, frontend, 1, (0, len(values)))
             # A row of several windows starts with its first one.
             start_s = plan.starts.reshape(len(values), -1)[:, 0] * frontend.hop_length / frontend.sample_rate

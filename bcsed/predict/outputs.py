@@ -215,11 +215,13 @@ def drop_replaced_frames(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     later = pa.array([], pa.string())
-    parts = sorted(folder.joinpath(FRAMES).glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    parts = sorted(folder.joinpath(FRAMES).glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
     for part in parts:
-        names = pq.read_table(part, columns=["recording"])["recording"].unique()
+        with part.open("rb") as stream:  # pyarrow opens no remote paths
+            names = pq.read_table(stream, columns=["recording"])["recording"].unique()
         if pc.any(pc.is_in(names, later)).as_py():
-            table = pq.read_table(part)
+            with part.open("rb") as stream:
+                table = pq.read_table(stream)
             kept = table.filter(pc.invert(pc.is_in(table["recording"], later)))
             if kept.num_rows:
                 with atomic_write(part) as temporary:
@@ -240,6 +242,9 @@ def write_members(assembler: ScoreAssembler, folder: Path, labels: Sequence[str]
         tables[name] = assembler.member(index)
         with atomic_write(folder / MEMBERS / f"{name}.parquet") as temporary:
             tables[name].reset_index().to_parquet(temporary, index=False)
+    for file in (folder / MEMBERS).glob("*.parquet"):
+        if file.name.removesuffix(".parquet") not in tables:
+            file.unlink()  # of an earlier call, when a member had another name
     matrix = postprocess.spearman(tables)
     with atomic_write(folder / SPEARMAN) as temporary:
         matrix.to_csv(temporary, index_label="member")

@@ -172,7 +172,8 @@ class PredictionRun:
         fallback_s = costs.estimate([fallback], seconds) if fallback is not None else 0.0
         recordings = sorted(recordings, key=lambda each: self.durations_s.get(each.path, 0.0))
         done = [each for each in recordings if {*names} <= set(self.store.views(each.key))]
-        done_s = self._seconds(done)
+        resumed, resumed_s = len(done), self._seconds(done)  # by an earlier run
+        done_s = resumed_s
 
         def on_done(recording: Recording) -> None:
             nonlocal done_s
@@ -181,17 +182,17 @@ class PredictionRun:
 
         def stop() -> bool:
             left_s, rest = budget.left(), 1 - done_s / seconds
-            if fallback is None or not done:
+            if fallback is None or len(done) == resumed:
                 return left_s <= 0
             # The machine may have become slower: there must be time for the cheapest view of the rest.
-            slower = max(1.0, (time.monotonic() - started) / max(1e-9, estimated_s * (1 - rest)))
+            slower = max(1.0, (time.monotonic() - started) / max(1e-9, estimated_s * (done_s - resumed_s) / seconds))
             late = estimated_s * slower * rest > left_s and 1.5 * fallback_s * slower * rest > left_s
             return left_s <= 0 or late
 
         self.run(ensemble, views, recordings, stop, on_done)
         interrupt.check()
         measured_s = time.monotonic() - started
-        costs.update(estimated_s * done_s / seconds, measured_s)
+        costs.update(estimated_s * (done_s - resumed_s) / seconds, measured_s)
         tried.update({view: self._is_complete(view) for view in views})
         complete = all(tried[view] for view in views)
         times = {"estimated_s": round(estimated_s, 2), "measured_s": round(measured_s, 2)}

@@ -19,6 +19,7 @@ from typing import Any
 from .. import interrupt
 from .._version import __version__
 from ..errors import BundleError, ConfigError
+from ..files import is_remote
 from ..models.backends import OpenVinoBackend
 from ..models.bundle.bundle import load
 from ..models.ensemble import Ensemble, from_bundles
@@ -79,7 +80,7 @@ class Shard:
 def _make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> list[Shard]:
     """Divide the recordings that are not scored yet into shards."""
     assert isinstance(run.store, FolderStore)
-    rest = run.unfinished()
+    rest = [replace(each, path=_absolute(each.path)) for each in run.unfinished()]
     members = [member for member in ensemble.members if isinstance(member, OpenVinoBackend)]
     shard = Shard(
         recordings=(),
@@ -99,6 +100,11 @@ def _make_shards(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> li
     return [replace(shard, recordings=tuple(rest[first : first + run.shard])) for first in firsts]
 
 
+def _absolute(path: Path) -> Path:
+    """Return the path for a worker, whose working folder may be another one."""
+    return path if is_remote(path) else path.absolute()
+
+
 def score_with_workers(run: PredictionRun, ensemble: Ensemble, workers: Workers) -> None:
     """Score the rest of a run by workers; add their parts and failures to the run.
 
@@ -106,7 +112,7 @@ def score_with_workers(run: PredictionRun, ensemble: Ensemble, workers: Workers)
     """
     import joblib
 
-    path_of = {str(recording.path): recording.path for recording in run.recordings}
+    path_of = {str(_absolute(recording.path)): recording.path for recording in run.recordings}
     # A worker without a shard would only load the bundles.
     workers = replace(workers, n=max(1, min(workers.n, -(-len(run.unfinished()) // run.shard))))
     shards = _make_shards(run, ensemble, workers)

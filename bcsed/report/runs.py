@@ -27,7 +27,7 @@ from ..models.bundle.manifest import MANIFEST
 from ..models.ensemble import from_bundles
 from ..plot import style, training
 from ..predict.spec import Windowing
-from ..recordings import find_recordings, printable
+from ..recordings import find_recordings, unique_stems
 from ..scores.checks.ids import parse_row_ids
 from ..scores.detections.taxonomy import ClassName, read_taxonomy
 from ..scores.evaluation import KINDS, Evaluation
@@ -229,7 +229,7 @@ def _recordings(
     files = find_recordings(context.recordings)
     if folder is not None and not clips and folder.is_dir():
         files += find_recordings([folder])
-    by_stem = {printable(path.stem): path for path in files}
+    by_stem = unique_stems(files)
 
     def find_path(name: str) -> Path | None:
         if clips and folder is not None and (folder / name).is_file():

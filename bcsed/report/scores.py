@@ -13,14 +13,14 @@ import pandas as pd
 
 from .. import plot
 from ..config.strict import from_dict
-from ..errors import BcsedError, DataError
+from ..errors import BcsedError, ConfigError, DataError
 from ..files import read_errors
 from ..models.backends import Backend
 from ..models.bundle.bundle import load
 from ..models.ensemble import from_bundles
 from ..predict import outputs
 from ..predict.store import model_weights, read_manifest
-from ..recordings import find_recordings, printable, recording_names
+from ..recordings import find_recordings, recording_names, unique_stems
 from ..scores import metrics, postprocess
 from ..scores.ablation import ablate
 from ..scores.checks.ids import parse_row_ids
@@ -79,6 +79,11 @@ def read_prediction(path: Path) -> Prediction:
         scores = read_table(path / SUBMISSION)
     elif members:
         scores = postprocess.combine(members, model_weights(models), kind=str(manifest["mean"]))
+        stages = postprocess.parse_stages(manifest.get("post_processing") or ())
+        try:
+            scores = postprocess.apply(scores, postprocess.split_stages(stages, len(models))[0])
+        except ConfigError:  # of some taxa only, which the folder does not contain
+            manifest["post_processing"] = []
     else:
         raise DataError(f"{path} contains no score table; predict with --format submission or scores.")
     scores.columns = scores.columns.astype(str)
@@ -245,7 +250,7 @@ def _recordings(
     paths = {name: Path(path) for name, path in prediction.paths.items()}
     files = find_recordings(context.recordings)
     # Paths that are given now replace those of the prediction.
-    paths |= {printable(path.stem): path for path in files} | dict(zip(recording_names(files), files, strict=True))
+    paths |= unique_stems(files) | dict(zip(recording_names(files), files, strict=True))
     known: npt.NDArray[Any] | None = None
     if truth is not None:
         # The truth may have some of the classes and rows only.

@@ -28,7 +28,7 @@ from .runs import ComparedRun
 
 BUNDLE = "compare-bundle"
 # Raise it when the same inputs give other scores: stored evaluations are then computed again.
-_VERSION = 2
+_VERSION = 3
 
 
 def evaluate_on_soundscapes(
@@ -109,7 +109,7 @@ def _digits(
 ) -> str:
     """Return 12 hexadecimal digits of everything that the scores depend on."""
     weights = sha256(checkpoint) if checkpoint else str(read_manifest(compared.path)["files"].get(GRAPH_WEIGHTS))
-    files = [f"{printable(path.name)} {path.stat().st_size}" for path in sorted(paths)]
+    files = [f"{printable(path.name)} {sha256(path)}" for path in sorted(paths)]
     parts = [str(_VERSION), sha256(truth_csv), weights, json.dumps(compared.contract), repr(windowing), *files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
