@@ -323,3 +323,10 @@ def test_training_takes_further_labels(year, tmp_path):
     write(tmp_path, "rows.csv", "filename,start,end,primary_label", f"gone.ogg,0,5,{classes[0]}")
     with pytest.raises(DataError, match=r"none of the 1 soundscapes of .*rows.csv is in"):
         prepare_data(SMALL, year, fold=None, inputs=inputs)
+
+
+def test_a_clip_has_the_labels_of_short_calls_too():
+    rows = [("r", 4.0, 6.0, "owl"), ("r", 5.0, 5.05, "bat"), ("r", 5.2, 5.3, "frog"), ("r", 15.0, 15.01, "far")]
+    events = pd.DataFrame(rows, columns=["recording", "start_s", "end_s", "label"])
+    clips = {clip.label: clip.secondary for clip in plan_clips(events, {"r": 20.0}, 10.0)}
+    assert clips["owl"] == ("bat", "frog")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from bcsed.audio.metadata import read_metadata
-from bcsed.data.deployments import Sources, read_deployments, read_zone, resolve
+from bcsed.data.deployments import Line, Sources, read_deployments, read_zone, resolve
 from bcsed.data.recorders import parse_comment, parse_guano, parse_name, parse_offset, parse_start, read_pattern
 from bcsed.errors import ConfigError, DataError
 
@@ -273,3 +273,32 @@ def test_invalid_deployments(tmp_path, text, problem):
 def test_starts():
     assert parse_start("2023-04-20T07:40") == (MORNING, None)
     assert parse_start("2023-02-30 00:00:00") is None
+
+
+def test_absolute_paths_match():
+    """A folder, a pattern and a file."""
+    names = ["/data/card3/20230420_074000.wav", "/data/card4/20230421_074000.wav", "/data/card5/20230422_074000.wav"]
+    patterns = ["/data/card3", "/data/card4/*.wav", names[2]]
+    lines = [Line(number=number, recordings=pattern, site=f"site{number}") for number, pattern in enumerate(patterns)]
+    resolved = resolve(names, [60.0] * 3, Sources(lines=lines), skip=False)
+    assert list(resolved.table["site"]) == ["site0", "site1", "site2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "offset_h"),
+    [
+        ("2023-04-20T07:40-05", -5),
+        ("2023-04-20T07:40+05", 5),
+        ("2023-04-20T07:40:00-05", -5),
+        ("20230420_0740-0500", -5),
+    ],
+)
+def test_offsets_behind_minutes(text, offset_h):
+    assert parse_start(text) == (datetime(2023, 4, 20, 7, 40), timedelta(hours=offset_h))
+
+
+@pytest.mark.parametrize("option", ["zone", "clock"])
+def test_a_clock_change_within_a_recording_is_named_for_each_zone(option):
+    sources = Sources(**{option: read_zone("Europe/Paris")})
+    resolved = resolve(["S1_20231029_013000.wav"], [7200.0], sources, skip=False)
+    assert any("the clocks of Europe/Paris change within it" in sentence for _, sentence in resolved.notes)

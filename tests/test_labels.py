@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcsed.config.recipe import Data
+from bcsed.data.label_files import truth_table
 from bcsed.data.labels import (
     NEVER_HELD_OUT,
     assign_folds,
@@ -248,3 +249,10 @@ class TestRows:
         fold_of = assign_folds(self.TABLE, self.DATA, 0)
         with pytest.raises(DataError, match="the folds are of 40 clips, the table has 39"):
             training_rows(self.TABLE.iloc[1:], fold_of, 0, self.DATA)
+
+
+def test_only_the_last_row_of_a_recording_may_be_shorter():
+    labels = pd.DataFrame({"filename": "x.wav", "start_s": [0, 20], "end_s": [5, 25], "labels": [("a",), ()]})
+    with pytest.raises(DataError, match=r"'x.wav' has a row of 5 s from 0 s on before others, where rows have 10 s"):
+        truth_table(labels, ["a"], row_s=10)
+    assert list(truth_table(labels[1:], ["a"], row_s=10).index) == ["x_30"]

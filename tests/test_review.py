@@ -22,6 +22,7 @@ from bcsed.data.label_files import multi_hot, read_soundscape_labels, truth_tabl
 from bcsed.errors import ConfigError, DataError
 from bcsed.scores import review
 from bcsed.scores.calibration import read_thresholds
+from bcsed.scores.review import choose
 from bcsed.scores.review.choose import _inclusion
 from bcsed.scores.table import make_table, row_ids
 from bcsed.train.dataset.excerpts import ExcerptSampler
@@ -657,3 +658,66 @@ class TestBrowser:
         )
         light = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (paper, ink)]
         assert (light[0] > light[1] + 400) == (scheme == "light") and abs(light[0] - light[1]) > 400
+
+
+def make_half_answered(seed: int) -> tuple[pd.DataFrame, int]:
+    """Draw strata with probabilities in proportion to the score; half of the answers are missing at random."""
+    rng = np.random.default_rng(seed)
+    score = rng.random(600)
+    positive = rng.random(600) < score
+    lines = []
+    for number, rows in enumerate(np.array_split(rng.permutation(600), 6)):
+        p = np.minimum(1.0, 8 * score[rows] / score[rows].sum())
+        drawn = rows[rng.random(len(rows)) < p]
+        lines.append(
+            pd.DataFrame(
+                {"probability": p[np.isin(rows, drawn)], "stratum": str(number), "row": rows[np.isin(rows, drawn)]}
+            )
+        )
+    table = pd.concat(lines, ignore_index=True)
+    answers = np.where(positive[table["row"]], "yes", "no")
+    return table.assign(answer=np.where(rng.random(len(table)) < 0.5, answers, "")), int(positive.sum())
+
+
+def test_an_unfinished_review_states_the_number_of_calls_without_bias():
+    """Lines with a high score have a high probability; those answered stand for all of their stratum."""
+    errors = []
+    for seed in range(300):
+        table, truth = make_half_answered(seed)
+        lines = review.weigh(table)
+        answered = table[table["answer"] != ""]["stratum"].nunique()
+        if answered == 6:
+            errors.append(float((lines["positive"] / lines["probability"]).sum()) - truth)
+    assert len(errors) > 200 and abs(np.mean(errors)) < 15
+
+
+def test_strata_without_an_answer_are_named():
+    table = pd.DataFrame(
+        {"answer": ["yes", "", "", "no"], "stratum": ["a", "b", "b", "c"], "probability": [0.5, 0.25, 0.25, 1.0]}
+    )
+    sentence = review.describe_gaps(table)
+    assert sentence.startswith("1 of 3 strata (b) have no clear answer: the estimates leave out 73% of the rows")
+    assert review.describe_gaps(table[table["answer"] != ""]) == ""
+
+
+def test_a_threshold_is_above_0():
+    answers = pd.DataFrame(
+        {"class": "a", "answer": ["yes"] * 3, "stratum": "s", "probability": 0.5, "score": [0.0, 0.4, 0.6]}
+    )
+    curve = pd.DataFrame(
+        {"class": "a", "threshold": [0.6, 0.4, 0.0], "n_positive": [1, 2, 3], "precision": 1.0, "low": 0.5, "high": 1.0}
+    )
+    assert review.find_thresholds(answers, curve, precision=0.9, min_positives=2)["threshold"].tolist() == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("stem", "site"),
+    [
+        ("north/20230420_060000", "north"),
+        ("SM4_0+1_20160612_053000", "SM4"),
+        ("SITE_20230420_074000T", "SITE"),
+        ("tape", ""),
+    ],
+)
+def test_sites_of_a_review_are_those_of_names_and_folders(stem, site):
+    assert choose._site(stem) == (f"site {site}" if site else "unknown site")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from bcsed.report.api import report
 from bcsed.scores import detections
 from bcsed.scores.detections import read_species
 from bcsed.scores.detections.species import find_site
+from bcsed.scores.detections.taxonomy import ClassName, read_taxonomy
 
 CLASSES = ("amerob", "barowl", "022", "owl_b")
 NAMES = {
@@ -166,3 +168,25 @@ def test_mistakes_on_the_command_line(oracle, recordings, tmp_path, capsys):
         assert main([*words, *options]) == 2
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_periods_of_deployments_hold_for_lists_of_sites(tmp_path):
+    """One card was at two sites, one after the other."""
+    (tmp_path / "list.csv").write_text("site,species\nridge,a\nvalley,b\n")
+    lines = "card3,ridge,2025-01-01,2025-02-01\ncard3,valley,2025-02-01,2025-03-01\n"
+    (tmp_path / "deployments.csv").write_text(f"recordings,site,start,end\n{lines}")
+    species = read_species(tmp_path / "list.csv", ("a", "b"), deployments=tmp_path / "deployments.csv")
+    assert species.classes_of("card3/20250110_060000.wav") == ("a",)
+    assert species.classes_of("card3/20250210_060000.wav") == ("b",)
+    assert species.classes_of("x/valley/20250410_060000.wav") == ("b",)  # by its folder
+    with pytest.raises(DataError, match="its site is 'card3'"):
+        species.classes_of("card3/20250410_060000.wav")
+    again = json.loads(json.dumps(dataclasses.asdict(species)))
+    assert find_site("card3/20250210_060000.wav", again["deployments"]) == "valley"
+    assert find_site("card3/20250210_060000.wav", [("card3", "ridge")]) == "ridge"
+
+
+def test_blanks_in_a_taxonomy_are_no_part_of_names(tmp_path):
+    header = "primary_label,scientific_name,common_name,class_name"
+    (tmp_path / "taxonomy.csv").write_text(f"{header}\nrook1 , Corvus frugilegus,Rook ,Aves\n")
+    assert read_taxonomy(tmp_path / "taxonomy.csv") == {"rook1": ClassName("Corvus frugilegus", "Rook", "Aves")}

@@ -69,11 +69,11 @@ def _print_events(args: Namespace, path: Path) -> None:
     """Evaluate the rows of a score table or of a folder of predict, or time steps, against annotation tables."""
     from ..predict.outputs import FRAMES
     from ..scores.events import evaluate_events, read_frames, rows_of_table
-    from ..scores.table import SUBMISSION, check_table, read_table, table_file
+    from ..scores.table import SCORES, SUBMISSION, check_table, read_table, table_file
 
     if (path / "bundle.json").is_file():
         raise ConfigError(f"--events evaluates scores, and {path} is a bundle: predict with it, and name the scores.")
-    if path.is_dir() and not (path / SUBMISSION).is_file():
+    if path.is_dir() and not any((path / name).is_file() for name in (SUBMISSION, SCORES)):
         scores, rows = read_frames(path / FRAMES if (path / FRAMES).is_dir() else path), "time steps"
     else:
         table = read_table(table_file(path))

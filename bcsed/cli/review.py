@@ -89,6 +89,8 @@ def _read(args: Namespace) -> int:
     print(thresholds.to_string(index=False, float_format="%.3f", na_rep=""))
     counts = answers["answer"].value_counts()
     print(", ".join(f"{counts.get(answer, 0)} {answer or 'unanswered'}" for answer in (*reviews.ANSWERS, "")))
+    if gaps := reviews.describe_gaps(answers):
+        print(gaps)
     classes = set(scores.columns)
     if others := sorted({name for name in answers["other"] if name} - classes):
         text = (

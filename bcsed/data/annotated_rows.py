@@ -122,7 +122,9 @@ def plan_clips(
             spans[-1][2].append((start_s + end_s) / 2 - spans[-1][0])
         for begin, end, centres in spans:
             overlap = np.minimum(others["end_s"], end) - np.maximum(others["start_s"], begin)
-            secondary = tuple(sorted(set(others["label"][overlap >= MIN_OVERLAP_S])))
+            # Shorter events are audible if they are inside; times in decimals are not exact.
+            enough = np.minimum(MIN_OVERLAP_S, others["end_s"] - others["start_s"]) - 1e-6
+            secondary = tuple(sorted(set(others["label"][(overlap >= enough) & (overlap > 0)])))
             clips.append(EventClip(name, begin, end, label, secondary, tuple(centres)))
     return clips
 

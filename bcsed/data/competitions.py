@@ -235,8 +235,8 @@ def read_taxa(folder: str | Path, competition: Competition) -> dict[str, str]:
     path = Path(folder) / competition.taxonomy_csv
     if competition.taxonomy_csv and path.is_file():
         table = read_csv(path, [competition.label_column])
-        taxa = table.get("class_name", [""] * len(table))
-        known = dict(zip(table[competition.label_column].str.strip(), taxa, strict=True))
+        table = table.apply(lambda cells: cells.str.strip())
+        known = dict(zip(table[competition.label_column], table.get("class_name", [""] * len(table)), strict=True))
     return {name: known.get(name, "") for name in read_class_list(folder, competition)}
 
 

@@ -153,7 +153,7 @@ def resolve(recordings: Sequence[str], durations_s: Sequence[float], sources: So
             continue
         if line is None and sources.lines:
             sentences.append(f"no line of the deployments matches it; its site {row[0]!r} is that of the {row[4]}")
-        sentences += _changed_clocks(row[2], row[3], duration_s, (line and line.zone) or sources.zone)
+        sentences += _changed_clocks(row[2], row[3], duration_s, _clock_zone(line, sources))
         rows.append((recording, *row[:4], duration_s / 3600, *row[4:]))
         notes += [(recording, sentence) for sentence in sentences]
     notes += [(f"line {line.number}", f"{line.recordings!r} matches no recording") for line in matcher.unused()]
@@ -195,7 +195,11 @@ class _Matcher:
         is_file = bool(lines)
         if not is_file:
             clock = next((each.clock for each in statements if each.clock is not None), None)
-            lines = [line for line in self._lines if is_inside(line.recordings, ends) and _is_during(line, clock)]
+            lines = [
+                line
+                for line in self._lines
+                if is_inside(line.recordings, ends) and is_during(line.start, line.end, clock)
+            ]
         self._used |= {line.number for line in lines}
         if len(lines) > 1:
             numbers = " and ".join(str(line.number) for line in lines[:2])
@@ -214,7 +218,7 @@ def clean_pattern(text: str) -> str:
 
 def path_ends(path: PurePosixPath) -> list[str]:
     """Return a path, and what remains of it below each of its folders."""
-    return ["/".join(path.parts[k:]) for k in range(len(path.parts))]
+    return [path.as_posix(), *("/".join(path.parts[k:]) for k in range(1, len(path.parts)))]
 
 
 def is_inside(pattern: str, ends: Sequence[str]) -> bool:
@@ -224,10 +228,16 @@ def is_inside(pattern: str, ends: Sequence[str]) -> bool:
     return any(end.startswith(f"{pattern}/") for end in ends)
 
 
-def _is_during(line: Line, clock: datetime | None) -> bool:
+def is_during(start: datetime | None, end: datetime | None, clock: datetime | None) -> bool:
+    """Return whether a recording begins in a period; one whose clock is not known is in no limited period."""
     if clock is None:
-        return line.start is None and line.end is None
-    return (line.start is None or line.start <= clock) and (line.end is None or clock < line.end)
+        return start is None and end is None
+    return (start is None or start <= clock) and (end is None or clock < end)
+
+
+def _clock_zone(line: Line | None, sources: Sources) -> tzinfo | None:
+    """Return the zone in which the local times of a recording are: that of the place, or else of its clock."""
+    return (line and line.zone) or sources.zone or (line and line.clock) or sources.clock
 
 
 def _resolve_recording(

@@ -168,11 +168,14 @@ def truth_table(
     if "known" in labels and any(len(known) < len(classes) for known in labels["known"]):
         advice = "such rows are for training, and `bcsed review read` estimates precision from them"
         raise DataError(f"only some classes are known in labelled rows, which cannot be the truth of all; {advice}.")
-    ids = []
+    ids, last_s = [], labels.groupby("filename")["end_s"].max()
     for filename, start_s, end_s in zip(labels["filename"], labels["start_s"], labels["end_s"], strict=True):
         if start_s % row_s or not 0 < end_s - start_s <= row_s:
             interval = f"labelled from {start_s} to {end_s} s, which is not a row of {row_s} s"
             raise DataError(f"{filename!r} is {interval}; set the row length of the labels.")
+        if end_s - start_s < row_s and end_s < last_s[filename]:
+            text = f"a row of {end_s - start_s} s from {start_s} s on before others"
+            raise DataError(f"{filename!r} has {text}, where rows have {row_s} s; set the row length of the labels.")
         ids.append(row_id.format(stem=PurePosixPath(filename).stem, end=int(start_s) + row_s))
     index = pd.Index(ids, dtype=object, name="row_id")
     if index.has_duplicates:

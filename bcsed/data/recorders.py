@@ -17,7 +17,8 @@ from ..errors import ConfigError
 from .competitions import BIRDCLEF_2026
 
 _TIME = re.compile(
-    r"(\d{4})-?(\d\d)-?(\d\d)[ T_-]?(\d\d)[:-]?(\d\d)(?:[:-]?(\d\d)(?:\.\d+)?)?\s*(Z|UTC|[+-]\d\d:?(?:\d\d)?)?"
+    r"(\d{4})-?(\d\d)-?(\d\d)[ T_-]?(\d\d)(?P<mark>[:-]?)(\d\d)(?:(?P=mark)(\d\d)(?:\.\d+)?)?"
+    r"\s*(Z|UTC|[+-]\d\d:?(?:\d\d)?)?"
 )
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?")
 _NAME = re.compile(
@@ -77,7 +78,7 @@ def parse_start(text: str) -> tuple[datetime, timedelta | None] | None:
     match = _TIME.fullmatch(text.strip())
     if match is None:
         return None
-    year, month, day, hour, minute, second, zone = match.groups()
+    year, month, day, hour, _, minute, second, zone = match.groups()
     offset = parse_offset(zone) if zone else None
     if zone and offset is None:
         return None

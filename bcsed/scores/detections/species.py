@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from ...data.deployments import is_inside, path_ends, read_deployments
+from ...data.deployments import is_during, is_inside, path_ends, read_deployments
 from ...data.recorders import parse_name
 from ...errors import DataError
 from ...files import quote_list, read_csv, require_file, shorten_list
@@ -23,7 +24,8 @@ class SpeciesList:
     everywhere: tuple[str, ...]
     sites: Mapping[str, Sequence[str]] = field(default_factory=dict)  # in addition; empty if the file names no sites
     unmatched: tuple[str, ...] = ()  # names in the file that match no class
-    deployments: tuple[tuple[str, str], ...] = ()  # a file, folder or pattern of recordings, and its site
+    # A file, folder or pattern of recordings, its site, and the start and end of the deployment, '' if not limited.
+    deployments: tuple[tuple[str, ...], ...] = ()
 
     def classes_of(self, recording: str | Path) -> tuple[str, ...]:
         """Return the classes that may be detected in a recording; DataError if its site is not in the list."""
@@ -88,11 +90,14 @@ def read_species(
         everywhere=tuple(sorted(sites.pop("", ()))),
         sites={site: tuple(sorted(labels)) for site, labels in sites.items()},
         unmatched=tuple(unmatched),
-        deployments=tuple((line.recordings, line.site) for line in lines_of_sites),
+        deployments=tuple(
+            (line.recordings, line.site, *(each.isoformat() if each else "" for each in (line.start, line.end)))
+            for line in lines_of_sites
+        ),
     )
 
 
-def find_site(recording: str | Path, deployments: Iterable[tuple[str, str]] = ()) -> str:
+def find_site(recording: str | Path, deployments: Iterable[Sequence[str]] = ()) -> str:
     """Return the site of a recording: from the deployments, else from its name, else the name of its folder.
 
     DataError if deployments of several sites match it.
@@ -103,12 +108,17 @@ def find_site(recording: str | Path, deployments: Iterable[tuple[str, str]] = ()
     path = PurePosixPath(printable(recording).replace("\\", "/"))
     ends = path_ends(path)
     files = {name for end in ends for name in (end, end.removesuffix(path.suffix))}
-    lines = list(deployments)
-    matching = {site for pattern, site in lines if pattern in files}
-    matching = matching or {site for pattern, site in lines if is_inside(pattern, ends)}
+    named, lines = parse_name(path.name), list(deployments)
+    matching = {site for pattern, site, *_ in lines if pattern in files}
+    if not matching:
+        for pattern, site, *period in lines:
+            # Manifests of earlier versions have no periods.
+            start, end = (datetime.fromisoformat(time) if time else None for time in (*period, "", "")[:2])
+            if is_inside(pattern, ends) and is_during(start, end, named.clock):
+                matching.add(site)
     if len(matching) > 1:
         raise DataError(f"{path}: the deployments state several sites for it, {quote_list(sorted(matching))}.")
-    return next(iter(matching), parse_name(path.name).site or path.parent.name)
+    return next(iter(matching), named.site or path.parent.name)
 
 
 def _key(name: str) -> str:

@@ -31,6 +31,7 @@ def read_taxonomy(path: str | Path) -> dict[str, ClassName]:
     column = next((name for name in _LABELS if name in table), None)
     if column is None:
         raise DataError(f"{path}: no column {' or '.join(_LABELS)}; its columns are {shorten_list(table.columns, 20)}.")
+    table = table.apply(lambda cells: cells.str.strip())  # blanks around labels and names
     labels = table[column]
     if labels.duplicated().any():
         raise DataError(f"{path}: the class {labels[labels.duplicated()].iloc[0]!r} is listed more than once.")

@@ -21,7 +21,15 @@ from .answers import (
     write_review,
 )
 from .choose import COLUMNS, WAYS, choose_rows, match_answers
-from .precision import CONFIDENCE, estimate_precision, estimate_share, find_thresholds, weigh, write_thresholds
+from .precision import (
+    CONFIDENCE,
+    describe_gaps,
+    estimate_precision,
+    estimate_share,
+    find_thresholds,
+    weigh,
+    write_thresholds,
+)
 
 __all__ = [
     "ANSWERS",
@@ -34,6 +42,7 @@ __all__ = [
     "SNIPPETS",
     "WAYS",
     "choose_rows",
+    "describe_gaps",
     "estimate_precision",
     "estimate_share",
     "find_thresholds",

@@ -8,12 +8,13 @@ probability (Hájek's estimator). The order of the chosen rows is random, so tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...data.competitions import BIRDCLEF_2026, FOLDERS, site_of
+from ...data.recorders import parse_name
 from ...errors import ConfigError, DataError
 from ...files import quote_list
 from ..checks.ids import RowIds, infer_row_s, parse_row_ids
@@ -160,11 +161,9 @@ def _stratify(
 
 
 def _site(stem: str) -> str:
-    """Return the site in a recording's name; 'unknown site' if it has none."""
-    for competition in (BIRDCLEF_2026, FOLDERS):
-        if (site := site_of(f"{stem}.wav", competition)) != stem:
-            return f"site {site}"
-    return "unknown site"
+    """Return the site in a recording's name, else its folder; 'unknown site' if it has neither."""
+    site = parse_name(f"{stem}.wav").site or PurePosixPath(stem).parent.name
+    return f"site {site}" if site else "unknown site"
 
 
 def _draw(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...errors import ConfigError
+from ...files import shorten_list
 from ..calibration import write_threshold_table
 from .answers import ANSWERS
 
@@ -25,11 +26,21 @@ def weigh(answers: pd.DataFrame) -> pd.DataFrame:
     ones stand for all of them.
     """
     clear = answers["answer"].isin(("yes", "no", "other"))
-    weight = 1 / answers["probability"]
-    total, kept = (each.groupby(answers["stratum"]).transform("sum") for each in (weight, weight * clear))
-    lines = answers.assign(probability=answers["probability"] * kept / total, positive=answers["answer"] == "yes")
+    share = clear.groupby(answers["stratum"]).transform("mean")
+    lines = answers.assign(probability=answers["probability"] * share, positive=answers["answer"] == "yes")
     result: pd.DataFrame = lines[clear].reset_index(drop=True)
     return result
+
+
+def describe_gaps(answers: pd.DataFrame) -> str:
+    """Return a sentence about the strata without any clear answer, which no estimate covers; '' if there are none."""
+    clear = answers["answer"].isin(("yes", "no", "other")).groupby(answers["stratum"]).transform("any")
+    if clear.all():
+        return ""
+    weight, empty = 1 / answers["probability"], sorted(set(answers["stratum"][~clear]))
+    share = float(weight[~clear].sum() / weight.sum())
+    of_all = f"{len(empty)} of {answers['stratum'].nunique()} strata ({shorten_list(empty, 3)})"
+    return f"{of_all} have no clear answer: the estimates leave out {share:.0%} of the rows; answer some in each"
 
 
 def estimate_share(
@@ -102,7 +113,7 @@ def find_thresholds(
     rows = []
     for name, lines in answers.groupby("class", sort=True):
         counts = {answer: int((lines["answer"] == answer).sum()) for answer in ANSWERS}
-        enough = curve[(curve["class"] == name) & (curve["n_positive"] >= min_positives)]
+        enough = curve[(curve["class"] == name) & (curve["n_positive"] >= min_positives) & (curve["threshold"] > 0)]
         reached = enough[enough["precision"] >= precision]
         row = {"class": name, **counts, "threshold": np.nan, "precision": np.nan, "low": np.nan, "high": np.nan}
         if len(enough) == 0:

@@ -71,6 +71,9 @@ def _read_csv(path: Path) -> Rows:
     invalid = np.flatnonzero(ids.end_s < 0)
     if len(invalid) or row_s is None:
         raise DataError(f"{path}: the row id {table.index[invalid[0]]!r} is not of the form <recording>_<end second>.")
+    if (other := ids.end_s % row_s != 0).any():
+        first = table.index[int(other.argmax())]
+        raise DataError(f"{path}: the row {first!r} does not end at a multiple of {row_s} s, the length of most rows.")
     values = table.to_numpy(np.float32)
     starts = (ids.end_s - row_s).astype(np.int32)
     classes = tuple(map(str, table.columns))
