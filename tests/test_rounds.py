@@ -320,6 +320,15 @@ def test_presets_can_be_planned(name):
             assert (experiment.pseudo.share > 0) == bool(each.teacher)
 
 
+def test_the_plan_of_networks_alone_balances_their_labels():
+    plan = rounds.find_plan("rounds")
+    assert [each.names() for each in plan.rounds] == [("tiny-s0", "tiny-s1", "tiny-s2")] * 2
+    assert plan.rounds[1].selection().describe() == {"kind": "soft", "power": 1.0, "balance": 1.0}
+    student = plan.student(2, "tiny-s1")
+    assert (student.pseudo.mode, student.pseudo.same_class, student.pseudo.level) == ("substitute", False, "peak")
+    assert student.data.pseudo_soft and student.fit.seed == 1
+
+
 def test_a_probe_is_a_teacher(land25, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = rounds.find_plan("borrowed", probe="some/bundle", embeddings=["e.parquet"])
@@ -409,6 +418,11 @@ def test_true_labels_take_the_place_of_a_teacher(land25, year, tmp_path, capsys)
     assert set(table.start_s[table.columns(table.classes)[:, 1] > 0]) == {5}
     run = json.loads((out / "rounds" / "round-3" / "tiny-s0" / "run" / "run.json").read_text())
     assert run["recipe"]["pseudo"]["mode"] == "substitute"
+    # Windows of the clip's class, as its labels are certain; of pseudolabels, any.
+    assert run["recipe"]["pseudo"]["same_class"]
+    run = json.loads((out / "rounds" / "round-2" / "tiny-s0" / "run" / "run.json").read_text())
+    assert not run["recipe"]["pseudo"]["same_class"]
+    run = json.loads((out / "rounds" / "round-3" / "tiny-s0" / "run" / "run.json").read_text())
     assert not run["recipe"]["data"]["pseudo_soft"]
     assert main(["study", "mix", "--data", str(data), "--out", str(tmp_path / "x"), "--oracle", str(truth)]) == 2
     assert "--oracle belongs to" in capsys.readouterr().err
