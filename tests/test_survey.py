@@ -19,7 +19,7 @@ from bcsed.report.survey import survey_section
 from bcsed.scores.detections import read_species
 from bcsed.scores.survey import Reviewed, SurveySettings, read_reviews, read_rows, read_survey, survey
 from bcsed.scores.survey.density import score_cells
-from bcsed.scores.survey.reviews import precision_above
+from bcsed.scores.survey.reviews import locate, precision_above
 
 ROW_S = 5
 CLASSES = ["aves1", "b/c", "NA"]
@@ -544,3 +544,30 @@ def test_a_survey_of_a_prediction_has_its_list_of_species(tiny, recordings, tmp_
     printed = capsys.readouterr().out
     assert "removed" in printed
     assert "it was not scored" in printed
+
+
+def test_a_reviewed_recording_is_found_by_the_end_of_its_path():
+    """Its name has a folder because of a recording of its name that could not be scored."""
+    lines = {"recording": ["a/0001", "b/0002.wav"], "class": "owl", "probability": 1.0}
+    names = {"data/a/0001.wav": 0, "0001": 0, "data/x/b/0002.wav": 1, "0002": 1}
+    located = locate(Reviewed(pd.DataFrame(lines)), names, ("owl",))
+    assert located["recording"].tolist() == [0, 1]
+    with pytest.raises(DataError, match="the reviewed recording 'a/0001' is not in the scores"):
+        locate(Reviewed(pd.DataFrame(lines)), {"x/a/0001.wav": 0, "y/a/0001.wav": 1, "b/0002": 2}, ("owl",))
+
+
+def test_strata_of_a_review_without_an_answer_are_named(tmp_path, caplog):
+    lines = pd.DataFrame(
+        {
+            "recording": ["r", "r"],
+            "start_s": [0, 5],
+            "class": "owl",
+            "score": 0.5,
+            "stratum": ["low", "high"],
+            "probability": 0.5,
+            "answer": ["", "yes"],
+        }
+    )
+    lines.to_csv(tmp_path / "answers.csv", index=False)
+    assert len(read_reviews([tmp_path / "answers.csv"]).table) == 1
+    assert "1 of 2 strata (low) have no clear answer: the estimates leave out 50% of the rows" in caplog.text

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from ...data.deployments import path_ends
 from ...errors import ConfigError, DataError
 from ...files import quote_list
-from ..review import estimate_share, read_answers, read_lines, weigh
+from ..review import describe_gaps, estimate_share, read_answers, read_lines, weigh
 from .rows import Rows
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = ("recording", "start_s", "class", "score", "stratum", "probability", "answer")
 # Scores are equal to rounding in a table.
@@ -46,6 +50,8 @@ def read_reviews(paths: Sequence[str | Path]) -> Reviewed:
         raise DataError(f"{first} has the row of {name} at {start_s} s and {label!r} twice; keep one answer for each.")
     if not table["answer"].isin(("yes", "no", "other")).any():
         raise DataError(f"{first}: no row has an answer (yes, no or other); answer some, or leave --review out.")
+    if gaps := describe_gaps(table):
+        _log.warning("%s: %s", first, gaps)
     lines = weigh(table)
     return Reviewed(lines, len(table) - len(lines))
 
@@ -60,15 +66,22 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
         name: name if name in names else name.rpartition(".")[0] or name for name in set(reviewed.table["recording"])
     }
     table = reviewed.table.assign(recording=reviewed.table["recording"].map(stems))
+    # Its name may have a folder because of another recording of its name that could not be scored.
+    ends: dict[str, set[int]] = {name: set() for name in stems.values() if name not in names}
+    for path, number in names.items() if ends else ():
+        for end in path_ends(PurePosixPath(path)):
+            for form in {end, end.rpartition(".")[0]} & ends.keys():
+                ends[form].add(number)
+    names = {**names, **{name: numbers.pop() for name, numbers in ends.items() if len(numbers) == 1}}
     missing = [name for name in table["recording"] if name not in names]
     if missing:
         raise DataError(f"the reviewed recording {missing[0]!r} is not in the scores ({len(missing)} such rows).")
     unknown = sorted(set(table["class"]) - set(classes))
     if unknown:
         raise DataError(f"the reviewed class {unknown[0]!r} is not in the scores, which have {quote_list(classes)}.")
-    number = {name: k for k, name in enumerate(classes)}
-    numbers = {"recording": table["recording"].map(names), "column": table["class"].map(number)}
-    numbered: pd.DataFrame = table.assign(**numbers, weight=1 / table["probability"])
+    columns = {name: k for k, name in enumerate(classes)}
+    located = {"recording": table["recording"].map(names), "column": table["class"].map(columns)}
+    numbered: pd.DataFrame = table.assign(**located, weight=1 / table["probability"])
     return numbered
 
 
