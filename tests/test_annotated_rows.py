@@ -128,6 +128,9 @@ def test_what_the_command_refuses(field, capsys):
     write(field, "expert.csv", "filename,start,end,primary_label", "S2.wav,0,5,owl")
     assert main(["label", str(field / "all.txt"), "--recordings", "x", "--out", str(field / "expert.csv")]) == 2
     assert "expert.csv is already there, and is not labels of rows of bcsed" in capsys.readouterr().err
+    (field / "utf16.csv").write_text("filename,start,end,primary_label\nS2.wav,0,5,owl\n", encoding="utf-16")
+    assert main(["label", str(field / "all.txt"), "--recordings", "x", "--out", str(field / "utf16.csv")]) == 2
+    assert "utf16.csv is already there, and is not labels of rows of bcsed" in capsys.readouterr().err
     soundfile.write(field / "wav" / "a" / "S2.wav", np.full(RATE, 0.1), RATE)
     write(field, "files.txt", "S2.wav")
     assert main([*call, str(field / "wav"), "--files", str(field / "files.txt")]) == 2

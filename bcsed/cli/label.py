@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ..errors import DataError
 from ..files import require_own_file, shorten_list
 from . import options
 from .options import Add
@@ -20,8 +21,11 @@ def label(args: Namespace) -> int:
 
     out = Path(args.out)
     events = out.with_name(f"{out.stem}-events.csv")
-    # A competition's own labels begin like those of this command, and have no events beside them.
-    require_own_file(out, "filename,start,end,primary_label" if events.is_file() else "\0", "labels of rows")
+    require_own_file(out, "filename,start,end,primary_label", "labels of rows")
+    if out.is_file() and out.stat().st_size and not events.is_file():
+        # A competition's own labels begin like those of this command.
+        kind = f"not labels of rows of bcsed, which have {events.name} beside them"
+        raise DataError(f"{out} is already there, and is {kind}; name another file, or remove it.")
     require_own_file(events, "recording,start_s,end_s,", "a table of events")
     labelled = label_recordings(
         args.tables,
