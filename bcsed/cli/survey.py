@@ -98,16 +98,6 @@ def _find_scores(path: Path) -> tuple[Path, Path | None, dict[str, str]]:
     return table, folder, {row["recording"]: f"it was not scored: {row['reason']}" for row in lines.to_dict("records")}
 
 
-def _forms(path: str) -> list[str]:
-    """Return the names that a recording can have in row ids: its path and the ends of it, also without suffix."""
-    from pathlib import PurePosixPath
-
-    from ..data.deployments import path_ends
-
-    pure = PurePosixPath(path)
-    return [name for end in path_ends(pure) for name in (end, end.removesuffix(pure.suffix))]
-
-
 def _resolve(args: Namespace, rows: Rows, failed: dict[str, str], progress: Progress) -> Deployments:
     """Return the deployments, from all sources."""
     import dataclasses
@@ -122,7 +112,8 @@ def _resolve(args: Namespace, rows: Rows, failed: dict[str, str], progress: Prog
     zone, skip = None if args.timezone is None else data.read_zone(args.timezone), args.on_error == "skip"
     lengths_s = dict(zip(rows.recordings, map(float, rows.last_end_s()), strict=True))
     # Where such a recording has rows, they are class priors.
-    named = {path: next((form for form in _forms(path) if form in lengths_s), path) for path in failed}
+    forms = {path: data.path_names(PurePosixPath(path)) for path in failed}
+    named = {path: next((form for form in forms[path] if form in lengths_s), path) for path in failed}
     left_out = {named[path]: reason for path, reason in failed.items()}
     files = _find_files(args.recordings, lengths_s, left_out)
     metadata = dict[str, dict[str, str]]()

@@ -189,9 +189,7 @@ class _Matcher:
             return None, False
         full = PurePosixPath(path.replace("\\", "/"))
         ends = path_ends(full)
-        # With and without suffix.
-        names = (text for end in ends for text in (end, end.removesuffix(full.suffix)))
-        lines = [line for name in dict.fromkeys(names) for line in self._by_file.get(name, ())]
+        lines = [line for name in path_names(full) for line in self._by_file.get(name, ())]
         is_file = bool(lines)
         if not is_file:
             clock = next((each.clock for each in statements if each.clock is not None), None)
@@ -219,6 +217,11 @@ def clean_pattern(text: str) -> str:
 def path_ends(path: PurePosixPath) -> list[str]:
     """Return a path, and what remains of it below each of its folders."""
     return [path.as_posix(), *("/".join(path.parts[k:]) for k in range(1, len(path.parts)))]
+
+
+def path_names(path: PurePosixPath) -> list[str]:
+    """Return the names that a recording can have: the `path_ends` of its path, each with and without suffix."""
+    return list(dict.fromkeys(name for end in path_ends(path) for name in (end, end.removesuffix(path.suffix))))
 
 
 def is_inside(pattern: str, ends: Sequence[str]) -> bool:

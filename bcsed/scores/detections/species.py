@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from ...data.deployments import is_during, is_inside, path_ends, read_deployments
+from ...data.deployments import is_during, is_inside, path_ends, path_names, read_deployments
 from ...data.recorders import parse_name
 from ...errors import DataError
 from ...files import quote_list, read_csv, require_file, shorten_list
@@ -107,7 +107,7 @@ def find_site(recording: str | Path, deployments: Iterable[Sequence[str]] = ()) 
     """
     path = PurePosixPath(printable(recording).replace("\\", "/"))
     ends = path_ends(path)
-    files = {name for end in ends for name in (end, end.removesuffix(path.suffix))}
+    files = path_names(path)
     named, lines = parse_name(path.name), list(deployments)
     matching = {site for pattern, site, *_ in lines if pattern in files}
     if not matching:

@@ -72,11 +72,15 @@ def check_weights(weights: Sequence[Weight], n_members: int) -> None:
             raise ConfigError(f"weights of classes must be at least 0, got {', '.join(f'{n:g}' for n in numbers)}.")
 
 
-def counted_classes(weight: Weight, classes: Sequence[str]) -> list[str]:
-    """Return the classes of a member for which its weight is above 0."""
+def _of_classes(weight: Weight, classes: Sequence[str]) -> list[float]:
     others, by_class = weight if isinstance(weight, ClassWeights) else (weight, ())
     special = dict(by_class)
-    return [name for name in classes if special.get(name, others) > 0]
+    return [special.get(name, others) for name in classes]
+
+
+def counted_classes(weight: Weight, classes: Sequence[str]) -> list[str]:
+    """Return the classes of a member for which its weight is above 0."""
+    return [name for name, number in zip(classes, _of_classes(weight, classes), strict=True) if number > 0]
 
 
 def weight_rows(
@@ -91,10 +95,8 @@ def weight_rows(
     rows = np.zeros((len(members), len(classes)))
     present = np.zeros(rows.shape, bool)
     for number, (weight, names) in enumerate(zip(weights, map(set, members), strict=True)):
-        others, by_class = weight if isinstance(weight, ClassWeights) else (weight, ())
-        special = dict(by_class)
         present[number] = [name in names for name in classes]
-        rows[number] = [special.get(name, others) for name in classes] * present[number]
+        rows[number] = _of_classes(weight, classes) * present[number]
     unused = np.flatnonzero(present.any(1) & ~rows.any(1))
     if unused.size:
         raise ConfigError(f"the weight of member {unused[0] + 1} is 0 for every class; leave the member out.")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from ...data.deployments import path_ends
+from ...data.deployments import path_names
 from ...errors import ConfigError, DataError
 from ...files import quote_list
 from ..review import describe_gaps, estimate_share, read_answers, read_lines, weigh
@@ -69,9 +69,8 @@ def locate(reviewed: Reviewed, names: Mapping[str, int], classes: Sequence[str])
     # Its name may have a folder because of another recording of its name that could not be scored.
     ends: dict[str, set[int]] = {name: set() for name in stems.values() if name not in names}
     for path, number in names.items() if ends else ():
-        for end in path_ends(PurePosixPath(path)):
-            for form in {end, end.rpartition(".")[0]} & ends.keys():
-                ends[form].add(number)
+        for name in ends.keys() & path_names(PurePosixPath(path)):
+            ends[name].add(number)
     names = {**names, **{name: numbers.pop() for name, numbers in ends.items() if len(numbers) == 1}}
     missing = [name for name in table["recording"] if name not in names]
     if missing:
